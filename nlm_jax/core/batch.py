@@ -1,0 +1,65 @@
+"""`Batch`: the one contract between the data pipeline and the model."""
+
+import dataclasses
+import functools
+
+import jax
+
+FIELDS = (
+    "audio",
+    "audio_length",
+    "tokens",
+    "positions",
+    "segments",
+    "audio_slot",
+    "answer_index",
+    "targets",
+    "weights",
+    "answer_segment",
+)
+
+
+@functools.partial(jax.tree_util.register_dataclass, data_fields=FIELDS, meta_fields=())
+@dataclasses.dataclass(frozen=True)
+class Batch:
+    """Packed rows. Every leaf has the rows B in front, which is the axis that is sharded.
+
+    A row holds several examples one after another. `audio_slot` points into the row's own A * W * Q clip vectors
+    (clip a, vector w -> a * W * Q + w), so that no vector ever crosses a row.
+    """
+
+    audio: jax.Array
+    """f32[B, A, T]: waveforms at 16 kHz in [-1, 1], zero-padded; unused slots are zero."""
+    audio_length: jax.Array
+    """i32[B, A]: samples the encoder's padding mask calls real. The reference's dataset masks nothing, so training puts T."""
+    tokens: jax.Array
+    """i32[B, S]: token ids; 0 at clip vectors and at padding."""
+    positions: jax.Array
+    """i32[B, S]: position within the example, from 0."""
+    segments: jax.Array
+    """i32[B, S]: 0 = padding, 1.. = example within the row."""
+    audio_slot: jax.Array
+    """i32[B, S]: clip vector that stands here, -1 = text."""
+    answer_index: jax.Array
+    """i32[B, M]: position whose logits predict the target (the one before it); 0 where unused."""
+    targets: jax.Array
+    """i32[B, M]: the token to be predicted there."""
+    weights: jax.Array
+    """f32[B, M]: 1 = target, 0 = unused."""
+    answer_segment: jax.Array
+    """i32[B, M]: example the target belongs to, 0 = unused."""
+
+    @property
+    def rows(self) -> int:
+        return self.tokens.shape[0]
+
+    @property
+    def clips(self) -> int:
+        return self.audio.shape[1]
+
+    @property
+    def length(self) -> int:
+        return self.tokens.shape[1]
+
+    def as_dict(self) -> dict[str, jax.Array]:
+        return {name: getattr(self, name) for name in FIELDS}

@@ -1,0 +1,149 @@
+"""Strict configs: a Python file with `get_config()`, overrides from the command line, frozen dataclasses behind them."""
+
+import ast
+import dataclasses
+import difflib
+import importlib.util
+import pathlib
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import ml_collections
+
+from nlm_jax.core.errors import UserError
+
+
+def build(cls: type, values: Mapping[str, Any] | Any, where: str = "config"):
+    """Frozen dataclass `cls` from a mapping (dict or ConfigDict), field by field and nested.
+
+    Raises:
+      UserError: an unknown field (with the closest known one), a missing one, or a value of the wrong type.
+    """
+    if isinstance(values, cls):
+        return values
+    if not isinstance(values, Mapping | ml_collections.ConfigDict):
+        raise UserError(f"{where}: expected the fields of {cls.__name__}, got {values!r}")
+    hints, fields = typing.get_type_hints(cls), {f.name: f for f in dataclasses.fields(cls) if f.init}
+    for name in values:
+        if name not in fields:
+            raise UserError(f"{where}.{name}: {unknown(name, fields)}")
+    given = {name: _convert(hints[name], values[name], f"{where}.{name}") for name in values}
+    for name, field in fields.items():
+        required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+        if required and name not in given:
+            raise UserError(f"{where}.{name}: required and not given")
+    return cls(**given)
+
+
+def unknown(name: str, known) -> str:
+    """The end of a sentence about an unknown field: the closest known name, or all of them."""
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f"no such field; did you mean {close[0]!r}?" if close else f"no such field; known are {', '.join(sorted(known))}"
+
+
+def _convert(hint, value, where):
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if hint is Any:
+        return value
+    if origin in (typing.Union, types.UnionType):
+        if value is None and type(None) in args:
+            return None
+        failures = []
+        for option in (a for a in args if a is not type(None)):
+            try:
+                return _convert(option, value, where)
+            except UserError as error:
+                failures.append(error)
+        raise failures[0]
+    if origin is typing.Literal:
+        if value not in args:
+            raise UserError(f"{where}: must be one of {', '.join(map(repr, args))}, got {value!r}")
+        return value
+    if dataclasses.is_dataclass(hint):
+        return build(hint, value, where)
+    if origin is tuple:
+        if isinstance(value, str) or not isinstance(value, Sequence):
+            raise UserError(f"{where}: expected a list, got {value!r}")
+        items = args[:1] * len(value) if args[-1] is Ellipsis else args
+        if len(items) != len(value):
+            raise UserError(f"{where}: expected {len(items)} values, got {len(value)}")
+        return tuple(_convert(a, v, f"{where}[{i}]") for i, (a, v) in enumerate(zip(items, value, strict=True)))
+    if origin is dict or hint is dict:
+        if not isinstance(value, Mapping | ml_collections.ConfigDict):
+            raise UserError(f"{where}: expected a mapping, got {value!r}")
+        of = args[1] if args else Any
+        return {k: _convert(of, v, f"{where}.{k}") for k, v in value.items()}
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
+        raise UserError(f"{where}: expected {hint.__name__}, got {value!r}")
+    return value
+
+
+def load(path: str | pathlib.Path, overrides: Sequence[str] = ()) -> ml_collections.ConfigDict:
+    """Runs `get_config()` of the Python file `path` and applies overrides of the form `--config.a.b=value`.
+
+    `path` may end in `:argument`, which is handed to `get_config(argument)`.
+
+    Raises:
+      UserError: no such file, no `get_config`, an override of an unknown field or of another type.
+    """
+    name, _, argument = str(path).partition(":")
+    file = pathlib.Path(name)
+    if not file.is_file():
+        raise UserError(f"--config={name}: no such file; configs/ holds the ones that ship with the project")
+    spec = importlib.util.spec_from_file_location(f"nlm_config_{file.stem}", file)
+    if spec is None or spec.loader is None:
+        raise UserError(f"--config={name}: not a Python file; a config is a .py file that defines get_config()")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except SyntaxError as error:
+        raise UserError(f"--config={name}: line {error.lineno} is not valid Python: {error.msg}") from error
+    if not hasattr(module, "get_config"):
+        raise UserError(f"--config={name}: the file defines no get_config()")
+    config = module.get_config(argument) if argument else module.get_config()
+    for override in overrides:
+        _override(config, override)
+    return config
+
+
+def _override(config: ml_collections.ConfigDict, text: str) -> None:
+    key, equals, value = text.partition("=")
+    path = key.removeprefix("--").removeprefix("config.").split(".")
+    if not equals:
+        raise UserError(f"{text}: an override reads --config.field=value")
+    node: Any = config
+    for name in path[:-1]:
+        node = _child(node, name, key)
+    old = _child(node, path[-1], key)
+    try:
+        new = ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        new = value
+    if isinstance(old, str) and not isinstance(new, str) and new is not None:
+        new = value
+    if isinstance(old, float) and isinstance(new, int) and not isinstance(new, bool):
+        new = float(new)
+    if isinstance(old, tuple | list) and isinstance(new, tuple | list):
+        new = type(old)(new)
+    if old is not None and new is not None and type(new) is not type(old):
+        raise UserError(f"{key}: expected {type(old).__name__} as in {old!r}, got {value!r}")
+    if isinstance(node, list):
+        node[int(path[-1])] = new
+    else:
+        with node.unlocked():
+            node[path[-1]] = new
+
+
+def _child(node, name, key):
+    if isinstance(node, list | tuple):
+        if not name.isdigit() or int(name) >= len(node):
+            raise UserError(f"{key}: {name!r} is not an index of a list of {len(node)}")
+        return node[int(name)]
+    if not isinstance(node, ml_collections.ConfigDict) or name not in node:
+        known = list(node) if isinstance(node, ml_collections.ConfigDict) else []
+        raise UserError(f"{key}: {unknown(name, known)}")
+    return node[name]

@@ -1,0 +1,17 @@
+"""The letters of every shape in this code base. Signatures, docstrings and einsums use these and no others.
+
+B  rows of a batch, or clips where a function sees clips alone
+A  audio clips in one row
+T  audio samples (waveforms) or frames (filter bank); the name of the array says which
+P  patch tokens of the encoder (8 per 16 frames, time-major)
+W  Q-Former windows of one clip
+Q  query tokens of one window (1 in the released model)
+S  positions of a text sequence
+M  answer slots of a row: the positions at which logits are computed
+N  attention heads;  K  key/value heads;  G = N // K;  H  size of one head
+D  width of a model;  F  width of its feed-forward part;  V  rows of the vocabulary
+L  layers;  R  rank of a LoRA adapter;  C  channels
+"""
+
+SAMPLE_RATE = 16_000
+"""Hz. Everything past decoding is at this rate."""
