@@ -31,7 +31,7 @@ class Batch:
     audio: jax.Array
     """f32[B, A, T]: waveforms at 16 kHz in [-1, 1], zero-padded; unused slots are zero."""
     audio_length: jax.Array
-    """i32[B, A]: samples the encoder's padding mask calls real. The reference's dataset masks nothing, so training puts T."""
+    """i32[B, A]: samples the encoder's padding mask calls real; T in training, where the reference masks nothing."""
     tokens: jax.Array
     """i32[B, S]: token ids; 0 at clip vectors and at padding."""
     positions: jax.Array

@@ -1,4 +1,4 @@
-"""Strict configs: a Python file with `get_config()`, overrides from the command line, frozen dataclasses behind them."""
+"""Strict configs: a Python file with `get_config()`, command-line overrides, frozen dataclasses behind them."""
 
 import ast
 import dataclasses
@@ -40,7 +40,8 @@ def build(cls: type, values: Mapping[str, Any] | Any, where: str = "config"):
 def unknown(name: str, known) -> str:
     """The end of a sentence about an unknown field: the closest known name, or all of them."""
     close = difflib.get_close_matches(name, list(known), n=1)
-    return f"no such field; did you mean {close[0]!r}?" if close else f"no such field; known are {', '.join(sorted(known))}"
+    hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(sorted(known))}"
+    return f"no such field; {hint}"
 
 
 def _convert(hint, value, where):

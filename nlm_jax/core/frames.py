@@ -1,6 +1,6 @@
 """How many frames, patch tokens and windows a waveform gives. Pure integers, shared by the data pipeline and the model.
 
-Source: the Kaldi filter bank (25 ms window, 10 ms hop, snip_edges), BEATs' 16x16 patches, and the window-level Q-Former.
+Source: the Kaldi filter bank (25 ms window, 10 ms hop, snip_edges), BEATs' 16x16 patches, the window-level Q-Former.
 """
 
 FRAME_LENGTH, FRAME_SHIFT = 400, 160  # samples: 25 ms and 10 ms at 16 kHz

@@ -1,0 +1,67 @@
+"""Trees by path: names of leaves, selection by path, and a digest that does not depend on the mesh."""
+
+import functools
+import hashlib
+import math
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+METADATA = ("value",)
+"""Attribute names that a parameter container puts between a name and its array; no part of a path."""
+
+
+def name(path: tuple) -> str:
+    """`beats/layers/fc1/kernel` of a key path of jax.tree_util, wherever the leaf is wrapped in a variable."""
+    parts = [str(getattr(k, "key", getattr(k, "name", getattr(k, "idx", k)))) for k in path]
+    return "/".join(p for i, p in enumerate(parts) if not (p in METADATA and i == len(parts) - 1))
+
+
+def named_leaves(tree) -> dict[str, jax.Array]:
+    """Path -> leaf, in the tree's own order."""
+    return {name(path): leaf for path, leaf in jax.tree.leaves_with_path(tree)}
+
+
+def map_named(f: Callable, tree, *rest):
+    """`f(path, leaf, *leaves of rest)` over a tree, with the path as text."""
+    return jax.tree.map_with_path(lambda path, *leaves: f(name(path), *leaves), tree, *rest)
+
+
+def n_bytes(leaf) -> int:
+    """Bytes of an array or of its abstract stand-in."""
+    return math.prod(leaf.shape) * jnp.dtype(leaf.dtype).itemsize
+
+
+def digests(tree) -> dict[str, str]:
+    """Path -> digest of every leaf: the same on every mesh, and no leaf ever leaves its devices whole.
+
+    Each element's bits are mixed with its index and summed modulo 2^32 in four lanes. Integer sums do not depend on
+    their order, so the partition cannot matter; a changed, moved or rounded element does.
+    """
+    return {path: digest(leaf) for path, leaf in named_leaves(tree).items()}
+
+
+def digest(leaf: jax.Array) -> str:
+    """Digest of one array of any dtype and rank, with its shape and dtype."""
+    lanes = ",".join(str(int(lane)) for lane in jax.device_get(_lanes(jnp.asarray(leaf))))
+    return hashlib.sha256(f"{leaf.shape}{jnp.dtype(leaf.dtype).name}:{lanes}".encode()).hexdigest()[:32]
+
+
+@functools.partial(jax.jit, static_argnames="lanes")
+def _lanes(x, lanes: int = 4):
+    width = {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32}[jnp.dtype(x.dtype).itemsize]
+    bits = x.astype(width) if x.dtype == bool else jax.lax.bitcast_convert_type(x, width)
+    bits = bits.astype(jnp.uint32)
+    place = jnp.zeros(x.shape, jnp.uint32)
+    for axis in range(x.ndim):
+        place = _mix(place ^ (jax.lax.broadcasted_iota(jnp.uint32, x.shape, axis) + jnp.uint32(0x9E3779B9 + axis)))
+    sums = [jnp.sum(_mix(_mix(bits + jnp.uint32(lane * 0x85EBCA6B)) ^ place), dtype=jnp.uint32) for lane in range(lanes)]
+    return jnp.stack(sums)
+
+
+def _mix(x):
+    """A bijection of 32-bit words that spreads every input bit (Murmur3's finalizer)."""
+    x = (x ^ (x >> 16)) * jnp.uint32(0x85EBCA6B)
+    x = (x ^ (x >> 13)) * jnp.uint32(0xC2B2AE35)
+    return x ^ (x >> 16)

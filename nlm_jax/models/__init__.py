@@ -1,0 +1,1 @@
+"""NatureLM-audio: BEATs encoder, window-level Q-Former, Llama decoder with LoRA."""

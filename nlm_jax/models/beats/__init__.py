@@ -1,0 +1,1 @@
+"""BEATs audio encoder (Microsoft, iter3+ fine-tuned on AudioSet)."""

@@ -1,0 +1,93 @@
+"""What BEATs knows of order: bucketed relative positions and a grouped positional convolution."""
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Float
+
+from nlm_jax.core.precision import matmul_precision
+from nlm_jax.models.beats.config import BeatsConfig
+from nlm_jax.nn.param import param
+
+
+@functools.cache
+def relative_buckets(tokens: int, buckets: int, max_distance: int) -> np.ndarray:
+    """i32[P, P]: bucket of key position minus query position, T5's bidirectional scheme.
+
+    Half the buckets are for keys after the query; half of each half is exact, the rest logarithmic to `max_distance`.
+    """
+    relative = np.arange(tokens)[None, :] - np.arange(tokens)[:, None]
+    return bucket_of(relative, buckets, max_distance)
+
+
+def bucket_of(relative: np.ndarray, buckets: int, max_distance: int) -> np.ndarray:
+    """Bucket of each relative position (integer array of any shape). float32 logarithm, as in the reference."""
+    half, distance = buckets // 2, np.abs(relative)
+    exact = half // 2
+    ratio = np.log(np.maximum(distance, 1).astype(np.float32) / np.float32(exact)) / np.float32(
+        math.log(max_distance / exact)
+    )
+    far = np.minimum(exact + (ratio * np.float32(half - exact)).astype(np.int64), half - 1)
+    return ((relative > 0) * half + np.where(distance < exact, distance, far)).astype(np.int32)
+
+
+class RelativeBias(nnx.Module):
+    """One table for all layers (the reference makes it in layer 0 and shares it)."""
+
+    def __init__(self, cfg: BeatsConfig, *, rngs: nnx.Rngs):
+        init = nnx.initializers.glorot_normal()
+        self.embedding = param(nnx.Param, init, rngs.params(), (cfg.buckets, cfg.heads), ("bucket", None))
+        self.cfg = cfg
+
+    def __call__(self, tokens: int) -> Float[Array, "N P P"]:
+        """f32[N, P, P], query before key, not yet gated."""
+        index = relative_buckets(tokens, self.cfg.buckets, self.cfg.max_distance)
+        return self.embedding[...].astype(jnp.float32)[index].transpose(2, 0, 1)
+
+
+class PositionalConv(nnx.Module):
+    """Grouped convolution over time with weight normalisation per tap, then GELU. BEATs `encoder.pos_conv`.
+
+    Weight normalisation is over dimension 2: each of the taps has one gain and is normalised over (out, in).
+    """
+
+    def __init__(self, cfg: BeatsConfig, *, rngs: nnx.Rngs):
+        shape = (cfg.width, cfg.width // cfg.conv_groups, cfg.conv_taps)
+        init = nnx.initializers.normal(math.sqrt(4.0 / (cfg.conv_taps * cfg.width)))
+        key = rngs.params()
+        self.weight_v = param(nnx.Param, init, key, shape, ("embed", None, None))
+
+        def norms(key, _shape, dtype):
+            return _tap_norms(init(key, shape, dtype))  # as torch: the first effective weight is weight_v itself
+
+        self.weight_g = param(nnx.Param, norms, key, (1, 1, cfg.conv_taps), (None, None, None))
+        self.bias = param(nnx.Param, nnx.initializers.zeros_init(), rngs.params(), (cfg.width,), ("embed",))
+        self.groups = cfg.conv_groups
+
+    def weight(self) -> Float[Array, "D d taps"]:
+        """The kernel after weight normalisation."""
+        v = self.weight_v[...]
+        return v * (self.weight_g[...] / _tap_norms(v))
+
+    def __call__(self, x: Float[Array, "B P D"]) -> Float[Array, "B P D"]:
+        taps = self.weight_v.shape[2]
+        # Padding taps // 2 on both sides, and of an even kernel the last output dropped (the reference's SamePad).
+        padding = [(taps // 2, taps // 2 - (1 - taps % 2))]
+        y = jax.lax.conv_general_dilated(
+            x,
+            self.weight().astype(x.dtype),
+            (1,),
+            padding,
+            dimension_numbers=("NWC", "OIW", "NWC"),
+            feature_group_count=self.groups,
+            precision=matmul_precision(x.dtype),
+        )
+        return jax.nn.gelu(y + self.bias[...].astype(x.dtype), approximate=False)
+
+
+def _tap_norms(v):
+    return jnp.sqrt(jnp.square(v).sum((0, 1), keepdims=True))

@@ -1,0 +1,1 @@
+"""Llama-family decoder with LoRA on its attention projections."""

@@ -1,0 +1,112 @@
+"""The Llama decoder: embeddings in, hidden states or logits out. The caller says how queries meet keys."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float, Int
+
+from nlm_jax.core.precision import matmul_precision
+from nlm_jax.models.llama.config import LlamaConfig
+from nlm_jax.nn.linear import Linear, subkey
+from nlm_jax.nn.norm import RMSNorm
+from nlm_jax.nn.param import param
+from nlm_jax.nn.rope import rope_tables, rotate
+from nlm_jax.nn.stack import scan_layers, stack
+
+normal = nnx.initializers.normal(0.02)
+
+
+class Embedding(nnx.Module):
+    """Token embeddings [V, D]."""
+
+    def __init__(self, cfg: LlamaConfig, *, rngs: nnx.Rngs):
+        self.embedding = param(nnx.Param, normal, rngs.params(), (cfg.vocab, cfg.width), ("vocab", "embed"))
+
+    def __call__(self, tokens: Int[Array, "B S"], dtype) -> Float[Array, "B S D"]:
+        return self.embedding[...][tokens].astype(dtype)
+
+
+class LlamaLayer(nnx.Module):
+    """Pre-norm attention and SwiGLU. transformers' `LlamaDecoderLayer`, with LoRA on q, k, v, o."""
+
+    def __init__(self, cfg: LlamaConfig, *, rngs: nnx.Rngs):
+        def linear(d_in, d_out, axes, bias, lora=None):
+            return Linear(d_in, d_out, axes, bias=bias, lora=lora, init=normal, rngs=rngs)
+
+        d, heads, kv = cfg.width, cfg.heads * cfg.head_dim, cfg.kv_heads * cfg.head_dim
+        self.input_norm = RMSNorm(d, eps=cfg.eps, rngs=rngs)
+        self.q_proj = linear(d, heads, ("embed", "heads"), cfg.attention_bias, cfg.lora)
+        self.k_proj = linear(d, kv, ("embed", "kv_heads"), cfg.attention_bias, cfg.lora)
+        self.v_proj = linear(d, kv, ("embed", "kv_heads"), cfg.attention_bias, cfg.lora)
+        self.o_proj = linear(heads, d, ("heads", "embed"), cfg.attention_bias, cfg.lora)
+        self.post_norm = RMSNorm(d, eps=cfg.eps, rngs=rngs)
+        self.gate_proj = linear(d, cfg.mlp, ("embed", "mlp"), cfg.mlp_bias)
+        self.up_proj = linear(d, cfg.mlp, ("embed", "mlp"), cfg.mlp_bias)
+        self.down_proj = linear(cfg.mlp, d, ("mlp", "embed"), cfg.mlp_bias)
+        self.cfg = cfg
+
+    def __call__(self, x: Float[Array, "B S D"], rope, mix: Callable, key=None):
+        """`mix(q, k, v)` -> (attention output [B, S, N, H], whatever it keeps). Returns (x, what it kept)."""
+        b, s, _ = x.shape
+        y = self.input_norm(x)
+        q, k, v = (
+            proj(y, subkey(key, i)).reshape(b, s, -1, self.cfg.head_dim)
+            for i, proj in enumerate((self.q_proj, self.k_proj, self.v_proj))
+        )
+        out, kept = mix(rotate(q, rope), rotate(k, rope), v)
+        x = x + self.o_proj(out.reshape(b, s, -1), subkey(key, 3))
+        y = self.post_norm(x)
+        return x + self.down_proj(jax.nn.silu(self.gate_proj(y)) * self.up_proj(y)), kept
+
+
+class Llama(nnx.Module):
+    """transformers' `LlamaForCausalLM`; the head is a call of its own, so that logits exist only where they are asked."""
+
+    def __init__(self, cfg: LlamaConfig, *, rngs: nnx.Rngs):
+        self.embed_tokens = Embedding(cfg, rngs=rngs)
+        self.layers = stack(lambda r: LlamaLayer(cfg, rngs=r), cfg.layers, rngs=rngs)
+        self.norm = RMSNorm(cfg.width, eps=cfg.eps, rngs=rngs)
+        head = None if cfg.tied else Linear(cfg.width, cfg.vocab, ("embed", "vocab"), init=normal, rngs=rngs)
+        self.lm_head = head
+        self.cfg = cfg
+
+    def __call__(
+        self,
+        x: Float[Array, "B S D"],
+        positions: Int[Array, "B S"],
+        mix: Callable,
+        cache=None,
+        *,
+        remat: str = "none",
+        key=None,
+    ):
+        """Hidden states [B, S, D] after the last norm, and the cache as the layers left it.
+
+        Args:
+          x: input embeddings.
+          positions: of each token within its example.
+          mix: `(cache, layer, q, k, v) -> (out, cache)`: the attention of one layer.
+          cache: anything `mix` wants handed from layer to layer; None in training.
+          remat: see `nn.stack.REMAT`.
+          key: switches LoRA's dropout on.
+        """
+        rope = rope_tables(positions, self.cfg.head_dim, self.cfg.rope_theta, self.cfg.rope_scaling)
+        keys = None if key is None else jax.random.split(key, self.cfg.layers)
+
+        def apply(layer, carry, index, key):
+            x, cache = carry
+            return layer(x, rope, lambda q, k, v: mix(cache, index, q, k, v), key), None
+
+        order = jnp.arange(self.cfg.layers)
+        (x, cache), _ = scan_layers(apply, self.layers, (x, cache), order, keys, remat=remat)
+        return self.norm(x), cache
+
+    def logits(self, hidden: Float[Array, "B S D"]) -> Float[Array, "B S V"]:
+        """f32[B, S, V]; every row of the vocabulary takes part, the appended [PAD] row too."""
+        tied = self.lm_head is None
+        head = self.embed_tokens.embedding[...].T if tied else self.lm_head.kernel[...]
+        head = head.astype(hidden.dtype)
+        precision = matmul_precision(hidden.dtype)
+        return jnp.matmul(hidden, head, precision=precision, preferred_element_type=jnp.float32)

@@ -1,0 +1,63 @@
+"""NatureLM-audio, waveform to answer logits, on one page."""
+
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Bool, Float
+
+from nlm_jax.core import precision
+from nlm_jax.core.batch import Batch
+from nlm_jax.models.beats.model import Beats
+from nlm_jax.models.config import NatureLMConfig
+from nlm_jax.models.llama.model import Llama
+from nlm_jax.models.qformer.model import QFormer
+from nlm_jax.models.splice import splice
+from nlm_jax.nn.attention import attend
+from nlm_jax.nn.linear import Linear, subkey
+from nlm_jax.nn.masks import packed_causal
+from nlm_jax.nn.norm import LayerNorm
+
+
+class NatureLM(nnx.Module):
+    """arXiv 2411.07186; the official class is `NatureLM.models.NatureLM`. `key=None` everywhere means evaluation."""
+
+    def __init__(self, cfg: NatureLMConfig, *, rngs: nnx.Rngs):
+        self.beats = Beats(cfg.beats, rngs=rngs)
+        self.ln_audio = LayerNorm(cfg.beats.width, rngs=rngs)
+        self.qformer = QFormer(cfg.qformer, cfg.beats.width, rngs=rngs)
+        self.audio_proj = Linear(cfg.qformer.width, cfg.llama.width, ("embed", None), bias=True, rngs=rngs)
+        self.llama = Llama(cfg.llama, rngs=rngs)
+        self.cfg = cfg
+
+    def encode_audio(
+        self, audio: Float[Array, "B samples"], padding: Bool[Array, "B samples"] | None = None, *, key=None
+    ) -> Float[Array, "B WQ D"]:
+        """Vectors [B, W * Q, D] in the LLM's embedding space, of waveforms f32[B, T] at 16 kHz.
+
+        `padding` (True = padding sample) reaches the encoder only: the Q-Former ignores it, as in the reference.
+        """
+        dtype = precision.dtype(self.cfg.compute_dtype)
+        tokens = self.beats(audio, padding, dtype=dtype, remat=self.cfg.remat, key=subkey(key, 0))
+        return self.audio_proj(self.qformer(self.ln_audio(tokens), key=subkey(key, 1)))
+
+    def embed(self, batch: Batch, *, key=None) -> Float[Array, "B S D"]:
+        """Input embeddings of packed rows: text, with each clip's vectors at its placeholders."""
+        b, a, t = batch.audio.shape
+        padding = jnp.arange(t) >= batch.audio_length.reshape(-1, 1)
+        vectors = self.encode_audio(batch.audio.reshape(b * a, t), padding, key=key)
+        text = self.llama.embed_tokens(batch.tokens, vectors.dtype)
+        return splice(text, vectors.reshape(b, -1, vectors.shape[-1]), batch.audio_slot)
+
+    def hidden(self, batch: Batch, *, key=None) -> Float[Array, "B S D"]:
+        """Last hidden states of packed rows; examples of one row do not see each other."""
+        mask = packed_causal(batch.segments)
+
+        def mix(cache, _layer, q, k, v):
+            return attend(q, k, v, mask), cache
+
+        x = self.embed(batch, key=subkey(key, 0))
+        return self.llama(x, batch.positions, mix, remat=self.cfg.remat, key=subkey(key, 1))[0]
+
+    def answer_logits(self, batch: Batch, *, key=None) -> Float[Array, "B M V"]:
+        """f32[B, M, V]: logits only where an answer token is predicted (a sixth of the positions of the real mix)."""
+        hidden = self.hidden(batch, key=key)
+        return self.llama.logits(jnp.take_along_axis(hidden, batch.answer_index[..., None], axis=1))

@@ -1,0 +1,1 @@
+"""Building blocks: parameters with logical axes, linear maps with LoRA, norms, RoPE, attention, scanned stacks."""

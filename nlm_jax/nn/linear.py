@@ -1,0 +1,75 @@
+"""Linear map with an optional bias and an optional LoRA adapter."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float
+
+from nlm_jax.core.precision import matmul_precision
+from nlm_jax.nn.param import param
+
+lecun = nnx.initializers.lecun_normal()
+zeros = nnx.initializers.zeros_init()
+
+
+@dataclasses.dataclass(frozen=True)
+class LoraConfig:
+    """Low-rank adapter as PEFT defines it: delta scaled by alpha / rank, dropout on the adapter's input."""
+
+    rank: int = 32
+    alpha: float = 32.0
+    dropout: float = 0.1
+
+    @property
+    def scale(self) -> float:
+        return self.alpha / self.rank
+
+
+def kaiming_uniform(key, shape, dtype=jnp.float32):
+    """torch's kaiming_uniform_(a=sqrt(5)) of a [in, out] kernel: uniform within 1 / sqrt(in). PEFT draws lora_A so."""
+    bound = shape[0] ** -0.5
+    return jax.random.uniform(key, shape, dtype, -bound, bound)
+
+
+class Linear(nnx.Module):
+    """y[..., out] = x[..., in] @ kernel[in, out] (+ bias) (+ (x @ lora_a) @ lora_b * alpha / rank)."""
+
+    def __init__(self, d_in, d_out, axes, *, bias=False, lora: LoraConfig | None = None, init=lecun, rngs: nnx.Rngs):
+        self.kernel = param(nnx.Param, init, rngs.params(), (d_in, d_out), axes)
+        self.bias = param(nnx.Param, zeros, rngs.params(), (d_out,), axes[1:]) if bias else None
+        # Each attribute is assigned once: None first and a Variable later is an error in Flax.
+        rank = lora.rank if lora else 0
+        self.lora_a = (
+            param(nnx.LoRAParam, kaiming_uniform, rngs.params(), (d_in, rank), (axes[0], "lora")) if lora else None
+        )
+        self.lora_b = param(nnx.LoRAParam, zeros, rngs.params(), (rank, d_out), ("lora", axes[1])) if lora else None
+        self.lora = lora
+
+    def __call__(self, x: Float[Array, "... d_in"], key=None) -> Float[Array, "... d_out"]:
+        """`key` switches the adapter's dropout on; weights are cast to the dtype of `x`."""
+        y = matmul(x, self.kernel[...])
+        if self.bias is not None:
+            y = y + self.bias[...].astype(x.dtype)
+        if self.lora is not None:
+            x = dropout(x, self.lora.dropout, key)
+            y = y + matmul(matmul(x, self.lora_a[...]), self.lora_b[...]) * self.lora.scale
+        return y
+
+
+def matmul(x: Float[Array, "... d_in"], w: Float[Array, "d_in d_out"]) -> Float[Array, "... d_out"]:
+    """x @ w in the dtype of `x`; float32 stays float32 on accelerators."""
+    return jnp.matmul(x, w.astype(x.dtype), precision=matmul_precision(x.dtype))
+
+
+def dropout(x: Float[Array, "..."], rate: float, key) -> Float[Array, "..."]:
+    """Inverted dropout; the identity where `key` is None or `rate` is 0."""
+    if key is None or rate == 0.0:
+        return x
+    return jnp.where(jax.random.bernoulli(key, 1.0 - rate, x.shape), x / (1.0 - rate), 0)
+
+
+def subkey(key, index):
+    """The `index`-th key below `key`; None stays None, which means evaluation."""
+    return None if key is None else jax.random.fold_in(key, index)

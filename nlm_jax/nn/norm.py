@@ -1,0 +1,38 @@
+"""LayerNorm and RMSNorm, computed in float32 whatever the dtype of the activations."""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float
+
+from nlm_jax.nn.param import param
+
+ones, zeros = nnx.initializers.ones_init(), nnx.initializers.zeros_init()
+
+
+class LayerNorm(nnx.Module):
+    """Mean and variance over the last axis, then scale and bias. torch.nn.LayerNorm."""
+
+    def __init__(self, width: int, *, eps: float = 1e-5, axis: str | None = "embed", rngs: nnx.Rngs):
+        self.scale = param(nnx.Param, ones, rngs.params(), (width,), (axis,))
+        self.bias = param(nnx.Param, zeros, rngs.params(), (width,), (axis,))
+        self.eps = eps
+
+    def __call__(self, x: Float[Array, "... D"]) -> Float[Array, "... D"]:
+        y = x.astype(jnp.float32)
+        y = y - y.mean(-1, keepdims=True)
+        y = y * jax.lax.rsqrt(jnp.square(y).mean(-1, keepdims=True) + self.eps)
+        return (y * self.scale[...].astype(jnp.float32) + self.bias[...].astype(jnp.float32)).astype(x.dtype)
+
+
+class RMSNorm(nnx.Module):
+    """Root mean square over the last axis, then scale. As LlamaRMSNorm, rounds to the dtype before scaling."""
+
+    def __init__(self, width: int, *, eps: float, rngs: nnx.Rngs):
+        self.scale = param(nnx.Param, ones, rngs.params(), (width,), ("embed",))
+        self.eps = eps
+
+    def __call__(self, x: Float[Array, "... D"]) -> Float[Array, "... D"]:
+        y = x.astype(jnp.float32)
+        y = y * jax.lax.rsqrt(jnp.square(y).mean(-1, keepdims=True) + self.eps)
+        return y.astype(x.dtype) * self.scale[...].astype(x.dtype)

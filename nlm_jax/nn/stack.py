@@ -1,0 +1,48 @@
+"""Layers stored stacked on axis 0 and run by one scan: compile time does not grow with depth."""
+
+from collections.abc import Callable
+
+import jax
+from flax import nnx
+
+from nlm_jax.core.errors import UserError
+
+REMAT = {
+    "none": None,
+    "full": jax.checkpoint_policies.nothing_saveable,
+    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+}
+"""What the backward pass finds saved: everything, only the layer inputs, or the results of weight matmuls."""
+
+
+def stack(make: Callable[[nnx.Rngs], nnx.Module], depth: int, *, rngs: nnx.Rngs, axis: str = "layers"):
+    """`depth` copies of a layer as one module whose every variable has a leading axis named `axis`."""
+    one = nnx.transform_metadata(lambda key: make(nnx.Rngs(params=key)), in_axes=0, out_axes=0, partition=axis)
+    return jax.vmap(one)(jax.random.split(rngs.params(), depth))
+
+
+def scan_layers(apply: Callable, layers, carry, *per_layer, remat: str = "none"):
+    """Runs `carry, y = apply(layer, carry, *xs)` through every layer.
+
+    Args:
+      apply: one layer's computation.
+      layers: a module made by `stack`.
+      carry: what is handed from layer to layer.
+      per_layer: pytrees whose leaves have the layer axis in front (None allowed).
+      remat: a name of `REMAT`.
+
+    Returns:
+      the last carry, and the stacked `y`.
+
+    Raises:
+      UserError: an unknown `remat`.
+    """
+    if remat not in REMAT:
+        raise UserError(f"remat={remat!r}: no such policy; use one of {', '.join(REMAT)}")
+
+    def body(carry, xs):
+        return apply(xs[0], carry, *xs[1:])
+
+    if remat != "none":
+        body = jax.checkpoint(body, policy=REMAT[remat], prevent_cse=False)
+    return jax.lax.scan(body, carry, (layers, *per_layer))
