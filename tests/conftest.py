@@ -7,6 +7,8 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 flags = os.environ.get("XLA_FLAGS", "")
 if "xla_force_host_platform_device_count" not in flags:
     os.environ["XLA_FLAGS"] = f"{flags} --xla_force_host_platform_device_count=8".strip()
+# Nothing in the suite may reach for a hub; a name that is not a directory must fail at once.
+os.environ["HF_HUB_OFFLINE"] = "1"
 
 import jax  # noqa: E402
 import pytest  # noqa: E402
@@ -15,7 +17,16 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 
 def pytest_configure(config):
-    assert jax.device_count() == 8, "the tests need 8 fake CPU devices"
+    if jax.default_backend() == "cpu":
+        assert jax.device_count() == 8, "the tests need 8 fake CPU devices"
+
+
+def pytest_collection_modifyitems(items):
+    backend = jax.default_backend()
+    for item in items:
+        for needed in ("gpu", "tpu"):
+            if needed in item.keywords and backend != needed:
+                item.add_marker(pytest.mark.skip(reason=f"needs a {needed.upper()}; jax runs on {backend}"))
 
 
 @pytest.fixture(scope="session")
@@ -31,3 +42,17 @@ def shared() -> pathlib.Path:
 def golden(shared) -> pathlib.Path:
     """Arrays made by the official implementation; golden/README.md there explains each."""
     return shared / "golden"
+
+
+@pytest.fixture
+def nlm(capsys):
+    """Runs `nlm ...` in this process; returns (exit status, stdout, stderr)."""
+    from nlm_jax import cli
+
+    def run(*argv) -> tuple[int, str, str]:
+        capsys.readouterr()
+        status = cli.main([str(a) for a in argv])
+        captured = capsys.readouterr()
+        return status, captured.out, captured.err
+
+    return run

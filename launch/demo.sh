@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# The whole path on a synthetic corpus, with a report: bash launch/demo.sh [arguments of `nlm demo`]
+# Needs the plain installation alone (no torch). Runs on 8 fake CPU devices unless JAX_PLATFORMS says otherwise.
+set -euo pipefail
+# shellcheck source=launch/_venv.sh
+source "$(dirname -- "${BASH_SOURCE[0]}")/_venv.sh"
+ensure_venv ""
+export JAX_PLATFORMS="${JAX_PLATFORMS:-cpu}"
+if [[ "${XLA_FLAGS:-}" != *xla_force_host_platform_device_count* ]]; then
+  export XLA_FLAGS="${XLA_FLAGS:+$XLA_FLAGS }--xla_force_host_platform_device_count=8"
+fi
+exec "$VENV_PYTHON" -m nlm_jax.cli demo "$@"

@@ -1,0 +1,113 @@
+"""`nlm COMMAND ...`: finds the command, parses its arguments, and turns a user's mistake into one sentence.
+
+A command is a module with `SUMMARY: str`, `add_arguments(parser)` and `run(args) -> int`. It is imported only when it is the
+one that was asked for, so that `nlm --help` answers at once.
+"""
+
+import argparse
+import dataclasses
+import difflib
+import errno
+import importlib
+import sys
+from collections.abc import Sequence
+
+from nlm_jax import __version__
+from nlm_jax.core.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Command:
+    """Where a command lives, and what `nlm --help` says of it without importing it."""
+
+    module: str
+    summary: str
+    overrides: bool = False
+    """Takes `--config.a.b=value`; the command finds them in `args.overrides`."""
+
+
+COMMANDS = {
+    "prepare": Command("nlm_jax.data.prepare", "recordings and annotations -> shards and a manifest"),
+    "train": Command("nlm_jax.train.command", "train from a config file; resumes by itself", overrides=True),
+    "import": Command("nlm_jax.convert.import_command", "official, Hugging Face or BEATs weights -> ours"),
+    "export": Command("nlm_jax.convert.export_command", "ours -> the official layout, PEFT, merged Llama, or BEATs"),
+    "infer": Command("nlm_jax.generate.infer", "ask a question of a recording or a folder of them"),
+    "demo": Command("nlm_jax.demo.command", "the whole path on a synthetic corpus, with a report", overrides=True),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command; `argv` defaults to the process's own arguments.
+
+    Returns:
+      The exit status: 0, or 2 for bad input (one sentence on stderr), or 130 when interrupted.
+    """
+    argv = list(sys.argv[1:] if argv is None else argv)
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        print(usage(), file=sys.stdout if argv else sys.stderr)
+        return 0 if argv else 2
+    if argv[0] in ("-V", "--version"):
+        print(f"nlm {__version__}")
+        return 0
+    name = argv[0]
+    try:
+        if name not in COMMANDS:
+            print(f"nlm: error: {_no_such_command(name)}", file=sys.stderr)
+            return 2
+        return _run(name, argv[1:])
+    except UserError as error:
+        print(f"nlm {name}: error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        # What the machine refuses (rights, a full disk) is the user's to mend; any other OSError is a defect of ours.
+        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC):
+            raise
+        print(f"nlm {name}: error: {error.filename or 'the disk'}: {error.strerror}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"nlm {name}: interrupted", file=sys.stderr)
+        return 130
+    except SystemExit as stop:  # argparse: --help, or a bad argument it has already explained
+        return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+
+
+def usage() -> str:
+    """The text of `nlm --help`."""
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {command.summary}" for name, command in COMMANDS.items()]
+    return "\n".join(["usage: nlm COMMAND ...", "", *lines, "", "nlm COMMAND --help explains one; nlm --version"])
+
+
+def _run(name: str, argv: list[str]) -> int:
+    command = COMMANDS[name]
+    module = importlib.import_module(command.module)
+    parser = argparse.ArgumentParser(prog=f"nlm {name}", description=module.SUMMARY, allow_abbrev=False)
+    module.add_arguments(parser)
+    overrides = [a for a in argv if command.overrides and a.startswith("--config.")]
+    for override in overrides:
+        if "=" not in override:
+            parser.error(f"{override}: an override reads {override}=VALUE, with the equals sign and no space")
+    args, left = parser.parse_known_args([a for a in argv if a not in overrides])
+    if left:
+        parser.error(_left_over(left[0], parser, command))
+    if command.overrides:
+        args.overrides = overrides
+    return module.run(args)
+
+
+def _no_such_command(name: str) -> str:
+    close = difflib.get_close_matches(name, COMMANDS, n=1)
+    return f"no command {name!r}; " + (f"did you mean {close[0]!r}?" if close else f"there are {', '.join(COMMANDS)}")
+
+
+def _left_over(argument: str, parser: argparse.ArgumentParser, command: Command) -> str:
+    flag = argument.partition("=")[0]
+    if flag.startswith("--config.") and not command.overrides:
+        return f"{flag}: this command takes no config overrides"
+    known = [option for action in parser._actions for option in action.option_strings]
+    close = difflib.get_close_matches(flag, known, n=1) if flag.startswith("-") else []
+    return f"unknown argument {argument!r}; " + (f"did you mean {close[0]}?" if close else f"{parser.prog} --help lists them")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,76 @@
+"""What `pip install` needs to know. Tool settings (ruff, pytest) are in pyproject.toml.
+
+Every bound has its reason beside it. A lower bound is the version the code was written and tested with; an upper bound is
+there only where the next version is known, or by its own numbering announced, to break something.
+"""
+
+import pathlib
+import re
+
+from setuptools import find_packages, setup
+
+ROOT = pathlib.Path(__file__).resolve().parent
+VERSION = re.search(r'__version__ = "(.+?)"', (ROOT / "nlm_jax" / "__init__.py").read_text(encoding="utf-8"))[1]
+
+# jax 0.10.2 and flax 0.12.8 are the last for Python 3.11. flax 0.12.8 subclasses a type that jax 0.11.1 removed, so the two
+# move together: with Python 3.12 and later both are newer, and the flax bound is the first one that asks for jax >= 0.11.1.
+OLD, NEW = 'python_version < "3.12"', 'python_version >= "3.12"'
+
+INSTALL = [
+    f"jax==0.10.2; {OLD}",
+    f"flax==0.12.8; {OLD}",
+    f"jax>=0.12.0,<0.13; {NEW}",  # 0.x: every minor version of jax may remove names
+    f"flax>=0.12.12,<0.13; {NEW}",  # 0.13 announces tree mode as NNX's default
+    "optax>=0.2.8,<0.3",  # 0.x, as above
+    "orbax-checkpoint>=0.12.8,<0.13",  # the checkpoint layout on disk follows its minor version
+    "grain>=0.2.18,<0.3",  # the order of a global shuffle is part of what "resume" means: no silent change of it
+    "array-record>=0.8.6; sys_platform != 'win32'",  # no Windows wheels
+    "numpy>=2.0",  # jax 0.10 asks for it
+    "ml-collections>=1.1,<2",  # ConfigDict.unlocked() and its type checks
+    "jaxtyping>=0.3.11",  # shape annotations; checked in tests only, but imported by the signatures
+    "safetensors>=0.8",  # bfloat16 as numpy (ml_dtypes) on read and write
+    "tokenizers>=0.22",  # reads the Llama-3 tokenizer.json with its split pattern
+    "huggingface-hub>=1.0",  # a hub id in place of a directory
+    "soundfile>=0.13",  # carries libsndfile >= 1.2: mp3 beside wav, flac, ogg
+    "soxr>=0.5",  # resampling with numpy 2
+    "rich>=13",  # progress and tables
+    "tensorboardX>=2.6.2",  # event files without TensorFlow; earlier ones break with numpy 2
+]
+TORCH = [
+    # The version the golden arrays were made with; a newer one may round differently in the live oracles. It is also what
+    # reads .pt/.pth files (weights_only=True).
+    "torch==2.13.0",
+]
+EXTRAS = {
+    # jax's own extras carry the matching libtpu / CUDA wheels.
+    "tpu": [f"jax[tpu]==0.10.2; {OLD}", f"jax[tpu]>=0.12.0,<0.13; {NEW}"],
+    "cuda": [f"jax[cuda12]==0.10.2; {OLD}", f"jax[cuda12]>=0.12.0,<0.13; {NEW}"],
+    "torch": TORCH,
+    "serve": ["fastapi>=0.115", "uvicorn>=0.32"],
+    "test": [
+        "pytest>=8.4",
+        "beartype>=0.23",  # the checker behind jaxtyping's import hook; earlier ones misread jaxtyping 0.3 on Python 3.12
+        "ruff==0.17.6",  # each version of the formatter may move a line, and the suite checks the format
+        *TORCH,
+        "transformers>=5.0,<6",  # oracles: HF Llama and the BLIP-2 Q-Former (`config.rope_parameters` came with 5)
+        "peft>=0.19",  # oracle: LoRA at training time, merged, and our adapters loaded (first with transformers 5)
+        "kaldi-native-fbank>=1.20",  # oracle: the filter bank
+    ],
+}
+EXTRAS["dev"] = [*EXTRAS["test"], "pre-commit>=4"]
+
+setup(
+    name="nlm_jax",
+    version=VERSION,
+    description="NatureLM-audio in JAX: an audio-language foundation model for bioacoustics",
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    license_files=["LICENSE"],
+    packages=find_packages(include=["nlm_jax", "nlm_jax.*"]),
+    package_data={"nlm_jax": ["data/tokenizer/*.json", "**/*.html", "**/*.css"]},
+    python_requires=">=3.11",
+    install_requires=INSTALL,
+    extras_require=EXTRAS,
+    entry_points={"console_scripts": ["nlm = nlm_jax.cli:main"]},
+)
