@@ -1,0 +1,1 @@
+"""Recordings and annotations to batches: schema, shards, text, mixture, packing, pipeline."""

@@ -1,0 +1,72 @@
+"""What a run's config says about data. Plain values; `core.config.build(DataConfig, mapping)` checks them."""
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True)
+class MixtureConfig:
+    """How much of what. Everything empty: each example once an epoch, in one global shuffle."""
+
+    domain: dict[str, float] = dataclasses.field(default_factory=dict)
+    """Share of each domain (normalised). If given, it must name every domain of the corpus; 0 leaves one out."""
+    task: dict[str, float] = dataclasses.field(default_factory=dict)
+    """Factor on a task's natural share within its domain; names may hold * (first match counts); unnamed tasks keep 1."""
+    source: dict[str, float] = dataclasses.field(default_factory=dict)
+    """The same per corpus directory, by the directory's name."""
+
+
+@dataclasses.dataclass(frozen=True)
+class AugmentConfig:
+    """Training-time augmentation. Off by default; the reference's stage 2 values are in the comments."""
+
+    noise_prob: float = 0.0  # 0.4
+    noise_snr: tuple[float, float] = (-10.0, 25.0)
+    """dB between which the signal-to-noise ratio is drawn evenly."""
+    noise_dirs: tuple[str, ...] = ()
+    """Prepared directories whose clips serve as noise; without any, noise is Gaussian with a random spectral tilt."""
+    mixup_prob: float = 0.0  # 0.45, detection tasks only
+    mixup_partners: int = 2
+    none_prob: float = 0.0  # 0.1, detection tasks only: audio becomes noise, the answer "None"
+    time_scale_prob: float = 0.0
+    time_scale: float = 1.1
+    """Largest stretch or squeeze factor."""
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    """Where the data is and what a batch looks like."""
+
+    train: tuple[str, ...] = ()
+    """Directories written by `nlm prepare`."""
+    valid: tuple[str, ...] = ()
+    train_split: str = ""
+    """Only examples of this split ("" = all)."""
+    valid_split: str = ""
+    tasks: tuple[str, ...] = ()
+    """Only these tasks (* allowed; empty = all)."""
+    domains: tuple[str, ...] = ()
+    """Only these domains (* allowed; empty = all)."""
+    seconds: float = 10.0
+    """Length of every clip: longer ones are cropped, shorter ones zero-padded."""
+    rows: int = 8
+    """Rows of the global batch."""
+    row_tokens: int = 1024
+    row_clips: int = 8
+    row_answers: int = 256
+    window_rows: int = 256
+    """Rows planned together; more gives fuller rows and slower planning."""
+    random_crop: bool = True
+    """Training crops at random as the reference does; evaluation always takes the start."""
+    seed: int = 0
+    workers: int = 0
+    """Processes that build rows; 0 = threads of this process."""
+    threads: int = 4
+    prefetch: int = 4
+    """Batches made ahead."""
+    mixture: MixtureConfig = dataclasses.field(default_factory=MixtureConfig)
+    augment: AugmentConfig = dataclasses.field(default_factory=AugmentConfig)
+
+    @property
+    def samples(self) -> int:
+        """T: samples of a clip at 16 kHz."""
+        return round(self.seconds * 16_000)

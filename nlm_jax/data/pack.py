@@ -1,0 +1,138 @@
+"""Examples into rows of fixed shape: which go together (`fill_rows`), and the arrays they become (`assemble`)."""
+
+import dataclasses
+from collections.abc import Sequence as Seq
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from nlm_jax.core.batch import FIELDS
+from nlm_jax.core.errors import UserError
+from nlm_jax.data.text import Sequence
+
+
+@dataclasses.dataclass(frozen=True)
+class RowShape:
+    """Static sizes of one row."""
+
+    tokens: int
+    """S: positions of the sequence."""
+    clips: int
+    """A: audio clips."""
+    answers: int
+    """M: target tokens."""
+    samples: int
+    """T: samples of every clip."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Item:
+    """One example ready for its row."""
+
+    sequence: Sequence
+    audio: tuple[np.ndarray, ...]
+    """Per clip f32[T'] with T' <= T; the rest of the slot stays zero."""
+    audio_length: tuple[int, ...] | None = None
+    """Per clip, the samples the encoder's mask calls real; None = all T, as in the reference's dataset."""
+
+
+def shape_for(items: Seq[Item], samples: int | None = None) -> RowShape:
+    """The smallest row that holds any one of `items` alone; at least one clip and one answer slot."""
+    longest = max((a.shape[-1] for item in items for a in item.audio), default=0)
+    return RowShape(
+        tokens=max(len(item.sequence) for item in items),
+        clips=max(1, *(item.sequence.n_clips for item in items)),
+        answers=max(1, *(item.sequence.n_answers for item in items)),
+        samples=longest if samples is None else samples,
+    )
+
+
+def assemble(rows: Seq[Seq[Item]], shape: RowShape, vectors_per_clip: int) -> dict[str, np.ndarray]:
+    """The fields of `core.batch.Batch` for `rows`, each a list of examples (one for unpacked use, none for an empty row).
+
+    Returns:
+      audio f32[B, A, T], audio_length i32[B, A], tokens, positions, segments, audio_slot i32[B, S],
+      answer_index, targets, answer_segment i32[B, M], weights f32[B, M].
+
+    Raises:
+      UserError: a row's examples do not fit the shape.
+    """
+    made = [assemble_row(items, shape, vectors_per_clip) for items in rows]
+    return {name: np.stack([row[name] for row in made]) for name in FIELDS}
+
+
+def assemble_row(items: Seq[Item], shape: RowShape, vectors_per_clip: int) -> dict[str, np.ndarray]:
+    """One row of `assemble`, without the leading axis."""
+    row = empty_row(shape)
+    at = clip = slot = 0
+    for segment, item in enumerate(items, start=1):
+        sequence, n = item.sequence, len(item.sequence)
+        if len(item.audio) != sequence.n_clips:
+            raise UserError(f"{sequence.n_clips} placeholders but {len(item.audio)} audio clips")
+        m = sequence.n_answers
+        if at + n > shape.tokens or clip + sequence.n_clips > shape.clips or slot + m > shape.answers:
+            raise UserError(
+                f"a row of {shape.tokens} tokens, {shape.clips} clips and {shape.answers} answer tokens does not hold "
+                f"{at + n}, {clip + sequence.n_clips} and {slot + m}; raise row_tokens, row_clips or row_answers"
+            )
+        here, answers = slice(at, at + n), slice(slot, slot + m)
+        slots = np.asarray(sequence.audio_slot, np.int32)
+        row["tokens"][here] = sequence.tokens
+        row["positions"][here] = np.arange(n)
+        row["segments"][here] = segment
+        row["audio_slot"][here] = np.where(slots >= 0, slots + clip * vectors_per_clip, -1)
+        row["answer_index"][answers] = (
+            at + np.arange(sequence.answer_start, n) - 1
+        )  # logits there predict the next token
+        row["targets"][answers] = sequence.tokens[sequence.answer_start :]
+        row["weights"][answers] = 1.0
+        row["answer_segment"][answers] = segment
+        for offset, wave in enumerate(item.audio):
+            if wave.shape[-1] > shape.samples:
+                raise UserError(f"a clip of {wave.shape[-1]} samples in rows made for {shape.samples}; crop it first")
+            row["audio"][clip + offset, : wave.shape[-1]] = wave
+            if item.audio_length is not None:
+                row["audio_length"][clip + offset] = item.audio_length[offset]
+        at, clip, slot = at + n, clip + sequence.n_clips, slot + m
+    return row
+
+
+def empty_row(shape: RowShape) -> dict[str, np.ndarray]:
+    """A row of padding: no example, all weights 0."""
+    zeros = lambda n: np.zeros(n, np.int32)  # noqa: E731
+    return {
+        "audio": np.zeros((shape.clips, shape.samples), np.float32),
+        "audio_length": np.full(shape.clips, shape.samples, np.int32),
+        "tokens": zeros(shape.tokens),
+        "positions": zeros(shape.tokens),
+        "segments": zeros(shape.tokens),
+        "audio_slot": np.full(shape.tokens, -1, np.int32),
+        "answer_index": zeros(shape.answers),
+        "targets": zeros(shape.answers),
+        "weights": np.zeros(shape.answers, np.float32),
+        "answer_segment": zeros(shape.answers),
+    }
+
+
+def fill_rows(
+    needs: Int[np.ndarray, "N 3"],
+    capacity: Int[np.ndarray, "3"],
+    rows: int,
+    start: Float[np.ndarray, "R 3"] | None = None,
+) -> Int[np.ndarray, "N"]:
+    """Row of every example, longest first, each into the emptiest row that still holds it; -1 where none does.
+
+    `needs` counts tokens, clips and answer tokens of each example, `capacity` those of a row. The number of rows is
+    fixed, so spreading evenly (rather than first fit) leaves no row without an example as long as there are enough.
+    """
+    free = np.tile(capacity, (rows, 1)) if start is None else (capacity - start).astype(np.int64)
+    size = (needs / np.maximum(capacity, 1)).max(axis=1)
+    placed = np.full(len(needs), -1, np.int64)
+    for i in np.argsort(-size, kind="stable"):
+        fits = (free >= needs[i]).all(axis=1)
+        room = np.where(fits, (free / np.maximum(capacity, 1)).min(axis=1), -1.0)
+        best = int(np.argmax(room))
+        if fits[best]:
+            placed[i] = best
+            free[best] -= needs[i]
+    return placed
