@@ -1,7 +1,7 @@
 """What `pip install` needs to know. Tool settings (ruff, pytest) are in pyproject.toml.
 
-Every bound has its reason beside it. A lower bound is the version the code was written and tested with; an upper bound is
-there only where the next version is known, or by its own numbering announced, to break something.
+Every bound has its reason beside it. An upper bound is there only where the next version is known to break something,
+or announces by its own numbering that it may.
 """
 
 import pathlib
@@ -12,8 +12,8 @@ from setuptools import find_packages, setup
 ROOT = pathlib.Path(__file__).resolve().parent
 VERSION = re.search(r'__version__ = "(.+?)"', (ROOT / "nlm_jax" / "__init__.py").read_text(encoding="utf-8"))[1]
 
-# jax 0.10.2 and flax 0.12.8 are the last for Python 3.11. flax 0.12.8 subclasses a type that jax 0.11.1 removed, so the two
-# move together: with Python 3.12 and later both are newer, and the flax bound is the first one that asks for jax >= 0.11.1.
+# jax 0.10.2 and flax 0.12.8 are the last for Python 3.11. flax 0.12.8 subclasses a type that jax 0.11.1 removed, so the
+# two move together: with Python 3.12 and later both are newer, and that flax asks for jax >= 0.11.1.
 OLD, NEW = 'python_version < "3.12"', 'python_version >= "3.12"'
 
 INSTALL = [
@@ -25,7 +25,9 @@ INSTALL = [
     "orbax-checkpoint>=0.12.8,<0.13",  # the checkpoint layout on disk follows its minor version
     "grain>=0.2.18,<0.3",  # the order of a global shuffle is part of what "resume" means: no silent change of it
     "array-record>=0.8.6; sys_platform != 'win32'",  # no Windows wheels
-    "numpy>=2.0",  # jax 0.10 asks for it
+    "numpy>=2.0",  # jax 0.10 asks for it; also for the next two
+    "scipy>=1.14",  # filters of the synthetic corpus
+    "ml-dtypes>=0.5",  # bfloat16 in numpy
     "ml-collections>=1.1,<2",  # ConfigDict.unlocked() and its type checks
     "jaxtyping>=0.3.11",  # shape annotations; checked in tests only, but imported by the signatures
     "safetensors>=0.8",  # bfloat16 as numpy (ml_dtypes) on read and write
@@ -37,8 +39,8 @@ INSTALL = [
     "tensorboardX>=2.6.2",  # event files without TensorFlow; earlier ones break with numpy 2
 ]
 TORCH = [
-    # The version the golden arrays were made with; a newer one may round differently in the live oracles. It is also what
-    # reads .pt/.pth files (weights_only=True).
+    # The version the golden arrays were made with; a newer one may round differently in the live oracles. It also reads
+    # .pt and .pth files (weights_only=True).
     "torch==2.13.0",
 ]
 EXTRAS = {
@@ -49,7 +51,7 @@ EXTRAS = {
     "serve": ["fastapi>=0.115", "uvicorn>=0.32"],
     "test": [
         "pytest>=8.4",
-        "beartype>=0.23",  # the checker behind jaxtyping's import hook; earlier ones misread jaxtyping 0.3 on Python 3.12
+        "beartype>=0.23",  # the checker behind jaxtyping's import hook
         "ruff==0.17.6",  # each version of the formatter may move a line, and the suite checks the format
         *TORCH,
         "transformers>=5.0,<6",  # oracles: HF Llama and the BLIP-2 Q-Former (`config.rope_parameters` came with 5)

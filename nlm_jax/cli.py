@@ -1,7 +1,7 @@
 """`nlm COMMAND ...`: finds the command, parses its arguments, and turns a user's mistake into one sentence.
 
-A command is a module with `SUMMARY: str`, `add_arguments(parser)` and `run(args) -> int`. It is imported only when it is the
-one that was asked for, so that `nlm --help` answers at once.
+A command is a module with `SUMMARY: str`, `add_arguments(parser)` and `run(args) -> int`. It is imported only when it
+is the one that was asked for, so that `nlm --help` answers at once.
 """
 
 import argparse
@@ -106,7 +106,9 @@ def _left_over(argument: str, parser: argparse.ArgumentParser, command: Command)
         return f"{flag}: this command takes no config overrides"
     known = [option for action in parser._actions for option in action.option_strings]
     close = difflib.get_close_matches(flag, known, n=1) if flag.startswith("-") else []
-    return f"unknown argument {argument!r}; " + (f"did you mean {close[0]}?" if close else f"{parser.prog} --help lists them")
+    return f"unknown argument {argument!r}; " + (
+        f"did you mean {close[0]}?" if close else f"{parser.prog} --help lists them"
+    )
 
 
 if __name__ == "__main__":

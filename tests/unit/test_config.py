@@ -1,0 +1,180 @@
+"""Strict configs: what is accepted, and the one sentence for everything that is not."""
+
+import dataclasses
+from typing import Any, Literal
+
+import ml_collections
+import pytest
+
+from nlm_jax.core import config
+from nlm_jax.core.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Optimizer:
+    rate: float = 1e-3
+    steps: int = 10
+    kind: Literal["adamw", "sgd"] = "adamw"
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    name: str
+    optimizer: Optimizer = Optimizer()
+    mesh: tuple[int, ...] = (1, 8, 1)
+    window: tuple[int, float] = (17, 0.5)
+    weights: dict[str, float] = dataclasses.field(default_factory=dict)
+    base: str | None = None
+    lora: Optimizer | None = None
+    nested: tuple[Optimizer, ...] = ()
+    resume: bool = True
+    extra: Any = None
+
+
+def fails(match, *arguments, function=config.build):
+    with pytest.raises(UserError, match=match) as caught:
+        function(*arguments)
+    assert "\n" not in str(caught.value)
+
+
+def test_nested_values():
+    run = config.build(
+        Run,
+        {
+            "name": "a",
+            "optimizer": {"rate": 1, "kind": "sgd"},
+            "mesh": [2, 2, 2],
+            "weights": {"x": 1},
+            "lora": {"steps": 3},
+            "nested": [{"steps": 1}, {"steps": 2}],
+        },
+    )
+    assert run.optimizer == Optimizer(1.0, 10, "sgd")
+    assert isinstance(run.optimizer.rate, float)
+    assert run.mesh == (2, 2, 2)
+    assert run.weights == {"x": 1.0}
+    assert run.lora == Optimizer(steps=3)
+    assert [o.steps for o in run.nested] == [1, 2]
+
+
+def test_config_dict_and_mapping_agree():
+    values = {"name": "a", "optimizer": {"steps": 4}, "mesh": (1, 1, 1)}
+    assert config.build(Run, ml_collections.ConfigDict(values)) == config.build(Run, values)
+
+
+def test_a_built_one_passes_through():
+    run = Run("a")
+    assert config.build(Run, run) is run
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"name": "a", "optimiser": {}}, r"config\.optimiser: no such field; did you mean 'optimizer'\?"),
+        ({"name": "a", "optimizer": {"stesp": 1}}, r"config\.optimizer\.stesp: no such field; did you mean 'steps'\?"),
+        ({"name": "a", "qqq": 1}, r"config\.qqq: no such field; known are base, extra, lora"),
+        ({}, r"config\.name: required and not given"),
+        ({"name": 3}, r"config\.name: expected str, got 3"),
+        ({"name": "a", "resume": 1}, r"config\.resume: expected bool, got 1"),
+        ({"name": "a", "optimizer": {"steps": 1.5}}, r"config\.optimizer\.steps: expected int, got 1\.5"),
+        ({"name": "a", "optimizer": {"steps": True}}, r"config\.optimizer\.steps: expected int, got True"),
+        ({"name": "a", "optimizer": {"rate": "fast"}}, r"config\.optimizer\.rate: expected float, got 'fast'"),
+        (
+            {"name": "a", "optimizer": {"kind": "adam"}},
+            r"config\.optimizer\.kind: must be one of 'adamw', 'sgd', got 'adam'",
+        ),
+        ({"name": "a", "optimizer": 3}, r"config\.optimizer: expected the fields of Optimizer, got 3"),
+        ({"name": "a", "mesh": "1x8x1"}, r"config\.mesh: expected a list, got '1x8x1'"),
+        ({"name": "a", "mesh": [1, "8", 1]}, r"config\.mesh\[1\]: expected int, got '8'"),
+        ({"name": "a", "window": [17]}, r"config\.window: expected 2 values, got 1"),
+        ({"name": "a", "weights": [1]}, r"config\.weights: expected a mapping, got \[1\]"),
+        ({"name": "a", "weights": {"x": "y"}}, r"config\.weights\.x: expected float, got 'y'"),
+        ({"name": "a", "base": 1}, r"config\.base: expected str, got 1"),
+        ({"name": "a", "lora": {"rat": 1}}, r"config\.lora\.rat: no such field; did you mean 'rate'\?"),
+        ({"name": "a", "nested": [{}, {"steps": "x"}]}, r"config\.nested\[1\]\.steps: expected int, got 'x'"),
+    ],
+)
+def test_what_build_refuses(values, sentence):
+    fails(sentence, Run, values)
+
+
+@pytest.fixture
+def file(tmp_path):
+    """A config file with nested fields; returns its path."""
+    path = tmp_path / "some.py"
+    path.write_text(
+        "import ml_collections\n"
+        "def get_config(size='small'):\n"
+        "    c = ml_collections.ConfigDict({'name': size, 'optimizer': {'rate': 1e-3, 'steps': 10},\n"
+        "        'mesh': (1, 8, 1), 'sizes': [5, 6], 'resume': True, 'weights': {'x': 1.0}})\n"
+        "    c.base = ml_collections.config_dict.placeholder(str)\n"
+        "    return c\n"
+    )
+    return path
+
+
+def test_load(file):
+    assert config.load(file).name == "small"
+    assert config.load(f"{file}:large").name == "large"
+
+
+def test_overrides(file):
+    loaded = config.load(
+        file,
+        [
+            "--config.optimizer.steps=3",
+            "--config.optimizer.rate=1",
+            "--config.mesh=(2,2,2)",
+            "--config.name=7",
+            "--config.base=dir/a=b",
+            "--config.sizes.1=9",
+            "--config.resume=False",
+            "--config.weights.x=0.5",
+        ],
+    )
+    assert loaded.optimizer.to_dict() == {"rate": 1.0, "steps": 3}
+    assert isinstance(loaded.optimizer.rate, float)
+    assert (loaded.mesh, loaded.name, loaded.base, loaded.resume) == ((2, 2, 2), "7", "dir/a=b", False)
+    assert loaded.sizes[1] == 9
+    assert loaded.weights.x == 0.5
+
+
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ("--config.optimizer.stpes=3", r"--config\.optimizer\.stpes: no such field; did you mean 'steps'\?"),
+        ("--config.optimiser.steps=3", r"--config\.optimiser\.steps: no such field; did you mean 'optimizer'\?"),
+        ("--config.name.length=3", r"--config\.name\.length: no such field"),
+        ("--config.optimizer.steps=many", r"--config\.optimizer\.steps: expected int as in 10, got 'many'"),
+        ("--config.optimizer.steps=1.5", r"--config\.optimizer\.steps: expected int as in 10, got '1\.5'"),
+        ("--config.optimizer.steps=True", r"--config\.optimizer\.steps: expected int as in 10, got 'True'"),
+        ("--config.resume=yes", r"--config\.resume: expected bool as in True, got 'yes'"),
+        ("--config.mesh=8", r"--config\.mesh: expected tuple as in \(1, 8, 1\), got '8'"),
+        ("--config.sizes.2=9", r"--config\.sizes\.2: '2' is not an index of a list of 2"),
+        ("--config.optimizer.steps", r"--config\.optimizer\.steps: an override reads --config\.field=value"),
+    ],
+)
+def test_what_overrides_refuse(file, override, sentence):
+    fails(sentence, file, [override], function=config.load)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        (None, r"--config=.*some\.py: no such file"),
+        ("def get_config(:\n", r"--config=.*some\.py: line 1 is not valid Python"),
+        ("x = 1\n", r"--config=.*some\.py: the file defines no get_config\(\)"),
+    ],
+)
+def test_what_load_refuses(file, text, sentence):
+    file.unlink() if text is None else file.write_text(text)
+    fails(sentence, file, function=config.load)
+
+
+def test_not_python(tmp_path):
+    (tmp_path / "some.yaml").write_text("a: 1\n")
+    fails(r"some\.yaml: not a Python file", tmp_path / "some.yaml", function=config.load)
+
+
+def test_a_folder_is_no_config(tmp_path):
+    fails("no such file", tmp_path, function=config.load)

@@ -1,0 +1,151 @@
+"""Who may import whom, what the plain installation must suffice for, and that every dependency is declared."""
+
+import ast
+import pathlib
+import re
+import runpy
+import subprocess
+import sys
+
+import pytest
+import setuptools
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+PACKAGE = ROOT / "nlm_jax"
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+BELOW_DATA = {"core", "audio"}
+BELOW_MODELS = BELOW_DATA | {"mesh", "nn"}
+BELOW_TRAIN = BELOW_MODELS | {"models", "data", "convert", "generate"}
+BELOW_CLI = BELOW_TRAIN | {"train", "evaluate"}
+MAY_IMPORT = {
+    "core": set(),
+    "mesh": {"core"},
+    "nn": {"core", "mesh"},
+    "audio": {"core"},
+    "data": BELOW_DATA,
+    "models": BELOW_MODELS,
+    "convert": BELOW_MODELS | {"models", "data"},
+    "generate": BELOW_MODELS | {"models", "data", "convert"},
+    "train": BELOW_TRAIN,
+    "evaluate": BELOW_TRAIN | {"train"},
+    "demo": BELOW_CLI | {"testing"},
+    "testing": BELOW_CLI,
+    "cli": BELOW_CLI | {"testing", "demo"},
+    "__init__": BELOW_TRAIN,  # in fact only the lazy names of the public surface
+}
+# Distributions whose import name differs.
+IMPORT_NAME = {
+    "orbax-checkpoint": "orbax",
+    "tensorboardX": "tensorboardX",
+    "kaldi-native-fbank": "kaldi_native_fbank",
+    "scikit-learn": "sklearn",
+    "pillow": "PIL",
+}
+
+
+def part_of(path: pathlib.Path) -> str:
+    """The house a file belongs to: its first folder below nlm_jax, or its own name."""
+    relative = path.relative_to(PACKAGE)
+    return relative.parts[0] if len(relative.parts) > 1 else relative.stem
+
+
+def imports_of(path: pathlib.Path) -> list[str]:
+    """Dotted names of every import in a file, wherever it stands (a lazy import counts as well)."""
+    names = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                package = ["nlm_jax", *path.relative_to(PACKAGE).parts[:-1]]
+                base = ".".join(package[: len(package) - node.level + 1] + ([base] if base else []))
+            names += [f"{base}.{alias.name}" for alias in node.names]
+    return names
+
+
+def setup_arguments() -> dict:
+    """What setup.py hands to setuptools."""
+    captured = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(setuptools, "setup", captured.update)
+        runpy.run_path(str(ROOT / "setup.py"))
+    return captured
+
+
+def import_names(requirements) -> set[str]:
+    dists = {re.match(r"[\w.-]+", requirement)[0] for requirement in requirements}
+    return {IMPORT_NAME.get(dist, dist.replace("-", "_")) for dist in dists}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_direction(path):
+    here = part_of(path)
+    assert here in MAY_IMPORT, f"nlm_jax/{here} is new: say in this table, and in CONTRIBUTING.md, what it may import"
+    used = {name.split(".")[1] for name in imports_of(path) if name.startswith("nlm_jax.")} - {here, "__version__"}
+    used -= {"UserError", "NatureLM"} if here != "__init__" else set()
+    wrong = used - MAY_IMPORT[here]
+    assert not wrong, f"nlm_jax/{here} may import {sorted(MAY_IMPORT[here])}, not {sorted(wrong)}"
+
+
+def test_direction_has_no_cycle():
+    for name, below in MAY_IMPORT.items():
+        for other in below:
+            assert name not in MAY_IMPORT[other], f"{name} and {other} may import each other"
+            assert MAY_IMPORT[other] <= below, f"{name} may import {other} but not {sorted(MAY_IMPORT[other] - below)}"
+
+
+def test_every_dependency_is_declared():
+    arguments = setup_arguments()
+    extras = [r for rs in arguments["extras_require"].values() for r in rs]
+    plain, declared = (
+        import_names(arguments["install_requires"]),
+        import_names([*arguments["install_requires"], *extras]),
+    )
+    for path in FILES:
+        for name in imports_of(path):
+            top = name.split(".")[0]
+            if top in sys.stdlib_module_names or top == "nlm_jax":
+                continue
+            assert top in declared, f"{path.relative_to(ROOT)} imports {top}, which setup.py does not declare"
+    assert "torch" not in plain
+    unused = plain - {name.split(".")[0] for path in FILES for name in imports_of(path)}
+    assert not unused, f"setup.py installs {sorted(unused)}, which nothing imports"
+
+
+def test_plain_installation_imports_everything():
+    """Every module of the package loads where only `install_requires` is installed: no torch, no transformers."""
+    arguments = setup_arguments()
+    extras = import_names(r for rs in arguments["extras_require"].values() for r in rs)
+    blocked = sorted(extras - import_names(arguments["install_requires"]))
+    modules = [".".join(p.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for p in FILES]
+    code = f"""
+import importlib, sys
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {blocked!r}: raise ModuleNotFoundError(f"no module named {{name!r}}", name=name)
+sys.meta_path.insert(0, Absent())
+for name in {modules!r}: importlib.import_module(name)
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "torch" in blocked
+    assert "transformers" in blocked
+
+
+def test_nothing_is_done_at_import():
+    """`import nlm_jax` and the table of commands cost neither jax nor numpy."""
+    code = "import sys, nlm_jax.cli; sys.exit('jax' in sys.modules or 'numpy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+def test_package_data_is_there():
+    arguments = setup_arguments()
+    assert set(arguments["packages"]) >= {"nlm_jax"} | {
+        f"nlm_jax.{part}" for part in MAY_IMPORT if (PACKAGE / part / "__init__.py").is_file()
+    }
+    for folder in {p.parent for p in FILES}:
+        assert (folder / "__init__.py").is_file(), (
+            f"{folder.relative_to(ROOT)} has no __init__.py and would not be installed"
+        )

@@ -1,0 +1,130 @@
+"""Habits that a machine can check: format, file length, docstrings, and nothing of anybody's machine in the tree."""
+
+import ast
+import pathlib
+import re
+import shutil
+import stat
+import subprocess
+import sys
+
+import pytest
+
+from nlm_jax import __version__, cli
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+SOURCES = sorted((ROOT / "nlm_jax").rglob("*.py"))
+SKIPPED = {".git", ".venv", ".pytest_cache", ".ruff_cache", "__pycache__", "build", "dist", "runs", "demo_out"}
+# Split, so that this file is not its own first finding.
+FORBIDDEN = [
+    *(
+        "/wo" + "rk/",
+        "/ro" + "ot/",
+        "/tm" + "p/",
+        "/ho" + "me/",
+        "/Us" + "ers/",
+        "/op" + "t/",
+        "pyp" + "i.org",
+        "pythonhos" + "ted",
+    ),
+    *(
+        "--index-" + "url",
+        "--extra-index-" + "url",
+        "FIX" + "ME",
+        "XX" + "X",
+        "TO" + "DO",
+        "<<<<" + "<<<",
+        ">>>>" + ">>>",
+    ),
+]
+
+
+def tracked() -> list[pathlib.Path]:
+    """Files under version control, or every file where the tree is not a repository."""
+    done = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode == 0:
+        return [ROOT / name for name in done.stdout.split("\0") if name and (ROOT / name).is_file()]
+    return [p for p in ROOT.rglob("*") if p.is_file() and not SKIPPED & set(p.relative_to(ROOT).parts)]
+
+
+@pytest.mark.parametrize("arguments", [["check"], ["format", "--check"]], ids=" ".join)
+def test_ruff(arguments):
+    done = subprocess.run(
+        [sys.executable, "-m", "ruff", *arguments, "."], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT / "nlm_jax")))
+def test_length_and_docstrings(path):
+    text = path.read_text(encoding="utf-8")
+    assert text.count("\n") <= 350, "split it: files stay under 350 lines"
+    tree = ast.parse(text)
+    if path.name != "__init__.py" or tree.body:
+        assert ast.get_docstring(tree), "the module says nothing about what it is for"
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
+            assert ast.get_docstring(node) or is_command_hook(node), (
+                f"{node.name} (line {node.lineno}) has no docstring"
+            )
+
+
+def is_command_hook(node) -> bool:
+    """`add_arguments(parser)` and `run(args)` are explained once, in cli.py."""
+    return node.name in ("add_arguments", "run")
+
+
+def test_nothing_of_a_machine_in_the_tree():
+    found = []
+    for path in tracked():
+        try:
+            text = path.read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            continue
+        found += [
+            f"{path.relative_to(ROOT)}:{number}: {word}"
+            for number, line in enumerate(text.splitlines(), 1)
+            for word in FORBIDDEN
+            if word in line
+        ]
+    assert not found, "\n".join(found)
+
+
+def test_no_large_or_stray_files():
+    for path in tracked():
+        assert path.stat().st_size < 1 << 20, f"{path.relative_to(ROOT)} is larger than 1 MiB"
+        assert path.suffix not in {".pth", ".pt", ".safetensors", ".npz", ".wav", ".pyc", ".orig", ".rej"}, (
+            path.relative_to(ROOT)
+        )
+
+
+def test_changelog_knows_the_version():
+    headings = re.findall(r"^## \[(.+?)\]", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert headings[0] == "Unreleased"
+    assert __version__ == "0.1.0" or __version__ in headings
+
+
+def test_readme_names_every_command_and_script():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    for script in ("bash launch/demo.sh", "bash launch/test.sh"):
+        assert script in readme
+    for name in cli.COMMANDS:
+        assert f"nlm {name}" in readme, f"the README says nothing about `nlm {name}`"
+
+
+def test_readme_links_and_paths_exist():
+    for document in ("README.md", "CONTRIBUTING.md"):
+        text = (ROOT / document).read_text(encoding="utf-8")
+        paths = re.findall(r"\]\((?!http|#)([^)#]+)", text)
+        paths += re.findall(r"(?<![\w/.-])((?:configs|launch|tests|nlm_jax)/[\w./-]+\.(?:py|sh|md))", text)
+        for path in paths:
+            assert (ROOT / path).exists(), f"{document} names {path}, which does not exist"
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="no bash")
+@pytest.mark.parametrize("script", ["launch/test.sh", "launch/demo.sh", "launch/_venv.sh", ".ci/run"])
+def test_scripts_parse(script):
+    done = subprocess.run(["bash", "-n", script], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    if not script.endswith("_venv.sh"):
+        assert (ROOT / script).stat().st_mode & stat.S_IXUSR, "not executable"
