@@ -10,7 +10,7 @@ class MixtureConfig:
     domain: dict[str, float] = dataclasses.field(default_factory=dict)
     """Share of each domain (normalised). If given, it must name every domain of the corpus; 0 leaves one out."""
     task: dict[str, float] = dataclasses.field(default_factory=dict)
-    """Factor on a task's natural share within its domain; names may hold * (first match counts); unnamed tasks keep 1."""
+    """Factor on a task's natural share within its domain; names may hold *, the first match counts, others keep 1."""
     source: dict[str, float] = dataclasses.field(default_factory=dict)
     """The same per corpus directory, by the directory's name."""
 

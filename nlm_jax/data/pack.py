@@ -48,7 +48,7 @@ def shape_for(items: Seq[Item], samples: int | None = None) -> RowShape:
 
 
 def assemble(rows: Seq[Seq[Item]], shape: RowShape, vectors_per_clip: int) -> dict[str, np.ndarray]:
-    """The fields of `core.batch.Batch` for `rows`, each a list of examples (one for unpacked use, none for an empty row).
+    """The fields of `core.batch.Batch` for `rows`, each a list of examples (one where nothing is packed).
 
     Returns:
       audio f32[B, A, T], audio_length i32[B, A], tokens, positions, segments, audio_slot i32[B, S],

@@ -26,7 +26,8 @@ CLIP_MARK = f"<Audio>{PLACEHOLDER}</Audio>"
 PAD = "[PAD]"
 SPECIALS = ("<|begin_of_text|>", "<|end_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>")
 SPLIT_PATTERN = (  # how Llama 3 cuts text into words before the merges
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|"
+    r"\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 
 
@@ -188,7 +189,7 @@ def embedded_directory() -> pathlib.Path:
 
 
 def normalize_query(query: str, n_clips: int) -> str:
-    """User text with a placeholder per clip: put in front where the text has none; outer blanks go, as in the reference.
+    """User text with a placeholder per clip: put in front where the text has none; outer blanks go.
 
     The reference looks for `<Audio><AudioHere></Audio> ` and would add a second placeholder to a bare `<AudioHere>`,
     which it then cannot fill; here any `<AudioHere>` counts.

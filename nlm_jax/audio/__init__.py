@@ -1,0 +1,1 @@
+"""Waveforms: decoding and resampling (`wave`), the filter bank (`fbank`), noise, mixing and stretching (`augment`)."""
