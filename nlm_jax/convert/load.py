@@ -1,0 +1,214 @@
+"""From tensors by name to leaves by path: finds every leaf's tensors, checks them, and places them."""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import jax
+import jax.numpy as jnp
+import ml_dtypes
+import numpy as np
+from flax import nnx
+from jax.sharding import Mesh, Sharding
+
+from nlm_jax.convert.io import Progress
+from nlm_jax.convert.place import place
+from nlm_jax.convert.table import EMBED, HEAD, Layout, Rule
+from nlm_jax.core.errors import UserError
+from nlm_jax.core.tree import named_leaves
+from nlm_jax.mesh.place import shardings
+from nlm_jax.mesh.rules import Rules
+from nlm_jax.models.config import NatureLMConfig
+from nlm_jax.models.naturelm import NatureLM
+
+FLOATS = (np.dtype("float32"), np.dtype(ml_dtypes.bfloat16), np.dtype("float16"))
+Leaves = dict[str, jax.Array]
+"""Path -> array: the parameters of a model, or of a part of one."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """Tensors by name, what their names mean, and what to call the file in a message.
+
+    `grows` says that the vocabulary may have fewer rows here than in the model: the missing ones, [PAD], become zero.
+    """
+
+    where: str
+    tensors: Mapping[str, np.ndarray]
+    layout: Layout
+    grows: bool = False
+
+
+def abstract(cfg: NatureLMConfig, mesh: Mesh | None = None, rules: Rules = ()) -> dict[str, jax.ShapeDtypeStruct]:
+    """Path -> shape of every parameter of a model, with its sharding where a mesh is given. Allocates nothing."""
+    state = jax.eval_shape(lambda: nnx.state(NatureLM(cfg, rngs=nnx.Rngs(0))))
+    leaves = named_leaves(state)
+    if mesh is None:
+        return {path: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for path, leaf in leaves.items()}
+    places = named_leaves(shardings(state, mesh, rules))
+    return {p: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=places[p]) for p, leaf in leaves.items()}
+
+
+def load(
+    sources: Sequence[Source],
+    targets: Mapping[str, jax.ShapeDtypeStruct],
+    *,
+    storage: Callable[[str, np.dtype], np.dtype] = lambda path, dtype: dtype,
+    progress: Progress | None = None,
+) -> Leaves:
+    """Every leaf of `targets`, from the first source that has it, each tensor read once and sent where it belongs.
+
+    Args:
+      sources: in order of preference, e.g. what was trained before the base it was trained on.
+      targets: path -> shape and sharding. Their dtype is not looked at.
+      storage: (path, dtype in the file) -> dtype of the leaf; that of the file by default.
+      progress: called with each path.
+
+    Raises:
+      UserError: a tensor that is unknown, missing, of the wrong shape or type, all zero, or unlike its duplicate.
+    """
+    for source in sources:
+        _check_names(source, targets)
+    found = {path: _find(path, target.shape, sources) for path, target in targets.items()}
+    if missing := [name for path in targets for name in found[path].missing]:
+        have = " and ".join(source.where for source in sources)
+        raise UserError(f"{have}: {_some(missing)} is missing, which the model of the given config needs")
+    _check_adapter(found)
+    leaves: Leaves = {}
+    for path, target in targets.items():
+        views, dtype = found[path].views, _dtype(found[path], path, storage)
+        sharding: Sharding | None = getattr(target, "sharding", None)
+        leaves[path] = place(views, found[path].stacked, dtype, sharding)
+        if progress:
+            progress(path)
+    return leaves
+
+
+@dataclasses.dataclass(frozen=True)
+class _Found:
+    names: tuple[str, ...]
+    views: tuple[np.ndarray, ...]
+    stacked: bool
+    missing: tuple[str, ...]
+    where: str
+
+
+def _find(path: str, shape: tuple[int, ...], sources: Sequence[Source]) -> _Found:
+    """The tensors of one leaf, in our orientation. A stacked leaf comes whole from one source."""
+    missing: tuple[str, ...] = (path,)
+    for source in sources:
+        rule = source.layout.rule(path)
+        if rule is None:
+            continue
+        names = [rule.at(i) for i in range(shape[0])] if rule.stacked else [_present(source, rule)]
+        absent = tuple(name for name in names if name not in source.tensors)
+        if not absent:
+            expected = rule.op.their_shape(shape[1:] if rule.stacked else shape)
+            views = tuple(rule.op.ours(_tensor(source, name, rule, expected)) for name in names)
+            return _Found(tuple(names), views, rule.stacked, (), source.where)
+        if len(absent) < len(names):
+            return _Found((), (), True, absent, source.where)
+        missing = absent[:1] if missing == (path,) else missing
+    return _Found((), (), False, missing, "")
+
+
+def _present(source: Source, rule: Rule) -> str:
+    """The name under which an unstacked tensor is there: its own, or one of its duplicates."""
+    if rule.name in source.tensors:
+        return rule.name
+    known = (name for name in source.tensors if (m := source.layout.match(name)) and m.rule is rule)
+    return next(known, rule.name)
+
+
+def _tensor(source: Source, name: str, rule: Rule, expected: tuple[int, ...]) -> np.ndarray:
+    tensor = source.tensors[name]
+    if tensor.dtype not in FLOATS:
+        raise UserError(
+            f"{source.where}: {name} holds {tensor.dtype}; only float32, bfloat16 and float16 can be loaded"
+        )
+    weight = len(expected) >= 2 or rule.path.endswith("/scale")
+    # Exempt: biases (the Q-Former's self-attention query and key biases stay zero for ever), and lora_B, which is
+    # checked as a whole: every one of them is zero in an adapter that is untrained or was scaled by zero.
+    if weight and not rule.path.endswith("/lora_b") and _all_zero(tensor):
+        raise UserError(f"{source.where}: {name} is all zero; the file was not written completely, export it again")
+    if source.grows and rule.path in (EMBED.path, HEAD.path) and len(tensor) < expected[0]:
+        extra = np.zeros((expected[0] - len(tensor), *tensor.shape[1:]), tensor.dtype)
+        tensor = np.concatenate([tensor, extra])
+    if tensor.shape != expected:
+        raise UserError(
+            f"{source.where}: {name} has shape {tuple(tensor.shape)}, but the config asks for {tuple(expected)}"
+        )
+    return tensor
+
+
+def _all_zero(tensor: np.ndarray) -> bool:
+    flat = tensor.reshape(-1)
+    return not flat[:4096].any() and not flat.any()
+
+
+def _check_names(source: Source, targets: Mapping[str, jax.ShapeDtypeStruct]) -> None:
+    buffers = dict(source.layout.buffers)
+    unknown, first = [], {}
+    for name, tensor in source.tensors.items():
+        if source.layout.is_buffer(name):
+            if name in buffers and not _same(tensor, buffers[name]()):
+                raise UserError(f"{source.where}: {name} is not the constant that {source.layout.title} has there")
+            continue
+        match = source.layout.match(name)
+        target = match and targets.get(match.rule.path)
+        if match is None or (match.layer is not None and target and match.layer >= target.shape[0]):
+            unknown.append(name)
+        elif not match.rule.stacked and not _same(first.setdefault(match.rule, (name, tensor))[1], tensor):
+            other = first[match.rule][0]
+            raise UserError(f"{source.where}: {name} and {other} are one tensor in the model but differ in the file")
+    if unknown:
+        raise UserError(f"{source.where}: {_some(unknown)} is unknown to a {source.layout.title} of the given config")
+
+
+def _same(a: np.ndarray, b: np.ndarray) -> bool:
+    """Equality row by row: no temporary as large as the tensor."""
+    return a is b or (a.shape == b.shape and all(np.array_equal(x, y) for x, y in zip(a, b, strict=True)))
+
+
+def _check_adapter(found: Mapping[str, _Found]) -> None:
+    pairs = [
+        (f.where, name, view)
+        for path, f in found.items()
+        if path.endswith("/lora_b")
+        for name, view in zip(f.names, f.views, strict=True)
+    ]
+    zero = [(where, name) for where, name, view in pairs if _all_zero(view)]
+    if zero and len(zero) < len(pairs):
+        raise UserError(f"{zero[0][0]}: {zero[0][1]} is all zero while other lora_B are not; export the adapter again")
+
+
+def _dtype(found: _Found, path: str, storage) -> np.dtype:
+    dtypes = [np.dtype(storage(path, view.dtype)) for view in found.views]
+    if odd := next((n for n, d in zip(found.names, dtypes, strict=True) if d != dtypes[0]), None):
+        raise UserError(f"{found.where}: {odd} and {found.names[0]} differ in type; convert the file to one type")
+    return jnp.dtype(dtypes[0])
+
+
+def _some(names: Iterable[str]) -> str:
+    names = list(names)
+    return names[0] + (f" (and {len(names) - 1} more)" if len(names) > 1 else "")
+
+
+def nest(leaves: Mapping[str, jax.Array]) -> dict:
+    """Nested dict, as `nnx.replace_by_pure_dict` takes it, of leaves by path."""
+    tree: dict = {}
+    for path, leaf in leaves.items():
+        *parents, last = path.split("/")
+        node = tree
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[last] = leaf
+    return tree
+
+
+def build(cfg: NatureLMConfig, leaves: Mapping[str, jax.Array]) -> NatureLM:
+    """A model that holds `leaves`, all of them, in the dtypes they have."""
+    graphdef, state = nnx.split(nnx.eval_shape(lambda: NatureLM(cfg, rngs=nnx.Rngs(0))))
+    if odd := sorted(set(named_leaves(state)) ^ set(leaves)):
+        raise UserError(f"{_some(odd)}: the weights do not fit the config, one has a parameter the other lacks")
+    nnx.replace_by_pure_dict(state, nest(leaves))
+    return nnx.merge(graphdef, state)

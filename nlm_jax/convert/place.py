@@ -1,0 +1,104 @@
+"""Host views of a file's tensors -> arrays where they will live, and back, a few layers at a time.
+
+Going in, each device is sent its own slice straight from the memory-mapped file. Stacked leaves larger than `CHUNK` are
+filled group by group of layers into a donated buffer, so that the host holds about one source tensor at any moment.
+"""
+
+import functools
+from collections.abc import Iterator, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import NamedSharding, PartitionSpec, Sharding, SingleDeviceSharding
+
+CHUNK = 256 * 2**20
+"""Bytes of host memory that may be used at once for several layers of one leaf."""
+
+
+def place(views: Sequence[np.ndarray], stacked: bool, dtype: np.dtype, sharding: Sharding | None = None) -> jax.Array:
+    """One leaf from its tensor, or (`stacked`) from the tensors of its layers.
+
+    Args:
+      views: numpy views in our orientation; only what a device needs is read from them.
+      stacked: whether the leaf has a leading layer axis that the views lack.
+      dtype: of the leaf.
+      sharding: where it goes; the first local device when None.
+    """
+    sharding = sharding or SingleDeviceSharding(jax.local_devices()[0])
+    if not stacked and views[0].ndim > 2 and views[0].nbytes > CHUNK:  # stored stacked, as in our own files
+        views, stacked = list(views[0]), True
+    if not stacked:
+        return _array(views[0].shape, sharding, dtype, lambda index: views[0][index])
+    step = max(1, CHUNK // max(1, views[0].nbytes))
+    if step >= len(views):
+        return _rows(views, dtype, sharding)
+    # A group of layers cannot be cut along the layer axis, the whole leaf can.
+    part_sharding = sharding
+    if isinstance(sharding, NamedSharding):
+        part_sharding = NamedSharding(sharding.mesh, PartitionSpec(None, *sharding.spec[1:]))
+    leaf = _zeros((len(views), *views[0].shape), jnp.dtype(dtype), sharding)
+    for start in range(0, len(views), step):
+        part = _rows(views[start : start + step], dtype, part_sharding)
+        leaf = jax.block_until_ready(_update(leaf, part, start, sharding))
+    return leaf
+
+
+def _rows(views, dtype, sharding):
+    def read(index):
+        chosen = views[index[0]]
+        return np.stack([np.array(v[index[1:]], dtype) for v in chosen])
+
+    return _array((len(views), *views[0].shape), sharding, dtype, read)
+
+
+def _array(shape, sharding, dtype, read):
+    seen: dict[tuple, np.ndarray] = {}  # devices that hold the same slice share one read
+
+    def cached(index):
+        key = tuple((s.start, s.stop) for s in index)
+        if key not in seen:
+            # A copy of its own: on CPU jax may keep the memory it is handed, which must not be the mapped file.
+            seen[key] = np.array(read(index), dtype, order="C", subok=False)
+        return seen[key]
+
+    return jax.make_array_from_callback(shape, sharding, cached, dtype=dtype)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _zeros(shape, dtype, sharding):
+    return jax.lax.with_sharding_constraint(jnp.zeros(shape, dtype), sharding)
+
+
+@functools.partial(jax.jit, static_argnums=3, donate_argnums=0)
+def _update(leaf, part, start, sharding):
+    leaf = jax.lax.dynamic_update_slice_in_dim(leaf, part, start, 0)
+    return jax.lax.with_sharding_constraint(leaf, sharding)
+
+
+def fetch(leaf: jax.Array | np.ndarray, layer: int | None = None) -> np.ndarray:
+    """A leaf, or one layer of a stacked leaf, whole on the host. All processes of a run must take part."""
+    if isinstance(leaf, np.ndarray):
+        return leaf if layer is None else leaf[layer]
+    if leaf.is_fully_addressable and len(leaf.devices()) == 1 and next(iter(leaf.devices())).platform == "cpu":
+        whole = np.asarray(leaf)  # a view of the device's own memory
+        return whole if layer is None else whole[layer]
+    leaf = _copy(leaf) if layer is None else _layer(leaf, layer)  # never `leaf` itself: jax caches its host copy on it
+    return np.asarray(leaf) if leaf.is_fully_addressable else multihost_utils.process_allgather(leaf, tiled=True)
+
+
+def layers(leaf: jax.Array | np.ndarray) -> Iterator[np.ndarray]:
+    """The layers of a stacked leaf, each with its leading axis of one."""
+    for i in range(leaf.shape[0]):
+        yield fetch(leaf, i)[None]
+
+
+@jax.jit
+def _layer(leaf, layer):
+    return jax.lax.dynamic_index_in_dim(leaf, layer, keepdims=False)
+
+
+@jax.jit
+def _copy(leaf):
+    return jnp.copy(leaf)
