@@ -1,0 +1,47 @@
+"""The mesh over all devices of all processes."""
+
+import math
+
+import jax
+from jax.sharding import AxisType, Mesh
+
+from nlm_jax.core.errors import UserError
+from nlm_jax.mesh.axes import MESH_AXES
+
+
+def make_mesh(data: int = 1, fsdp: int = -1, tensor: int = 1, *, devices=None) -> Mesh:
+    """Mesh of the axes (data, fsdp, tensor). One size may be -1: it takes what is left of the devices.
+
+    Args:
+      devices: those to use; all devices of all processes when None.
+
+    Raises:
+      UserError: the sizes do not make up the number of devices.
+    """
+    devices = jax.devices() if devices is None else list(devices)
+    sizes, text = [data, fsdp, tensor], f"mesh data={data} fsdp={fsdp} tensor={tensor}"
+    if sizes.count(-1) > 1 or any(s == 0 or s < -1 for s in sizes):
+        raise UserError(f"{text}: sizes are positive, and one of them may be -1 to take the devices that are left")
+    if -1 in sizes:
+        given = math.prod(s for s in sizes if s != -1)
+        if len(devices) % given:
+            raise UserError(f"{text}: {given} does not divide the {len(devices)} devices; choose sizes that do")
+        sizes[sizes.index(-1)] = len(devices) // given
+    if math.prod(sizes) != len(devices):
+        raise UserError(
+            f"{text}: makes {math.prod(sizes)} but there are {len(devices)} devices; set one size to -1 to fill the mesh"
+        )
+    # Auto: under the default (Explicit) an embedding lookup in a sharded table is an error.
+    types = (AxisType.Auto,) * len(MESH_AXES)
+    return jax.make_mesh(tuple(sizes), MESH_AXES, axis_types=types, devices=devices)
+
+
+def initialize_distributed(coordinator: str | None = None, processes: int | None = None, index: int | None = None) -> None:
+    """Joins the other processes. Without arguments it asks the environment (TPU pods, SLURM); call before any array."""
+    jax.distributed.initialize(coordinator, processes, index)
+
+
+def describe(mesh: Mesh) -> str:
+    """`1x4x2 (data, fsdp, tensor) on 8 cpu devices`."""
+    sizes = "x".join(str(mesh.shape[a]) for a in MESH_AXES)
+    return f"{sizes} ({', '.join(MESH_AXES)}) on {mesh.size} {mesh.devices.flat[0].platform} devices"

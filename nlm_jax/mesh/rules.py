@@ -1,0 +1,35 @@
+"""Which mesh axis each logical axis goes to. A preset is one table; models know nothing of it."""
+
+from collections.abc import Mapping
+
+from nlm_jax.core.config import unknown
+from nlm_jax.core.errors import UserError
+from nlm_jax.mesh.axes import AXES, MESH_AXES
+
+Rules = tuple[tuple[str, str | None], ...]
+
+REPLICATED = dict.fromkeys(AXES)
+PRESETS: dict[str, dict[str, str | None]] = {
+    # "vocab" stays whole: the released checkpoints have 128257 rows, which no mesh divides; their width is cut instead.
+    "default": REPLICATED | {"embed": "fsdp", "mlp": "tensor", "heads": "tensor", "kv_heads": "tensor"},
+    # Weights whole on every device: for models that fit, where gathering costs more than it saves.
+    "replicated": REPLICATED,
+}
+
+
+def rules(preset: str = "default", changes: Mapping[str, str | None] | None = None) -> Rules:
+    """The table called `preset` with `changes` (logical axis -> mesh axis or None) applied.
+
+    Raises:
+      UserError: an unknown preset, logical axis or mesh axis.
+    """
+    if preset not in PRESETS:
+        raise UserError(f"mesh.rules={preset!r}: {unknown(preset, PRESETS)}")
+    table = dict(PRESETS[preset])
+    for logical, physical in (changes or {}).items():
+        if logical not in AXES:
+            raise UserError(f"mesh rule {logical!r}: {unknown(logical, AXES)}")
+        if physical is not None and physical not in MESH_AXES:
+            raise UserError(f"mesh rule {logical}={physical!r}: {unknown(physical, MESH_AXES)}")
+        table[logical] = physical
+    return tuple(table.items())
