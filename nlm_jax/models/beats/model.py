@@ -50,13 +50,21 @@ class Beats(nnx.Module):
           key: switches layerdrop on (training).
         """
         features = fbank(waveform)
-        x = self.patch_proj(self.patch_norm(self.patch_embedding(patches(features).astype(dtype))))
-        padding = None if padding is None else reduce_mask(reduce_mask(padding, features.shape[1]), x.shape[1])
-        return self.encode(x, padding, remat=remat, key=key)
+        padding = None if padding is None else reduce_mask(padding, features.shape[1])
+        return self.encode(features.astype(dtype), padding, remat=remat, key=key)
 
-    def encode(self, x: Float[Array, "B P D"], padding, *, remat: str = "none", key=None) -> Float[Array, "B P D"]:
-        """From projected patches to the encoder output: masked inputs are zeroed before the positional convolution."""
+    def encode(
+        self,
+        features: Float[Array, "B frames 128"],
+        padding: Bool[Array, "B frames"] | None = None,
+        *,
+        remat: str = "none",
+        key=None,
+    ) -> Float[Array, "B P D"]:
+        """From filter-bank frames to the encoder output; masked inputs are zeroed before the positional convolution."""
+        x = self.patch_proj(self.patch_norm(self.patch_embedding(patches(features))))
         if padding is not None:
+            padding = reduce_mask(padding, x.shape[1])
             x = jnp.where(padding[..., None], 0, x)
         x = self.norm(x + self.pos_conv(x))
         bias = self.relative_bias(x.shape[1])

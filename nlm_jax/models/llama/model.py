@@ -62,7 +62,7 @@ class LlamaLayer(nnx.Module):
 
 
 class Llama(nnx.Module):
-    """transformers' `LlamaForCausalLM`; the head is a call of its own, so that logits exist only where they are asked."""
+    """transformers' `LlamaForCausalLM`; the head is a call of its own: logits exist only where they are asked."""
 
     def __init__(self, cfg: LlamaConfig, *, rngs: nnx.Rngs):
         self.embed_tokens = Embedding(cfg, rngs=rngs)
