@@ -1,0 +1,129 @@
+"""One training or test example as annotations describe it, and the strict reading of JSON lines."""
+
+import dataclasses
+import json
+import pathlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from nlm_jax.core.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Example:
+    """A question about one or more recordings, with its answer."""
+
+    id: str
+    paths: tuple[str, ...]
+    """Audio files as the annotation writes them; relative ones are under the audio root. None for text alone."""
+    prompt: str
+    """User text; placeholders for the clips are put in front where it has none."""
+    text: str
+    """The answer."""
+    task: str
+    domain: str = "unknown"
+    licence: str = "unknown"
+    label: str = ""
+    split: str = ""
+    where: str = ""
+    """file:line it came from, for messages."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One JSON object of an annotation file, with typed access that names file, line and field in its errors."""
+
+    values: Mapping[str, Any]
+    where: str
+
+    def text(self, *names: str, default: str | None = None, empty: bool = True) -> str:
+        """The first of `names` that is present, as a string (numbers are written out).
+
+        Raises:
+          UserError: none is present and there is no default, or the value is not text.
+        """
+        for name in names:
+            value = self.values.get(name)
+            if value is None:
+                continue
+            if isinstance(value, int | float) and not isinstance(value, bool):
+                value = str(value)
+            if not isinstance(value, str):
+                raise UserError(f"{self.where}: field {name!r} must be text, is {_shown(value)}")
+            if value.strip() or empty:
+                return value
+            raise UserError(f"{self.where}: field {name!r} is empty")
+        if default is None:
+            given = ", ".join(self.values) or "none"
+            raise UserError(
+                f"{self.where}: missing field {' or '.join(map(repr, names))}; the fields given are {given}"
+            )
+        return default
+
+    def paths(self) -> tuple[str, ...]:
+        """Audio files: `files` (a list) or `path`."""
+        if self.values.get("files") is None:
+            return (self.text("path", "files", empty=False),)
+        files = self.values["files"]
+        if not isinstance(files, list) or not all(isinstance(f, str) and f for f in files):
+            raise UserError(f"{self.where}: field 'files' must be a list of paths, is {_shown(files)}")
+        return tuple(files)
+
+
+def read_rows(path: pathlib.Path) -> Iterator[Row]:
+    """The objects of a JSON-lines file, of a JSON list, or of `{"annotation": [...]}`.
+
+    Raises:
+      UserError: no such file, or a line that is no JSON object (with its number).
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: no such annotation file")
+    try:
+        whole = _whole(path)
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not a text file in UTF-8; expected JSON lines") from error
+    if whole is not None:
+        yield from whole
+        return
+    with path.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, start=1):
+            if line.strip():
+                try:
+                    value = json.loads(line)
+                except json.JSONDecodeError as error:
+                    raise UserError(f"{path}:{number}: not valid JSON ({error.msg} at column {error.colno})") from error
+                yield _row(value, f"{path}:{number}")
+
+
+def _whole(path: pathlib.Path) -> list[Row] | None:
+    """The rows of a file that is one JSON value (a list, or an object with "annotation"); None for JSON lines."""
+    with path.open(encoding="utf-8") as lines:
+        first = next((line for line in lines if line.strip()), "")
+    try:
+        content = json.loads(first)
+    except json.JSONDecodeError as broken:
+        if first.strip() not in ("[", "{") and not first.lstrip().startswith("["):
+            return None  # a damaged first line: the line reader names it
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except json.JSONDecodeError as error:
+            raise UserError(f"{path}:{error.lineno}: not valid JSON ({error.msg} at column {error.colno})") from broken
+        if isinstance(content, dict) and "annotation" not in content:
+            content = [content]
+    items = content.get("annotation") if isinstance(content, dict) else content
+    if isinstance(content, dict) and not isinstance(items, list):
+        if items is None or "text" in content:
+            return None
+        raise UserError(f"{path}: 'annotation' must hold a list, holds {_shown(items)}")
+    return [_row(item, f"{path}: entry {i}") for i, item in enumerate(items)] if isinstance(items, list) else None
+
+
+def _row(value: Any, where: str) -> Row:
+    if not isinstance(value, dict):
+        raise UserError(f"{where}: expected a JSON object, found {_shown(value)}")
+    return Row(value, where)
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else text[:57] + "..."

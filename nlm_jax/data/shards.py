@@ -1,0 +1,154 @@
+"""Records of a prepared corpus: clips (16-bit audio with a JSON header) and examples (JSON), in ArrayRecord files.
+
+A clip record is `NLM1`, the header's length (4 bytes, little endian), the header in JSON, and the samples: FLAC or
+plain 16-bit PCM, mono, 16 kHz.
+"""
+
+import hashlib
+import io
+import json
+import pathlib
+import struct
+import threading
+from collections.abc import Iterable
+from typing import Any, Literal
+
+import numpy as np
+import soundfile
+from array_record.python import array_record_module
+from jaxtyping import Float
+
+from nlm_jax.core.dims import SAMPLE_RATE
+from nlm_jax.core.errors import UserError
+
+Encoding = Literal["flac", "pcm16"]
+MAGIC = b"NLM1"
+# One record a chunk, so that a read touches one record; FLAC does not shrink further.
+CLIP_OPTIONS, EXAMPLE_OPTIONS = "group_size:1,uncompressed", "group_size:1,zstd:3"
+
+
+def encode_clip(wave: Float[np.ndarray, "T"], name: str, encoding: Encoding = "flac") -> tuple[bytes, dict[str, Any]]:
+    """Record bytes of f32[T] in [-1, 1] and the header in them. 16-bit material comes back bit for bit."""
+    pcm = np.clip(np.rint(wave * 32768.0), -32768, 32767).astype("<i2")
+    header = {
+        "name": name,
+        "samples": int(pcm.size),
+        "encoding": encoding,
+        "sha256": hashlib.sha256(pcm.tobytes()).hexdigest(),
+    }
+    if encoding == "flac":
+        buffer = io.BytesIO()
+        soundfile.write(buffer, pcm, SAMPLE_RATE, format="FLAC", subtype="PCM_16")
+        payload = buffer.getvalue()
+    else:
+        payload = pcm.tobytes()
+    text = json.dumps(header, ensure_ascii=False).encode()
+    return MAGIC + struct.pack("<I", len(text)) + text + payload, header
+
+
+def decode_clip(record: bytes, start: int = 0, samples: int | None = None) -> Float[np.ndarray, "T"]:
+    """f32[T]: `samples` samples from `start` (to the end when None), fewer where the clip ends.
+
+    Raises:
+      CorruptRecord: the bytes are no clip record, or hold another number of samples than they say.
+    """
+    header, payload = clip_header(record)
+    count = header["samples"] - start if samples is None else min(samples, header["samples"] - start)
+    if header["encoding"] == "pcm16":
+        pcm = np.frombuffer(payload, "<i2")
+        if pcm.size != header["samples"]:
+            raise CorruptRecord(f"{header['name']}: {pcm.size} samples where {header['samples']} were stored")
+        return pcm[start : start + count].astype(np.float32) / 32768.0
+    try:
+        with soundfile.SoundFile(io.BytesIO(payload)) as file:
+            if start:
+                file.seek(start)
+            wave = file.read(count, dtype="float32")
+    except (soundfile.SoundFileError, RuntimeError) as error:
+        raise CorruptRecord(f"{header['name']}: damaged FLAC data") from error
+    if wave.shape != (count,):
+        raise CorruptRecord(f"{header['name']}: {wave.size} samples where {count} were stored")
+    return wave
+
+
+def clip_header(record: bytes) -> tuple[dict[str, Any], bytes]:
+    """Header and payload of a clip record; `CorruptRecord` where the bytes are none."""
+    try:
+        if record[:4] != MAGIC:
+            raise CorruptRecord("a record without the mark of a clip")
+        (size,) = struct.unpack_from("<I", record, 4)
+        return json.loads(record[8 : 8 + size]), record[8 + size :]
+    except (struct.error, ValueError) as error:
+        if isinstance(error, CorruptRecord):
+            raise
+        raise CorruptRecord("a record with a damaged header") from error
+
+
+class CorruptRecord(ValueError):
+    """A record whose bytes cannot be what was written. The pipeline counts and replaces it."""
+
+
+def write_records(path: pathlib.Path, records: Iterable[bytes], options: str) -> int:
+    """Writes an ArrayRecord file under a temporary name and renames it when whole. Returns the number of records."""
+    part = path.with_name(path.name + ".part")
+    writer, count = array_record_module.ArrayRecordWriter(str(part), options), 0
+    try:
+        for record in records:
+            writer.write(record)
+            count += 1
+    finally:
+        writer.close()
+    part.rename(path)
+    return count
+
+
+class Records:
+    """Random access to numbered ArrayRecord files `<stem>-00000.arrayrecord`; opened at first use, pickled closed."""
+
+    def __init__(self, directory: pathlib.Path, stem: str):
+        self.directory, self.stem = directory, stem
+        self._open: dict[int, Any] = {}
+        self._lock = threading.Lock()
+
+    def read(self, shard: int, record: int) -> bytes:
+        """Bytes of one record.
+
+        Raises:
+          UserError: the file is missing. CorruptRecord: it or the record is damaged.
+        """
+        reader = self._open.get(shard) or self._reader(shard)
+        try:
+            return reader.read([record])[0]
+        except (RuntimeError, ValueError, IndexError) as error:
+            raise CorruptRecord(
+                f"{shard_path(self.directory, self.stem, shard)}: record {record} is damaged"
+            ) from error
+
+    def _reader(self, shard: int):
+        path = shard_path(self.directory, self.stem, shard)
+        with self._lock:
+            if shard not in self._open:
+                if not path.is_file():
+                    raise UserError(f"{path}: missing; copy the prepared directory whole, or run nlm prepare again")
+                try:
+                    reader = array_record_module.ArrayRecordReader(str(path), "readahead_buffer_size:0")
+                except (RuntimeError, ValueError) as error:
+                    raise CorruptRecord(f"{path}: not a readable ArrayRecord file") from error
+                self._open[shard] = reader
+            return self._open[shard]
+
+    def __getstate__(self) -> dict:
+        return {"directory": self.directory, "stem": self.stem}
+
+    def __setstate__(self, state: dict) -> None:
+        self.__init__(**state)
+
+
+def shard_path(directory: pathlib.Path, stem: str, shard: int) -> pathlib.Path:
+    return directory / f"{stem}-{shard:05d}.arrayrecord"
+
+
+def file_digest(path: pathlib.Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
