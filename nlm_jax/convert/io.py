@@ -103,16 +103,22 @@ def read_torch(path: pathlib.Path) -> dict[str, Any]:
     def numpy(value):
         if isinstance(value, torch.Tensor):
             value = value.detach()
-            return (
-                value.view(torch.int16).numpy().view(ml_dtypes.bfloat16)
-                if value.dtype == torch.bfloat16
-                else value.numpy()
-            )
+            bits = value.view(torch.int16) if value.dtype == torch.bfloat16 else value
+            return bits.numpy().view(ml_dtypes.bfloat16) if bits is not value else value.numpy()
         if isinstance(value, Mapping):
             return {key: numpy(item) for key, item in value.items()}
         return value
 
     return numpy(content)
+
+
+def to_torch(array: np.ndarray):
+    """A torch tensor with a copy of `array`, bfloat16 included."""
+    import torch
+
+    if array.dtype == ml_dtypes.bfloat16:
+        return torch.from_numpy(np.array(array.view(np.int16))).view(torch.bfloat16)
+    return torch.from_numpy(np.array(array))
 
 
 def read_tensors(path: str | pathlib.Path) -> dict[str, np.ndarray]:

@@ -4,14 +4,13 @@ import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import jax
-import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 from flax import nnx
-from jax.sharding import Mesh, Sharding
+from jax.sharding import Mesh
 
 from nlm_jax.convert.io import Progress
-from nlm_jax.convert.place import place
+from nlm_jax.convert.place import Lazy, place
 from nlm_jax.convert.table import EMBED, HEAD, Layout, Rule
 from nlm_jax.core.errors import UserError
 from nlm_jax.core.tree import named_leaves
@@ -21,8 +20,6 @@ from nlm_jax.models.config import NatureLMConfig
 from nlm_jax.models.naturelm import NatureLM
 
 FLOATS = (np.dtype("float32"), np.dtype(ml_dtypes.bfloat16), np.dtype("float16"))
-Leaves = dict[str, jax.Array]
-"""Path -> array: the parameters of a model, or of a part of one."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,67 +45,93 @@ def abstract(cfg: NatureLMConfig, mesh: Mesh | None = None, rules: Rules = ()) -
     return {p: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=places[p]) for p, leaf in leaves.items()}
 
 
-def load(
-    sources: Sequence[Source],
-    targets: Mapping[str, jax.ShapeDtypeStruct],
-    *,
-    storage: Callable[[str, np.dtype], np.dtype] = lambda path, dtype: dtype,
-    progress: Progress | None = None,
-) -> Leaves:
-    """Every leaf of `targets`, from the first source that has it, each tensor read once and sent where it belongs.
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """The tensors of one leaf, in our orientation: its own, or (`stacked`) those of its layers."""
+
+    names: tuple[str, ...]
+    views: tuple[np.ndarray, ...]
+    stacked: bool
+    where: str
+
+
+def find(sources: Sequence[Source], targets: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, Found]:
+    """Every leaf of `targets` in the first source that has it, checked; a stacked leaf comes whole from one source.
 
     Args:
       sources: in order of preference, e.g. what was trained before the base it was trained on.
-      targets: path -> shape and sharding. Their dtype is not looked at.
-      storage: (path, dtype in the file) -> dtype of the leaf; that of the file by default.
-      progress: called with each path.
+      targets: path -> shape. Their dtype is not looked at.
 
     Raises:
       UserError: a tensor that is unknown, missing, of the wrong shape or type, all zero, or unlike its duplicate.
     """
     for source in sources:
         _check_names(source, targets)
-    found = {path: _find(path, target.shape, sources) for path, target in targets.items()}
-    if missing := [name for path in targets for name in found[path].missing]:
+    found, missing = {}, []
+    for path, target in targets.items():
+        candidates = [c for source in sources if (c := _candidate(source, path, target.shape))]
+        holders = [c for c in candidates if any(name in c[0].tensors for name in c[1])]
+        chosen = (holders or candidates or [None])[0]
+        absent = [n for n in chosen[1] if n not in chosen[0].tensors] if chosen else [path]
+        missing += absent
+        if not absent:
+            found[path] = _views(*chosen, path, target.shape)
+    if missing:
         have = " and ".join(source.where for source in sources)
         raise UserError(f"{have}: {_some(missing)} is missing, which the model of the given config needs")
     _check_adapter(found)
-    leaves: Leaves = {}
+    return found
+
+
+Storage = Callable[[str, np.dtype], np.dtype]
+"""(path, dtype in the file) -> dtype to keep it in."""
+
+
+def as_stored(path: str, dtype: np.dtype) -> np.dtype:
+    """The file's own: import and export together change no bit."""
+    return dtype
+
+
+def load(
+    found: Mapping[str, Found],
+    targets: Mapping[str, jax.ShapeDtypeStruct],
+    *,
+    storage: Storage = as_stored,
+    progress: Progress | None = None,
+) -> dict[str, jax.Array]:
+    """Sends each tensor where it belongs (`targets`' shardings), reading it once. Calls `progress` with each path."""
+    leaves = {}
     for path, target in targets.items():
-        views, dtype = found[path].views, _dtype(found[path], path, storage)
-        sharding: Sharding | None = getattr(target, "sharding", None)
-        leaves[path] = place(views, found[path].stacked, dtype, sharding)
+        leaf = found[path]
+        leaves[path] = place(leaf.views, leaf.stacked, _dtype(leaf, path, storage), getattr(target, "sharding", None))
         if progress:
             progress(path)
     return leaves
 
 
-@dataclasses.dataclass(frozen=True)
-class _Found:
-    names: tuple[str, ...]
-    views: tuple[np.ndarray, ...]
-    stacked: bool
-    missing: tuple[str, ...]
-    where: str
+def lazy(found: Mapping[str, Found], *, storage: Storage = as_stored) -> dict[str, Lazy]:
+    """The leaves as promises to read them, for going from file to file."""
+    leaves = {}
+    for path, f in found.items():
+        dtype = _dtype(f, path, storage)
+        shape = (len(f.views), *f.views[0].shape) if f.stacked else f.views[0].shape
+        leaves[path] = Lazy(shape, dtype, f.stacked, lambda i, f=f, d=dtype: f.views[i or 0].astype(d, copy=False))
+    return leaves
 
 
-def _find(path: str, shape: tuple[int, ...], sources: Sequence[Source]) -> _Found:
-    """The tensors of one leaf, in our orientation. A stacked leaf comes whole from one source."""
-    missing: tuple[str, ...] = (path,)
-    for source in sources:
-        rule = source.layout.rule(path)
-        if rule is None:
-            continue
-        names = [rule.at(i) for i in range(shape[0])] if rule.stacked else [_present(source, rule)]
-        absent = tuple(name for name in names if name not in source.tensors)
-        if not absent:
-            expected = rule.op.their_shape(shape[1:] if rule.stacked else shape)
-            views = tuple(rule.op.ours(_tensor(source, name, rule, expected)) for name in names)
-            return _Found(tuple(names), views, rule.stacked, (), source.where)
-        if len(absent) < len(names):
-            return _Found((), (), True, absent, source.where)
-        missing = absent[:1] if missing == (path,) else missing
-    return _Found((), (), False, missing, "")
+def _candidate(source: Source, path: str, shape: tuple[int, ...]) -> tuple[Source, tuple[str, ...]] | None:
+    """The names under which `source` would hold a leaf, None where its kind of file does not hold it."""
+    rule = source.layout.rule(path)
+    if rule is None:
+        return None
+    return source, tuple(rule.at(i) for i in range(shape[0])) if rule.stacked else (_present(source, rule),)
+
+
+def _views(source: Source, names: tuple[str, ...], path: str, shape: tuple[int, ...]) -> Found:
+    rule = source.layout.rule(path)
+    expected = rule.op.their_shape(shape[1:] if rule.stacked else shape)
+    views = tuple(rule.op.ours(_tensor(source, name, rule, expected)) for name in names)
+    return Found(names, views, rule.stacked, source.where)
 
 
 def _present(source: Source, rule: Rule) -> str:
@@ -169,7 +192,7 @@ def _same(a: np.ndarray, b: np.ndarray) -> bool:
     return a is b or (a.shape == b.shape and all(np.array_equal(x, y) for x, y in zip(a, b, strict=True)))
 
 
-def _check_adapter(found: Mapping[str, _Found]) -> None:
+def _check_adapter(found: Mapping[str, Found]) -> None:
     pairs = [
         (f.where, name, view)
         for path, f in found.items()
@@ -181,11 +204,11 @@ def _check_adapter(found: Mapping[str, _Found]) -> None:
         raise UserError(f"{zero[0][0]}: {zero[0][1]} is all zero while other lora_B are not; export the adapter again")
 
 
-def _dtype(found: _Found, path: str, storage) -> np.dtype:
+def _dtype(found: Found, path: str, storage: Storage) -> np.dtype:
     dtypes = [np.dtype(storage(path, view.dtype)) for view in found.views]
     if odd := next((n for n, d in zip(found.names, dtypes, strict=True) if d != dtypes[0]), None):
         raise UserError(f"{found.where}: {odd} and {found.names[0]} differ in type; convert the file to one type")
-    return jnp.dtype(dtypes[0])
+    return dtypes[0]
 
 
 def _some(names: Iterable[str]) -> str:

@@ -1,11 +1,12 @@
-"""Host views of a file's tensors -> arrays where they will live, and back, a few layers at a time.
+"""Host views of a file's tensors -> arrays where they will live, and back, one layer or a few at a time.
 
 Going in, each device is sent its own slice straight from the memory-mapped file. Stacked leaves larger than `CHUNK` are
 filled group by group of layers into a donated buffer, so that the host holds about one source tensor at any moment.
 """
 
+import dataclasses
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -77,8 +78,32 @@ def _update(leaf, part, start, sharding):
     return jax.lax.with_sharding_constraint(leaf, sharding)
 
 
-def fetch(leaf: jax.Array | np.ndarray, layer: int | None = None) -> np.ndarray:
+@dataclasses.dataclass(frozen=True)
+class Lazy:
+    """A leaf that is read or computed when it is written: file to file, no model is ever in memory.
+
+    `read(i)` gives layer i of a leaf that is `stacked`, `read(None)` the whole of one that is not.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    stacked: bool
+    read: Callable[[int | None], np.ndarray]
+
+    def map(self, change: Callable[[np.ndarray], np.ndarray]) -> "Lazy":
+        """The leaf with `change`, which keeps shape and dtype, done to each of its layers."""
+        return dataclasses.replace(self, read=lambda layer: change(self.read(layer)))
+
+
+Leaf = jax.Array | np.ndarray | Lazy
+
+
+def fetch(leaf: Leaf, layer: int | None = None) -> np.ndarray:
     """A leaf, or one layer of a stacked leaf, whole on the host. All processes of a run must take part."""
+    if isinstance(leaf, Lazy):
+        if layer is None and leaf.stacked:
+            return np.stack([leaf.read(i) for i in range(leaf.shape[0])])
+        return leaf.read(layer) if leaf.stacked or layer is None else leaf.read(None)[layer]
     if isinstance(leaf, np.ndarray):
         return leaf if layer is None else leaf[layer]
     if leaf.is_fully_addressable and len(leaf.devices()) == 1 and next(iter(leaf.devices())).platform == "cpu":
@@ -86,12 +111,6 @@ def fetch(leaf: jax.Array | np.ndarray, layer: int | None = None) -> np.ndarray:
         return whole if layer is None else whole[layer]
     leaf = _copy(leaf) if layer is None else _layer(leaf, layer)  # never `leaf` itself: jax caches its host copy on it
     return np.asarray(leaf) if leaf.is_fully_addressable else multihost_utils.process_allgather(leaf, tiled=True)
-
-
-def layers(leaf: jax.Array | np.ndarray) -> Iterator[np.ndarray]:
-    """The layers of a stacked leaf, each with its leading axis of one."""
-    for i in range(leaf.shape[0]):
-        yield fetch(leaf, i)[None]
 
 
 @jax.jit

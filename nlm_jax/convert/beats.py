@@ -1,0 +1,64 @@
+"""Microsoft's BEATs checkpoints."""
+
+import importlib.util
+import pathlib
+
+import jax
+import numpy as np
+
+from nlm_jax.convert import configs, table
+from nlm_jax.convert.checkpoint import Checkpoint, Opened, duplicates, entries
+from nlm_jax.convert.hub import local
+from nlm_jax.convert.io import (
+    SINGLE,
+    Progress,
+    read_json,
+    read_tensors,
+    read_torch,
+    to_torch,
+    write_json,
+    write_safetensors,
+)
+from nlm_jax.convert.load import Source
+from nlm_jax.core.errors import UserError
+from nlm_jax.models.config import NatureLMConfig
+
+TORCH_FILE = "beats.pt"
+
+
+def open_beats(src: str | pathlib.Path) -> Opened:
+    """Microsoft's `.pt` ({"cfg", "model"}), or our own export of an encoder (config.json + model.safetensors).
+
+    Raises:
+      UserError: neither, or a variant of BEATs that the model here does not have.
+    """
+    src = local(src)
+    if src.is_dir():
+        cfg, tensors = read_json(src / "config.json").get("cfg"), read_tensors(src)
+    else:
+        content = read_torch(src)
+        cfg, tensors = (content.get("cfg"), content.get("model")) if isinstance(content, dict) else (None, None)
+    if not isinstance(cfg, dict) or not isinstance(tensors, dict):
+        raise UserError(f"{src}: not a BEATs checkpoint; Microsoft's hold 'cfg' and 'model'")
+    config = configs.beats_config(cfg, f"{src}: cfg")
+    sources = (Source(str(src), tensors, table.microsoft(config)),)
+    return Opened(NatureLMConfig(beats=config), sources, parts=("beats",), official={"beats_cfg": cfg})
+
+
+def export_beats(
+    checkpoint: Checkpoint, out: pathlib.Path, *, dtype: str | None = None, progress: Progress | None = None
+) -> None:
+    """The encoder as config.json + model.safetensors, and as Microsoft's `beats.pt` where torch is installed."""
+    cfg = configs.beats_json(checkpoint.config.beats, checkpoint.official.get("beats_cfg"))
+    layout, layers = table.microsoft(checkpoint.config.beats), checkpoint.config.beats.layers
+    storage = (lambda path, own: own) if dtype is None else (lambda path, own: np.dtype("float32"))
+    made = entries(checkpoint.leaves, layout, storage)
+    write_safetensors(out / SINGLE, made, duplicates(layout, layers), progress)
+    if jax.process_index() == 0:
+        write_json(out / "config.json", {"cfg": cfg})
+    if jax.process_index() == 0 and importlib.util.find_spec("torch"):
+        import torch
+
+        state = {name: to_torch(view) for name, view in read_tensors(out).items()}
+        state |= {name: state[kept] for name, kept in duplicates(layout, layers).items()}
+        torch.save({"cfg": cfg, "model": state}, out / TORCH_FILE)

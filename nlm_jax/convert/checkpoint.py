@@ -1,0 +1,139 @@
+"""What every kind of checkpoint becomes, and what every export starts from."""
+
+import dataclasses
+import pathlib
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from nlm_jax.convert.io import Entry, Progress
+from nlm_jax.convert.load import Source, Storage, abstract, as_stored, build, find, lazy, load
+from nlm_jax.convert.lora import interpolate
+from nlm_jax.convert.place import Leaf, fetch
+from nlm_jax.convert.table import Layout, Rule
+from nlm_jax.core import precision
+from nlm_jax.mesh.rules import Rules
+from nlm_jax.models.config import NatureLMConfig
+from nlm_jax.models.naturelm import NatureLM
+
+PARTS = ("beats", "ln_audio", "qformer", "audio_proj", "llama")
+"""First components of the paths of a whole model."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Checkpoint:
+    """Weights with everything that belongs to them. `leaves` may hold a part of the model only (an encoder, an LLM)."""
+
+    config: NatureLMConfig
+    leaves: Mapping[str, Leaf]
+    """path -> array, in the dtype they are stored in."""
+    official: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """The official `config.json` the weights came with, if they did."""
+    llama: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """The language model's own Hugging Face `config.json`, if there was one."""
+    tokenizer: pathlib.Path | None = None
+    """Directory with `tokenizer.json`."""
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        return tuple(p for p in PARTS if any(path.split("/")[0] == p for path in self.leaves))
+
+    @property
+    def pad_rows(self) -> int:
+        """Rows of the vocabulary beyond the language model's own: the appended [PAD]."""
+        rows = self.config.llama.vocab
+        return max(0, rows - self.llama.get("vocab_size", rows - 1))
+
+    def model(self) -> NatureLM:
+        """The model with these weights."""
+        return build(self.config, self.leaves)
+
+
+@dataclasses.dataclass(frozen=True)
+class Opened:
+    """A checkpoint whose configs are read and whose tensors are mapped into memory but not loaded."""
+
+    config: NatureLMConfig
+    sources: tuple[Source, ...]
+    parts: tuple[str, ...] = PARTS
+    official: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    llama: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    tokenizer: pathlib.Path | None = None
+
+    def targets(self, mesh: jax.sharding.Mesh | None = None, rules: Rules = ()) -> dict[str, jax.ShapeDtypeStruct]:
+        """Path -> shape (and sharding, where a mesh is given) of the leaves this checkpoint should fill."""
+        every = abstract(self.config, mesh, rules)
+        return {path: target for path, target in every.items() if path.split("/")[0] in self.parts}
+
+    def load(
+        self,
+        targets: Mapping[str, jax.ShapeDtypeStruct] | None = None,
+        *,
+        storage: Storage = as_stored,
+        merging_alpha: float = 1.0,
+        progress: Progress | None = None,
+    ) -> Checkpoint:
+        """Streams the weights onto the device, or onto the mesh that the shardings of `targets` name.
+
+        Args:
+          targets: leaves wanted, of `self.targets(mesh, rules)` by default with no mesh.
+          storage: (path, dtype in the file) -> dtype to keep; the file's own by default, so that nothing is rounded.
+          merging_alpha: see `interpolate`.
+          progress: called with the path of each leaf that has been loaded.
+
+        Raises:
+          UserError: a tensor that is unknown, missing, misshapen, all zero, or of a type that cannot be loaded.
+        """
+        targets = self.targets() if targets is None else targets
+        leaves = load(find(self.sources, targets), targets, storage=storage, progress=progress)
+        return self._checkpoint(interpolate(leaves, merging_alpha))
+
+    def lazily(self, *, storage: Storage = as_stored, merging_alpha: float = 1.0) -> Checkpoint:
+        """The same checked but unread: each tensor is read when it is written. No device is used."""
+        return self._checkpoint(interpolate(lazy(find(self.sources, self.targets()), storage=storage), merging_alpha))
+
+    def _checkpoint(self, leaves: Mapping[str, Leaf]) -> Checkpoint:
+        return Checkpoint(self.config, leaves, self.official, self.llama, self.tokenizer)
+
+
+def entries(leaves: Mapping[str, Leaf], layout: Layout, storage: Storage = as_stored) -> list[Entry]:
+    """Every tensor of `layout` about to be written from our leaves, without its duplicates and buffers.
+
+    `leaves` may be abstract (shape and dtype alone) as long as nothing is written.
+    """
+    made = []
+    for rule in layout.rules:
+        leaf = leaves[rule.path]
+        dtype = np.dtype(storage(rule.path, np.dtype(leaf.dtype)))
+        shape = rule.op.their_shape(tuple(leaf.shape[1:] if rule.stacked else leaf.shape))
+        for i in range(leaf.shape[0]) if rule.stacked else (None,):
+            made.append(Entry(rule.at(i), shape, dtype, _parts(rule, leaf, i)))
+    return made
+
+
+def _parts(rule: Rule, leaf: Leaf, layer: int | None) -> Callable[[], Iterator[np.ndarray]]:
+    return lambda: iter((rule.op.theirs(fetch(leaf, layer)),))
+
+
+def buffers(layout: Layout) -> list[Entry]:
+    """The constants of a layout, about to be written."""
+    made = [(name, make()) for name, make in layout.buffers]
+    return [Entry(name, value.shape, value.dtype, lambda v=value: iter((v,))) for name, value in made]
+
+
+def duplicates(layout: Layout, layers: int) -> dict[str, str]:
+    """Name left out -> name kept, for every tensor that a full state dict holds more than once."""
+    return {name: rule.name for rule in layout.rules for name in layout.duplicates(rule, layers)}
+
+
+def language_model_in(dtype: str | None) -> Storage:
+    """Storage of an export: the language model with its adapter in `dtype` and all else in float32.
+
+    So the official class builds it on a GPU ("bfloat16") and on a CPU ("float32"). None keeps what is there.
+    """
+    if dtype is None:
+        return as_stored
+    chosen = np.dtype(precision.dtype(dtype))
+    return lambda path, _: chosen if path.startswith("llama/") else np.dtype("float32")

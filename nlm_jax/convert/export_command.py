@@ -1,0 +1,58 @@
+"""`nlm export`: our weights (or any that can be imported) -> a directory for others."""
+
+import argparse
+import pathlib
+
+from nlm_jax.convert import formats, progress
+from nlm_jax.convert.import_command import add_source_arguments, source_options
+from nlm_jax.core.errors import UserError
+
+SUMMARY = "weights of ours -> the official layout, a PEFT adapter, a merged Llama, or a BEATs encoder"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of `nlm export`."""
+    parser.add_argument("src", help="directory of ours, or anything `nlm import` reads")
+    parser.add_argument("--format", required=True, choices=tuple(formats.FORMATS))
+    parser.add_argument("--out", required=True, type=pathlib.Path, help="directory to write")
+    add_source_arguments(parser)
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), help="of the language model (default: as stored)")
+    parser.add_argument("--no-pad-row", action="store_true", help="llama-merged: leave the appended [PAD] row out")
+    parser.add_argument(
+        "--with-base", action="store_true", help="naturelm: write the bare language model to llama/ too"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace what is in --out")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Writes the directory.
+
+    Raises:
+      UserError: from opening, checking or writing, or a flag that does not go with the format.
+    """
+    options = {"dtype": args.dtype}
+    if args.no_pad_row:
+        _only(args.format, "llama-merged", "--no-pad-row")
+        options["pad_row"] = False
+    if args.with_base:
+        _only(args.format, "naturelm", "--with-base")
+        options["with_base"] = True
+    formats.check_free(args.out, args.overwrite)
+    checkpoint = formats.open_checkpoint(args.src, **source_options(args)).lazily()
+    with progress.tensors("exporting") as tell:
+        formats.save(
+            checkpoint,
+            args.out,
+            args.format,
+            merging_alpha=args.merging_alpha,
+            overwrite=args.overwrite,
+            progress=tell,
+            **options,
+        )
+    print(f"{args.out}: written as {args.format}")
+    return 0
+
+
+def _only(format: str, wanted: str, flag: str) -> None:
+    if format != wanted:
+        raise UserError(f"{flag}: goes with --format {wanted} only, not with {format}")

@@ -1,0 +1,125 @@
+"""Every format by name: what a path holds, opening it, and writing a checkpoint."""
+
+import pathlib
+import shutil
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+
+from nlm_jax.convert.beats import export_beats, open_beats
+from nlm_jax.convert.checkpoint import PARTS, Checkpoint, Opened
+from nlm_jax.convert.hub import local
+from nlm_jax.convert.io import Progress, read_json, read_torch
+from nlm_jax.convert.llama import export_merged, export_peft, open_llama
+from nlm_jax.convert.lora import interpolate
+from nlm_jax.convert.native import export_native, open_native
+from nlm_jax.convert.naturelm import export_naturelm, open_naturelm
+from nlm_jax.core.config import unknown
+from nlm_jax.core.errors import UserError
+
+KINDS = ("naturelm", "nlm", "llama", "beats")
+"""What can be read."""
+FORMATS: dict[str, tuple[Callable[..., None], tuple[str, ...]]] = {
+    "naturelm": (export_naturelm, PARTS),
+    "peft": (export_peft, ("llama",)),
+    "llama-merged": (export_merged, ("llama",)),
+    "beats": (export_beats, ("beats",)),
+    "nlm": (export_native, ()),
+}
+"""What can be written: the function, and the parts a checkpoint must have for it."""
+
+
+def kind_of(src: str | pathlib.Path) -> str:
+    """Which of `KINDS` a path holds, from its config.json or its keys.
+
+    Raises:
+      UserError: none of them.
+    """
+    path = local(src)
+    if path.is_file():
+        content = read_torch(path) if path.suffix in (".pt", ".pth") else {}
+        return "beats" if isinstance(content, Mapping) and "cfg" in content else "naturelm"
+    config = read_json(path / "config.json")
+    if config.get("format") == "nlm":
+        return "nlm"
+    if "beats_cfg" in config or "llama_path" in config:
+        return "naturelm"
+    if "cfg" in config:
+        return "beats"
+    if "model_type" in config:
+        return "llama"
+    raise UserError(
+        f"{path / 'config.json'}: not a config of an official NatureLM, a Llama, BEATs or our own checkpoint"
+    )
+
+
+def open_checkpoint(src: str | pathlib.Path, kind: str = "auto", **options: Any) -> Opened:
+    """Opens whatever `src` is. `options` are those of `open_naturelm` and `open_llama`; None counts as not given.
+
+    Raises:
+      UserError: nothing there that can be read, an option that does not go with its kind.
+    """
+    kind = kind_of(src) if kind == "auto" else kind
+    options = {name: value for name, value in options.items() if value is not None}
+    known = {"naturelm": ("llm", "base", "config", "qformer_config"), "llama": ("pad_rows",)}
+    if kind not in KINDS:
+        raise UserError(f"kind={kind!r}: {unknown(kind, KINDS)}")
+    if odd := sorted(set(options) - set(known.get(kind, ()))):
+        raise UserError(f"{src}: is of kind {kind}, which takes no {' and no '.join(odd)}; leave it out")
+    opener = {"naturelm": open_naturelm, "nlm": open_native, "llama": open_llama, "beats": open_beats}[kind]
+    return opener(src, **options)
+
+
+def save(
+    checkpoint: Checkpoint,
+    out: str | pathlib.Path,
+    format: str = "naturelm",
+    *,
+    merging_alpha: float = 1.0,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+    **options: Any,
+) -> None:
+    """Writes `checkpoint` to the directory `out`, which appears whole or not at all. Needs no torch.
+
+    Args:
+      checkpoint: weights on host, device or mesh (then every process must call this), or lazy ones.
+      out: a directory that is new or empty, unless `overwrite`.
+      format: a name of `FORMATS`.
+      merging_alpha: see `interpolate`; multiplies on top of what was given at load.
+      progress: called with the name of each tensor.
+      options: `dtype` (of the language model; all formats), `pad_row` (llama-merged), `with_base` (naturelm),
+        `max_shard_bytes` (naturelm with base, llama-merged).
+
+    Raises:
+      UserError: an unknown format, a checkpoint without the parts it needs, or a directory that is in use.
+    """
+    out = pathlib.Path(out)
+    if format not in FORMATS:
+        raise UserError(f"format={format!r}: {unknown(format, FORMATS)}")
+    write, needed = FORMATS[format]
+    if lacking := [part for part in needed if part not in checkpoint.parts]:
+        raise UserError(
+            f"format {format}: the checkpoint holds no {', '.join(lacking)}, only {', '.join(checkpoint.parts)}"
+        )
+    check_free(out, overwrite)
+    leaves = interpolate(dict(checkpoint.leaves), merging_alpha)
+    unfinished = out.with_name(out.name + ".part")
+    if jax.process_index() == 0:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir(parents=True)
+    checkpoint = Checkpoint(checkpoint.config, leaves, checkpoint.official, checkpoint.llama, checkpoint.tokenizer)
+    write(checkpoint, unfinished, progress=progress, **options)
+    if jax.process_index() == 0:
+        if out.exists():
+            shutil.rmtree(out)
+        unfinished.rename(out)
+
+
+def check_free(out: pathlib.Path, overwrite: bool) -> None:
+    """Raises UserError when `out` is a file, or a directory with something in it and `overwrite` is not set."""
+    if out.is_file():
+        raise UserError(f"{out}: is a file; give a directory")
+    if out.is_dir() and any(out.iterdir()) and not overwrite:
+        raise UserError(f"{out}: is not empty; give another directory, or --overwrite to replace what is in it")

@@ -1,0 +1,42 @@
+"""Names that may be paths or ids of the Hugging Face hub."""
+
+import pathlib
+import re
+
+from nlm_jax.core.errors import UserError
+
+_ID = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+def local(name: str | pathlib.Path, *, weights: bool = True) -> pathlib.Path:
+    """A path that exists, or a hub id fetched through huggingface_hub (its cache first).
+
+    Args:
+      weights: whether the safetensors files are wanted, not only configs and tokenizer.
+
+    Raises:
+      UserError: neither.
+    """
+    path = pathlib.Path(name).expanduser()
+    if path.exists():
+        return path
+    if not _ID.fullmatch(str(name)):
+        raise UserError(f"{name}: no such file or directory")
+    try:
+        import huggingface_hub
+
+        patterns = ["*.json", "tokenizer*"] + (["*.safetensors"] if weights else [])
+        return pathlib.Path(huggingface_hub.snapshot_download(str(name), allow_patterns=patterns))
+    except Exception as error:  # the library raises its own, the network's and the file system's
+        reason = type(error).__name__
+        raise UserError(f"{name}: no such file or directory, and not to be had as a hub id ({reason})") from error
+
+
+def cached(name: str) -> pathlib.Path | None:
+    """The directory of a hub id that was fetched before, found without the network; None where there is none."""
+    if not _ID.fullmatch(name):
+        return None
+    from huggingface_hub import try_to_load_from_cache
+
+    found = try_to_load_from_cache(name, "config.json")
+    return pathlib.Path(found).parent if isinstance(found, str) else None

@@ -1,0 +1,161 @@
+"""The official NatureLM class: its directories, its training checkpoints, its exports."""
+
+import dataclasses
+import pathlib
+from collections.abc import Mapping
+
+import jax
+
+from nlm_jax.convert import configs, llama
+from nlm_jax.convert.checkpoint import Checkpoint, Opened, buffers, duplicates, entries, language_model_in
+from nlm_jax.convert.hub import cached, local
+from nlm_jax.convert.io import SINGLE, Progress, read_json, read_tensors, write_json, write_safetensors
+from nlm_jax.convert.load import Source, abstract
+from nlm_jax.convert.table import official
+from nlm_jax.core.errors import UserError
+from nlm_jax.models.config import NatureLMConfig
+
+QFORMER_FILE = "qformer_config.json"
+LLAMA_FOLDER = "llama"
+
+
+def open_naturelm(
+    src: str | pathlib.Path,
+    *,
+    llm: str | pathlib.Path | None = None,
+    base: str | pathlib.Path | None = None,
+    config: str | pathlib.Path | None = None,
+    qformer_config: str | pathlib.Path | Mapping | None = None,
+) -> Opened:
+    """An official directory (config.json + model.safetensors) or training checkpoint (.pth, whole or trainable only).
+
+    Args:
+      src: the directory or file, or a hub id of one.
+      llm: Hugging Face directory (or hub id) of the language model: its sizes, its tokenizer, and its weights where
+        `src` and `base` lack them. By default `llama/` beside the config, or what its `llama_path` names.
+      base: a complete official checkpoint under a partial one.
+      config: the official config.json, or its directory, where `src` is a bare .pth file.
+      qformer_config: Q-Former sizes, a BERT-like config as path or dict; the official config holds none. By default
+        `qformer_config.json` beside the config, else bert-base-uncased's.
+
+    Raises:
+      UserError: what cannot be found, read or combined, with the argument that would help.
+    """
+    src = local(src)
+    file = _config_file(src, base and local(base), config and local(config))
+    carried, folder = read_json(file), file.parent
+    own = folder / QFORMER_FILE
+    qformer = configs.qformer_config(own if qformer_config is None and own.is_file() else qformer_config, carried)
+
+    # The partial checkpoint first, then what it was trained on.
+    checkpoints = [(str(path), read_tensors(path)) for path in (src, base and local(base)) if path]
+    llm_folder = _find_llm(folder, carried, llm)
+    hf = read_json(llm_folder / "config.json")
+    rows = next(
+        (len(t[name]) for _, t in checkpoints for name in _EMBEDDINGS if name in t), hf.get("vocab_size", 0) + 1
+    )
+    adapter = configs.lora_config(carried, str(file))
+    model = configs.llama_config(hf, str(llm_folder / "config.json"), rows=rows, lora=adapter)
+    cfg = configs.naturelm_config(carried, model, qformer, str(file))
+    if qformer_config is None and not own.is_file():
+        _check_default_qformer(cfg, checkpoints)
+    layout = official(cfg)
+    sources = [Source(where, tensors, layout) for where, tensors in checkpoints]
+    held = {match.rule.path for _, tensors in checkpoints for name in tensors if (match := layout.match(name))}
+    if any(r.path not in held for r in layout.rules if r.path.startswith("llama/") and "/lora_" not in r.path):
+        sources.append(llama.source(llm_folder if llm is None else local(llm), cfg.llama))
+    tokenizer = llm_folder if (llm_folder / "tokenizer.json").is_file() else None
+    return Opened(cfg, tuple(sources), official=carried, llama=hf, tokenizer=tokenizer)
+
+
+_EMBEDDINGS = (
+    "llama_embed_tokens.weight",
+    "llama_model.base_model.model.model.embed_tokens.weight",
+    "llama_model.model.embed_tokens.weight",
+)
+
+
+def _config_file(src: pathlib.Path, base: pathlib.Path | None, given: pathlib.Path | None) -> pathlib.Path:
+    for place in (given, src if src.is_dir() else src.parent, base):
+        file = place and (place / "config.json" if place.is_dir() else place)
+        if file and file.name.endswith(".json") and file.is_file():
+            return file
+    raise UserError(
+        f"{src}: no config.json with it; pass config= (--config) with the official config.json the weights belong to"
+    )
+
+
+def _find_llm(folder: pathlib.Path, carried: Mapping, llm: str | pathlib.Path | None) -> pathlib.Path:
+    """Directory with the language model's config.json: the one given, our own exports' `llama/`, or `llama_path`."""
+    if llm is not None:
+        found = local(llm, weights=False)
+        if not (found / "config.json").is_file():
+            raise UserError(f"{llm}: holds no config.json; llm= (--llm) takes a Hugging Face Llama directory")
+        return found
+    named = carried.get("llama_path") or LLAMA_FOLDER
+    for place in (folder / LLAMA_FOLDER, folder / named, folder.parent / named, pathlib.Path(named)):
+        if (place / "config.json").is_file():
+            return place
+    if found := cached(str(named)):
+        return found
+    raise UserError(
+        f"{folder}: its language model {named!r} is not there, and sizes and tokenizer come from it; "
+        "pass llm= (--llm) with a Hugging Face Llama directory or hub id"
+    )
+
+
+def _check_default_qformer(cfg: NatureLMConfig, checkpoints) -> None:
+    width = next((t["audio_query_tokens"].shape[-1] for _, t in checkpoints if "audio_query_tokens" in t), None)
+    if width not in (None, cfg.qformer.width):
+        raise UserError(
+            f"{checkpoints[0][0]}: its Q-Former is {width} wide and not bert-base-uncased's {cfg.qformer.width}, and "
+            "the official config holds no sizes; pass qformer_config= (--qformer-config) with a path to them"
+        )
+
+
+def official_layout(
+    cfg: NatureLMConfig, base_dtype: str = "bfloat16"
+) -> tuple[dict[str, tuple[tuple[int, ...], str]], dict[str, str]]:
+    """What the official class holds for `cfg`, from shapes alone.
+
+    Args:
+      base_dtype: "bfloat16" as built on a GPU (language model and adapter in bfloat16), "float32" as built on a CPU.
+
+    Returns:
+      name -> (shape, dtype) of the whole state dict, and for each duplicate in it the name safetensors keeps.
+    """
+    layout = official(cfg)
+    made = entries(abstract(cfg), layout, language_model_in(base_dtype)) + buffers(layout)
+    full = {entry.name: (entry.shape, entry.dtype.name) for entry in made}
+    dropped = duplicates(layout, cfg.beats.layers)
+    return full | {name: full[kept] for name, kept in dropped.items()}, dropped
+
+
+def export_naturelm(
+    checkpoint: Checkpoint,
+    out: pathlib.Path,
+    *,
+    dtype: str | None = None,
+    with_base: bool = False,
+    progress: Progress | None = None,
+    max_shard_bytes: int = 5 * 10**9,
+) -> None:
+    """What `save_pretrained` of the official class writes, and in `llama/` the language model's config and tokenizer.
+
+    `with_base` adds the weights of the language model alone to `llama/`, so that the official class, which loads its
+    `llama_path` before the checkpoint, needs nothing else.
+    """
+    layout, cfg = official(checkpoint.config), checkpoint.config
+    made = entries(checkpoint.leaves, layout, language_model_in(dtype)) + buffers(layout)
+    write_safetensors(out / SINGLE, made, duplicates(layout, cfg.beats.layers), progress)
+    folder = out / LLAMA_FOLDER
+    if jax.process_index() == 0:
+        write_json(out / "config.json", configs.official_json(cfg, checkpoint.official))
+        write_json(out / QFORMER_FILE, configs.qformer_json(cfg.qformer))
+        folder.mkdir()
+        bare = dataclasses.replace(cfg.llama, lora=None)
+        own = configs.llama_json(bare, checkpoint.llama, rows=cfg.llama.vocab - checkpoint.pad_rows)
+        write_json(folder / "config.json", own)
+        llama.copy_tokenizer(checkpoint, folder)
+    if with_base:
+        llama.write_base(checkpoint, folder, dtype=dtype, progress=progress, max_shard_bytes=max_shard_bytes)
