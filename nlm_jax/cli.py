@@ -35,6 +35,9 @@ COMMANDS = {
     "demo": Command("nlm_jax.demo.command", "the whole path on a synthetic corpus, with a report", overrides=True),
 }
 
+REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.ENOTDIR, errno.EISDIR)
+"""Missing rights, a full disk, a file where a folder was meant and the other way round."""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; `argv` defaults to the process's own arguments.
@@ -59,8 +62,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"nlm {name}: error: {error}", file=sys.stderr)
         return 2
     except OSError as error:
-        # What the machine refuses (rights, a full disk) is the user's to mend; any other OSError is a defect of ours.
-        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC):
+        # What the machine refuses is the user's to mend; any other OSError is a defect of ours.
+        if error.errno not in REFUSED:
             raise
         print(f"nlm {name}: error: {error.filename or 'the disk'}: {error.strerror}", file=sys.stderr)
         return 2
