@@ -53,6 +53,8 @@ class DataConfig:
     row_tokens: int = 1024
     row_clips: int = 8
     row_answers: int = 256
+    skip_long: bool = False
+    """Leave out (and count) examples longer than a row, instead of stopping with their name."""
     window_rows: int = 256
     """Rows planned together; more gives fuller rows and slower planning."""
     random_crop: bool = True

@@ -1,5 +1,6 @@
 """Prepared directories, opened: examples by number, their audio and their token lengths."""
 
+import copy
 import dataclasses
 import fnmatch
 import json
@@ -8,7 +9,7 @@ import pathlib
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from nlm_jax.core.errors import UserError
 from nlm_jax.data import shards
@@ -53,9 +54,17 @@ class Corpus:
             )
         self.tasks, self.task = self._codes("task")
         self.domains, self.domain = self._codes("domain")
+        self.n_clips = self._gather([np.diff(part.clip_start) for part in self.parts])
 
     def __len__(self) -> int:
         return len(self.local)
+
+    def subset(self, keep: Bool[np.ndarray, "N"]) -> "Corpus":
+        """The examples where `keep` is true, numbered anew."""
+        out = copy.copy(self)
+        for name in ("part_of", "local", "task", "domain", "n_clips"):
+            setattr(out, name, getattr(self, name)[keep])
+        return out
 
     def _codes(self, key: str) -> tuple[list[str], Int[np.ndarray, "N"]]:
         names: dict[str, int] = {}

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Sequence as Seq
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Int
 
 from nlm_jax.core.batch import FIELDS
 from nlm_jax.core.errors import UserError
@@ -115,24 +115,26 @@ def empty_row(shape: RowShape) -> dict[str, np.ndarray]:
 
 
 def fill_rows(
-    needs: Int[np.ndarray, "N 3"],
-    capacity: Int[np.ndarray, "3"],
-    rows: int,
-    start: Float[np.ndarray, "R 3"] | None = None,
+    needs: Int[np.ndarray, "N 3"], capacity: Int[np.ndarray, "3"], rows: int, used: Int[np.ndarray, "R 3"] | None = None
 ) -> Int[np.ndarray, "N"]:
-    """Row of every example, longest first, each into the emptiest row that still holds it; -1 where none does.
+    """Row of every example, largest first, each into the emptiest row that still holds it; -1 where none does.
 
-    `needs` counts tokens, clips and answer tokens of each example, `capacity` those of a row. The number of rows is
-    fixed, so spreading evenly (rather than first fit) leaves no row without an example as long as there are enough.
+    `needs` counts tokens, clips and answer tokens of each example, `capacity` those of a row, `used` what is taken
+    already. The number of rows is fixed here, so examples are spread instead of piled into the first row that fits:
+    no row stays empty as long as there are as many examples as rows.
     """
-    free = np.tile(capacity, (rows, 1)) if start is None else (capacity - start).astype(np.int64)
-    size = (needs / np.maximum(capacity, 1)).max(axis=1)
+    free = np.tile(capacity, (rows, 1)) if used is None else capacity - used
+    scale = 1.0 / np.maximum(capacity, 1)
+    room = (free * scale).min(axis=1)
     placed = np.full(len(needs), -1, np.int64)
-    for i in np.argsort(-size, kind="stable"):
-        fits = (free >= needs[i]).all(axis=1)
-        room = np.where(fits, (free / np.maximum(capacity, 1)).min(axis=1), -1.0)
-        best = int(np.argmax(room))
-        if fits[best]:
-            placed[i] = best
-            free[best] -= needs[i]
+    for i in np.argsort(-(needs * scale).max(axis=1), kind="stable"):
+        row = int(np.argmax(room))
+        if not (free[row] >= needs[i]).all():  # the emptiest by its tightest count need not be the one that fits
+            fits = (free >= needs[i]).all(axis=1)
+            row = int(np.argmax(np.where(fits, room, -1.0)))
+            if not fits[row]:
+                continue
+        placed[i] = row
+        free[row] -= needs[i]
+        room[row] = (free[row] * scale).min()
     return placed

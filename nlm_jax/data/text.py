@@ -223,6 +223,12 @@ class Format:
     max_txt_len: int = 160
     """Tokens of an answer, end symbol included."""
 
+    def sequence(self, tokenizer: Tokenizer, prompt: str, answer: str | None, n_clips: int) -> "Sequence":
+        """`build_sequence` with these settings."""
+        return build_sequence(
+            tokenizer, prompt, answer, n_clips, self.vectors_per_clip, self.template, self.end_sym, self.max_txt_len
+        )
+
 
 @dataclasses.dataclass(frozen=True)
 class Sequence:

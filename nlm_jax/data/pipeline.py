@@ -1,0 +1,215 @@
+"""From prepared corpora to batches: `train_set(...).batches(start, ...)` and `evaluation(...)`.
+
+Everything up to the batch is index-based: stream position -> example (mixture), row -> positions (plan), row -> arrays.
+Batch b is therefore a pure function of (config, seed, b); its rows are dealt to the hosts in order, so the position of
+a run is the number of batches consumed, whatever the number of hosts, workers or threads.
+"""
+
+import collections
+import dataclasses
+import logging
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import grain
+import numpy as np
+from absl import flags
+from jaxtyping import Int
+
+from nlm_jax.core.batch import FIELDS, Batch
+from nlm_jax.core.errors import UserError
+from nlm_jax.data import pack, text
+from nlm_jax.data.config import DataConfig
+from nlm_jax.data.corpus import Corpus
+from nlm_jax.data.mixture import Stream, groups_of
+from nlm_jax.data.plan import Planner, check_fit
+from nlm_jax.data.shards import CorruptRecord
+from nlm_jax.data.text import Format, Tokenizer
+from nlm_jax.data.transforms import Choice, Chooser, Waves
+
+log = logging.getLogger(__name__)
+REPLACEMENTS = 32  # examples tried in the place of a damaged one before giving up
+ENDLESS = 1 << 40
+
+
+def open_corpus(
+    directories: Sequence[str], split: str = "", tasks: Sequence[str] = (), domains: Sequence[str] = ()
+) -> Corpus:
+    """Examples of prepared directories. `UserError` where one is missing, unfinished, or nothing is left."""
+    return Corpus(directories, split, tuple(tasks), tuple(domains))
+
+
+class TrainSet:
+    """The endless training stream of a config, row by row. Build one with `train_set`."""
+
+    def __init__(self, corpus: Corpus, tokenizer: Tokenizer, fmt: Format, config: DataConfig, seed: int):
+        self.config, self.tokenizer, self.format, self.seed = config, tokenizer, fmt, seed
+        self.shape = pack.RowShape(config.row_tokens, config.row_clips, config.row_answers, config.samples)
+        self._capacity = (config.row_tokens, config.row_clips, config.row_answers)
+        needs = corpus.needs(tokenizer, fmt)
+        self.skipped = 0
+        if config.skip_long:
+            fits = (needs <= np.asarray(self._capacity)).all(axis=1)
+            self.skipped = int((~fits).sum())
+            if self.skipped:
+                first = corpus.name(int(np.flatnonzero(~fits)[0]))
+                log.warning(
+                    "%d of %d examples are longer than a row and left out, first %s", self.skipped, len(fits), first
+                )
+            if not fits.any():
+                raise UserError("every example is longer than a row; raise data.row_tokens, row_clips or row_answers")
+            corpus, needs = corpus.subset(fits), needs[fits]
+        check_fit(needs, self._capacity, corpus.name)
+        self.corpus, self._stored_needs = corpus, needs
+        self.stream = Stream(groups_of(corpus, config.mixture), seed)
+        noise = Corpus(config.augment.noise_dirs) if config.augment.noise_dirs else None
+        self._chooser = Chooser(corpus, config.augment, seed)
+        self._waves = Waves(corpus, noise, config.augment, config.samples, config.random_crop, seed)
+        self.planner = Planner(self.needs, self._capacity, config.window_rows, seed)
+
+    def __reduce__(self):
+        # A worker process opens the data itself: cheaper than sending it the index, and files do not travel.
+        return train_set, (self.config, self.tokenizer, self.format, self.seed)
+
+    @property
+    def batches_per_epoch(self) -> float:
+        """Batches in which as many examples pass as the corpus has."""
+        return len(self.corpus) / self.planner.per_window * self.config.window_rows / self.config.rows
+
+    def needs(self, positions: Int[np.ndarray, "N"]) -> Int[np.ndarray, "N 3"]:
+        """text.Sequence, clips and answer tokens of what stands at each stream position, augmented text included."""
+        examples = self.stream.lookup(positions)
+        needs = self._stored_needs[examples]
+        for at in self._chooser.changed(positions, examples):
+            try:
+                needs[at] = self._count(self._sequence(self._choice(int(positions[at]), int(examples[at]))))
+            except CorruptRecord:  # the row's reader meets the same record, counts and replaces it
+                continue
+        return needs
+
+    def row(self, r: int) -> tuple[dict[str, np.ndarray], list[str]]:
+        """Row `r` as `pack.assemble_row` makes it, and the names of damaged examples that were replaced in it."""
+        positions, damaged = self.planner.row(r), []
+        examples = self.stream.lookup(np.asarray(positions, np.int64)).tolist()
+        items = [self._item(p, e, damaged) for p, e in zip(positions, examples, strict=True)]
+        return pack.assemble_row(items, self.shape, self.format.vectors_per_clip), damaged
+
+    def batches(
+        self, start: int = 0, process_index: int = 0, process_count: int = 1, workers: int | None = None
+    ) -> "BatchIterator":
+        """This host's rows of the batches `start`, `start` + 1, ...: numpy `Batch`es of rows / process_count rows."""
+        rows = self.config.rows
+        if rows % process_count:
+            raise UserError(f"data.rows={rows}: does not divide over {process_count} processes; choose a multiple")
+        if not 0 <= process_index < process_count:
+            raise ValueError(f"process {process_index} of {process_count}")
+        source = _HostBatches(self, process_index * (rows // process_count), rows // process_count)
+        return BatchIterator(source, start, self.config, self.config.workers if workers is None else workers)
+
+    def _choice(self, position: int, example: int) -> Choice:
+        """The choice of the augmentation, or the stored example where the augmented one is longer than a row."""
+        choice = self._chooser.choose(position, example)
+        if choice.text is not None and (self._count(self._sequence(choice)) > np.asarray(self._capacity)).any():
+            return Choice(example)
+        return choice
+
+    def _count(self, sequence: text.Sequence) -> tuple[int, int, int]:
+        return len(sequence), sequence.n_clips, sequence.n_answers
+
+    def _sequence(self, choice: Choice) -> text.Sequence:
+        entry = self.corpus.entry(choice.example)
+        prompt = entry.prompt if choice.prompt is None else choice.prompt
+        answer = entry.text if choice.text is None else choice.text
+        return self.format.sequence(self.tokenizer, prompt, answer, entry.n_clips)
+
+    def _item(self, position: int, example: int, damaged: list[str]) -> pack.Item:
+        try:
+            choice = self._choice(position, example)
+            return pack.Item(self._sequence(choice), self._waves.clips(choice, position))
+        except CorruptRecord as error:
+            damaged.append(f"{self.corpus.name(example)} ({error})")
+        room = self._stored_needs[example]
+        for other in self._smaller(example, room):
+            try:
+                return pack.Item(self._sequence(Choice(other)), self._waves.clips(Choice(other), position))
+            except CorruptRecord as error:
+                damaged.append(f"{self.corpus.name(other)} ({error})")
+        raise UserError(
+            f"{self.corpus.name(example)}: damaged, and so are the {REPLACEMENTS} examples that could stand for it; "
+            "the directory is not readable, run nlm prepare again"
+        )
+
+    def _smaller(self, example: int, room: Int[np.ndarray, "3"]) -> list[int]:
+        """The next examples after `example` that need no more room than it."""
+        fitting = np.flatnonzero((self._stored_needs <= room).all(axis=1))
+        after = int(np.searchsorted(fitting, example, side="right"))
+        others = np.concatenate([fitting[after:], fitting[:after]])
+        return [int(e) for e in others[: REPLACEMENTS + 1] if e != example]
+
+
+def train_set(config: DataConfig, tokenizer: Tokenizer, fmt: Format, seed: int | None = None) -> TrainSet:
+    """Opens `config.train` for training. Examples longer than a row are an error unless `config.skip_long`."""
+    corpus = open_corpus(config.train, config.train_split, config.tasks, config.domains)
+    return TrainSet(corpus, tokenizer, fmt, config, config.seed if seed is None else seed)
+
+
+@dataclasses.dataclass
+class _HostBatches:
+    """Random access to one host's batches, for grain."""
+
+    data: TrainSet
+    first_row: int
+    rows: int
+
+    def __len__(self) -> int:
+        return ENDLESS
+
+    def __getitem__(self, b: int) -> dict[str, Any]:
+        first = int(b) * self.data.config.rows + self.first_row
+        made = [self.data.row(r) for r in range(first, first + self.rows)]
+        fields = {name: np.stack([row[name] for row, _ in made]) for name in FIELDS}
+        return {**fields, "damaged": [name for _, names in made for name in names]}
+
+
+class BatchIterator(Iterator[Batch]):
+    """Batches in order, made ahead by threads or worker processes. `position` counts those handed out."""
+
+    def __init__(self, source: _HostBatches, start: int, config: DataConfig, workers: int):
+        self.position = start
+        self.damaged: collections.Counter[str] = collections.Counter()
+        """Damaged examples met so far, by name; each was replaced."""
+        options = grain.ReadOptions(num_threads=config.threads, prefetch_buffer_size=max(1, config.prefetch))
+        made = grain.MapDataset.source(source)[start:].to_iter_dataset(options)
+        if workers:
+            if not flags.FLAGS.is_parsed():
+                flags.FLAGS.mark_as_parsed()  # grain's worker processes read absl flags, which we do not use
+            made = made.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2))
+        self._made = iter(made)
+
+    def __next__(self) -> Batch:
+        made = next(self._made)
+        for name in made.pop("damaged"):
+            if not self.damaged[name]:
+                log.warning("damaged example replaced: %s", name)
+            self.damaged[name] += 1
+        self.position += 1
+        return Batch(**made)
+
+    def close(self) -> None:
+        """Stops the threads or processes behind it."""
+        self._made.close()
+
+
+def batches(
+    config: DataConfig,
+    tokenizer: Tokenizer,
+    fmt: Format,
+    *,
+    seed: int | None = None,
+    start: int = 0,
+    process_index: int = 0,
+    process_count: int = 1,
+    workers: int | None = None,
+) -> BatchIterator:
+    """`train_set(config, ...).batches(...)` in one call: the host's batches from the global batch `start` on."""
+    return train_set(config, tokenizer, fmt, seed).batches(start, process_index, process_count, workers)
