@@ -1,0 +1,97 @@
+"""Many questions to a model: grouped by clip length, batched, answered, put back in order."""
+
+import math
+from collections.abc import Callable
+from collections.abc import Sequence as Seq
+
+import jax
+import numpy as np
+
+from nlm_jax.core.errors import UserError
+from nlm_jax.data.text import Format, Tokenizer
+from nlm_jax.generate.decode import Decoding, greedy
+from nlm_jax.generate.prompts import Clip, item, prefill_rows
+from nlm_jax.mesh.axes import ROWS
+from nlm_jax.mesh.place import place_batch
+from nlm_jax.models.config import NatureLMConfig
+
+SLOTS = 32
+"""Room for new tokens is rounded up to a multiple of this, so that few shapes are compiled."""
+
+
+def text_format(cfg: NatureLMConfig, samples: int) -> Format:
+    """How a model of `cfg` writes its sequences for clips of `samples` samples.
+
+    Raises:
+      UserError: the clips are too short for a single window.
+    """
+    vectors = cfg.qformer.vectors(samples)
+    if not vectors:
+        raise UserError(f"a clip of {samples / 16000:.2f} s is too short: the model needs about half a second of audio")
+    return Format(vectors, cfg.prompt_template, cfg.end_sym, cfg.max_txt_len)
+
+
+def answer_ids(
+    graphdef,
+    state,
+    cfg: NatureLMConfig,
+    tokenizer: Tokenizer,
+    clips: Seq[Seq[Clip]],
+    queries: Seq[str],
+    *,
+    max_new_tokens: int = 300,
+    batch_size: int = 8,
+    repetition_penalty: float = 1.0,
+    right_pad: bool = False,
+    stop_batch_at_id_2: bool = False,
+    mesh: jax.sharding.Mesh | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> list[list[int]]:
+    """New token ids of each query, the end symbol included.
+
+    Queries whose longest clips differ in length never share a batch: padding a clip to a longer neighbour would give it
+    more windows, and an answer must not depend on what else was asked.
+
+    Args:
+      clips: per query, its clips in the order of their placeholders.
+      queries: user texts.
+      progress: called with the number of answers each time some are ready.
+    """
+    if max_new_tokens < 1:
+        raise UserError(f"max_new_tokens={max_new_tokens}: must be at least 1")
+    how = Decoding(
+        tokenizer.eos_ids,
+        tokenizer.pad_id,
+        -(-max_new_tokens // SLOTS) * SLOTS,
+        repetition_penalty=repetition_penalty,
+        stop_batch_at_id_2=stop_batch_at_id_2,
+    )
+    groups: dict[tuple[int, int], list] = {}
+    for i, (mine, query) in enumerate(zip(clips, queries, strict=True)):
+        samples = max((len(c.wave) for c in mine), default=16_000)
+        one = item(tokenizer, mine, query, None, samples, text_format(cfg, samples))
+        groups.setdefault((samples, len(mine)), []).append((i, one))
+    parts = 1 if mesh is None else math.prod(mesh.shape[axis] for axis in ROWS)
+    answers: list[list[int]] = [[] for _ in queries]
+    for (samples, _), members in groups.items():
+        members.sort(key=lambda member: len(member[1].sequence))
+        for start in range(0, len(members), batch_size):
+            chunk = members[start : start + batch_size]
+            rows = len(chunk) if right_pad else min(batch_size, 1 << (len(chunk) - 1).bit_length())
+            rows = -(-rows // parts) * parts
+            batch = prefill_rows(
+                [one for _, one in chunk], samples, text_format(cfg, samples), rows=rows, right=right_pad
+            )
+            batch = batch if mesh is None else place_batch(batch, mesh)
+            ids, steps = greedy(graphdef, state, batch, np.int32(max_new_tokens), how=how)
+            for (i, _), row in zip(chunk, np.asarray(ids)[:, : int(steps)], strict=False):
+                answers[i] = _until_end(row, how.eos_ids)
+            if progress:
+                progress(len(chunk))
+    return answers
+
+
+def _until_end(row: np.ndarray, eos_ids: Seq[int]) -> list[int]:
+    """The row up to and with its first end symbol."""
+    ends = np.flatnonzero(np.isin(row, eos_ids))
+    return (row[: ends[0] + 1] if ends.size else row).tolist()

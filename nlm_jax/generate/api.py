@@ -1,0 +1,221 @@
+"""`NatureLM`: a model with its tokenizer, for people. Load it, ask it, score with it, save it in any format."""
+
+import functools
+import logging
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Bool, Float
+
+from nlm_jax.audio import wave
+from nlm_jax.convert.checkpoint import Checkpoint
+from nlm_jax.convert.formats import save
+from nlm_jax.core.batch import Batch
+from nlm_jax.core.dims import SAMPLE_RATE
+from nlm_jax.core.errors import UserError
+from nlm_jax.data.text import Tokenizer
+from nlm_jax.generate.answer import answer_ids, text_format
+from nlm_jax.generate.load import load_checkpoint
+from nlm_jax.generate.prompts import Clip, check_pairs, item, teacher_forced
+from nlm_jax.generate.windows import CLIP_SECONDS, windows_of
+
+log = logging.getLogger(__name__)
+
+
+class NatureLM:
+    """Facade over the model: paths, arrays and texts in; vectors, logits and answers out."""
+
+    def __init__(self, checkpoint: Checkpoint, tokenizer: Tokenizer, mesh: jax.sharding.Mesh | None = None):
+        """`checkpoint` must hold a whole model; `mesh` is where its weights lie, None for one device."""
+        self.checkpoint, self.tokenizer, self.mesh = checkpoint, tokenizer, mesh
+        self.config = checkpoint.config
+        self.graphdef, self.state = nnx.split(checkpoint.model())
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        src: str | pathlib.Path,
+        llm: str | pathlib.Path | None = None,
+        dtype: str = "bfloat16",
+        merging_alpha: float = 1.0,
+        qformer_config: str | pathlib.Path | Mapping[str, Any] | None = None,
+        mesh: jax.sharding.Mesh | None = None,
+    ) -> "NatureLM":
+        """Loads an official directory or checkpoint, one of our exports, or a training run of ours.
+
+        Args:
+          src: directory, `.pth` file, or hub id.
+          llm: Hugging Face Llama directory or hub id, where `src` does not carry the language model.
+          dtype: of the computation, "bfloat16" or "float32" (parity). Weights keep the dtype of the file.
+          merging_alpha: 0 = the base language model, 1 = the trained one, between: interpolated (arXiv 2511.05171).
+          qformer_config: path or dict with the Q-Former's sizes, which official configs lack; bert-base-uncased's with
+            2 layers by default.
+          mesh: streams every weight to its place on this mesh.
+
+        Raises:
+          UserError: what is missing or does not fit, by name.
+        """
+        checkpoint, tokenizer = load_checkpoint(
+            src, llm=llm, dtype=dtype, merging_alpha=merging_alpha, qformer_config=qformer_config, mesh=mesh
+        )
+        return cls(checkpoint, tokenizer, mesh)
+
+    def encode_audio(
+        self,
+        waveforms: Float[np.ndarray | Array, "B samples"],
+        padding_mask: Bool[np.ndarray | Array, "B samples"] | None = None,
+    ) -> Float[Array, "B WQ D"]:
+        """Vectors f32[B, W, D] in the LLM's embedding space of 16 kHz waveforms f32[B, T]; mask: True = padding."""
+        text_format(self.config, waveforms.shape[-1])  # says so when the clips are too short
+        audio = jnp.asarray(waveforms, jnp.float32)
+        padding = None if padding_mask is None else jnp.asarray(padding_mask)
+        return _encode(self.graphdef, self.state, audio, padding)
+
+    def logits(
+        self, prompts: Sequence[str], texts: Sequence[str], audios: Sequence[Sequence[np.ndarray]]
+    ) -> Float[Array, "B S V"]:
+        """Teacher forcing: f32[B, S, V] of BOS ‖ prompt ‖ text, one example a row, padded on the right.
+
+        Args:
+          prompts: user texts with their `<AudioHere>`; the chat template is applied here.
+          texts: the answers.
+          audios: per prompt a list of f32[T] at 16 kHz. Clips of different length are zero-padded to the longest with a
+            true padding mask, as in the reference.
+        """
+        return _all_logits(self.graphdef, self.state, self._examples(prompts, texts, audios))
+
+    def loss(self, prompts: Sequence[str], texts: Sequence[str], audios: Sequence[Sequence[np.ndarray]]) -> float:
+        """Mean negative log-likelihood over the answer tokens of the whole batch, in evaluation mode."""
+        return float(_loss(self.graphdef, self.state, self._examples(prompts, texts, audios)))
+
+    def generate(
+        self,
+        audios: Sequence[Any],
+        queries: Sequence[str],
+        max_new_tokens: int = 300,
+        num_beams: int = 1,
+        *,
+        batch_size: int = 8,
+        repetition_penalty: float = 1.0,
+        right_pad: bool = False,
+        stop_batch_at_id_2: bool = False,
+        return_ids: bool = False,
+    ) -> list[Any]:
+        """An answer to each query, greedily decoded.
+
+        Args:
+          audios: per query a path, an array f32[T] at 16 kHz, or a list of them. Files are cut or zero-padded to 10 s,
+            arrays are taken as they are and cut at 10 s.
+          queries: user texts; where `<AudioHere>` is missing it is put in front, once per clip.
+          max_new_tokens: of each answer.
+          num_beams: 1; beam search is not there yet.
+          batch_size: queries decoded together. Answers do not depend on it.
+          repetition_penalty: see `decode.Decoding`.
+          right_pad, stop_batch_at_id_2: two defects of the reference, for comparisons with it.
+          return_ids: token ids instead of texts.
+
+        Raises:
+          UserError: a clip that cannot be read or is too short, placeholders that do not match the clips.
+        """
+        if num_beams != 1:
+            raise UserError(f"num_beams={num_beams}: only greedy decoding (num_beams=1) is there so far")
+        check_pairs(audios, queries)
+        ids = answer_ids(
+            self.graphdef,
+            self.state,
+            self.config,
+            self.tokenizer,
+            [_clips(audio) for audio in audios],
+            list(queries),
+            max_new_tokens=max_new_tokens,
+            batch_size=batch_size,
+            repetition_penalty=repetition_penalty,
+            right_pad=right_pad,
+            stop_batch_at_id_2=stop_batch_at_id_2,
+            mesh=self.mesh,
+        )
+        return ids if return_ids else [self.tokenizer.decode(row) for row in ids]
+
+    def generate_windows(
+        self,
+        audio: str | pathlib.Path,
+        query: str,
+        window: float = CLIP_SECONDS,
+        hop: float | None = None,
+        **options: Any,
+    ) -> list[tuple[float, float, str]]:
+        """(start, end, answer) of every window of a recording of any length, in seconds; `options` as of `generate`.
+
+        Only one batch of windows is decoded at a time. `hop` is the window by default.
+        """
+        windows = list(windows_of(pathlib.Path(audio), window, window if hop is None else hop))
+        size, answers = options.get("batch_size", 8), []
+        for start in range(0, len(windows), size):
+            part = windows[start : start + size]
+            answers += self.generate([w.wave() for w in part], [query] * len(part), **options)
+        return [(w.start, w.end, answer) for w, answer in zip(windows, answers, strict=True)]
+
+    def save_pretrained(self, out: str | pathlib.Path, format: str = "naturelm", **options: Any) -> None:
+        """Writes the weights to the directory `out`: "naturelm", "peft", "llama-merged", "beats" or "nlm".
+
+        `options` are those of `convert.formats.save`. Needs no torch.
+        """
+        save(self.checkpoint, out, format, **options)
+
+    def _examples(self, prompts, texts, audios) -> Batch:
+        check_pairs(audios, prompts)
+        check_pairs(texts, prompts)
+        clips = [[Clip.of(_array(a)) for a in mine] for mine in audios]
+        samples = max((len(c.wave) for mine in clips for c in mine), default=SAMPLE_RATE)
+        fmt = text_format(self.config, samples)
+        items = [
+            item(self.tokenizer, mine, prompt, text, samples, fmt)
+            for mine, prompt, text in zip(clips, prompts, texts, strict=True)
+        ]
+        return teacher_forced(items, samples, fmt)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _encode(graphdef, state, audio, padding):
+    return nnx.merge(graphdef, state).encode_audio(audio, padding).astype(jnp.float32)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _all_logits(graphdef, state, batch: Batch):
+    model = nnx.merge(graphdef, state)
+    return model.llama.logits(model.hidden(batch))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _loss(graphdef, state, batch: Batch):
+    logits = nnx.merge(graphdef, state).answer_logits(batch)
+    chosen = jnp.take_along_axis(logits, batch.targets[..., None], axis=-1)[..., 0]
+    nll = (jax.nn.logsumexp(logits, axis=-1) - chosen) * batch.weights
+    return nll.sum() / jnp.maximum(batch.weights.sum(), 1.0)
+
+
+def _array(audio: Any) -> np.ndarray:
+    audio = np.asarray(audio)
+    if audio.ndim != 1 or not audio.size:
+        raise UserError(f"audio array of shape {audio.shape}: give one axis of samples, mono at 16 kHz")
+    return wave.prepare(audio)
+
+
+def _clips(audio: Any) -> list[Clip]:
+    """The clips of one query: files as the reference's processor prepares them, arrays as they are."""
+    if isinstance(audio, list | tuple):
+        return [clip for one in audio for clip in _clips(one)]
+    samples = round(CLIP_SECONDS * SAMPLE_RATE)
+    if isinstance(audio, str | pathlib.Path):
+        # The reference pads with silence and masks nothing.
+        return [Clip(wave.fit(wave.load(audio, seconds=CLIP_SECONDS), samples), samples)]
+    array = _array(audio)
+    if len(array) > samples:
+        seconds = len(array) / SAMPLE_RATE
+        log.warning("an array of %.1f s is cut at %g s; `generate_windows` hears all of it", seconds, CLIP_SECONDS)
+    return [Clip.of(array[:samples])]
