@@ -30,11 +30,11 @@ INSTALL = [
     "ml-dtypes>=0.5",  # bfloat16 in numpy
     "ml-collections>=1.1,<2",  # ConfigDict.unlocked() and its type checks
     "jaxtyping>=0.3.11",  # shape annotations; checked in tests only, but imported by the signatures
-    "safetensors>=0.8",  # bfloat16 as numpy (ml_dtypes) on read and write
     "tokenizers>=0.22",  # reads the Llama-3 tokenizer.json with its split pattern
     "huggingface-hub>=1.0",  # a hub id in place of a directory
     "soundfile>=0.13",  # carries libsndfile >= 1.2: mp3 beside wav, flac, ogg
     "soxr>=0.5",  # resampling with numpy 2
+    "absl-py>=2.0",  # the log that orbax and grain write to, turned down
     "rich>=13",  # progress and tables
     "tensorboardX>=2.6.2",  # event files without TensorFlow; earlier ones break with numpy 2
 ]

@@ -36,11 +36,9 @@ MAY_IMPORT = {
 }
 # Distributions whose import name differs.
 IMPORT_NAME = {
+    "absl-py": "absl",
     "orbax-checkpoint": "orbax",
-    "tensorboardX": "tensorboardX",
-    "kaldi-native-fbank": "kaldi_native_fbank",
     "scikit-learn": "sklearn",
-    "pillow": "PIL",
 }
 
 
