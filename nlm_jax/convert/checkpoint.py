@@ -98,7 +98,9 @@ class Opened:
         return Checkpoint(self.config, leaves, self.official, self.llama, self.tokenizer)
 
 
-def entries(leaves: Mapping[str, Leaf], layout: Layout, storage: Storage = as_stored) -> list[Entry]:
+def entries(
+    leaves: Mapping[str, Leaf | jax.ShapeDtypeStruct], layout: Layout, storage: Storage = as_stored
+) -> list[Entry]:
     """Every tensor of `layout` about to be written from our leaves, without its duplicates and buffers.
 
     `leaves` may be abstract (shape and dtype alone) as long as nothing is written.
@@ -113,7 +115,7 @@ def entries(leaves: Mapping[str, Leaf], layout: Layout, storage: Storage = as_st
     return made
 
 
-def _parts(rule: Rule, leaf: Leaf, layer: int | None) -> Callable[[], Iterator[np.ndarray]]:
+def _parts(rule: Rule, leaf, layer: int | None) -> Callable[[], Iterator[np.ndarray]]:
     return lambda: iter((rule.op.theirs(fetch(leaf, layer)),))
 
 

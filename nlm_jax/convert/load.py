@@ -1,6 +1,7 @@
 """From tensors by name to leaves by path: finds every leaf's tensors, checks them, and places them."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import jax
@@ -13,7 +14,7 @@ from nlm_jax.convert.io import Progress
 from nlm_jax.convert.place import Lazy, place
 from nlm_jax.convert.table import EMBED, HEAD, Layout, Rule
 from nlm_jax.core.errors import UserError
-from nlm_jax.core.tree import named_leaves
+from nlm_jax.core.tree import name as path_of
 from nlm_jax.mesh.place import shardings
 from nlm_jax.mesh.rules import Rules
 from nlm_jax.models.config import NatureLMConfig
@@ -35,13 +36,18 @@ class Source:
     grows: bool = False
 
 
+@functools.lru_cache(maxsize=16)
+def _abstract_state(cfg: NatureLMConfig):
+    return jax.eval_shape(lambda: nnx.state(NatureLM(cfg, rngs=nnx.Rngs(0))))
+
+
 def abstract(cfg: NatureLMConfig, mesh: Mesh | None = None, rules: Rules = ()) -> dict[str, jax.ShapeDtypeStruct]:
     """Path -> shape of every parameter of a model, with its sharding where a mesh is given. Allocates nothing."""
-    state = jax.eval_shape(lambda: nnx.state(NatureLM(cfg, rngs=nnx.Rngs(0))))
-    leaves = named_leaves(state)
+    state = _abstract_state(cfg)
+    leaves = _by_path(state)
     if mesh is None:
         return {path: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for path, leaf in leaves.items()}
-    places = named_leaves(shardings(state, mesh, rules))
+    places = _by_path(shardings(state, mesh, rules))
     return {p: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=places[p]) for p, leaf in leaves.items()}
 
 
@@ -216,6 +222,10 @@ def _some(names: Iterable[str]) -> str:
     return names[0] + (f" (and {len(names) - 1} more)" if len(names) > 1 else "")
 
 
+def _by_path(tree) -> dict:
+    return {path_of(path): leaf for path, leaf in jax.tree.leaves_with_path(tree)}
+
+
 def nest(leaves: Mapping[str, jax.Array]) -> dict:
     """Nested dict, as `nnx.replace_by_pure_dict` takes it, of leaves by path."""
     tree: dict = {}
@@ -231,7 +241,7 @@ def nest(leaves: Mapping[str, jax.Array]) -> dict:
 def build(cfg: NatureLMConfig, leaves: Mapping[str, jax.Array]) -> NatureLM:
     """A model that holds `leaves`, all of them, in the dtypes they have."""
     graphdef, state = nnx.split(nnx.eval_shape(lambda: NatureLM(cfg, rngs=nnx.Rngs(0))))
-    if odd := sorted(set(named_leaves(state)) ^ set(leaves)):
+    if odd := sorted(set(_by_path(state)) ^ set(leaves)):
         raise UserError(f"{_some(odd)}: the weights do not fit the config, one has a parameter the other lacks")
     nnx.replace_by_pure_dict(state, nest(leaves))
     return nnx.merge(graphdef, state)

@@ -1,0 +1,174 @@
+"""A training run's directory as a checkpoint: what was trained, over the base it was trained on.
+
+A run saves only what trains. `run.json` says where everything else came from (files that were imported, or
+`frozen.safetensors` for what was drawn at random and never trained), with a digest of each such leaf.
+"""
+
+import dataclasses
+import json
+import pathlib
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+from nlm_jax.convert import table
+from nlm_jax.convert.checkpoint import Checkpoint, Opened
+from nlm_jax.convert.io import read_json, read_safetensors
+from nlm_jax.convert.load import Source, Storage, as_stored
+from nlm_jax.core.config import build
+from nlm_jax.core.errors import UserError
+from nlm_jax.core.tree import digest, named_leaves
+from nlm_jax.models.config import NatureLMConfig
+
+RUN, FROZEN, TOKENIZER, CHECKPOINTS = "run.json", "frozen.safetensors", "tokenizer", "checkpoints"
+VERSION = 1
+Which = Literal["best", "last"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """`run.json`: written once, when a run starts."""
+
+    model: NatureLMConfig
+    imports: tuple[dict[str, Any], ...]
+    """What was imported, in order of preference: `src`, `kind` and the options of `open_checkpoint`."""
+    digests: dict[str, dict[str, str]]
+    """Path -> {dtype, digest} of every leaf that never trains, in the dtype it has in training."""
+    stages: tuple[str, ...]
+    config: dict[str, Any]
+    """The whole config the run was started with."""
+    official: dict[str, Any] = dataclasses.field(default_factory=dict)
+    llama: dict[str, Any] = dataclasses.field(default_factory=dict)
+    """Configs that came with the imports and belong into exports."""
+    version: int = VERSION
+
+
+def is_run(src: str | pathlib.Path) -> bool:
+    """Whether `src` is a directory that `nlm train` works in."""
+    return (pathlib.Path(src) / RUN).is_file()
+
+
+def write_run(workdir: pathlib.Path, run: Run) -> None:
+    """Writes `run.json` whole or not at all."""
+    part = workdir / (RUN + ".part")
+    part.write_text(json.dumps(dataclasses.asdict(run), indent=1), encoding="utf-8")
+    part.replace(workdir / RUN)
+
+
+def read_run(workdir: str | pathlib.Path) -> Run:
+    """Raises UserError where there is no run, or one of a newer version."""
+    file = pathlib.Path(workdir) / RUN
+    if not file.is_file():
+        raise UserError(f"{workdir}: not a run directory (no {RUN}); give the --workdir of nlm train")
+    content = read_json(file)
+    if content.get("version") != VERSION:
+        raise UserError(
+            f"{file}: of version {content.get('version')!r}, this nlm reads {VERSION}; use the nlm it was made with"
+        )
+    return build(Run, content, str(file))
+
+
+@dataclasses.dataclass(frozen=True)
+class OpenedRun(Opened):
+    """An opened run: its trained leaves come first, and loading checks the base against the digests."""
+
+    workdir: pathlib.Path = pathlib.Path()
+    digests: Mapping[str, Mapping[str, str]] = dataclasses.field(default_factory=dict)
+    imports: tuple[dict[str, Any], ...] = ()
+    trained: tuple[str, ...] = ()
+    """Paths whose weights this run changed."""
+
+    def load(self, targets=None, *, storage: Storage = as_stored, **options: Any) -> Checkpoint:
+        """As `Opened.load`. Raises UserError too where the base is not the one the run was trained on."""
+        checkpoint = Opened.load(self, targets, storage=storage, **options)
+        scaled = options.get("merging_alpha", 1.0) != 1.0  # an adapter that was frozen differs on purpose then
+        base = {p: leaf for p, leaf in checkpoint.leaves.items() if not (scaled and "/lora_" in p)}
+        verify(base, self.digests, str(self.workdir))
+        return checkpoint
+
+
+def open_run(src: str | pathlib.Path, which: Which = "best") -> OpenedRun:
+    """The trained model of a run: the best of its last stage by validation loss, or the last one saved.
+
+    Args:
+      src: the --workdir of `nlm train`; training may still be going on.
+      which: "best" falls back to the last one where nothing was validated yet.
+
+    Raises:
+      UserError: no run there, nothing saved yet, or an imported file that is gone.
+    """
+    from nlm_jax.convert.formats import open_checkpoint  # formats knows every kind, this one too
+
+    workdir = pathlib.Path(src)
+    run = read_run(workdir)
+    saved = find_checkpoint(workdir, run.stages, which)
+    if saved is None:
+        raise UserError(f"{workdir}: the run has saved no checkpoint yet; let nlm train reach its first one")
+    trained = read_params(saved)
+    sources = [Source(str(saved), trained, table.native(trained))]
+    if (workdir / FROZEN).is_file():
+        frozen = read_safetensors(workdir / FROZEN)
+        sources.append(Source(str(workdir / FROZEN), frozen, table.native(frozen)))
+    for entry in run.imports:
+        sources += open_checkpoint(**entry).sources
+    tokenizer = workdir / TOKENIZER
+    return OpenedRun(
+        config=run.model,
+        sources=tuple(sources),
+        official=run.official,
+        llama=run.llama,
+        tokenizer=tokenizer if (tokenizer / "tokenizer.json").is_file() else None,
+        workdir=workdir,
+        digests=run.digests,
+        imports=run.imports,
+        trained=tuple(trained),
+    )
+
+
+def find_checkpoint(workdir: pathlib.Path, stages: tuple[str, ...], which: Which) -> pathlib.Path | None:
+    """Directory of the checkpoint `open_run` reads, None where nothing is saved."""
+    for stage in reversed(stages):
+        for kind in ("best", "last") if which == "best" else ("last",):
+            steps = finished(workdir / CHECKPOINTS / stage / kind)
+            if steps:
+                return workdir / CHECKPOINTS / stage / kind / str(steps[-1])
+    return None
+
+
+def finished(directory: pathlib.Path) -> list[int]:
+    """Steps completely saved under `directory`, in order. One that is being written has another name."""
+    found = directory.iterdir() if directory.is_dir() else ()
+    return sorted(int(p.name) for p in found if p.name.isdigit())
+
+
+def read_params(checkpoint: pathlib.Path) -> dict[str, np.ndarray]:
+    """Path -> array of the trained leaves of a checkpoint, read to the host whatever mesh wrote them."""
+    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
+        path = (checkpoint / "params").absolute()
+        tree = reader.metadata(path).item_metadata.tree
+        args = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
+        return named_leaves(reader.restore(path, args=ocp.args.PyTreeRestore(restore_args=args)))
+
+
+def digest_base(leaves: Mapping[str, jax.Array]) -> dict[str, dict[str, str]]:
+    """What `verify` compares: path -> {dtype, digest}. The mesh makes no difference."""
+    return {path: {"dtype": np.dtype(leaf.dtype).name, "digest": digest(leaf)} for path, leaf in leaves.items()}
+
+
+def verify(leaves: Mapping[str, jax.Array], expected: Mapping[str, Mapping[str, str]], where: str) -> None:
+    """Raises UserError where a leaf of the base differs from the one the run was trained on.
+
+    A leaf that was loaded in a narrower dtype than it had in training cannot be compared and is passed over.
+    """
+    for path, entry in expected.items():
+        leaf = leaves.get(path)
+        if leaf is None or np.dtype(leaf.dtype).itemsize < np.dtype(entry["dtype"]).itemsize:
+            continue
+        if digest(leaf.astype(entry["dtype"])) != entry["digest"]:
+            raise UserError(
+                f"{where}: mismatched checkpoint: {path} of the base differs from the one this run was trained on; "
+                f"restore the file named in {RUN} or start a new --workdir"
+            )

@@ -1,0 +1,125 @@
+"""Streaming onto devices: the same values on any mesh, and about one tensor on the host at a time."""
+
+import gc
+import tracemalloc
+
+import jax
+import numpy as np
+import pytest
+
+from nlm_jax.convert import formats, io, place
+from nlm_jax.mesh.build import make_mesh
+from nlm_jax.mesh.rules import rules
+
+CHUNKS = pytest.mark.parametrize("chunk", [place.CHUNK, 1], ids=["at once", "layer by layer"])
+
+
+@CHUNKS
+@pytest.mark.parametrize("sizes", [(1, 8, 1), (2, 2, 2), (1, 4, 2)], ids=str)
+def test_sharded_equals_unsharded(open_golden, identical, monkeypatch, sizes, chunk):
+    opened = open_golden()
+    whole = opened.load()
+    monkeypatch.setattr(place, "CHUNK", chunk)
+    mesh = make_mesh(*sizes)
+    targets = opened.targets(mesh, rules())
+    sharded = opened.load(targets)
+    for path, leaf in sharded.leaves.items():
+        assert leaf.sharding.is_equivalent_to(targets[path].sharding, leaf.ndim), path
+        assert identical(leaf, whole.leaves[path]), path
+    assert len(sharded.leaves["llama/layers/q_proj/kernel"].addressable_shards[0].data.ravel()) < leaf_size(whole)
+
+
+def leaf_size(checkpoint):
+    return checkpoint.leaves["llama/layers/q_proj/kernel"].size
+
+
+@pytest.mark.parametrize("sizes", [(1, 8, 1), (1, 4, 2)], ids=str)
+def test_sharded_weights_are_written_as_whole_ones(golden, open_golden, tmp_path, sizes):
+    opened = open_golden()
+    sharded = opened.load(opened.targets(make_mesh(*sizes), rules()))
+    formats.save(sharded, tmp_path / "out")
+    formats.save(sharded, tmp_path / "nlm", "nlm")
+    assert (tmp_path / "out/model.safetensors").read_bytes() == (golden / "model/model.safetensors").read_bytes()
+    formats.save(formats.open_checkpoint(tmp_path / "nlm").lazily(), tmp_path / "again")
+    assert (tmp_path / "again/model.safetensors").read_bytes() == (golden / "model/model.safetensors").read_bytes()
+
+
+@CHUNKS
+def test_a_layer_axis_may_be_cut_too(monkeypatch, identical, chunk):
+    monkeypatch.setattr(place, "CHUNK", chunk)
+    mesh = make_mesh(1, 8, 1)
+    spec = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("fsdp", None))
+    views = [np.full((3,), i, "f") for i in range(16)]
+    leaf = place.place(views, True, np.dtype("f"), spec)
+    assert leaf.sharding.is_equivalent_to(spec, 2)
+    assert identical(leaf, np.stack(views))
+
+
+def big(tmp_path, layers, stacked):
+    """A file of `layers` tensors of 1 MiB, or of one that holds them all."""
+    rng = np.random.default_rng(0)
+    tensors = {f"x.{i}": rng.normal(size=(512, 512)).astype("f") for i in range(layers)}
+    if stacked:
+        tensors = {"x": np.stack(list(tensors.values()))}
+    made = [io.Entry(n, t.shape, t.dtype, lambda t=t: iter((t,))) for n, t in tensors.items()]
+    io.write_safetensors(tmp_path / "x.safetensors", made)
+    return io.read_safetensors(tmp_path / "x.safetensors")
+
+
+@pytest.mark.parametrize("stacked", [False, True], ids=["theirs", "ours"])
+def test_the_host_holds_about_one_tensor(tmp_path, monkeypatch, stacked):
+    layers, tensor = 24, 2**20
+    views = big(tmp_path, layers, stacked)
+    monkeypatch.setattr(place, "CHUNK", tensor)
+    mesh = make_mesh(1, 8, 1)
+    spec = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(None, None, "fsdp"))
+    arguments = ([v.T for v in views.values()], True) if not stacked else ([views["x"]], False)
+    place.place(*arguments, np.dtype("f"), spec)  # compiles
+    gc.collect()
+    tracemalloc.start()
+    leaf = place.place(*arguments, np.dtype("f"), spec)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert leaf.nbytes == layers * tensor
+    assert peak < 4 * tensor
+
+
+def test_writing_holds_about_one_tensor(tmp_path):
+    layers, tensor = 24, 2**20
+    mesh = make_mesh(1, 8, 1)
+    spec = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(None, None, "fsdp"))
+    leaf = place.place([v.T for v in big(tmp_path, layers, False).values()], True, np.dtype("f"), spec)
+    place.fetch(leaf, 0)  # compiles
+    gc.collect()
+    tracemalloc.start()
+    made = [
+        io.Entry(str(i), (512, 512), np.dtype("f"), lambda i=i: iter((place.fetch(leaf, i).T,))) for i in range(layers)
+    ]
+    io.write_safetensors(tmp_path / "out.safetensors", made)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 4 * tensor
+    assert np.array_equal(io.read_safetensors(tmp_path / "out.safetensors")["7"], np.asarray(leaf[7]).T)
+
+
+def test_a_device_never_keeps_the_mapped_file(tmp_path):
+    """On CPU jax may adopt host memory; a file that is overwritten later must not change the weights."""
+    views = big(tmp_path, 1, False)
+    leaf = place.place(list(views.values()), False, np.dtype("f"))
+    before = np.array(leaf)
+    with open(tmp_path / "x.safetensors", "r+b") as file:
+        file.seek(-(2**20), 2)
+        file.write(bytes(2**20))
+    assert not views["x.0"].any()
+    assert np.array_equal(np.asarray(leaf), before)
+
+
+def test_types_are_changed_on_the_way_when_asked(open_golden):
+    import ml_dtypes
+
+    bf16, f32 = np.dtype(ml_dtypes.bfloat16), np.dtype("f")
+    storage = lambda path, own: bf16 if path.startswith("llama/") and "lora" not in path else own  # noqa: E731
+    checkpoint = open_golden().load(storage=storage)
+    assert checkpoint.leaves["llama/lm_head/kernel"].dtype == bf16
+    assert checkpoint.leaves["llama/layers/q_proj/lora_a"].dtype == f32
+    assert checkpoint.leaves["audio_proj/kernel"].dtype == f32
