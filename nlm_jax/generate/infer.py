@@ -1,11 +1,13 @@
 """`nlm infer`: a question to every window of a recording or of a folder of recordings, as JSON lines."""
 
 import argparse
+import collections
 import json
 import pathlib
+from collections.abc import Iterable, Sequence
 
 from nlm_jax.core.errors import UserError
-from nlm_jax.generate.windows import recordings
+from nlm_jax.generate.windows import Window, recordings, spans, windows_of
 
 SUMMARY = "ask a question of recordings: files or folders of any length"
 
@@ -28,55 +30,101 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Answers every window that `--out` does not hold yet. A recording that cannot be read becomes an error row."""
-    files = recordings(args.audio)
-    windows_probe = Settings(args.query, args.window, args.hop)
-    done = already_done(args.out, windows_probe)
-    if args.batch_size < 1:
-        raise UserError(f"--batch-size {args.batch_size}: must be at least 1")
-
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from nlm_jax.generate.api import NatureLM
-
-    console = Console(stderr=True)
+    if args.batch_size < 1:
+        raise UserError(f"--batch-size {args.batch_size}: must be at least 1")
+    if args.out.is_dir():
+        raise UserError(f"--out {args.out}: is a folder; give a file such as {args.out / 'answers.jsonl'}")
+    spans(0.0, args.window, args.hop)  # a wrong window or hop is said before anything is read
+    console, files, done = Console(stderr=True), recordings(args.audio), answered(args.out, args.query)
+    todo, errors = plan(files, args.window, args.hop, done)
+    model = _load(args) if todo else None
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    failed = 0
     with args.out.open("a", encoding="utf-8") as out:
-
-        def write(row: dict) -> None:
-            out.write(json.dumps(row, ensure_ascii=False) + "\n")
-            out.flush()
-
-        todo, errors = plan(files, windows_probe, done)
-        for row in errors:
-            write(row)
-        failed += len(errors)
-        if not todo:
-            console.print(f"{args.out}: nothing left to do ({len(done)} windows were there)")
-            return 0
-        model = NatureLM.from_pretrained(
-            args.model,
-            llm=args.llm,
-            dtype=args.dtype,
-            merging_alpha=args.merging_alpha,
-            qformer_config=args.qformer_config,
-        )
+        count = _write(out, errors)
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         with Progress(*columns, console=console) as bar:
             task = bar.add_task("windows", total=len(todo))
-            for batch in batched(todo, args.batch_size):
-                heard, rows = hear(batch)
-                failed += len(rows)
-                texts = model.answer_clips(
-                    [[clip] for _, clip in heard],
-                    [args.query] * len(heard),
-                    max_new_tokens=args.max_new_tokens,
-                    batch_size=args.batch_size,
-                )
-                rows += [answer_row(window, args.query, text) for (window, _), text in zip(heard, texts, strict=True)]
-                for row in rows:
-                    write(row)
+            for start in range(0, len(todo), args.batch_size):
+                batch = todo[start : start + args.batch_size]
+                count += _write(out, answer(model, batch, args.query, args.max_new_tokens, args.batch_size))
                 bar.advance(task, len(batch))
-    console.print(f"{args.out}: {len(todo) - failed} answers" + (f", {failed} error rows" if failed else ""))
+    there = f"; {len(done)} windows were there already" if done else ""
+    console.print(f"{args.out}: {count['answers']} answers, {count['errors']} error rows{there}")
     return 0
+
+
+def _load(args):
+    from nlm_jax.generate.api import NatureLM
+
+    return NatureLM.from_pretrained(
+        args.model, llm=args.llm, dtype=args.dtype, merging_alpha=args.merging_alpha, qformer_config=args.qformer_config
+    )
+
+
+def answered(out: pathlib.Path, query: str) -> set[tuple[str, float, float]]:
+    """(file, start, end) of the windows that `out` already answers for `query`.
+
+    Error rows are dropped, as they will be tried again, and so is a last line cut short by a crash.
+
+    Raises:
+      UserError: the file holds something else.
+    """
+    if not out.exists():
+        return set()
+    done, kept = set(), []
+    lines = out.read_text(encoding="utf-8").splitlines(keepends=True)
+    for number, line in enumerate(lines, start=1):
+        try:
+            row = json.loads(line)
+            if "error" in row:
+                continue
+            if row["query"] == query:
+                done.add((row["file"], row["start"], row["end"]))
+        except (ValueError, KeyError, TypeError) as error:
+            if number == len(lines) and not line.endswith("\n"):
+                continue
+            raise UserError(f"{out}:{number}: not a line of nlm infer; give another --out") from error
+        kept.append(line)
+    if len(kept) < len(lines):
+        out.write_text("".join(kept), encoding="utf-8")
+    return done
+
+
+def plan(
+    files: Iterable[pathlib.Path], window: float, hop: float, done: set[tuple[str, float, float]]
+) -> tuple[list[Window], list[dict]]:
+    """Windows still to be answered, and an error row for each file that is not audio."""
+    todo, errors = [], []
+    for file in files:
+        try:
+            todo += [w for w in windows_of(file, window, hop) if (str(file), w.start, w.end) not in done]
+        except UserError as error:
+            errors.append({"file": str(file), "error": str(error)})
+    return todo, errors
+
+
+def answer(model, windows: Sequence[Window], query: str, max_new_tokens: int, batch_size: int) -> list[dict]:
+    """A row for every window: its answer, or why its audio could not be read."""
+    heard, rows = [], []
+    for w in windows:
+        try:
+            heard.append((w, w.wave()))
+        except UserError as error:
+            rows.append({"file": str(w.file), "start": w.start, "end": w.end, "error": str(error)})
+    if heard:
+        audios, queries = [audio for _, audio in heard], [query] * len(heard)
+        texts = model.generate(audios, queries, max_new_tokens=max_new_tokens, batch_size=batch_size)
+        for (w, _), text in zip(heard, texts, strict=True):
+            rows.append({"file": str(w.file), "start": w.start, "end": w.end, "query": query, "prediction": text})
+    return rows
+
+
+def _write(out, rows: list[dict]) -> collections.Counter:
+    for row in rows:
+        out.write(json.dumps(row, ensure_ascii=False) + "\n")
+    out.flush()
+    errors = sum("error" in row for row in rows)
+    return collections.Counter(answers=len(rows) - errors, errors=errors)

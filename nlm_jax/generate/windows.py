@@ -4,11 +4,14 @@ import dataclasses
 import pathlib
 from collections.abc import Iterator
 
+import numpy as np
+
 from nlm_jax.audio import wave
 from nlm_jax.core.dims import SAMPLE_RATE
 from nlm_jax.core.errors import UserError
-from nlm_jax.generate.prompts import Clip
 
+CLIP_SECONDS = 10.0
+"""What the model was trained on: files are cut or zero-padded to it, as by the reference's processor."""
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".aif", ".aiff", ".opus")
 
 
@@ -20,10 +23,10 @@ class Window:
     start: float
     end: float
 
-    def clip(self) -> Clip:
-        """Its audio, zero-padded to the window's length. The padding is not masked, as in training."""
+    def wave(self) -> np.ndarray:
+        """Its audio f32[T], zero-padded to the window's length (as training pads short clips)."""
         samples = round((self.end - self.start) * SAMPLE_RATE)
-        return Clip(wave.fit(wave.load(self.file, self.start, self.end - self.start), samples), samples)
+        return wave.fit(wave.load(self.file, self.start, self.end - self.start), samples)
 
 
 def spans(seconds: float, window: float, hop: float) -> list[tuple[float, float]]:
@@ -33,10 +36,12 @@ def spans(seconds: float, window: float, hop: float) -> list[tuple[float, float]
     it, unless what is left is too short to be new (under a hundredth of a second).
 
     Raises:
-      UserError: a window or hop that is not positive, or a hop longer than the window (audio between would be skipped).
+      UserError: a window outside 0.5 to 10 s, a hop that is not positive or longer than the window (it would skip audio).
     """
-    if window <= 0 or hop <= 0 or hop > window:
-        raise UserError(f"window={window:g} hop={hop:g}: both are seconds above 0, and the hop is at most the window")
+    if not 0.5 <= window <= CLIP_SECONDS:
+        raise UserError(f"window={window:g}: the model hears 0.5 to {CLIP_SECONDS:g} seconds at a time")
+    if not 0 < hop <= window:
+        raise UserError(f"hop={hop:g}: must be above 0 and at most the window of {window:g} seconds")
     starts, at = [0.0], 1
     while starts[-1] + window < seconds - 0.01:
         starts.append(at * hop)
