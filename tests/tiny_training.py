@@ -23,9 +23,7 @@ SAMPLES = 16_000
 def model_config(*, dropout: float = 0.0, layers: int = 2):
     """The tiny preset with fewer layers; without dropout and layerdrop unless asked."""
     cfg = preset("tiny")
-    llama = dataclasses.replace(
-        cfg.llama, layers=layers, lora=dataclasses.replace(cfg.llama.lora, dropout=dropout)
-    )
+    llama = dataclasses.replace(cfg.llama, layers=layers, lora=dataclasses.replace(cfg.llama.lora, dropout=dropout))
     beats = dataclasses.replace(cfg.beats, layers=layers, layerdrop=dropout / 2)
     qformer = dataclasses.replace(cfg.qformer, layers=1, dropout=dropout)
     return dataclasses.replace(cfg, beats=beats, qformer=qformer, llama=llama)
@@ -79,7 +77,16 @@ class Session:
 
 
 def session(
-    sizes=(1, 8, 1), *, cfg=None, components=None, optim=None, steps=100, accumulate=1, seed=0, base="float32", devices=None
+    sizes=(1, 8, 1),
+    *,
+    cfg=None,
+    components=None,
+    optim=None,
+    steps=100,
+    accumulate=1,
+    seed=0,
+    base="float32",
+    devices=None,
 ) -> Session:
     """Everything a step needs, on a mesh of `sizes` (data, fsdp, tensor)."""
     cfg = cfg or model_config()

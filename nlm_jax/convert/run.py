@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
@@ -18,6 +19,7 @@ from nlm_jax.convert import table
 from nlm_jax.convert.checkpoint import Checkpoint, Opened
 from nlm_jax.convert.io import read_json, read_safetensors
 from nlm_jax.convert.load import Source, Storage, as_stored
+from nlm_jax.convert.place import fetch
 from nlm_jax.core.config import build
 from nlm_jax.core.errors import UserError
 from nlm_jax.core.tree import digest, named_leaves
@@ -87,6 +89,14 @@ class OpenedRun(Opened):
         scaled = options.get("merging_alpha", 1.0) != 1.0  # an adapter that was frozen differs on purpose then
         base = {p: leaf for p, leaf in checkpoint.leaves.items() if not (scaled and "/lora_" in p)}
         verify(base, self.digests, str(self.workdir))
+        return checkpoint
+
+    def lazily(self, *, storage: Storage = as_stored, merging_alpha: float = 1.0) -> Checkpoint:
+        """As `Opened.lazily`, with the base read once to check it, leaf by leaf."""
+        checkpoint = Opened.lazily(self, storage=storage, merging_alpha=merging_alpha)
+        for path in self.digests:
+            if merging_alpha == 1.0 or "/lora_" not in path:
+                verify({path: jnp.asarray(fetch(checkpoint.leaves[path]))}, self.digests, str(self.workdir))
         return checkpoint
 
 

@@ -56,7 +56,9 @@ def _lanes(x, lanes: int = 4):
     place = jnp.zeros(x.shape, jnp.uint32)
     for axis in range(x.ndim):
         place = _mix(place ^ (jax.lax.broadcasted_iota(jnp.uint32, x.shape, axis) + jnp.uint32(0x9E3779B9 + axis)))
-    sums = [jnp.sum(_mix(_mix(bits + jnp.uint32(lane * 0x1B873593)) ^ place), dtype=jnp.uint32) for lane in range(lanes)]
+    sums = [
+        jnp.sum(_mix(_mix(bits + jnp.uint32(lane * 0x1B873593)) ^ place), dtype=jnp.uint32) for lane in range(lanes)
+    ]
     return jnp.stack(sums)
 
 

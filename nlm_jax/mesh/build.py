@@ -36,7 +36,9 @@ def make_mesh(data: int = 1, fsdp: int = -1, tensor: int = 1, *, devices=None) -
     return jax.make_mesh(tuple(sizes), MESH_AXES, axis_types=types, devices=devices)
 
 
-def initialize_distributed(coordinator: str | None = None, processes: int | None = None, index: int | None = None) -> None:
+def initialize_distributed(
+    coordinator: str | None = None, processes: int | None = None, index: int | None = None
+) -> None:
     """Joins the other processes. Without arguments it asks the environment (TPU pods, SLURM); call before any array."""
     jax.distributed.initialize(coordinator, processes, index)
 

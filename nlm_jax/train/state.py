@@ -13,9 +13,7 @@ from nlm_jax.core.precision import dtype
 from nlm_jax.core.tree import map_named
 
 
-@functools.partial(
-    jax.tree_util.register_dataclass, data_fields=("step", "trainable", "frozen", "opt"), meta_fields=()
-)
+@functools.partial(jax.tree_util.register_dataclass, data_fields=("step", "trainable", "frozen", "opt"), meta_fields=())
 @dataclasses.dataclass(frozen=True)
 class TrainState:
     """step counts within the stage; trainable is float32; frozen never changes and is not saved."""

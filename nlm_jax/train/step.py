@@ -66,9 +66,10 @@ def split_rows(batch: Batch, parts: int) -> Batch:
 
 
 def make_scores(graphdef):
-    """`scores(state, batch) -> (nll f32[B, M], correct f32[B, M])` in evaluation mode, zero in unused slots."""
+    """`scores(state, batch) -> f32[B, 3]`: each row's sums of negative log-likelihood, correct tokens and weights."""
 
     def scores(state: TrainState, batch: Batch):
-        return answer_scores(merged(graphdef, state), batch, None)
+        nll, hit = answer_scores(merged(graphdef, state), batch, None)
+        return jnp.stack([nll.sum(1), hit.sum(1), batch.weights.sum(1)], axis=1)
 
     return scores

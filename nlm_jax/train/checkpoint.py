@@ -1,0 +1,85 @@
+"""Saving and restoring: what trains, the optimiser and the place in the data go together or not at all."""
+
+import dataclasses
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+
+from nlm_jax.convert.load import nest
+from nlm_jax.convert.run import CHECKPOINTS
+from nlm_jax.core.config import build
+from nlm_jax.core.tree import named_leaves
+
+
+@dataclasses.dataclass(frozen=True)
+class Meta:
+    """What a checkpoint says of itself."""
+
+    stage: str
+    step: int
+    """Steps done within the stage."""
+    position: int
+    """Batches taken from the stage's stream: the place where it goes on."""
+    best: float | None
+    """Lowest validation loss so far in the stage."""
+    config: dict[str, Any]
+    digests: dict[str, dict[str, str]]
+    """Of the base that is not saved, see convert/run.py."""
+
+
+def manager(workdir: Path, stage: str, kind: str, keep: int = 1) -> ocp.CheckpointManager:
+    """Checkpoints of one stage. `kind` is "last" (with optimiser) or "best" (weights only). Writes in the background."""
+    logging.getLogger("absl").setLevel(logging.ERROR)  # orbax tells every file it does not find
+    options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True)
+    return ocp.CheckpointManager((workdir / CHECKPOINTS / stage / kind).absolute(), options=options)
+
+
+def optimiser(leaves: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of a state's leaves (by path) that is counters and moments."""
+    return {p: leaf for p, leaf in leaves.items() if not p.startswith(("trainable/", "frozen/"))}
+
+
+def save(
+    to: ocp.CheckpointManager,
+    params: Mapping[str, jax.Array],
+    meta: Meta,
+    opt: Mapping[str, jax.Array] | None = None,
+) -> None:
+    """Starts saving under `meta.step`; nothing happens where that step is there already.
+
+    Args:
+      params: path -> leaf of everything that training has changed.
+      opt: what `optimiser` gives; None saves weights only.
+    """
+    if meta.step in to.all_steps():
+        return
+    items = {
+        "params": ocp.args.StandardSave(nest(params)),
+        "meta": ocp.args.JsonSave(dataclasses.asdict(meta)),
+    }
+    if opt is not None:
+        items["opt"] = ocp.args.StandardSave(nest(opt))
+    to.save(meta.step, args=ocp.args.Composite(**items))
+
+
+def read_meta(of: ocp.CheckpointManager, step: int) -> Meta:
+    """What the checkpoint of `step` says of itself."""
+    return build(
+        Meta, of.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore())).meta, f"step {step}: meta"
+    )
+
+
+def restore(of: ocp.CheckpointManager, step: int, item: str, targets: Mapping[str, jax.ShapeDtypeStruct]):
+    """Path -> array of `item` ("params" or "opt"), onto the shardings of `targets`, whatever mesh it was saved on."""
+    args = ocp.args.Composite(**{item: ocp.args.StandardRestore(nest(targets))})
+    return named_leaves(of.restore(step, args=args)[item])
+
+
+def drop_after(of: ocp.CheckpointManager, step: int) -> None:
+    """Deletes what an earlier life of the run saved past the step it now goes on from."""
+    for later in [s for s in of.all_steps() if s > step]:
+        of.delete(later)

@@ -1,0 +1,179 @@
+"""Training, top to bottom: devices, weights, then stage after stage of load, step, log, validate, save."""
+
+import contextlib
+import dataclasses
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+from rich.console import Console
+
+from nlm_jax.core.logging import RunLog
+from nlm_jax.core.tree import named_leaves
+from nlm_jax.data.pipeline import train_set
+from nlm_jax.generate.answer import text_format
+from nlm_jax.mesh.build import describe, initialize_distributed, make_mesh
+from nlm_jax.mesh.place import place_batch
+from nlm_jax.mesh.rules import rules
+from nlm_jax.train import checkpoint, overview
+from nlm_jax.train.checkpoint import Meta
+from nlm_jax.train.config import TrainConfig
+from nlm_jax.train.curriculum import Saved, enter, open_saved
+from nlm_jax.train.interrupt import Stop, stoppable
+from nlm_jax.train.meter import Meter
+from nlm_jax.train.program import Program, make_program
+from nlm_jax.train.session import Session, begin, open_session
+from nlm_jax.train.state import TrainState
+from nlm_jax.train.validate import answers, validate, validation
+from nlm_jax.train.weights import open_weights, params_of
+
+ANSWERS = "answers.jsonl"
+
+
+def train(config: TrainConfig, workdir: str | Path, *, console: Console | None = None) -> int:
+    """Trains every stage of `config` in `workdir`, going on where an earlier run of the same config stopped.
+
+    Args:
+      console: where progress is shown; the terminal by default.
+
+    Returns:
+      0, or 128 + the signal that stopped the run after it was saved.
+
+    Raises:
+      UserError: anything about the config, the data, the weights, the mesh or the run that the user can mend.
+    """
+    # --- devices and weights ------------------------------------------------------------------------------------------
+    if config.mesh.distributed:
+        initialize_distributed()
+    mesh, placement = make_mesh(config.mesh.data, config.mesh.fsdp, config.mesh.tensor), rules(config.mesh.rules)
+    weights = open_weights(config)
+    session = open_session(config, Path(workdir).absolute(), weights)
+    programs = [make_program(config, stage, weights.model, mesh, placement) for stage in config.stages]
+    log = RunLog(session.workdir, tensorboard=config.log.tensorboard, active=jax.process_index() == 0, console=console)
+    log.say(f"{session.workdir}: {', '.join(s.name for s in config.stages)} on a mesh of {describe(mesh)}")
+
+    # --- stages: each goes on where the one before it ended, with a fresh optimiser -----------------------------------
+    base, offset = None, 0
+    with stoppable() as stop, contextlib.closing(log), jax.set_mesh(mesh):
+        for index, program in enumerate(programs):
+            with contextlib.closing(open_saved(session, program.stage)) as saved:
+                entered = enter(session, index, program, saved, base)
+                if entered is not None:
+                    state, meta = entered
+                    if session.run is None:
+                        session = dataclasses.replace(session, run=begin(session, state))
+                    log.forget_after(offset + meta.step)
+                    state, meta = run_stage(session, index, program, state, meta, saved, log, offset, stop)
+                    base = session.base(state)
+                    if stop.signal:
+                        log.say(f"stopped at step {meta.step} of {program.stage.name}, saved; the same command goes on")
+                        break
+            offset += program.stage.steps
+        else:
+            log.say(f"finished; the model is in {session.workdir}: nlm infer --model and nlm export take it as it is")
+    return stop.status
+
+
+def run_stage(
+    session: Session,
+    index: int,
+    program: Program,
+    state: TrainState,
+    meta: Meta,
+    saved: Saved,
+    log: RunLog,
+    offset: int,
+    stop: Stop,
+) -> tuple[TrainState, Meta]:
+    """Runs stage number `index` from `meta.step` to its end, or until `stop`; what it returns is saved.
+
+    Args:
+      offset: steps of the stages before it, for the step count of logs.
+    """
+    # --- data ---------------------------------------------------------------------------------------------------------
+    config, stage, tokenizer = session.config, program.stage, session.tokenizer
+    fmt = text_format(program.model, stage.data.samples)
+    stream = train_set(stage.data, tokenizer, fmt).batches(meta.position, jax.process_index(), jax.process_count())
+    held_out = validation(stage.data, tokenizer, fmt, config.eval.examples)
+    meta = dataclasses.replace(meta, digests=session.run.digests)
+
+    # --- what there is ------------------------------------------------------------------------------------------------
+    log.table(overview.table(program), overview.text(program), f"parameters_{stage.name}.txt")
+    log.say(f"{stage.name}: step {meta.step} of {stage.steps}, {stage.data.rows} rows a step")
+    meter, where = Meter(program), ""
+
+    with log.progress(stage.name, meta.step, stage.steps), contextlib.closing(stream):
+        while meta.step < stage.steps and not stop.agreed(meta.step, config.log.every):
+            # --- one step: what is random follows from (seed, step), the batch from the position ----------------------
+            asked = time.perf_counter()
+            batch = place_batch(next(stream), program.mesh)
+            state, metrics = program.step(state, batch)
+            meter.add(metrics, waited=time.perf_counter() - asked)
+            meta = dataclasses.replace(meta, step=meta.step + 1, position=stream.position)
+            log.advance(meta.step)
+            where, end = f"{stage.name} step {meta.step}", meta.step == stage.steps
+
+            # --- log: numbers are fetched here and not every step -----------------------------------------------------
+            if end or meta.step % config.log.every == 0:
+                numbers = meter.read(where)
+                log.write(offset + meta.step, "train", {"stage": stage.name, **numbers})
+                log.status(stage.name, meta.step, stage.steps, line(numbers))
+
+            # --- validate: the best weights are kept by validation loss -----------------------------------------------
+            if held_out and config.eval.every and (end or meta.step % config.eval.every == 0):
+                scores = validate(program, state, held_out)
+                log.write(offset + meta.step, "valid", {"stage": stage.name, **scores})
+                log.say(f"{where}: validation {line(scores)}")
+                show_answers(session, program, state, held_out, tokenizer, log, offset + meta.step)
+                if meta.best is None or scores["loss"] < meta.best:
+                    meta = dataclasses.replace(meta, best=scores["loss"])
+                    checkpoint.save(saved.best, session.moved(params_of(state), index), meta)
+                meter.pause()
+
+            # --- save: weights, optimiser and the place in the data, before the data goes on --------------------------
+            if end or meta.step % config.checkpoint.every == 0:
+                save(session, index, state, meta, saved, meter)
+    if stop.signal and meta.step:
+        save(session, index, state, meta, saved, meter)
+    saved.wait()
+    if stream.damaged:
+        log.say(f"{stage.name}: {len(stream.damaged)} damaged examples were replaced by others; see the warnings")
+    return state, meta
+
+
+def save(session: Session, index: int, state: TrainState, meta: Meta, saved: Saved, meter: Meter) -> None:
+    """Saves all that is needed to go on. A loss that is not finite is an error first."""
+    meter.check(f"{meta.stage} step {meta.step}")
+    opt = checkpoint.optimiser(named_leaves(state))
+    checkpoint.save(saved.last, session.moved(params_of(state), index), meta, opt)
+    meter.pause()
+
+
+def show_answers(session, program: Program, state: TrainState, held_out, tokenizer, log: RunLog, step: int) -> None:
+    """A few greedy answers per task, to the terminal, TensorBoard and `answers.jsonl`."""
+    setup = session.config.eval
+    if not setup.answers:
+        return
+    made = answers(program, state, held_out, tokenizer, setup.answers, setup.max_new_tokens)
+    log.lines(ANSWERS, [json.dumps({"step": step, **one}, ensure_ascii=False) for one in made])
+    log.text(step, "answers", "\n\n".join(f"{a['task']}: {a['expected']!r} <- {a['answer']!r}" for a in made))
+    seen: set[str] = set()
+    for one in made:
+        if one["task"] not in seen:
+            log.say(f"  {one['task']}: expected {one['expected']!r}, answered {one['answer']!r}")
+        seen.add(one["task"])
+
+
+def line(numbers: dict[str, Any]) -> str:
+    """The numbers people watch, in one line."""
+    names = {
+        "loss": "loss {:.4f}",
+        "accuracy": "accuracy {:.1%}",
+        "exact": "exact {:.1%}",
+        "clips_per_second": "{:.1f} clips/s",
+        "tokens_per_second": "{:.0f} tokens/s",
+        "mfu": "MFU {:.1%}",
+    }
+    return ", ".join(text.format(numbers[name]) for name, text in names.items() if name in numbers)

@@ -1,0 +1,93 @@
+"""A stage made ready to run: the shapes and places of its state, and its compiled functions."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+from flax import nnx
+from jax.sharding import Mesh
+
+from nlm_jax.core.tree import named_leaves
+from nlm_jax.mesh.place import check_heads, check_rows, replicated, rows_sharding, shardings
+from nlm_jax.mesh.rules import Rules
+from nlm_jax.models.config import NatureLMConfig
+from nlm_jax.models.naturelm import NatureLM
+from nlm_jax.train.config import Stage, TrainConfig
+from nlm_jax.train.optim import optimizer, schedule
+from nlm_jax.train.partition import check, trainable
+from nlm_jax.train.state import TrainState, make_init
+from nlm_jax.train.step import make_scores, make_step
+from nlm_jax.train.weights import fill
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """Everything of a stage that is fixed before its first step."""
+
+    stage: Stage
+    model: NatureLMConfig
+    mesh: Mesh
+    graphdef: nnx.GraphDef
+    init: Callable[[], TrainState]
+    abstract: TrainState
+    """Shapes and dtypes of the state."""
+    shardings: TrainState
+    step: Callable[..., Any]
+    """(state, batch) -> (state, metrics); the state is donated."""
+    scores: Callable[..., Any]
+    """(state, batch) -> f32[B, 3], see `make_scores`, whole on every process."""
+
+    def targets(self) -> dict[str, jax.ShapeDtypeStruct]:
+        """State path -> shape, dtype and sharding of every leaf."""
+        places = named_leaves(self.shardings)
+        leaves = named_leaves(self.abstract)
+        return {p: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=places[p]) for p, x in leaves.items()}
+
+    def params(self) -> dict[str, jax.ShapeDtypeStruct]:
+        """The same of the model's parameters, by their own paths."""
+        parts = {p: x for p, x in self.targets().items() if p.startswith(("trainable/", "frozen/"))}
+        return {p.partition("/")[2]: x for p, x in parts.items()}
+
+    def start(self, params: Mapping[str, jax.Array], opt: Mapping[str, jax.Array] | None = None) -> TrainState:
+        """A state with the weights `params`, and a fresh optimiser unless `opt` is given."""
+        return fill(self.init, self.shardings, params, opt)
+
+
+def make_program(config: TrainConfig, stage: Stage, model: NatureLMConfig, mesh: Mesh, rules: Rules) -> Program:
+    """Traces the model once without allocating it; compilation waits for the first step.
+
+    Raises:
+      UserError: the mesh does not divide rows or heads, or a component to be trained has no parameters.
+    """
+    check_rows(stage.data.rows // stage.accumulate, mesh)
+    check_heads(model.llama.heads, mesh)
+
+    def build():
+        return NatureLM(model, rngs=nnx.Rngs(params=config.seed))
+
+    tx = optimizer(stage.optim, stage.steps)
+    init = make_init(build, tx, trainable(stage.train), base_dtype=config.model.base_dtype)
+    template = jax.eval_shape(build)
+    check(stage.train, named_leaves(nnx.state(template)))
+    graphdef, abstract = nnx.graphdef(template), jax.eval_shape(init)
+    places = shardings(abstract, mesh, rules)
+    step = make_step(
+        graphdef,
+        tx,
+        schedule(stage.optim, stage.steps),
+        seed=config.seed + config.stages.index(stage),
+        accumulate=stage.accumulate,
+    )
+    batch, whole = rows_sharding(mesh), replicated(mesh)
+    return Program(
+        stage=stage,
+        model=model,
+        mesh=mesh,
+        graphdef=graphdef,
+        init=init,
+        abstract=abstract,
+        shardings=places,
+        step=jax.jit(step, in_shardings=(places, batch), out_shardings=(places, whole), donate_argnums=0),
+        scores=jax.jit(make_scores(graphdef), in_shardings=(places, batch), out_shardings=whole),
+    )

@@ -1,0 +1,123 @@
+"""The run's directory: begun once, or found and checked, with the weights that every stage stands on."""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from nlm_jax.convert.io import Entry, read_safetensors, write_safetensors
+from nlm_jax.convert.load import Source, find, load
+from nlm_jax.convert.native import parts
+from nlm_jax.convert.run import FROZEN, TOKENIZER, Run, digest_base, is_run, read_run, verify, write_run
+from nlm_jax.convert.table import native
+from nlm_jax.core.errors import UserError
+from nlm_jax.core.tree import named_leaves
+from nlm_jax.data.text import Tokenizer
+from nlm_jax.train.config import TrainConfig, changed
+from nlm_jax.train.partition import component
+from nlm_jax.train.program import Program
+from nlm_jax.train.state import TrainState
+from nlm_jax.train.weights import Weights, copy_tokenizer
+
+
+@dataclasses.dataclass(frozen=True)
+class Session:
+    """A run under way in `workdir`."""
+
+    config: TrainConfig
+    workdir: Path
+    weights: Weights
+    run: Run | None
+    """What `run.json` said when this process started; None for a new run."""
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        return Tokenizer.from_pretrained(self.weights.tokenizer)
+
+    def base(self, state: TrainState) -> dict[str, jax.Array]:
+        """Path -> leaf of what no stage trains."""
+        chosen = {name for stage in self.config.stages for name in stage.train.named()}
+        return {path: leaf for path, leaf in named_leaves(state.frozen).items() if component(path) not in chosen}
+
+    def moved(self, leaves: Mapping[str, Any], stage: int) -> dict[str, Any]:
+        """The part of `leaves` (by path) that the stages up to number `stage` train: what its checkpoints must hold."""
+        chosen = {name for s in self.config.stages[: stage + 1] for name in s.train.named()}
+        return {path: leaf for path, leaf in leaves.items() if component(path) in chosen}
+
+
+def open_session(config: TrainConfig, workdir: Path, weights: Weights) -> Session:
+    """The run in `workdir`, or a new one there.
+
+    Raises:
+      UserError: the run there was started with another config or other weights, or the directory is no run's.
+    """
+    if not is_run(workdir):
+        if workdir.is_file():
+            raise UserError(f"--workdir={workdir}: is a file; give a directory")
+        return Session(config, workdir, weights, None)
+    run = read_run(workdir)
+    if found := changed(run.config, dataclasses.asdict(config)):
+        name, old, new = found
+        raise UserError(
+            f"--workdir={workdir}: its run was started with config.{name}={old!r}, this config has {new!r}; "
+            "set it back, or give another --workdir"
+        )
+    if found := changed(
+        dataclasses.asdict(run.model), dataclasses.asdict(dataclasses.replace(weights.model, remat=run.model.remat))
+    ):
+        name, old, new = found
+        raise UserError(
+            f"--workdir={workdir}: mismatched checkpoint: its model has {name}={old!r}, the imported weights give {new!r}; "
+            "restore the files the run was started with"
+        )
+    return Session(config, workdir, weights, run)
+
+
+def stand_on(session: Session, program: Program, *, everything: bool) -> dict[str, jax.Array]:
+    """Weights from the imports: of the whole model (`everything`), or only of what no stage trains.
+
+    Raises:
+      UserError: the base is not the one the run was started with.
+    """
+    targets = program.params()
+    if session.run is None:
+        return session.weights.load(targets)
+    leaves: dict[str, jax.Array] = {}
+    file = session.workdir / FROZEN
+    if file.is_file():
+        tensors = read_safetensors(file)
+        own = {path: targets[path] for path in tensors}
+        leaves = load(find([Source(str(file), tensors, native(tensors))], own), own)
+    wanted = targets if everything else session.run.digests
+    leaves |= session.weights.load({path: targets[path] for path in wanted if path not in leaves})
+    verify(leaves, session.run.digests, str(session.workdir))
+    return leaves
+
+
+def begin(session: Session, state: TrainState) -> Run:
+    """Writes down what the run stands on: `run.json`, the tokenizer, and what can be had nowhere else."""
+    base, importable = session.base(state), session.weights.importable()
+    drawn = {path: leaf for path, leaf in base.items() if path not in importable}
+    if jax.process_index() == 0:
+        session.workdir.mkdir(parents=True, exist_ok=True)
+        copy_tokenizer(session.weights.tokenizer, session.workdir / TOKENIZER)
+    if drawn:
+        made = [
+            Entry(path, tuple(leaf.shape), leaf.dtype, lambda path=path, leaf=leaf: parts(path, leaf))
+            for path, leaf in drawn.items()
+        ]
+        write_safetensors(session.workdir / FROZEN, made)
+    run = Run(
+        model=session.weights.model,
+        imports=session.weights.imports,
+        digests=digest_base(base),
+        stages=tuple(stage.name for stage in session.config.stages),
+        config=dataclasses.asdict(session.config),
+        official=session.weights.carried("official"),
+        llama=session.weights.carried("llama"),
+    )
+    if jax.process_index() == 0:
+        write_run(session.workdir, run)
+    return run

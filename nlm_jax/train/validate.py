@@ -1,0 +1,88 @@
+"""During training: loss and accuracy on held-out examples by task and domain, and a few answers to read."""
+
+import collections
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+
+from nlm_jax.data.config import DataConfig
+from nlm_jax.data.evaluation import Evaluation
+from nlm_jax.data.pipeline import open_corpus
+from nlm_jax.data.text import Format, Tokenizer
+from nlm_jax.generate.answer import answer_ids
+from nlm_jax.generate.prompts import Clip
+from nlm_jax.mesh.place import place_batch
+from nlm_jax.train.program import Program
+from nlm_jax.train.state import TrainState, merged
+
+
+def validation(data: DataConfig, tokenizer: Tokenizer, fmt: Format, examples: int) -> Evaluation | None:
+    """The stage's validation examples, `examples` of them spread evenly (0 = all); None where the config names none."""
+    if not data.valid:
+        return None
+    corpus = open_corpus(data.valid, data.valid_split, data.tasks, data.domains)
+    if 0 < examples < len(corpus):
+        chosen = np.zeros(len(corpus), bool)
+        chosen[np.linspace(0, len(corpus) - 1, examples).round().astype(int)] = True
+        corpus = corpus.subset(chosen)
+    return Evaluation(corpus, tokenizer, fmt, data.rows, data.samples, jax.process_index(), jax.process_count())
+
+
+def validate(program: Program, state: TrainState, evaluation: Evaluation) -> dict[str, Any]:
+    """Loss and accuracy per answer token, and the share of examples that are right in every token.
+
+    Returns:
+      {"loss", "accuracy", "exact", "task": {name: the same three}, "domain": {name: ...}}.
+    """
+    corpus, sums = evaluation.corpus, collections.defaultdict(lambda: np.zeros(5))
+    rows = program.stage.data.rows
+    for b, made in enumerate(evaluation):
+        scores = jax.device_get(program.scores(state, place_batch(made.batch, program.mesh)))
+        for example, (nll, hit, weight) in enumerate(scores, b * rows):
+            if not weight:  # filled up, or a damaged example
+                continue
+            names = (("task", corpus.tasks[corpus.task[example]]), ("domain", corpus.domains[corpus.domain[example]]))
+            for name in (("all", ""), *names):
+                sums[name] += (nll, hit, weight, hit == weight, 1)
+    means = {
+        name: {"loss": nll / weight, "accuracy": hit / weight, "exact": exact / count}
+        for name, (nll, hit, weight, exact, count) in sums.items()
+    }
+    grouped = {kind: {n: m for (k, n), m in means.items() if k == kind} for kind in ("task", "domain")}
+    return means.get(("all", ""), {}) | grouped
+
+
+def answers(
+    program: Program,
+    state: TrainState,
+    evaluation: Evaluation,
+    tokenizer: Tokenizer,
+    per_task: int,
+    max_new_tokens: int,
+) -> list[dict[str, str]]:
+    """Greedy answers to the first `per_task` validation examples of every task: task, prompt, expected, answer."""
+    corpus = evaluation.corpus
+    chosen = [int(e) for t in range(len(corpus.tasks)) for e in np.flatnonzero(corpus.task == t)[:per_task]]
+    if not chosen:
+        return []
+    samples = evaluation.shape.samples
+    entries = [corpus.entry(e) for e in chosen]
+    clips = [[Clip(wave, samples) for wave in corpus.audio(e, samples)] for e in chosen]
+    graphdef, whole = nnx.split(merged(program.graphdef, state))
+    ids = answer_ids(
+        graphdef,
+        whole,
+        program.model,
+        tokenizer,
+        clips,
+        [entry.prompt for entry in entries],
+        max_new_tokens=max_new_tokens,
+        batch_size=program.stage.data.rows,
+        mesh=program.mesh,
+    )
+    return [
+        {"task": e.task, "prompt": e.prompt, "expected": e.text, "answer": tokenizer.decode(row).strip()}
+        for e, row in zip(entries, ids, strict=True)
+    ]

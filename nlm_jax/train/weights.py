@@ -1,0 +1,184 @@
+"""Where a run's weights come from: opens what the config names, settles the model's sizes, and fills a state.
+
+Priority, leaf by leaf: (1) the run's own checkpoint, (2) another run, such as stage 1's, (3) a whole model, (4) base
+weights: a Llama and a BEATs, (5) random numbers from the seed.
+"""
+
+import dataclasses
+import functools
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from nlm_jax.convert.checkpoint import Opened
+from nlm_jax.convert.formats import open_checkpoint
+from nlm_jax.convert.llama import GENERATION, TOKENIZER_FILES
+from nlm_jax.convert.run import OpenedRun, open_run
+from nlm_jax.core.config import build
+from nlm_jax.core.errors import UserError
+from nlm_jax.core.tree import named_leaves
+from nlm_jax.data.text import Tokenizer
+from nlm_jax.models.config import NatureLMConfig
+from nlm_jax.models.presets import preset
+from nlm_jax.train.config import Init, TrainConfig
+from nlm_jax.train.state import TrainState
+
+
+@dataclasses.dataclass(frozen=True)
+class Weights:
+    """What was opened for a run. Nothing is loaded yet."""
+
+    model: NatureLMConfig
+    opened: tuple[Opened, ...]
+    imports: tuple[dict[str, Any], ...]
+    """How to open them again, for `run.json`."""
+    tokenizer: str
+    changed: tuple[str, ...] = ()
+    """Paths that an earlier run trained: they cannot be had from the imports."""
+
+    def carried(self, name: str) -> dict[str, Any]:
+        """`official` or `llama`: the configs that came with the imports."""
+        return next((dict(getattr(o, name)) for o in self.opened if getattr(o, name)), {})
+
+    def importable(self) -> set[str]:
+        """Paths whose weights the imports of `run.json` give again, as they are here."""
+        files = (o for o in self.opened if not isinstance(o, OpenedRun))
+        return {path for o in files for path in o.targets()} - set(self.changed)
+
+    def load(self, targets: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, jax.Array]:
+        """The leaves of `targets` that an import has, streamed to the shardings and dtypes of `targets`."""
+        leaves: dict[str, jax.Array] = {}
+        for opened in self.opened:
+            wanted = {p: targets[p] for p in opened.targets() if p in targets and p not in leaves}
+            if wanted:
+                leaves |= opened.load(wanted, storage=lambda path, _: targets[path].dtype).leaves
+        return leaves
+
+
+def open_weights(config: TrainConfig) -> Weights:
+    """Opens every import the config names.
+
+    Raises:
+      UserError: a path that is not there or does not fit, a tokenizer larger than the language model's vocabulary.
+    """
+    init, opened, imports, tokenizer = config.init, [], [], config.tokenizer
+    if init.run:
+        run = open_run(init.run, init.run_which)
+        opened, imports = [run, *(open_checkpoint(**entry) for entry in run.imports)], list(run.imports)
+        tokenizer = tokenizer or str(run.tokenizer or "")
+    for entry in entries(init):
+        one = open_checkpoint(**entry)
+        tokenizer = tokenizer or str(one.tokenizer or "")
+        if "llama" in one.parts and not {"pad_rows", "llm"} & set(entry) and entry["kind"] == "llama":
+            rows = Tokenizer.from_pretrained(tokenizer or "embedded").vocab_size - one.config.llama.vocab
+            entry |= {"pad_rows": max(0, rows)}
+            one = open_checkpoint(**entry)
+        opened.append(one)
+        imports.append(entry)
+    tokenizer = tokenizer or "embedded"
+    model = settle(config, opened, Tokenizer.from_pretrained(tokenizer).vocab_size)
+    changed = opened[0].trained if opened and isinstance(opened[0], OpenedRun) else ()
+    return Weights(model, tuple(opened), tuple(imports), tokenizer, changed)
+
+
+def entries(init: Init) -> list[dict[str, Any]]:
+    """Arguments of `open_checkpoint` for each import, in order of preference. Local paths become absolute."""
+    made = []
+    if init.naturelm:
+        made.append(
+            {"src": absolute(init.naturelm), "kind": "auto"} | ({"llm": absolute(init.llm)} if init.llm else {})
+        )
+    if init.llama:
+        made.append({"src": absolute(init.llama), "kind": "llama", "pad_rows": 0})
+    if init.beats:
+        made.append({"src": absolute(init.beats), "kind": "beats"})
+    return made
+
+
+def absolute(name: str) -> str:
+    """A path that stays true from another directory; hub ids are left as they are."""
+    return str(Path(name).absolute()) if Path(name).exists() else name
+
+
+def settle(config: TrainConfig, opened: list[Opened], vocab_size: int) -> NatureLMConfig:
+    """The model's config: the preset, the sizes of what is imported, then the config's own settings."""
+    setup = config.model
+    model = preset(setup.preset)
+    if not any("llama" in o.parts for o in opened):
+        model = dataclasses.replace(model, llama=dataclasses.replace(model.llama, vocab=vocab_size))
+    for one in reversed(opened):
+        if {"beats", "qformer", "llama"} <= set(one.parts):
+            lora = one.config.llama.lora or model.llama.lora
+            model = dataclasses.replace(one.config, llama=dataclasses.replace(one.config.llama, lora=lora))
+        elif "llama" in one.parts:
+            model = dataclasses.replace(model, llama=dataclasses.replace(one.config.llama, lora=model.llama.lora))
+        else:
+            model = dataclasses.replace(model, **{p: getattr(one.config, p) for p in one.parts if hasattr(model, p)})
+    own = {"compute_dtype": setup.compute_dtype, "remat": setup.remat, "max_txt_len": setup.max_txt_len}
+    model = build(NatureLMConfig, merge(dataclasses.asdict(model), own | setup.overrides), "config.model.overrides")
+    if vocab_size > model.llama.vocab:
+        raise UserError(
+            f"config.tokenizer: has {vocab_size} tokens but the language model only {model.llama.vocab} rows; "
+            "use the tokenizer that belongs to it"
+        )
+    return model
+
+
+def merge(values: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """`values` with `changes` written over it, level by level."""
+    merged = dict(values)
+    for name, change in changes.items():
+        deeper = isinstance(change, Mapping) and isinstance(merged.get(name), dict)
+        merged[name] = merge(merged[name], change) if deeper else change
+    return merged
+
+
+def fill(
+    init: Callable[[], TrainState],
+    shardings: TrainState,
+    params: Mapping[str, jax.Array],
+    opt: Mapping[str, jax.Array] | None = None,
+) -> TrainState:
+    """A state on its devices: `params` (by path) and `opt` (by path in the state) where given, else as `init` makes it.
+
+    Only what is not given is computed: no random 8B is drawn to be thrown away. A leaf of `params` is moved or cast where
+    the state wants it elsewhere or in another dtype.
+    """
+    abstract = jax.eval_shape(init)
+    wanted, places = named_leaves(abstract), named_leaves(shardings)
+    given = {f"{part}/{p}": leaf for part in ("trainable", "frozen") for p, leaf in params.items()} | dict(opt or {})
+    rest = {path: places[path] for path in wanted if path not in given}
+    made = jax.jit(lambda: {p: leaf for p, leaf in named_leaves(init()).items() if p in rest}, out_shardings=rest)()
+    for path in wanted:
+        if path not in made:
+            made[path] = jax.device_put(cast(given[path], wanted[path].dtype), places[path])
+    return jax.tree.unflatten(jax.tree.structure(abstract), [made[path] for path in wanted])
+
+
+@functools.partial(jax.jit, static_argnames="dtype")
+def _cast(leaf, dtype):
+    return leaf.astype(dtype)
+
+
+def cast(leaf: jax.Array, dtype) -> jax.Array:
+    """`leaf` in `dtype`, where it is."""
+    return leaf if leaf.dtype == dtype else _cast(leaf, dtype)
+
+
+def copy_tokenizer(source: str, target: Path) -> None:
+    """The tokenizer's own files unchanged, where it is a directory; otherwise as Hugging Face would save it."""
+    target.mkdir(parents=True, exist_ok=True)
+    if not (Path(source) / "tokenizer.json").is_file():
+        Tokenizer.from_pretrained(source).save(target)
+        return
+    for name in (*TOKENIZER_FILES, GENERATION):
+        if (Path(source) / name).is_file():
+            shutil.copyfile(Path(source) / name, target / name)
+
+
+def params_of(state: TrainState) -> dict[str, jax.Array]:
+    """Path -> leaf of the whole model of a state."""
+    return named_leaves(state.frozen) | named_leaves(state.trainable)
