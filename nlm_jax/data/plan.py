@@ -28,9 +28,9 @@ class Window:
 
     rows: list[list[int]]
     """Per row the stream positions of its examples."""
-    carried: Int[np.ndarray, "N"]
+    carried: Int[np.ndarray, "I"]
     """Positions left to the next window."""
-    lost: Int[np.ndarray, "N"]
+    lost: Int[np.ndarray, "J"]
     """Positions carried in that found no room either."""
     used: Int[np.ndarray, "R 3"]
     """Tokens, clips and answer tokens in each row."""
@@ -43,6 +43,7 @@ class Planner:
         self._needs, self._capacity = needs, np.asarray(capacity, np.int64)
         self.window_rows, self._seed = window_rows, seed
         self._cache: collections.OrderedDict[int, Window] = collections.OrderedDict()
+        self._last: tuple[int, tuple] = (-1, ())
         self._lock = threading.Lock()
         self.per_window = self._examples_per_window()
 
@@ -72,24 +73,24 @@ class Planner:
             "lost": sum(len(p.lost) for p in plans) / (windows * self.per_window),
         }
 
-    def _positions(self, w: int, count: int) -> Int[np.ndarray, "N"]:
-        return np.arange(w * count, (w + 1) * count, dtype=np.int64)
-
-    def _alone(self, w: int, count: int):
-        """Positions, needs and rows of window `w` without what the one before leaves over."""
-        positions = self._positions(w, count)
+    def _alone(self, w: int):
+        """Positions, needs and rows of window `w` without what the one before leaves over; the last one is kept."""
+        if self._last[0] == w:
+            return self._last[1]
+        positions = np.arange(w * self.per_window, (w + 1) * self.per_window, dtype=np.int64)
         needs = self._needs(positions)
-        return positions, needs, fill_rows(needs, self._capacity, self.window_rows)
+        self._last = w, (positions, needs, fill_rows(needs, self._capacity, self.window_rows))
+        return self._last[1]
 
     def _plan(self, w: int) -> Window:
-        positions, needs, row = self._alone(w, self.per_window)
+        before, its_needs, its_row = self._alone(max(0, w - 1))
+        positions, needs, row = self._alone(w)
         carried, held = positions[row < 0], row >= 0
         positions, needs, row = positions[held], needs[held], row[held]
         used = np.zeros((self.window_rows, 3), np.int64)
         np.add.at(used, row, needs)
         lost = positions[:0]
         if w:
-            before, its_needs, its_row = self._alone(w - 1, self.per_window)
             before, its_needs = before[its_row < 0], its_needs[its_row < 0]
             extra = fill_rows(its_needs, self._capacity, self.window_rows, used)
             lost = before[extra < 0]
@@ -109,11 +110,13 @@ class Planner:
     def _examples_per_window(self) -> int:
         """The largest count (at least one a row) that the trial windows hold, less a reserve. Found by bisection."""
         low, trials = self.window_rows, min(16, max(3, TRIAL_ROWS // self.window_rows))
-        mean = self._needs(self._positions(0, 4 * low)).mean(axis=0)
+        mean = self._needs(np.arange(4 * low, dtype=np.int64)).mean(axis=0)
         high = max(low, int((self._capacity / np.maximum(mean, 1e-9)).min() * low * 1.05))
+        needs = self._needs(np.arange(trials * high, dtype=np.int64)) if high > low else None
         while high > low:
             middle = (low + high + 1) // 2
-            if all((self._alone(w, middle)[2] >= 0).all() for w in range(trials)):
+            windows = (needs[w * middle : (w + 1) * middle] for w in range(trials))
+            if all((fill_rows(window, self._capacity, self.window_rows) >= 0).all() for window in windows):
                 low = middle
             else:
                 high = middle - 1

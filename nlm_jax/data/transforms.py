@@ -101,9 +101,9 @@ class Chooser:
         rng = generator(self._seed, position, TEXT)
         pool = self._pool(int(self._corpus.task[example]))
         count = min(int(rng.integers(1, self._config.mixup_partners + 1)), len(pool))
-        if not count:
-            return Choice(example)
         partners = tuple(int(p) for p in rng.choice(pool, count, replace=False) if p != example)
+        if not partners:
+            return Choice(example)
         prompt, text = entry.prompt, entry.text
         for partner in partners:
             other = self._corpus.entry(partner).text

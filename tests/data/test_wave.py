@@ -58,8 +58,8 @@ def test_reference_processor(golden):
     """Prepared audio of the official processor, which uses another resampler (resampy).
 
     Measured with HQ: root mean square difference 5e-6 against a signal of 0.014 (stereo), 9e-6 against 0.006 (mono);
-    largest sample 1.3e-4. White noise at 48 kHz has a tenth of its kept energy in the transition band, where the filters
-    differ by design: root mean square difference 0.032 against 0.195.
+    largest sample 1.3e-4. White noise at 48 kHz has a tenth of its kept energy in the transition band, where the
+    filters differ by design: root mean square difference 0.032 against 0.195.
     """
     arrays = np.load(golden / "processor.npz")
     for name, rms_bound in (("stereo", 7e-6), ("mono", 1.2e-5)):

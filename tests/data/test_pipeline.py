@@ -1,0 +1,221 @@
+"""Batches: pure functions of (seed, number), the same for any hosts, workers and restarts; damaged records replaced."""
+
+import dataclasses
+import shutil
+
+import numpy as np
+import pytest
+
+from nlm_jax.core.batch import FIELDS
+from nlm_jax.core.errors import UserError
+from nlm_jax.data import pipeline
+from nlm_jax.data.config import AugmentConfig, DataConfig, MixtureConfig
+from nlm_jax.data.corpus import Corpus
+from nlm_jax.data.evaluation import Evaluation
+
+AUGMENTED = AugmentConfig(mixup_prob=0.5, none_prob=0.2, noise_prob=0.5, time_scale_prob=0.3)
+
+
+@pytest.fixture(scope="module")
+def config(prepared):
+    return DataConfig(
+        train=(str(prepared),),
+        train_split="train",
+        seconds=1.0,
+        rows=4,
+        row_tokens=256,
+        row_clips=6,
+        row_answers=96,
+        window_rows=16,
+        augment=AUGMENTED,
+        seed=11,
+    )
+
+
+@pytest.fixture(scope="module")
+def data(config, tokenizer, fmt):
+    return pipeline.train_set(config, tokenizer, fmt)
+
+
+def take(iterator, count):
+    try:
+        return [next(iterator) for _ in range(count)]
+    finally:
+        iterator.close()
+
+
+def same(a, b):
+    for name in FIELDS:
+        np.testing.assert_array_equal(getattr(a, name), getattr(b, name), err_msg=name)
+
+
+@pytest.fixture(scope="module")
+def straight(data):
+    return take(data.batches(), 10)
+
+
+def test_shapes_and_content(data, straight):
+    for batch in straight:
+        assert (batch.rows, batch.clips, batch.length) == (4, 6, 256)
+        assert batch.audio.shape == (4, 6, 16000)
+        assert np.abs(batch.audio).max() <= 1.0
+        assert (batch.weights.sum(axis=1) > 0).all()
+        assert (batch.segments.max(axis=1) >= 1).all()
+        for row in range(4):  # every clip vector of the row's clips stands somewhere, once
+            slots = np.sort(batch.audio_slot[row][batch.audio_slot[row] >= 0])
+            np.testing.assert_array_equal(slots, np.arange(len(slots)))
+            assert not batch.audio[row, len(slots) // 5 :].any()
+    assert data.planner.report()["tokens"] > 0.7
+
+
+def test_a_row_is_what_its_plan_says(data, straight, tokenizer):
+    """Row 1 of batch 6, put together by hand from the plan and the stream."""
+    positions = np.asarray(data.planner.row(6 * 4 + 1))
+    examples = data.stream.lookup(positions)
+    tokens, segments = straight[6].tokens[1], straight[6].segments[1]
+    assert segments.max() == len(examples)
+    for segment, (position, example) in enumerate(zip(positions, examples, strict=True), start=1):
+        entry, choice = data.corpus.entry(int(example)), data._choice(int(position), int(example))
+        text = tokenizer.decode(tokens[segments == segment].tolist())
+        assert text.endswith(entry.text if choice.text is None else choice.text)
+
+
+def test_resumed_equals_straight(data, config, tokenizer, fmt, straight):
+    for start in (1, 7):
+        for a, b in zip(take(data.batches(start), 2), straight[start:], strict=False):
+            same(a, b)
+    again = pipeline.batches(config, tokenizer, fmt, start=5)  # a new process would open everything anew
+    assert again.position == 5
+    same(next(again), straight[5])
+    assert again.position == 6
+    again.close()
+
+
+def test_seed_decides(config, tokenizer, fmt, straight):
+    (other,) = take(pipeline.batches(config, tokenizer, fmt, seed=12), 1)
+    assert (other.tokens != straight[0].tokens).any()
+
+
+@pytest.mark.parametrize("hosts", [2, 4])
+def test_hosts_share_the_same_batches(data, straight, hosts):
+    """Also a change of hosts under way: batches 3.. read by `hosts` processes continue what one process read."""
+    parts = [take(data.batches(3, process, hosts), 2) for process in range(hosts)]
+    for step in range(2):
+        for name in FIELDS:
+            rows = np.concatenate([getattr(part[step], name) for part in parts])
+            np.testing.assert_array_equal(rows, getattr(straight[3 + step], name))
+
+
+def test_threads_and_prefetch_change_nothing(config, tokenizer, fmt, straight):
+    for threads, prefetch in ((1, 1), (8, 16)):
+        changed = dataclasses.replace(config, threads=threads, prefetch=prefetch)
+        for a, b in zip(take(pipeline.batches(changed, tokenizer, fmt), 6), straight, strict=False):
+            same(a, b)
+
+
+def test_worker_processes_change_nothing(data, straight):
+    for a, b in zip(take(data.batches(2, workers=2), 4), straight[2:], strict=False):
+        same(a, b)
+
+
+def test_split_and_mixture_are_kept(config, tokenizer, fmt):
+    mixture = MixtureConfig(domain={"animal": 1.0, "speech": 0.0, "music": 0.0})
+    data = pipeline.train_set(dataclasses.replace(config, mixture=mixture), tokenizer, fmt)
+    drawn = [data.corpus.entry(int(e)) for e in np.unique(data.stream.lookup(np.arange(2000)))]
+    assert {entry.domain for entry in drawn} == {"animal"}
+    assert {len(data.corpus), len(Corpus(config.train, split="train"))} == {165 - 5}
+
+
+def test_augmented_text_is_planned(data):
+    """No row overflows although merged questions are longer: their tokens were counted before."""
+    positions = np.arange(600)
+    needs, stored = data.needs(positions), data._stored_needs[data.stream.lookup(positions)]
+    assert (needs[:, 0] > stored[:, 0]).sum() > 20
+    for window in range(3):
+        assert (data.planner.window(window).used <= (256, 6, 96)).all()
+
+
+def test_long_examples(config, data, tokenizer, fmt):
+    limit = int(np.sort(data._stored_needs[:, 0])[-10]) - 1
+    short = dataclasses.replace(config, row_tokens=limit)
+    with pytest.raises(UserError, match=r"tones: example \d+: longer than a row.*data\.row_tokens=\d+ \(now \d+\)"):
+        pipeline.train_set(short, tokenizer, fmt)
+    data = pipeline.train_set(dataclasses.replace(short, skip_long=True), tokenizer, fmt)
+    assert data.skipped > 0
+    assert len(data.corpus) + data.skipped == 160
+    batches = take(data.batches(), 2)
+    assert (batches[0].segments > 0).any()
+    with pytest.raises(UserError, match="every example is longer"):
+        pipeline.train_set(dataclasses.replace(short, row_tokens=8, skip_long=True), tokenizer, fmt)
+
+
+def test_rows_must_divide(data):
+    with pytest.raises(UserError, match=r"data\.rows=4: does not divide over 3 processes"):
+        data.batches(0, 0, 3)
+
+
+def damage(folder, corpus, clip):
+    """Overwrites the bytes of one clip in its shard file."""
+    part = corpus.parts[0]
+    record = part.clip_records.read(*part.place(clip))
+    path = folder / f"clips-{part.place(clip)[0]:05d}.arrayrecord"
+    content = path.read_bytes()
+    at = content.index(record[60:200])
+    path.write_bytes(content[:at] + bytes(100) + content[at + 100 :])
+
+
+@pytest.fixture
+def broken(prepared, tmp_path):
+    folder = tmp_path / "tones"
+    shutil.copytree(prepared, folder)
+    corpus = Corpus([folder])
+    for clip in (4, 20, 21):
+        damage(folder, corpus, clip)
+    return folder
+
+
+def test_damaged_records_are_named_and_replaced(broken, config, tokenizer, fmt, straight, caplog):
+    plain = dataclasses.replace(config, train=(str(broken),), augment=AugmentConfig())
+    whole = take(pipeline.batches(dataclasses.replace(config, augment=AugmentConfig()), tokenizer, fmt), 12)
+    iterator = pipeline.batches(plain, tokenizer, fmt)
+    got = take(iterator, 12)
+    assert iterator.damaged
+    assert all("tones: example" in name and "is damaged" in name for name in iterator.damaged)
+    assert sum("damaged example replaced" in message for message in caplog.messages) == len(iterator.damaged)
+    changed = 0
+    for a, b in zip(got, whole, strict=True):
+        assert (a.segments.max(axis=1) == b.segments.max(axis=1)).all()  # as many examples as planned
+        changed += sum((a.audio[r] != b.audio[r]).any() for r in range(4))
+    assert 0 < changed <= sum(iterator.damaged.values())  # and only those rows differ
+    for a, b in zip(take(pipeline.batches(plain, tokenizer, fmt, start=4), 3), got[4:], strict=False):
+        same(a, b)
+
+
+def test_evaluation_keeps_the_order(prepared, tokenizer, fmt):
+    corpus = Corpus([prepared], split="valid")
+    evaluation = Evaluation(corpus, tokenizer, fmt, rows=8, samples=16000)
+    batches = list(evaluation)
+    assert len(batches) == len(evaluation) == 5
+    numbers = [e for made in batches for e in made.examples]
+    assert numbers[: len(corpus)] == list(range(len(corpus)))
+    assert set(numbers[len(corpus) :]) == {-1}
+    last = batches[-1].batch
+    assert not last.weights[len(corpus) % 8 :].any()
+    assert (last.weights[: len(corpus) % 8].sum(axis=1) > 0).all()
+    for made in batches:
+        for row, e in enumerate(made.examples):
+            if e >= 0:
+                entry, weights = corpus.entry(e), made.batch.weights[row] > 0
+                assert tokenizer.decode(made.batch.targets[row][weights].tolist()) == entry.text
+                np.testing.assert_array_equal(made.batch.audio[row, 0], corpus.audio(e, 16000)[0])
+    hosts = [list(Evaluation(corpus, tokenizer, fmt, 8, 16000, p, 2)) for p in range(2)]
+    for whole, *parts in zip(batches, *hosts, strict=True):
+        np.testing.assert_array_equal(whole.batch.tokens, np.concatenate([p.batch.tokens for p in parts]))
+    assert len(list(Evaluation(corpus, tokenizer, fmt, 8, 16000, limit=9))) == 2
+
+
+def test_evaluation_leaves_damaged_examples_out(broken, tokenizer, fmt):
+    evaluation = Evaluation(Corpus([broken]), tokenizer, fmt, rows=8, samples=16000)
+    numbers = [e for made in evaluation for e in made.examples][:195]
+    assert numbers.count(-1) == len(evaluation.damaged) >= 9
+    assert all(e in (k, -1) for k, e in enumerate(numbers))
