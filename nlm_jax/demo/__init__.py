@@ -1,0 +1,1 @@
+"""The whole path on a corpus the project synthesises itself: sounds, text, two stages, answers, a report."""

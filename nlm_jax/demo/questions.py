@@ -1,0 +1,102 @@
+"""Questions and answers about a scene, and the written description that stands in for its sound in text pre-training."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from nlm_jax.demo.species import BY_NAME, Species
+
+if TYPE_CHECKING:
+    from nlm_jax.demo.corpus import Scene
+
+COUNTS = {1: "One", 2: "Two", 3: "Three"}
+DETECT = "Which of these, if any, are present in the audio recording?"
+OPTIONS = 3  # species named in a detection question
+CLOSED = (
+    "common-name",
+    "scientific-name",
+    "taxonomic-name",
+    "call-type",
+    "common-simple-detection",
+    "individual-count",
+    "spoken-word",
+    "speaker-count",
+    "instrument",
+    "domain",
+)
+"""Tasks with one right answer, scored by exact match. Captions are shown, not scored."""
+NAMING = ("common-name", "scientific-name", "taxonomic-name")
+"""What stage 1 trains on."""
+PROMPTS = {
+    "common-name": "What is the common name for the focal species in the audio?",
+    "scientific-name": "What is the scientific name for the focal species in the audio?",
+    "taxonomic-name": "What is the taxonomic name of the focal species in the audio?",
+    "call-type": "Is the vocalization of the focal species a song or a call?",
+    "individual-count": "How many different individuals are vocalizing in the audio?",
+    "spoken-word": "Which word is spoken in the audio?",
+    "speaker-count": "How many different people are speaking in the audio?",
+    "instrument": "What musical instrument is playing in the audio?",
+    "domain": "What kind of sound is in the audio: animal, speech, music or environment?",
+    "captioning": "Caption the audio.",
+}
+
+
+def rows(scene: "Scene", seed: int, species: tuple[Species, ...]) -> list[dict[str, str]]:
+    """Every question about `scene` with its answer: dicts of task, prompt, text, domain and licence."""
+    rng = np.random.default_rng([seed, 4, scene.seed])
+    answers = {"domain": scene.domain, "captioning": caption(scene)}
+    prompts = dict(PROMPTS)
+    if scene.species:
+        animal = BY_NAME[scene.species]
+        answers |= {
+            "common-name": animal.common,
+            "scientific-name": animal.scientific,
+            "taxonomic-name": animal.taxonomy,
+            "call-type": scene.kind,
+            "individual-count": COUNTS[scene.count],
+        }
+    if scene.species or scene.domain == "environment":
+        prompts["common-simple-detection"], answers["common-simple-detection"] = detection(scene, species, rng)
+    if scene.domain == "speech":
+        answers["speaker-count"] = COUNTS[scene.count]
+    if scene.word:
+        answers["spoken-word"] = scene.word
+    if scene.instrument:
+        answers["instrument"] = scene.instrument
+    extra = {"domain": scene.domain, "licence": "CC0-1.0", "individual": "; ".join(scene.who)}
+    return [{"prompt": prompts[task], "text": text, "task": task} | extra for task, text in answers.items()]
+
+
+def detection(scene: "Scene", species: tuple[Species, ...], rng: np.random.Generator) -> tuple[str, str]:
+    """A question with options, and the one that is heard; "None" half of the time."""
+    others = [s.common for s in species if s.common != scene.species]
+    options = [str(name) for name in rng.choice(others, min(OPTIONS, len(others)), replace=False)]
+    if scene.species and rng.random() < 0.55:
+        options[int(rng.integers(len(options)))] = scene.species
+        return f"{DETECT} {', '.join(options)}", scene.species
+    return f"{DETECT} {', '.join(options)}", "None"
+
+
+def caption(scene: "Scene") -> str:
+    """One sentence about the scene."""
+    if scene.domain == "environment":
+        return f"The sound of {scene.background}."
+    if scene.instrument:
+        return f"A {scene.instrument} plays, with {scene.background}."
+    if scene.word:
+        return f'A person says "{scene.word}", with {scene.background}.'
+    if scene.domain == "speech":
+        return f"Two people talk, with {scene.background}."
+    verb = {"song": "sing", "call": "call"}[scene.kind]
+    if scene.count == 1:
+        return f"A {scene.species} {verb}s, with {scene.background}."
+    return f"{COUNTS[scene.count]} individuals of {scene.species} {verb}, with {scene.background}."
+
+
+def description(scene: "Scene") -> str:
+    """The scene in words, as terse as a field note: what text pre-training puts where the clip's vectors will be."""
+    if scene.domain == "animal":
+        return f"{scene.species}, {scene.kind}, {COUNTS[scene.count]}"
+    if scene.domain == "speech":
+        return f"speech, {scene.word or 'talk'}, {COUNTS[scene.count]}"
+    return f"{scene.domain}, {scene.instrument or scene.background}"
