@@ -2,6 +2,8 @@
 
 import dataclasses
 
+from nlm_jax.core.errors import UserError
+
 
 @dataclasses.dataclass(frozen=True)
 class MixtureConfig:
@@ -30,6 +32,13 @@ class AugmentConfig:
     time_scale_prob: float = 0.0
     time_scale: float = 1.1
     """Largest stretch or squeeze factor."""
+
+    def __post_init__(self):
+        for name in ("noise_prob", "mixup_prob", "none_prob", "time_scale_prob"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise UserError(f"data.augment.{name}={getattr(self, name)}: a probability lies between 0 and 1")
+        if self.time_scale < 1 or self.mixup_partners < 1 or self.noise_snr[0] > self.noise_snr[1]:
+            raise UserError("data.augment: time_scale and mixup_partners are at least 1, noise_snr is (low, high)")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,6 +76,16 @@ class DataConfig:
     """Batches made ahead."""
     mixture: MixtureConfig = dataclasses.field(default_factory=MixtureConfig)
     augment: AugmentConfig = dataclasses.field(default_factory=AugmentConfig)
+
+    def __post_init__(self):
+        for name in ("rows", "row_tokens", "row_clips", "row_answers", "window_rows", "threads"):
+            if getattr(self, name) < 1:
+                raise UserError(f"data.{name}={getattr(self, name)}: must be at least 1")
+        for name in ("seed", "workers", "prefetch"):
+            if getattr(self, name) < 0:
+                raise UserError(f"data.{name}={getattr(self, name)}: must not be negative")
+        if not self.seconds > 0:
+            raise UserError(f"data.seconds={self.seconds}: must be positive")
 
     @property
     def samples(self) -> int:

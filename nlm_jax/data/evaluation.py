@@ -1,5 +1,7 @@
 """Examples in their order, one a row, for validation: fixed shapes, the last batch filled with empty rows."""
 
+import collections
+import concurrent.futures
 import dataclasses
 import logging
 from collections.abc import Iterator
@@ -13,6 +15,7 @@ from nlm_jax.data.shards import CorruptRecord
 from nlm_jax.data.text import Format, Tokenizer
 
 log = logging.getLogger(__name__)
+THREADS = 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,23 +60,33 @@ class Evaluation:
 
     def __iter__(self) -> Iterator[EvalBatch]:
         self.damaged = []
-        for b in range(len(self)):
-            numbers = range(b * self._rows + self._first, b * self._rows + self._first + self._local)
-            items = [self._item(e) if e < self._count else None for e in numbers]
-            rows = [[] if item is None else [item] for item in items]
-            made = pack.assemble(rows, self.shape, self._format.vectors_per_clip)
-            examples = tuple(e if item is not None else -1 for e, item in zip(numbers, items, strict=True))
-            yield EvalBatch(Batch(**made), examples)
+        waiting: collections.deque = collections.deque()
+        with concurrent.futures.ThreadPoolExecutor(THREADS) as pool:
+            for b in range(len(self) + 1):  # one batch is read while the one before it is used
+                if b < len(self):
+                    first = b * self._rows + self._first
+                    waiting.append([(e, pool.submit(self._item, e)) for e in range(first, first + self._local)])
+                if b:
+                    yield self._batch([(e, reading.result()) for e, reading in waiting.popleft()])
 
-    def _item(self, e: int) -> pack.Item | None:
-        """The example, or None (named and counted) where its record is damaged: a score must not use another's."""
+    def _batch(self, read: list[tuple[int, pack.Item | str | None]]) -> EvalBatch:
+        for _, item in read:
+            if isinstance(item, str):
+                self.damaged.append(item)
+                log.warning("damaged example left out: %s", item)
+        rows = [[item] if isinstance(item, pack.Item) else [] for _, item in read]
+        made = pack.assemble(rows, self.shape, self._format.vectors_per_clip)
+        return EvalBatch(Batch(**made), tuple(e if row else -1 for (e, _), row in zip(read, rows, strict=True)))
+
+    def _item(self, e: int) -> pack.Item | str | None:
+        """The example; its name where its record is damaged (no other may be scored for it); None past the end."""
+        if e >= self._count:
+            return None
         try:
             entry = self.corpus.entry(e)
             audio = self.corpus.audio(e, self.shape.samples)
         except CorruptRecord as error:
-            self.damaged.append(f"{self.corpus.name(e)} ({error})")
-            log.warning("damaged example left out: %s", self.damaged[-1])
-            return None
+            return f"{self.corpus.name(e)} ({error})"
         sequence = self._format.sequence(self._tokenizer, entry.prompt, entry.text, entry.n_clips)
         return pack.Item(sequence, tuple(audio))
 

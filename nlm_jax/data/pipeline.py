@@ -76,6 +76,15 @@ class TrainSet:
         """Batches in which as many examples pass as the corpus has."""
         return len(self.corpus) / self.planner.per_window * self.config.window_rows / self.config.rows
 
+    def summary(self) -> dict[str, float]:
+        """What to show at the start: examples, those left out, batches an epoch, and how full rows are (0 to 1)."""
+        return {
+            "examples": len(self.corpus),
+            "left_out": self.skipped,
+            "batches_per_epoch": self.batches_per_epoch,
+            **self.planner.report(),
+        }
+
     def needs(self, positions: Int[np.ndarray, "N"]) -> Int[np.ndarray, "N 3"]:
         """text.Sequence, clips and answer tokens of what stands at each stream position, augmented text included."""
         examples = self.stream.lookup(positions)

@@ -6,6 +6,7 @@ token lengths. The result depends only on the annotations and the options, not o
 """
 
 import argparse
+import array
 import collections
 import concurrent.futures
 import dataclasses
@@ -162,7 +163,8 @@ def _write_clips(options, paths, workers, progress) -> list[dict[str, Any]]:
     """Per shard its note: file digest and, per clip in order, name, samples and sha256, or why it is left out."""
     task = progress.add_task("clips", total=len(paths))
     notes = []
-    with concurrent.futures.ThreadPoolExecutor(workers) as pool:  # decoding and resampling release the interpreter lock
+    pool = concurrent.futures.ThreadPoolExecutor(workers)  # decoding and resampling release the interpreter lock
+    try:
         for number, first in enumerate(range(0, len(paths), options.shard_size)):
             part = paths[first : first + options.shard_size]
             file, note_file = (
@@ -178,6 +180,8 @@ def _write_clips(options, paths, workers, progress) -> list[dict[str, Any]]:
             else:
                 progress.advance(task, len(part))
             notes.append(json.loads(note_file.read_text()))
+    finally:
+        pool.shutdown(cancel_futures=True)  # an interrupted run stops at once
     return notes
 
 
@@ -204,9 +208,9 @@ class _Table:
     """The index under construction: one entry an example in every column, names of tasks etc. once."""
 
     def __init__(self):
-        self.columns: dict[str, list[int]] = collections.defaultdict(list)
+        self.columns: dict[str, array.array] = collections.defaultdict(lambda: array.array("q"))
         self.names: dict[str, dict[str, int]] = {k: {} for k in ("task", "domain", "licence", "split")}
-        self.clips: list[int] = []
+        self.clips = array.array("q")
         self.rejects: list[dict[str, Any]] = []
 
     def add(self, example: Example, clips: list[int], text_tokens: int, answer_tokens: int) -> None:
@@ -214,13 +218,13 @@ class _Table:
             self.columns[key].append(names.setdefault(getattr(example, key), len(names)))
         self.columns["text_tokens"].append(text_tokens)
         self.columns["answer_tokens"].append(answer_tokens)
-        self.clips += clips
+        self.clips.extend(clips)
         self.columns["clip_end"].append(len(self.clips))
 
 
 def _write_examples(options, notes, tokenizer, progress, total) -> _Table:
     number, rejected = {}, {}
-    places: dict[str, list[int]] = {"shard": [], "record": [], "samples": []}
+    places = {key: array.array("q") for key in ("shard", "record", "samples")}
     for shard, note in enumerate(notes):
         record = 0
         for clip in note["clips"]:
@@ -281,7 +285,7 @@ def _manifest(options: Options, notes, table: _Table, tokenizer: Tokenizer) -> d
     lengths = np.asarray(table.columns["text_tokens"]) + np.asarray(table.columns["answer_tokens"])
     files = sorted([*options.out.glob("examples-*.arrayrecord"), *(options.out / "index").glob("*.npy")])
     counts = {
-        f"{key}s": {name: table.columns[key].count(code) for name, code in names.items()}
+        f"{key}s": dict(zip(names, np.bincount(table.columns[key]).tolist(), strict=True))
         for key, names in table.names.items()
     }
     bad_clips = sum("reason" in clip for note in notes for clip in note["clips"])

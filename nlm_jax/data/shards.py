@@ -145,6 +145,7 @@ class Records:
 
 
 def shard_path(directory: pathlib.Path, stem: str, shard: int) -> pathlib.Path:
+    """`<stem>-<5 digits>.arrayrecord` in `directory`."""
     return directory / f"{stem}-{shard:05d}.arrayrecord"
 
 

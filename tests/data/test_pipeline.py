@@ -65,7 +65,10 @@ def test_shapes_and_content(data, straight):
             slots = np.sort(batch.audio_slot[row][batch.audio_slot[row] >= 0])
             np.testing.assert_array_equal(slots, np.arange(len(slots)))
             assert not batch.audio[row, len(slots) // 5 :].any()
-    assert data.planner.report()["tokens"] > 0.7
+    summary = data.summary()
+    assert summary["tokens"] > 0.7
+    assert (summary["examples"], summary["left_out"]) == (160, 0)
+    assert summary["batches_per_epoch"] == pytest.approx(160 / summary["examples_per_row"] / 4)
 
 
 def test_a_row_is_what_its_plan_says(data, straight, tokenizer):
@@ -147,6 +150,18 @@ def test_long_examples(config, data, tokenizer, fmt):
     assert (batches[0].segments > 0).any()
     with pytest.raises(UserError, match="every example is longer"):
         pipeline.train_set(dataclasses.replace(short, row_tokens=8, skip_long=True), tokenizer, fmt)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("rows", 0), ("seed", -1), ("seconds", 0.0), ("threads", 0), ("prefetch", -1)]
+)
+def test_bad_config(field, value):
+    with pytest.raises(UserError, match=rf"data\.{field}="):
+        DataConfig(**{field: value})
+    with pytest.raises(UserError, match=r"data\.augment\.noise_prob=1\.5"):
+        AugmentConfig(noise_prob=1.5)
+    with pytest.raises(UserError, match=r"noise_snr is \(low, high\)"):
+        AugmentConfig(noise_snr=(3.0, 1.0))
 
 
 def test_rows_must_divide(data):
