@@ -76,7 +76,7 @@ class TrainSet:
         """Batches in which as many examples pass as the corpus has."""
         return len(self.corpus) / self.planner.per_window * self.config.window_rows / self.config.rows
 
-    def summary(self) -> dict[str, float]:
+    def summary(self) -> dict[str, int | float]:
         """What to show at the start: examples, those left out, batches an epoch, and how full rows are (0 to 1)."""
         return {
             "examples": len(self.corpus),
