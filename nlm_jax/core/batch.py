@@ -2,8 +2,12 @@
 
 import dataclasses
 import functools
+from typing import Any
 
 import jax
+
+Leaf = Any
+"""numpy on the host, a jax array on devices, a tracer or a sharding inside transforms."""
 
 FIELDS = (
     "audio",
@@ -28,25 +32,25 @@ class Batch:
     (clip a, vector w -> a * W * Q + w), so that no vector ever crosses a row.
     """
 
-    audio: jax.Array
+    audio: Leaf
     """f32[B, A, T]: waveforms at 16 kHz in [-1, 1], zero-padded; unused slots are zero."""
-    audio_length: jax.Array
+    audio_length: Leaf
     """i32[B, A]: samples the encoder's padding mask calls real; T in training, where the reference masks nothing."""
-    tokens: jax.Array
+    tokens: Leaf
     """i32[B, S]: token ids; 0 at clip vectors and at padding."""
-    positions: jax.Array
+    positions: Leaf
     """i32[B, S]: position within the example, from 0."""
-    segments: jax.Array
+    segments: Leaf
     """i32[B, S]: 0 = padding, 1.. = example within the row."""
-    audio_slot: jax.Array
+    audio_slot: Leaf
     """i32[B, S]: clip vector that stands here, -1 = text."""
-    answer_index: jax.Array
+    answer_index: Leaf
     """i32[B, M]: position whose logits predict the target (the one before it); 0 where unused."""
-    targets: jax.Array
+    targets: Leaf
     """i32[B, M]: the token to be predicted there."""
-    weights: jax.Array
+    weights: Leaf
     """f32[B, M]: 1 = target, 0 = unused."""
-    answer_segment: jax.Array
+    answer_segment: Leaf
     """i32[B, M]: example the target belongs to, 0 = unused."""
 
     @property
@@ -61,5 +65,5 @@ class Batch:
     def length(self) -> int:
         return self.tokens.shape[1]
 
-    def as_dict(self) -> dict[str, jax.Array]:
+    def as_dict(self) -> dict[str, Leaf]:
         return {name: getattr(self, name) for name in FIELDS}

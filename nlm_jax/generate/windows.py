@@ -36,7 +36,7 @@ def spans(seconds: float, window: float, hop: float) -> list[tuple[float, float]
     it, unless what is left is too short to be new (under a hundredth of a second).
 
     Raises:
-      UserError: a window outside 0.5 to 10 s, a hop that is not positive or longer than the window (it would skip audio).
+      UserError: a window outside 0.5 to 10 s, a hop that is not positive or longer than the window (skipping audio).
     """
     if not 0.5 <= window <= CLIP_SECONDS:
         raise UserError(f"window={window:g}: the model hears 0.5 to {CLIP_SECONDS:g} seconds at a time")

@@ -1,0 +1,137 @@
+"""The BEATs encoder, layer by layer, against the official arrays. The features are the official ones."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from nlm_jax.core.frames import n_frames
+from nlm_jax.models.beats.layer import scale_gradient
+from nlm_jax.models.beats.model import patches, reduce_mask
+from nlm_jax.models.beats.position import _convolve, _convolve_by_fft, bucket_of
+
+CLIPS = ("clip_2s", "clip_4p7s", "clip_10s", "clip_6p3s_padded_to_10s")
+
+
+@pytest.fixture(scope="module")
+def beats(model):
+    return model.checkpoint.model().beats
+
+
+@pytest.fixture(scope="module")
+def encode(beats):
+    graphdef, state = nnx.split(beats)
+    run = jax.jit(lambda state, x, padding, key: nnx.merge(graphdef, state).encode(x, padding, key=key))
+    return lambda x, padding=None, key=None: run(state, x, padding, key)
+
+
+@pytest.fixture
+def check(arrays, limit):
+    def compare(ours, name):
+        theirs = arrays("beats")[name]
+        ours = np.asarray(ours)
+        assert ours.shape == theirs.shape
+        assert np.abs(ours - theirs).max() <= limit("beats.npz", name)
+
+    return compare
+
+
+def features(arrays, clip):
+    return jnp.asarray(arrays("fbank")[f"{clip}__f32"])[None]
+
+
+@pytest.mark.parametrize("clip", CLIPS)
+def test_output(encode, arrays, check, clip):
+    check(encode(features(arrays, clip))[0], f"{clip}__output")
+
+
+def test_every_stage(beats, arrays, check):
+    clip = "clip_4p7s"
+    x = beats.patch_embedding(patches(features(arrays, clip)))
+    check(x[0].reshape(-1, 8, x.shape[-1]).transpose(2, 0, 1), f"{clip}__patch_embedding")
+    x = beats.patch_norm(x)
+    check(x[0], f"{clip}__layer_norm")
+    x = beats.patch_proj(x)
+    check(x[0], f"{clip}__post_extract_proj")
+    convolved = beats.pos_conv(x)
+    check(convolved[0], f"{clip}__pos_conv")
+    x = beats.norm(x + convolved)
+    check(x[0], f"{clip}__encoder_layer_norm")
+    bias = beats.relative_bias(x.shape[1])
+    for i in range(beats.cfg.layers):
+        x = jax.tree.map(lambda a, i=i: a[i], beats.layers)(x, bias, None)
+        check(x[0], f"{clip}__layer_{i}")
+
+
+def test_padding_mask(encode, arrays, check):
+    clip = "clip_6p3s_padded_to_10s"
+    padding = reduce_mask(jnp.arange(160000)[None] >= 100800, n_frames(160000))
+    check(encode(features(arrays, clip), padding)[0], f"{clip}__masked__output")
+    tokens = reduce_mask(padding, 496)[0]
+    np.testing.assert_array_equal(tokens, arrays("beats")[f"{clip}__masked__token_padding_mask"])
+
+
+def test_padded_batch(beats, arrays, check, reference_fbank):
+    golden = arrays("beats")
+    frames = reduce_mask(jnp.asarray(golden["batch2__padding_mask"]), 468)
+    np.testing.assert_array_equal(frames, golden["batch2__frame_padding_mask"])
+    np.testing.assert_array_equal(reduce_mask(frames, 232), golden["batch2__token_padding_mask"])
+    check(beats(jnp.asarray(golden["batch2__raw_wav"]), jnp.asarray(golden["batch2__padding_mask"])), "batch2__output")
+
+
+def test_predictor(beats, encode, arrays, check):
+    logits = beats.predictor(encode(features(arrays, "clip_4p7s")))
+    check(jax.nn.sigmoid(logits.mean(1))[0], "clip_4p7s__predictor_probs")
+
+
+def test_an_all_false_mask_is_no_mask(encode, arrays):
+    x = features(arrays, "clip_2s")
+    np.testing.assert_allclose(encode(x, jnp.zeros(x.shape[:2], bool)), encode(x), atol=1e-6)
+
+
+def test_everything_masked_stays_finite(encode, arrays):
+    x = features(arrays, "clip_2s")
+    assert np.isfinite(encode(x, jnp.ones(x.shape[:2], bool))).all()
+
+
+def test_buckets(arrays):
+    golden = arrays("beats")
+    np.testing.assert_array_equal(bucket_of(golden["relative_positions"], 320, 800), golden["relative_position_bucket"])
+    far = np.arange(-8192, 8193)
+    bucket = bucket_of(far, 320, 800)
+    assert bucket.min() == 0
+    assert bucket.max() == 319
+    assert (bucket[far >= 800] == 319).all()
+    assert (bucket[far <= -800] == 159).all()
+
+
+def test_position_bias_and_conv_weight(beats, arrays, check):
+    check(beats.relative_bias(96), "position_bias")
+    np.testing.assert_allclose(beats.pos_conv.weight(), arrays("beats")["pos_conv_effective_weight"], atol=1e-6)
+
+
+@pytest.mark.parametrize(("tokens", "taps"), [(40, 128), (96, 128), (33, 7)])
+def test_both_convolutions_agree(tokens, taps):
+    kx, kw = jax.random.split(jax.random.key(0))
+    x, weight = jax.random.normal(kx, (2, tokens, 32)), jax.random.normal(kw, (32, 4, taps)) / taps
+    both = []
+    for convolve in (lambda x, w: _convolve(x, w, 8), _convolve_by_fft):
+        both.append(jax.jit(convolve)(x, weight))
+        both.append(jax.jit(jax.grad(lambda x, w, f=convolve: jnp.sin(f(x, w)).sum(), (0, 1)))(x, weight))
+    np.testing.assert_allclose(both[2], both[0], atol=2e-6)
+    for direct, fft in zip(both[1], both[3], strict=True):
+        np.testing.assert_allclose(fft, direct, atol=2e-5)
+
+
+def test_gradient_scaling():
+    assert jax.grad(lambda x: scale_gradient(x, 0.6) * 3.0)(1.0) == pytest.approx(1.8)
+
+
+def test_layerdrop_keeps_shapes_and_is_reproducible(encode, arrays):
+    x = features(arrays, "clip_2s")
+    a, b = (encode(x, key=jax.random.key(3)) for _ in range(2))
+    np.testing.assert_array_equal(a, b)
+    draws = [float(jnp.abs(encode(x, key=jax.random.key(k)) - encode(x)).max()) for k in range(12)]
+    assert min(draws) < 1e-5  # mostly nothing is dropped
+    assert max(draws) > 1e-2  # sometimes a layer is

@@ -1,0 +1,119 @@
+"""Prompts to logits, losses and gradients, against the official training forward pass."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from nlm_jax.convert.table import official
+from nlm_jax.train.loss import answer_scores, per_segment
+
+BATCHES = ("batch1", "batch2", "batch3_truncated")
+
+
+@pytest.fixture
+def check(arrays, limit):
+    def compare(ours, file, name, mask=None):
+        theirs = arrays(file)[name]
+        difference = np.abs(np.asarray(ours) - theirs)
+        assert difference.shape == theirs.shape
+        assert (difference if mask is None else difference[mask]).max() <= max(limit(f"{file}.npz", name), 1e-6)
+
+    return compare
+
+
+@pytest.mark.parametrize("name", BATCHES)
+@pytest.mark.parametrize("weights", ["model", "fitted"])
+def test_logits_and_losses(load_model, batches, arrays, check, reference_fbank, weights, name):
+    model, (prompts, texts, audios) = load_model(weights), batches(name)
+    golden = arrays("train_forward")
+    file = "train_forward" if weights == "model" else "fitted_forward"
+    check(model.loss(prompts, texts, audios), file, f"{name}__loss")
+    if f"{name}__logits" in arrays(file):
+        real = golden[f"{name}__attention_mask"].astype(bool)
+        check(model.logits(prompts, texts, audios), file, f"{name}__logits", real)
+    batch = model._examples(prompts, texts, audios)
+    nll, hit = answer_scores(nnx.merge(model.graphdef, model.state), batch)
+    total, right, count = (
+        np.asarray(per_segment(x, batch.answer_segment, 1))[:, 0] for x in (nll, hit, jnp.asarray(batch.weights))
+    )
+    check(total / count, file, f"{name}__per_example_loss")
+    np.testing.assert_array_equal(right, arrays(file)[f"{name}__correct_per_sample"])
+    np.testing.assert_array_equal(count, arrays(file)[f"{name}__total_per_sample"])
+
+
+@pytest.mark.parametrize("name", BATCHES)
+def test_labels(model, batches, arrays, name):
+    """Targets, their positions and the lengths of the rows are the official ones."""
+    batch, golden = model._examples(*batches(name)), arrays("train_forward")
+    labels = np.full(golden[f"{name}__labels"].shape, -100)
+    for row in range(batch.rows):
+        used = batch.weights[row] > 0
+        labels[row, batch.answer_index[row][used] + 1] = batch.targets[row][used]
+    np.testing.assert_array_equal(labels, golden[f"{name}__labels"])
+    np.testing.assert_array_equal(batch.segments, golden[f"{name}__attention_mask"])
+
+
+def test_input_embeddings(model, batches, check, arrays, reference_fbank):
+    net, batch = model.checkpoint.model(), model._examples(*batches("batch1"))
+    real = arrays("train_forward")["batch1__attention_mask"].astype(bool)
+    check(net.embed(batch), "train_forward", "batch1__inputs_embeds", real)
+
+
+def test_logits_from_the_waveform(model, batches, arrays, limit, fbank_in):
+    """With our own filter bank: within the noise of its float32 input, measured here as float32 against float64."""
+    torch = pytest.importorskip("torch")
+    args, real = batches("batch1"), arrays("train_forward")["batch1__attention_mask"].astype(bool)
+    theirs = arrays("train_forward")["batch1__logits"]
+    ours = np.abs(np.asarray(model.logits(*args)) - theirs)[real].max()
+    fbank_in(torch.float64)
+    noise = np.abs(np.asarray(model.logits(*args)) - theirs)[real].max()
+    assert ours <= 3 * noise + limit("train_forward.npz", "batch1__logits")
+
+
+def test_merging_alpha(load_model, batches, arrays, check, reference_fbank):
+    model, real = load_model("fitted", 0.5), arrays("train_forward")["batch1__attention_mask"].astype(bool)
+    args = batches("batch1")
+    theirs = arrays("merging")
+    logits = np.asarray(model.logits(*args))
+    assert np.abs(logits - theirs["fitted__batch1__logits_alpha_0p5"])[real].max() < 3e-4  # as fitted_forward's limit
+    assert abs(model.loss(*args) - theirs["fitted__batch1__loss_alpha_0p5"]) < 3e-6
+
+
+def test_every_gradient(model, batches, arrays, limit, reference_fbank):
+    """Official names, layer-wise decay of 0.6 in force, no clipping; zero where mathematics says zero."""
+    batch = model._examples(*batches("batch1"))
+
+    @jax.jit
+    def gradient(state, batch):
+        def loss(state):
+            nll, _ = answer_scores(nnx.merge(model.graphdef, state), batch)
+            return nll.sum() / batch.weights.sum()
+
+        return jax.grad(loss)(state)
+
+    grads = {"/".join(map(str, p)): np.asarray(g[...]) for p, g in nnx.to_flat_state(gradient(model.state, batch))}
+    golden, seen = arrays("grads"), set()
+    for rule in official(model.config).rules:
+        ours = grads[rule.path]
+        for i in range(len(ours)) if rule.stacked else (None,):
+            name = rule.at(i)
+            if name not in golden:
+                assert name.startswith(("beats.predictor", "llama_")), name
+                if name.startswith("beats.predictor"):
+                    assert not ours.any()
+                continue
+            mine = rule.op.theirs(ours if i is None else ours[i])
+            assert mine.shape == golden[name].shape
+            assert np.abs(mine - golden[name]).max() <= max(limit("grads.npz", name), 1e-6), name
+            seen.add(name)
+    assert seen == set(golden.files)
+
+
+def test_one_query_gives_self_attention_no_gradient(model, batches):
+    batch = model._examples(*batches("batch2"))
+    grads = jax.grad(lambda s: answer_scores(nnx.merge(model.graphdef, s), batch)[0].sum())(model.state)
+    for name in ("query", "key"):
+        leaves = jax.tree.leaves(grads["qformer"]["layers"]["self_attn"][name])
+        assert all(not np.asarray(leaf).any() for leaf in leaves)
