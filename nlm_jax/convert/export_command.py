@@ -12,7 +12,8 @@ SUMMARY = "weights of ours -> the official layout, a PEFT adapter, a merged Llam
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `nlm export`."""
-    parser.add_argument("src", help="directory of ours, or anything `nlm import` reads")
+    parser.add_argument("src", help="directory of ours, the --workdir of a run, or anything `nlm import` reads")
+    parser.add_argument("--which", choices=("best", "last"), help="of a run: its best checkpoint (default) or its last")
     parser.add_argument("--format", required=True, choices=tuple(formats.FORMATS))
     parser.add_argument("--out", required=True, type=pathlib.Path, help="directory to write")
     add_source_arguments(parser)
@@ -38,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
         _only(args.format, "naturelm", "--with-base")
         options["with_base"] = True
     formats.check_free(args.out, args.overwrite)
-    checkpoint = formats.open_checkpoint(args.src, **source_options(args)).lazily()
+    checkpoint = formats.open_checkpoint(args.src, which=args.which, **source_options(args)).lazily()
     with progress.tensors("exporting") as tell:
         formats.save(
             checkpoint,

@@ -15,11 +15,19 @@ from nlm_jax.convert.llama import export_merged, export_peft, open_llama
 from nlm_jax.convert.lora import interpolate
 from nlm_jax.convert.native import export_native, open_native
 from nlm_jax.convert.naturelm import export_naturelm, open_naturelm
+from nlm_jax.convert.run import is_run, open_run
 from nlm_jax.core.config import unknown
 from nlm_jax.core.errors import UserError
 
-KINDS = ("naturelm", "nlm", "llama", "beats")
-"""What can be read."""
+OPENERS: dict[str, Callable[..., Opened]] = {
+    "naturelm": open_naturelm,
+    "nlm": open_native,
+    "run": open_run,
+    "llama": open_llama,
+    "beats": open_beats,
+}
+KINDS = tuple(OPENERS)
+"""What can be read: official checkpoints, our own, the working directory of a training run, and the parts."""
 FORMATS: dict[str, tuple[Callable[..., None], tuple[str, ...]]] = {
     "naturelm": (export_naturelm, PARTS),
     "peft": (export_peft, ("llama",)),
@@ -40,6 +48,8 @@ def kind_of(src: str | pathlib.Path) -> str:
     if path.is_file():
         content = read_torch(path) if path.suffix in (".pt", ".pth") else {}
         return "beats" if isinstance(content, Mapping) and "cfg" in content else "naturelm"
+    if is_run(path):
+        return "run"
     config = read_json(path / "config.json")
     if config.get("format") == "nlm":
         return "nlm"
@@ -55,20 +65,24 @@ def kind_of(src: str | pathlib.Path) -> str:
 
 
 def open_checkpoint(src: str | pathlib.Path, kind: str = "auto", **options: Any) -> Opened:
-    """Opens whatever `src` is. `options` are those of `open_naturelm` and `open_llama`; None counts as not given.
+    """Opens whatever `src` is.
+
+    Args:
+      src: directory, file or hub id.
+      kind: one of `KINDS`, looked up by default.
+      options: those of `open_naturelm`, `open_llama` and `open_run`; None counts as not given.
 
     Raises:
       UserError: nothing there that can be read, an option that does not go with its kind.
     """
     kind = kind_of(src) if kind == "auto" else kind
     options = {name: value for name, value in options.items() if value is not None}
-    known = {"naturelm": ("llm", "base", "config", "qformer_config"), "llama": ("pad_rows",)}
+    known = {"naturelm": ("llm", "base", "config", "qformer_config"), "llama": ("pad_rows",), "run": ("which",)}
     if kind not in KINDS:
         raise UserError(f"kind={kind!r}: {unknown(kind, KINDS)}")
     if odd := sorted(set(options) - set(known.get(kind, ()))):
         raise UserError(f"{src}: is of kind {kind}, which takes no {' and no '.join(odd)}; leave it out")
-    opener = {"naturelm": open_naturelm, "nlm": open_native, "llama": open_llama, "beats": open_beats}[kind]
-    return opener(src, **options)
+    return OPENERS[kind](src, **options)
 
 
 def save(
@@ -105,7 +119,7 @@ def save(
         )
     check_free(out, overwrite)
     leaves = interpolate(dict(checkpoint.leaves), merging_alpha)
-    unfinished = out.with_name(out.name + ".part")
+    unfinished = out.resolve().with_name(out.resolve().name + ".part")
     if jax.process_index() == 0:
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(parents=True)

@@ -44,10 +44,10 @@ def _abstract_state(cfg: NatureLMConfig):
 def abstract(cfg: NatureLMConfig, mesh: Mesh | None = None, rules: Rules = ()) -> dict[str, jax.ShapeDtypeStruct]:
     """Path -> shape of every parameter of a model, with its sharding where a mesh is given. Allocates nothing."""
     state = _abstract_state(cfg)
-    leaves = _by_path(state)
+    leaves = by_path(state)
     if mesh is None:
         return {path: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for path, leaf in leaves.items()}
-    places = _by_path(shardings(state, mesh, rules))
+    places = by_path(shardings(state, mesh, rules))
     return {p: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=places[p]) for p, leaf in leaves.items()}
 
 
@@ -222,7 +222,8 @@ def _some(names: Iterable[str]) -> str:
     return names[0] + (f" (and {len(names) - 1} more)" if len(names) > 1 else "")
 
 
-def _by_path(tree) -> dict:
+def by_path(tree) -> dict:
+    """Path -> leaf, be it an array of jax or numpy or an abstract one."""
     return {path_of(path): leaf for path, leaf in jax.tree.leaves_with_path(tree)}
 
 
@@ -241,7 +242,7 @@ def nest(leaves: Mapping[str, jax.Array]) -> dict:
 def build(cfg: NatureLMConfig, leaves: Mapping[str, jax.Array]) -> NatureLM:
     """A model that holds `leaves`, all of them, in the dtypes they have."""
     graphdef, state = nnx.split(nnx.eval_shape(lambda: NatureLM(cfg, rngs=nnx.Rngs(0))))
-    if odd := sorted(set(_by_path(state)) ^ set(leaves)):
+    if odd := sorted(set(by_path(state)) ^ set(leaves)):
         raise UserError(f"{_some(odd)}: the weights do not fit the config, one has a parameter the other lacks")
     nnx.replace_by_pure_dict(state, nest(leaves))
     return nnx.merge(graphdef, state)

@@ -18,11 +18,11 @@ import orbax.checkpoint as ocp
 from nlm_jax.convert import table
 from nlm_jax.convert.checkpoint import Checkpoint, Opened
 from nlm_jax.convert.io import read_json, read_safetensors
-from nlm_jax.convert.load import Source, Storage, as_stored
+from nlm_jax.convert.load import Source, Storage, as_stored, by_path
 from nlm_jax.convert.place import fetch
 from nlm_jax.core.config import build
 from nlm_jax.core.errors import UserError
-from nlm_jax.core.tree import digest, named_leaves
+from nlm_jax.core.tree import digest
 from nlm_jax.models.config import NatureLMConfig
 
 RUN, FROZEN, TOKENIZER, CHECKPOINTS = "run.json", "frozen.safetensors", "tokenizer", "checkpoints"
@@ -160,7 +160,7 @@ def read_params(checkpoint: pathlib.Path) -> dict[str, np.ndarray]:
         path = (checkpoint / "params").absolute()
         tree = reader.metadata(path).item_metadata.tree
         args = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
-        return named_leaves(reader.restore(path, args=ocp.args.PyTreeRestore(restore_args=args)))
+        return by_path(reader.restore(path, args=ocp.args.PyTreeRestore(restore_args=args)))
 
 
 def digest_base(leaves: Mapping[str, jax.Array]) -> dict[str, dict[str, str]]:

@@ -14,8 +14,11 @@ from nlm_jax.mesh.rules import rules
 CHUNKS = pytest.mark.parametrize("chunk", [place.CHUNK, 1], ids=["at once", "layer by layer"])
 
 
-@CHUNKS
-@pytest.mark.parametrize("sizes", [(1, 8, 1), (2, 2, 2), (1, 4, 2)], ids=str)
+@pytest.mark.parametrize(
+    ("sizes", "chunk"),
+    [((1, 8, 1), place.CHUNK), ((2, 2, 2), place.CHUNK), ((1, 4, 2), place.CHUNK), ((1, 4, 2), 1)],
+    ids=["1x8x1", "2x2x2", "1x4x2", "1x4x2 layer by layer"],
+)
 def test_sharded_equals_unsharded(open_golden, identical, monkeypatch, sizes, chunk):
     opened = open_golden()
     whole = opened.load()

@@ -110,6 +110,8 @@ def test_hugging_face_in_hugging_face_out(golden, ready, tmp_path, identical, sh
     assert checkpoint.config.llama.vocab == 401
     formats.save(checkpoint, tmp_path / "out", "llama-merged", pad_row=False, max_shard_bytes=shard)
     assert (tmp_path / "out" / io.INDEX).is_file() == (shard < 10**9)
+    if shard == 10**9:
+        assert (tmp_path / "out" / io.SINGLE).read_bytes() == (golden / "llama" / io.SINGLE).read_bytes()
     theirs, ours = io.read_tensors(golden / "llama"), io.read_tensors(tmp_path / "out")
     assert set(ours) == set(theirs)
     assert all(identical(ours[name], theirs[name]) for name in theirs)
