@@ -101,6 +101,7 @@ class TrainSet:
         positions, damaged = self.planner.row(r), []
         examples = self.stream.lookup(np.asarray(positions, np.int64)).tolist()
         items = [self._item(p, e, damaged) for p, e in zip(positions, examples, strict=True)]
+        items = [item for item in items if item is not None]
         return pack.assemble_row(items, self.shape, self.format.vectors_per_clip), damaged
 
     def batches(
@@ -131,18 +132,21 @@ class TrainSet:
         answer = entry.text if choice.text is None else choice.text
         return self.format.sequence(self.tokenizer, prompt, answer, entry.n_clips)
 
-    def _item(self, position: int, example: int, damaged: list[str]) -> pack.Item:
+    def _item(self, position: int, example: int, damaged: list[str]) -> pack.Item | None:
+        """The example at `position`, or another in the room planned for it; None where no example is that small."""
         try:
             choice = self._choice(position, example)
             return pack.Item(self._sequence(choice), self._waves.clips(choice, position))
         except CorruptRecord as error:
             damaged.append(f"{self.corpus.name(example)} ({error})")
-        room = self._stored_needs[example]
-        for other in self._smaller(example, room):
+        others = self._smaller(example, self.needs(np.asarray([position]))[0])
+        for other in others:
             try:
                 return pack.Item(self._sequence(Choice(other)), self._waves.clips(Choice(other), position))
             except CorruptRecord as error:
                 damaged.append(f"{self.corpus.name(other)} ({error})")
+        if len(others) < REPLACEMENTS:
+            return None
         raise UserError(
             f"{self.corpus.name(example)}: damaged, and so are the {REPLACEMENTS} examples that could stand for it; "
             "the directory is not readable, run nlm prepare again"
@@ -153,7 +157,7 @@ class TrainSet:
         fitting = np.flatnonzero((self._stored_needs <= room).all(axis=1))
         after = int(np.searchsorted(fitting, example, side="right"))
         others = np.concatenate([fitting[after:], fitting[:after]])
-        return [int(e) for e in others[: REPLACEMENTS + 1] if e != example]
+        return [int(e) for e in others[: REPLACEMENTS + 1] if e != example][:REPLACEMENTS]
 
 
 def train_set(config: DataConfig, tokenizer: Tokenizer, fmt: Format, seed: int | None = None) -> TrainSet:

@@ -206,6 +206,27 @@ def test_damaged_records_are_named_and_replaced(broken, config, tokenizer, fmt, 
         same(a, b)
 
 
+def test_damage_under_augmentation(broken, config, tokenizer, fmt):
+    """Mixed and silenced examples need other room than the stored ones; what replaces them keeps to the plan."""
+    iterator = pipeline.batches(dataclasses.replace(config, train=(str(broken),)), tokenizer, fmt)
+    batches = take(iterator, 12)
+    assert len(iterator.damaged) > 1
+    assert all((batch.weights.sum(axis=1) > 0).all() for batch in batches)
+
+
+def test_everything_damaged(prepared, tmp_path, config, tokenizer, fmt):
+    folder = tmp_path / "tones"
+    shutil.copytree(prepared, folder)
+    for file in folder.glob("clips-*.arrayrecord"):
+        content = bytearray(file.read_bytes())
+        content[40::5000] = bytes(len(content[40::5000]))
+        file.write_bytes(content)
+    iterator = pipeline.batches(dataclasses.replace(config, train=(str(folder),)), tokenizer, fmt)
+    with pytest.raises(UserError, match=r"tones: example \d+: damaged, and so are the 32 examples"):
+        next(iterator)
+    iterator.close()
+
+
 def test_evaluation_keeps_the_order(prepared, tokenizer, fmt):
     corpus = Corpus([prepared], split="valid")
     evaluation = Evaluation(corpus, tokenizer, fmt, rows=8, samples=16000)
