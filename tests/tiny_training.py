@@ -1,12 +1,16 @@
 """A tiny model and packed batches of noise, shared by the training, sharding and resume tests."""
 
 import dataclasses
+import json
+import pathlib
 
 import jax
 import numpy as np
+import soundfile
 from flax import nnx
 
 from nlm_jax.core.batch import Batch
+from nlm_jax.data.prepare import Options, prepare
 from nlm_jax.mesh.build import make_mesh
 from nlm_jax.mesh.place import shardings
 from nlm_jax.mesh.rules import rules
@@ -30,7 +34,7 @@ def model_config(*, dropout: float = 0.0, layers: int = 2):
 
 
 def batch(index: int, *, rows: int = 8, clips: int = 2, length: int = 32, answers: int = 6, vocab: int = 512) -> Batch:
-    """Packed rows of noise, a pure function of `index`: two examples per row, one clip each, answers of 2 and 1..3 tokens."""
+    """Packed rows of noise, a pure function of `index`: two examples and two clips per row."""
     rng = np.random.default_rng(index)
     vectors = preset("tiny").qformer.vectors(SAMPLES)
     half = length // 2
@@ -85,7 +89,6 @@ def session(
     steps=100,
     accumulate=1,
     seed=0,
-    base="float32",
     devices=None,
 ) -> Session:
     """Everything a step needs, on a mesh of `sizes` (data, fsdp, tensor)."""
@@ -97,10 +100,27 @@ def session(
     def build():
         return NatureLM(cfg, rngs=nnx.Rngs(params=seed))
 
-    init = make_init(build, tx, trainable(components or Components()), base_dtype=base)
+    init = make_init(build, tx, trainable(components or Components()), base_dtype="float32")
     places = shardings(jax.eval_shape(init), mesh, rules())
     graphdef = nnx.graphdef(jax.eval_shape(build))
     step = make_step(graphdef, tx, schedule(optim, steps), seed=seed, accumulate=accumulate)
     with jax.set_mesh(mesh):
         state = jax.jit(init, out_shardings=places)()
     return Session(mesh, graphdef, places, state, jax.jit(step, donate_argnums=0, out_shardings=(places, None)))
+
+
+def corpus(folder: pathlib.Path, clips: int = 12) -> pathlib.Path:
+    """A prepared directory of `clips` short tones with two tasks, made in `folder`."""
+    rng, lines = np.random.default_rng(0), []
+    folder.mkdir(parents=True, exist_ok=True)
+    for i in range(clips):
+        time = np.arange(SAMPLES + 800 * i) / 16_000
+        wave = 0.4 * np.sin(2 * np.pi * (300 + 500 * (i % 3)) * time) + 0.01 * rng.normal(size=len(time))
+        soundfile.write(folder / f"{i}.wav", wave.astype(np.float32), 16_000)
+        pitch = ("low", "middle", "high")[i % 3]
+        task, prompt, text = ("pitch", "How high?", pitch) if i % 2 else ("caption", "Describe.", f"A {pitch} tone.")
+        row = {"path": f"{i}.wav", "prompt": f"<Audio><AudioHere></Audio> {prompt}", "text": text, "task": task}
+        lines.append(json.dumps(row))
+    (folder / "rows.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    prepare(Options(folder / "rows.jsonl", folder / "prepared"))
+    return folder / "prepared"

@@ -75,7 +75,7 @@ class RunLog:
 
     @contextlib.contextmanager
     def progress(self, title: str, done: int, total: int) -> Iterator[None]:
-        """A progress line for the steps of one stage; on anything but a terminal `status` prints plain lines instead."""
+        """A progress line for the steps of one stage; without a terminal `status` prints plain lines instead."""
         if not self.console.is_terminal or not self.active:
             yield
             return

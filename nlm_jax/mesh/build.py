@@ -29,18 +29,16 @@ def make_mesh(data: int = 1, fsdp: int = -1, tensor: int = 1, *, devices=None) -
         sizes[sizes.index(-1)] = len(devices) // given
     if math.prod(sizes) != len(devices):
         raise UserError(
-            f"{text}: makes {math.prod(sizes)} but there are {len(devices)} devices; set one size to -1 to fill the mesh"
+            f"{text}: makes {math.prod(sizes)} but there are {len(devices)} devices; set one size to -1 to fill it"
         )
     # Auto: under the default (Explicit) an embedding lookup in a sharded table is an error.
     types = (AxisType.Auto,) * len(MESH_AXES)
     return jax.make_mesh(tuple(sizes), MESH_AXES, axis_types=types, devices=devices)
 
 
-def initialize_distributed(
-    coordinator: str | None = None, processes: int | None = None, index: int | None = None
-) -> None:
-    """Joins the other processes. Without arguments it asks the environment (TPU pods, SLURM); call before any array."""
-    jax.distributed.initialize(coordinator, processes, index)
+def initialize_distributed() -> None:
+    """Joins the other processes, found through the environment (TPU pods, SLURM); call it before any array is made."""
+    jax.distributed.initialize()
 
 
 def describe(mesh: Mesh) -> str:

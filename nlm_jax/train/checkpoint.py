@@ -32,7 +32,7 @@ class Meta:
 
 
 def manager(workdir: Path, stage: str, kind: str, keep: int = 1) -> ocp.CheckpointManager:
-    """Checkpoints of one stage. `kind` is "last" (with optimiser) or "best" (weights only). Writes in the background."""
+    """Checkpoints of one stage. `kind` is "last" (with optimiser) or "best" (weights only). Writes behind."""
     logging.getLogger("absl").setLevel(logging.ERROR)  # orbax tells every file it does not find
     options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True)
     return ocp.CheckpointManager((workdir / CHECKPOINTS / stage / kind).absolute(), options=options)

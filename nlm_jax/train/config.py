@@ -52,9 +52,9 @@ class Stage:
     """Parts in which a batch is computed, one after another, to save memory."""
     start: Literal["last", "best"] = "last"
     """Which weights of the stage before this one starts from."""
-    data: DataConfig = DataConfig()
-    optim: OptimConfig = OptimConfig()
-    train: Components = Components()
+    data: DataConfig = dataclasses.field(default_factory=DataConfig)
+    optim: OptimConfig = dataclasses.field(default_factory=OptimConfig)
+    train: Components = dataclasses.field(default_factory=Components)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,12 +102,12 @@ class TrainConfig:
     seed: int = 0
     tokenizer: str = ""
     """Directory, hub id or "embedded"; empty = the one that came with the weights, else "embedded"."""
-    model: ModelSetup = ModelSetup()
-    init: Init = Init()
-    mesh: MeshConfig = MeshConfig()
-    checkpoint: CheckpointConfig = CheckpointConfig()
-    eval: EvalConfig = EvalConfig()
-    log: LogConfig = LogConfig()
+    model: ModelSetup = dataclasses.field(default_factory=ModelSetup)
+    init: Init = dataclasses.field(default_factory=Init)
+    mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig)
+    checkpoint: CheckpointConfig = dataclasses.field(default_factory=CheckpointConfig)
+    eval: EvalConfig = dataclasses.field(default_factory=EvalConfig)
+    log: LogConfig = dataclasses.field(default_factory=LogConfig)
 
 
 def train_config(values: Any) -> TrainConfig:

@@ -1,8 +1,8 @@
 """Stages in a row: which one a run is in, and what each starts from.
 
-A stage starts from the weights the one before it ended with (its last or its best), with a fresh optimiser and schedule, as
-the reference's stage 2 starts from stage 1. Everything is read from disk, so a run that is interrupted between two stages
-goes on exactly as one that is not.
+A stage starts from the weights the one before it ended with (its last or its best), with a fresh optimiser and
+schedule, as the reference's stage 2 starts from stage 1. Everything is read from disk, so a run that is interrupted
+between two stages goes on exactly as one that is not.
 """
 
 import dataclasses

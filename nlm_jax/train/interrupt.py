@@ -18,7 +18,7 @@ class Stop:
     signal: int | None = None
 
     def agreed(self, step: int, every: int) -> bool:
-        """Whether to stop after this step. Several processes ask each other each `every` steps, to stop at the same one."""
+        """Whether to stop after this step. Several processes ask each other each `every` steps, to stop together."""
         if jax.process_count() == 1:
             return self.signal is not None
         if step % every:

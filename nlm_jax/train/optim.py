@@ -12,7 +12,7 @@ from nlm_jax.core.tree import map_named, name
 
 NO_DECAY = ("bias", "ln", "bn")
 """Parts of a parameter's official name that spare it from decay; our paths hold them exactly where those names do.
-Hence the table of relative positions (`relative_bias`) is spared, and query tokens, `grep_a`, weight norm and LoRA are not."""
+Hence the table of relative positions (`relative_bias`) is spared; query tokens, `grep_a`, weight norm, LoRA are not."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,7 +17,7 @@ from nlm_jax.train.config import Stage, TrainConfig
 from nlm_jax.train.optim import optimizer, schedule
 from nlm_jax.train.partition import check, trainable
 from nlm_jax.train.state import TrainState, make_init
-from nlm_jax.train.step import make_scores, make_step
+from nlm_jax.train.step import make_step
 from nlm_jax.train.weights import fill
 
 
@@ -35,8 +35,6 @@ class Program:
     shardings: TrainState
     step: Callable[..., Any]
     """(state, batch) -> (state, metrics); the state is donated."""
-    scores: Callable[..., Any]
-    """(state, batch) -> f32[B, 3], see `make_scores`, whole on every process."""
 
     def targets(self) -> dict[str, jax.ShapeDtypeStruct]:
         """State path -> shape, dtype and sharding of every leaf."""
@@ -72,13 +70,8 @@ def make_program(config: TrainConfig, stage: Stage, model: NatureLMConfig, mesh:
     check(stage.train, named_leaves(nnx.state(template)))
     graphdef, abstract = nnx.graphdef(template), jax.eval_shape(init)
     places = shardings(abstract, mesh, rules)
-    step = make_step(
-        graphdef,
-        tx,
-        schedule(stage.optim, stage.steps),
-        seed=config.seed + config.stages.index(stage),
-        accumulate=stage.accumulate,
-    )
+    learning_rate, seed = schedule(stage.optim, stage.steps), config.seed + config.stages.index(stage)
+    step = make_step(graphdef, tx, learning_rate, seed=seed, accumulate=stage.accumulate)
     batch, whole = rows_sharding(mesh), replicated(mesh)
     return Program(
         stage=stage,
@@ -89,5 +82,4 @@ def make_program(config: TrainConfig, stage: Stage, model: NatureLMConfig, mesh:
         abstract=abstract,
         shardings=places,
         step=jax.jit(step, in_shardings=(places, batch), out_shardings=(places, whole), donate_argnums=0),
-        scores=jax.jit(make_scores(graphdef), in_shardings=(places, batch), out_shardings=whole),
     )

@@ -64,13 +64,12 @@ def open_session(config: TrainConfig, workdir: Path, weights: Weights) -> Sessio
             f"--workdir={workdir}: its run was started with config.{name}={old!r}, this config has {new!r}; "
             "set it back, or give another --workdir"
         )
-    if found := changed(
-        dataclasses.asdict(run.model), dataclasses.asdict(dataclasses.replace(weights.model, remat=run.model.remat))
-    ):
+    model = dataclasses.replace(weights.model, remat=run.model.remat)
+    if found := changed(dataclasses.asdict(run.model), dataclasses.asdict(model)):
         name, old, new = found
         raise UserError(
-            f"--workdir={workdir}: mismatched checkpoint: its model has {name}={old!r}, the imported weights give {new!r}; "
-            "restore the files the run was started with"
+            f"--workdir={workdir}: mismatched checkpoint: its model has {name}={old!r}, the imported weights have "
+            f"{new!r}; restore the files the run was started with"
         )
     return Session(config, workdir, weights, run)
 

@@ -1,15 +1,18 @@
 """One optimisation step and one evaluation step, both pure functions of (state, batch)."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx
+from jax.sharding import PartitionSpec
+from jaxtyping import Array, Float
 
 from nlm_jax.core.batch import Batch
 from nlm_jax.train.loss import answer_scores
-from nlm_jax.train.state import TrainState, merged
+from nlm_jax.train.state import TrainState
 
 
 def make_step(graphdef, tx: optax.GradientTransformation, learning_rate, *, seed: int, accumulate: int = 1):
@@ -65,11 +68,13 @@ def split_rows(batch: Batch, parts: int) -> Batch:
     return jax.tree.map(lambda a: jnp.moveaxis(a.reshape(-1, parts, *a.shape[1:]), 1, 0), batch)
 
 
-def make_scores(graphdef):
-    """`scores(state, batch) -> f32[B, 3]`: each row's sums of negative log-likelihood, correct tokens and weights."""
+@functools.partial(jax.jit, static_argnums=0)
+def row_scores(graphdef, state: nnx.State, batch: Batch) -> Float[Array, "B 3"]:
+    """Each row's sums of negative log-likelihood, correct tokens and weights, in evaluation mode.
 
-    def scores(state: TrainState, batch: Batch):
-        nll, hit = answer_scores(merged(graphdef, state), batch, None)
-        return jnp.stack([nll.sum(1), hit.sum(1), batch.weights.sum(1)], axis=1)
-
-    return scores
+    Takes the whole model as one state, so that stages which train different parts share one compilation.
+    """
+    nll, hit = answer_scores(nnx.merge(graphdef, state), batch, None)
+    sums = jnp.stack([nll.sum(1), hit.sum(1), batch.weights.sum(1)], axis=1)
+    inside = jax.sharding.get_abstract_mesh().axis_names
+    return jax.lax.with_sharding_constraint(sums, PartitionSpec()) if inside else sums

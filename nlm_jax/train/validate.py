@@ -16,6 +16,7 @@ from nlm_jax.generate.prompts import Clip
 from nlm_jax.mesh.place import place_batch
 from nlm_jax.train.program import Program
 from nlm_jax.train.state import TrainState, merged
+from nlm_jax.train.step import row_scores
 
 
 def validation(data: DataConfig, tokenizer: Tokenizer, fmt: Format, examples: int) -> Evaluation | None:
@@ -37,9 +38,9 @@ def validate(program: Program, state: TrainState, evaluation: Evaluation) -> dic
       {"loss", "accuracy", "exact", "task": {name: the same three}, "domain": {name: ...}}.
     """
     corpus, sums = evaluation.corpus, collections.defaultdict(lambda: np.zeros(5))
-    rows = program.stage.data.rows
+    rows, (graphdef, whole) = program.stage.data.rows, nnx.split(merged(program.graphdef, state))
     for b, made in enumerate(evaluation):
-        scores = jax.device_get(program.scores(state, place_batch(made.batch, program.mesh)))
+        scores = jax.device_get(row_scores(graphdef, whole, place_batch(made.batch, program.mesh)))
         for example, (nll, hit, weight) in enumerate(scores, b * rows):
             if not weight:  # filled up, or a damaged example
                 continue

@@ -144,8 +144,8 @@ def fill(
 ) -> TrainState:
     """A state on its devices: `params` (by path) and `opt` (by path in the state) where given, else as `init` makes it.
 
-    Only what is not given is computed: no random 8B is drawn to be thrown away. A leaf of `params` is moved or cast where
-    the state wants it elsewhere or in another dtype.
+    Only what is not given is computed: no random 8B is drawn to be thrown away. A leaf of `params` is moved or cast
+    where the state wants it elsewhere or in another dtype.
     """
     abstract = jax.eval_shape(init)
     wanted, places = named_leaves(abstract), named_leaves(shardings)
