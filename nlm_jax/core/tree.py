@@ -4,6 +4,7 @@ import functools
 import hashlib
 import math
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +19,7 @@ def name(path: tuple) -> str:
     return "/".join(p for i, p in enumerate(parts) if not (p in METADATA and i == len(parts) - 1))
 
 
-def named_leaves(tree) -> dict[str, jax.Array]:
+def named_leaves(tree) -> dict[str, Any]:
     """Path -> leaf, in the tree's own order."""
     return {name(path): leaf for path, leaf in jax.tree.leaves_with_path(tree)}
 

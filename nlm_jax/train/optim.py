@@ -75,7 +75,7 @@ def clip_by_norm(limit: float) -> optax.GradientTransformation:
     """torch's clip_grad_norm_: the factor is limit / (norm + 1e-6), and it is applied only below 1."""
 
     def update(updates, params=None):
-        factor = jnp.minimum(1.0, limit / (optax.global_norm(updates) + 1e-6))
+        factor = jnp.minimum(1.0, limit / (optax.tree.norm(updates) + 1e-6))
         return jax.tree.map(lambda g: g * factor, updates)
 
     return optax.stateless(update)

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,12 +17,16 @@ from nlm_jax.core.tree import map_named
 @functools.partial(jax.tree_util.register_dataclass, data_fields=("step", "trainable", "frozen", "opt"), meta_fields=())
 @dataclasses.dataclass(frozen=True)
 class TrainState:
-    """step counts within the stage; trainable is float32; frozen never changes and is not saved."""
+    """Arrays, or in the same structure their shapes or shardings."""
 
-    step: jax.Array
-    trainable: nnx.State
-    frozen: nnx.State
-    opt: optax.OptState
+    step: Any
+    """i32[]: steps done within the stage."""
+    trainable: Any
+    """nnx.State in float32."""
+    frozen: Any
+    """nnx.State that never changes; what no stage trains of it is not saved."""
+    opt: Any
+    """The optimiser's moments and counters."""
 
 
 def storage(path: str, trains: bool, base_dtype: str, leaf_dtype):

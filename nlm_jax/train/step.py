@@ -52,7 +52,7 @@ def make_step(graphdef, tx: optax.GradientTransformation, learning_rate, *, seed
         metrics = {
             "loss_sum": total,
             **aux,
-            "grad_norm": optax.global_norm(grads),
+            "grad_norm": optax.tree.norm(grads),
             "lr": learning_rate(state.step),
             "tokens": jnp.sum(batch.segments > 0),
             "vectors": jnp.sum(batch.audio_slot >= 0),
@@ -69,7 +69,7 @@ def split_rows(batch: Batch, parts: int) -> Batch:
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def row_scores(graphdef, state: nnx.State, batch: Batch) -> Float[Array, "B 3"]:
+def row_scores(graphdef, state, batch: Batch) -> Float[Array, "B 3"]:
     """Each row's sums of negative log-likelihood, correct tokens and weights, in evaluation mode.
 
     Takes the whole model as one state, so that stages which train different parts share one compilation.
