@@ -28,11 +28,15 @@ def _mel(hz):
 
 
 @functools.cache
-def mel_filterbank() -> np.ndarray:
-    """f32[128, 256]: triangles in mel over the FFT bins 0..255 (Kaldi leaves the Nyquist bin out)."""
+def mel_filterbank(bins: int = MEL_BINS) -> np.ndarray:
+    """f32[bins, 256]: triangles in mel over the FFT bins 0..255 (Kaldi leaves the Nyquist bin out).
+
+    With 128 bins the lowest triangle falls between two FFT bins and is empty; Kaldi itself refuses that, BEATs lives
+    with a constant first feature.
+    """
     low, high = _mel(LOW_HZ), _mel(SAMPLE_RATE / 2)
-    step = (high - low) / (MEL_BINS + 1)
-    left = (low + np.arange(MEL_BINS) * step)[:, None]
+    step = (high - low) / (bins + 1)
+    left = (low + np.arange(bins) * step)[:, None]
     mel = _mel(np.arange(N_FFT // 2) * SAMPLE_RATE / N_FFT)[None, :]
     up, down = (mel - left) / step, (left + 2 * step - mel) / step
     return np.maximum(0.0, np.minimum(up, down)).astype(np.float32)
@@ -48,18 +52,24 @@ def povey_window() -> np.ndarray:
 def fbank(waveform: Float[Array, "B samples"]) -> Float[Array, "B frames 128"]:
     """Normalised log-mel features, f32[B, T, 128] with T = n_frames(samples), of 16 kHz waveforms in [-1, 1].
 
-    Natural log with floor 2^-23, then (x - 15.41663) / (2 * 6.55582); silence gives -2.3917.
+    (x - 15.41663) / (2 * 6.55582) of `log_mel`; silence gives -2.3917.
     """
+    return (log_mel(waveform, mel_filterbank()) - MEAN) / (2 * STD)
+
+
+def log_mel(
+    waveform: Float[Array, "B samples"], filters: Float[np.ndarray, "bins 256"]
+) -> Float[Array, "B frames bins"]:
+    """Natural log of the mel energies of waveform * 2^15, with floor 2^-23."""
     count = n_frames(waveform.shape[1])
-    used = HOP * ((count - 1) * (FRAME_SHIFT // HOP) + FRAME_LENGTH // HOP)
+    stride, chunks_per_frame = FRAME_SHIFT // HOP, FRAME_LENGTH // HOP
+    used = HOP * ((count - 1) * stride + chunks_per_frame)
     chunks = (waveform[:, :used].astype(jnp.float32) * 2.0**15).reshape(len(waveform), -1, HOP)
-    stride = FRAME_SHIFT // HOP
-    parts = [chunks[:, j : j + stride * (count - 1) + 1 : stride] for j in range(FRAME_LENGTH // HOP)]
+    parts = [chunks[:, j : j + stride * (count - 1) + 1 : stride] for j in range(chunks_per_frame)]
     frames = jnp.concatenate(parts, axis=-1)  # [B, T, 400]
     frames = frames - frames.mean(-1, keepdims=True)
     previous = jnp.concatenate([frames[..., :1], frames[..., :-1]], axis=-1)
     frames = (frames - PREEMPHASIS * previous) * povey_window()
     spectrum = jnp.fft.rfft(frames, n=N_FFT)[..., : N_FFT // 2]
     power = jnp.square(spectrum.real) + jnp.square(spectrum.imag)
-    mel = jnp.matmul(power, mel_filterbank().T, precision=matmul_precision(jnp.float32))
-    return (jnp.log(jnp.maximum(mel, FLOOR)) - MEAN) / (2 * STD)
+    return jnp.log(jnp.maximum(jnp.matmul(power, filters.T, precision=matmul_precision(jnp.float32)), FLOOR))

@@ -177,7 +177,7 @@ class NatureLM:
             item(self.tokenizer, mine, prompt, text, samples, fmt)
             for mine, prompt, text in zip(clips, prompts, texts, strict=True)
         ]
-        return teacher_forced(items, samples, fmt)
+        return jax.tree.map(jnp.asarray, teacher_forced(items, samples, fmt))
 
 
 @functools.partial(jax.jit, static_argnums=0)

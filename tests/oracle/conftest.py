@@ -1,8 +1,8 @@
 """The official tiny model in our code, its tolerances, and the reference's own float32 filter bank.
 
-On quiet bins a float32 filter bank is the rounding noise of its FFT (`float32_input_noise` of golden/noise.json), which no
-other FFT reproduces. Tests that hold the model itself to 10 rounding steps therefore use `reference_fbank`, which puts
-torch's FFT in the place of ours; tests of the whole path from the waveform allow for that noise, as measured.
+On quiet bins a float32 filter bank is the rounding noise of its FFT (golden/noise.json, `float32_input_noise`), and no
+other FFT reproduces it. Tests that hold the model itself to 10 rounding steps therefore use `reference_fbank`, which
+puts torch's FFT in the place of ours; tests of the whole path from the waveform allow for that noise, as measured.
 """
 
 import json

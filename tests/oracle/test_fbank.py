@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nlm_jax.audio.fbank import fbank, mel_filterbank, povey_window
+from nlm_jax.audio.fbank import fbank, log_mel, mel_filterbank, povey_window
 
 CLIPS = ("clip_2s", "clip_4p7s", "clip_10s", "clip_6p3s_padded_to_10s")
 
@@ -20,7 +20,7 @@ def test_official_features(arrays, clips, limit, clip, kind):
 def test_no_further_from_float64_than_the_reference(arrays, clips, clip):
     exact, official = (arrays("fbank")[f"{clip}__{kind}"] for kind in ("f64_cast_f32", "f32"))
     ours = np.asarray(fbank(jnp.asarray(clips(clip))[None])[0])
-    assert np.abs(ours - exact).mean() < 2 * np.abs(official - exact).mean() + 1e-7
+    assert np.abs(ours - exact).max() < 3 * np.abs(official - exact).max() + 1e-5
 
 
 def test_windows_and_filters(arrays):
@@ -40,13 +40,12 @@ def test_kaldi_native_fbank(clips):
     options = knf.FbankOptions()
     options.frame_opts.dither = 0.0
     options.frame_opts.window_type = "povey"
-    options.mel_opts.num_bins = 128
+    options.mel_opts.num_bins = 126  # the most that Kaldi accepts; with 128 one triangle is empty
     wave = clips("clip_4p7s")
     online = knf.OnlineFbank(options)
     online.accept_waveform(16000, (wave * 2**15).tolist())
     online.input_finished()
     kaldi = np.stack([online.get_frame(i) for i in range(online.num_frames_ready)])
-    ours = np.asarray(fbank(jnp.asarray(wave)[None])[0])
-    difference = np.abs((kaldi - 15.41663) / (2 * 6.55582) - ours)
-    assert difference.shape == ours.shape
-    assert difference.max() < 5e-5
+    ours = np.asarray(log_mel(jnp.asarray(wave)[None], mel_filterbank(126))[0])
+    assert kaldi.shape == ours.shape
+    assert np.abs(kaldi - ours).max() < 5e-4
