@@ -27,11 +27,17 @@ class Command:
 
 
 COMMANDS = {
-    "prepare": Command("nlm_jax.data.prepare", "recordings and annotations -> shards and a manifest"),
+    "prepare": Command("nlm_jax.data.prepare", "recordings + annotations -> ArrayRecord shards + manifest"),
     "train": Command("nlm_jax.train.command", "train from a config file; resumes by itself", overrides=True),
-    "import": Command("nlm_jax.convert.import_command", "official, Hugging Face or BEATs weights -> ours"),
-    "export": Command("nlm_jax.convert.export_command", "ours -> the official layout, PEFT, merged Llama, or BEATs"),
-    "infer": Command("nlm_jax.generate.infer", "ask a question of a recording or a folder of them"),
+    "import": Command(
+        "nlm_jax.convert.import_command",
+        "official NatureLM, Hugging Face Llama or Microsoft BEATs weights -> a directory of ours, tensor by tensor",
+    ),
+    "export": Command(
+        "nlm_jax.convert.export_command",
+        "weights of ours -> the official layout, a PEFT adapter, a merged Llama, or a BEATs encoder",
+    ),
+    "infer": Command("nlm_jax.generate.infer", "ask a question of recordings: files or folders of any length"),
     "demo": Command("nlm_jax.demo.command", "the whole path on a synthetic corpus, with a report", overrides=True),
 }
 

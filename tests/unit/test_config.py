@@ -1,6 +1,8 @@
 """Strict configs: what is accepted, and the one sentence for everything that is not."""
 
+import ast
 import dataclasses
+import pathlib
 from typing import Any, Literal
 
 import ml_collections
@@ -8,6 +10,9 @@ import pytest
 
 from nlm_jax.core import config
 from nlm_jax.core.errors import UserError
+from nlm_jax.train.config import train_config
+
+CONFIGS = sorted((pathlib.Path(__file__).resolve().parents[2] / "configs").glob("*.py"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -178,3 +183,11 @@ def test_not_python(tmp_path):
 
 def test_a_folder_is_no_config(tmp_path):
     fails("no such file", tmp_path, function=config.load)
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_every_config_that_ships(path):
+    assert train_config(config.load(path)).stages
+    said = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    for word in ("command", "hardware", "time", "numbers"):
+        assert f"\n{word} " in f"\n{said}", f"its header does not say: {word}"
