@@ -23,11 +23,12 @@ import rich.console
 import rich.progress
 
 from nlm_jax.audio import wave
+from nlm_jax.core.chat import DEFAULT_END_SYM, DEFAULT_TEMPLATE
 from nlm_jax.core.dims import SAMPLE_RATE
 from nlm_jax.core.errors import UserError
 from nlm_jax.data import corpora, shards
 from nlm_jax.data.schema import Example
-from nlm_jax.data.text import DEFAULT_END_SYM, DEFAULT_TEMPLATE, Tokenizer, build_sequence, normalize_query
+from nlm_jax.data.text import Tokenizer, build_sequence, normalize_query
 
 SUMMARY = "recordings + annotations -> ArrayRecord shards + manifest"
 EXAMPLES_PER_SHARD = 65_536

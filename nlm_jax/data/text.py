@@ -14,12 +14,9 @@ from collections.abc import Iterable
 
 import tokenizers
 
+from nlm_jax.core.chat import DEFAULT_END_SYM, DEFAULT_TEMPLATE
 from nlm_jax.core.errors import UserError
 
-DEFAULT_TEMPLATE = (
-    "<|start_header_id|>user<|end_header_id|>\n\n{}<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n"
-)
-DEFAULT_END_SYM = "<|end_of_text|>"
 PLACEHOLDER = "<AudioHere>"
 CLIP_MARK = f"<Audio>{PLACEHOLDER}</Audio>"
 

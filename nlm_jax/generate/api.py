@@ -76,9 +76,7 @@ class NatureLM:
         padding = None if padding_mask is None else jnp.asarray(padding_mask)
         return _encode(self.graphdef, self.state, audio, padding)
 
-    def logits(
-        self, prompts: Sequence[str], texts: Sequence[str], audios: Sequence[Sequence[np.ndarray]]
-    ) -> Float[Array, "B S V"]:
+    def logits(self, prompts: Sequence[str], texts: Sequence[str], audios: Sequence[Any]) -> Float[Array, "B S V"]:
         """Teacher forcing: f32[B, S, V] of BOS ‖ prompt ‖ text, one example a row, padded on the right.
 
         Args:
@@ -89,7 +87,7 @@ class NatureLM:
         """
         return _all_logits(self.graphdef, self.state, self._examples(prompts, texts, audios))
 
-    def loss(self, prompts: Sequence[str], texts: Sequence[str], audios: Sequence[Sequence[np.ndarray]]) -> float:
+    def loss(self, prompts: Sequence[str], texts: Sequence[str], audios: Sequence[Any]) -> float:
         """Mean negative log-likelihood over the answer tokens of the whole batch, in evaluation mode."""
         return float(_loss(self.graphdef, self.state, self._examples(prompts, texts, audios)))
 

@@ -3,13 +3,10 @@
 import dataclasses
 from typing import Literal
 
+from nlm_jax.core.chat import DEFAULT_END_SYM, DEFAULT_TEMPLATE
 from nlm_jax.models.beats.config import BeatsConfig
 from nlm_jax.models.llama.config import LlamaConfig
 from nlm_jax.models.qformer.config import QFormerConfig
-
-PROMPT_TEMPLATE = (
-    "<|start_header_id|>user<|end_header_id|>\n\n{}<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n"
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,7 +18,7 @@ class NatureLMConfig:
     llama: LlamaConfig = dataclasses.field(default_factory=LlamaConfig)
     compute_dtype: Literal["float32", "bfloat16"] = "float32"
     remat: str = "none"
-    end_sym: str = "<|end_of_text|>"
-    prompt_template: str = PROMPT_TEMPLATE
+    end_sym: str = DEFAULT_END_SYM
+    prompt_template: str = DEFAULT_TEMPLATE
     max_txt_len: int = 160
     """Answers are cut here, in tokens, the end symbol included: a cut answer has none."""
