@@ -1,8 +1,10 @@
 """A tiny model and packed batches of noise, shared by the training, sharding and resume tests."""
 
 import dataclasses
+import functools
 import json
 import pathlib
+from typing import Any
 
 import jax
 import numpy as np
@@ -10,18 +12,21 @@ import soundfile
 from flax import nnx
 
 from nlm_jax.core.batch import Batch
+from nlm_jax.core.tree import map_named, named_leaves
 from nlm_jax.data.prepare import Options, prepare
 from nlm_jax.mesh.build import make_mesh
-from nlm_jax.mesh.place import shardings
+from nlm_jax.mesh.place import place_batch, shardings
 from nlm_jax.mesh.rules import rules
 from nlm_jax.models.naturelm import NatureLM
 from nlm_jax.models.presets import preset
 from nlm_jax.train.optim import OptimConfig, optimizer, schedule
 from nlm_jax.train.partition import Components, trainable
-from nlm_jax.train.state import make_init
+from nlm_jax.train.state import TrainState
 from nlm_jax.train.step import make_step
 
 SAMPLES = 16_000
+QUICK = {"xla_backend_optimization_level": 0}
+"""Compile for the compiler's speed, not for the program's."""
 
 
 def model_config(*, dropout: float = 0.0, layers: int = 2):
@@ -69,44 +74,66 @@ def batch(index: int, *, rows: int = 8, clips: int = 2, length: int = 32, answer
     )
 
 
+def build(cfg):
+    return NatureLM(cfg, rngs=nnx.Rngs(params=0))
+
+
+@functools.cache
+def params(cfg, seed: int = 0) -> dict[str, np.ndarray]:
+    """Path -> weights drawn with numpy: random initialisation under jit takes too long to compile."""
+    rng, made = np.random.default_rng(seed), {}
+    for path, leaf in named_leaves(nnx.state(nnx.eval_shape(lambda: build(cfg)))).items():
+        noise = rng.normal(size=leaf.shape).astype(np.float32)
+        last = path.rsplit("/", 1)[-1]
+        if last in ("scale", "weight_g", "grep_a"):
+            made[path] = 1.0 + 0.1 * noise
+        else:
+            made[path] = noise * {"bias": 0.02, "embedding": 0.5}.get(
+                last, 0.5 * leaf.shape[max(0, leaf.ndim - 2)] ** -0.5
+            )
+    return made
+
+
 @dataclasses.dataclass
 class Session:
     """A state on a mesh and the jitted step for it."""
 
     mesh: jax.sharding.Mesh
-    graphdef: nnx.GraphDef
-    shardings: object
-    state: object
-    step: object
+    shardings: Any
+    state: Any
+    step: Any
+
+    def run(self, index: int, **shape):
+        """One step on batch `index`; its metrics as numpy."""
+        with jax.set_mesh(self.mesh):
+            self.state, metrics = self.step(self.state, place_batch(batch(index, **shape), self.mesh))
+            return jax.device_get(metrics)
 
 
-def session(
-    sizes=(1, 8, 1),
-    *,
-    cfg=None,
-    components=None,
-    optim=None,
-    steps=100,
-    accumulate=1,
-    seed=0,
-    devices=None,
-) -> Session:
-    """Everything a step needs, on a mesh of `sizes` (data, fsdp, tensor)."""
+def session(sizes=(1, 8, 1), *, cfg=None, tx=None, components=None, steps=100, accumulate=1, devices=None) -> Session:
+    """Everything a step needs, on a mesh of `sizes` (data, fsdp, tensor); AdamW unless `tx` is given."""
     cfg = cfg or model_config()
-    optim = optim or OptimConfig(peak_lr=1e-3, warmup_steps=0, steps_per_epoch=steps)
-    tx = optimizer(optim, steps)
+    optim = OptimConfig(peak_lr=1e-3, warmup_steps=0)
+    tx = tx or optimizer(optim, steps)
     mesh = make_mesh(*sizes, devices=devices)
+    _, train, frozen = nnx.split(nnx.eval_shape(lambda: build(cfg)), trainable(components or Components()), ...)
 
-    def build():
-        return NatureLM(cfg, rngs=nnx.Rngs(params=seed))
+    def init(train, frozen):
+        return TrainState(jax.numpy.zeros((), np.int32), train, frozen, tx.init(train))
 
-    init = make_init(build, tx, trainable(components or Components()), base_dtype="float32")
-    places = shardings(jax.eval_shape(init), mesh, rules())
-    graphdef = nnx.graphdef(jax.eval_shape(build))
-    step = make_step(graphdef, tx, schedule(optim, steps), seed=seed, accumulate=accumulate)
+    abstract = jax.eval_shape(init, train, frozen)
+    places = shardings(abstract, mesh, rules())
+    values = params(cfg)
+    train, frozen = (map_named(lambda p, leaf, s: jax.device_put(values[p], s), t, s) for t, s in
+                     ((train, places.trainable), (frozen, places.frozen)))  # fmt: skip
+    step = make_step(
+        nnx.graphdef(nnx.eval_shape(lambda: build(cfg))), tx, schedule(optim, steps), seed=0, accumulate=accumulate
+    )
     with jax.set_mesh(mesh):
-        state = jax.jit(init, out_shardings=places)()
-    return Session(mesh, graphdef, places, state, jax.jit(step, donate_argnums=0, out_shardings=(places, None)))
+        opt = jax.jit(lambda t: tx.init(t), out_shardings=places.opt)(train)
+    state = TrainState(jax.device_put(np.int32(0), places.step), train, frozen, opt)
+    jitted = jax.jit(step, donate_argnums=0, out_shardings=(places, None), compiler_options=QUICK)
+    return Session(mesh, places, state, jitted)
 
 
 def corpus(folder: pathlib.Path, clips: int = 12) -> pathlib.Path:

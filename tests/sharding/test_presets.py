@@ -1,0 +1,63 @@
+"""Every mesh gives the single-device loss and gradients, and compiles once."""
+
+import functools
+
+import jax
+import numpy as np
+import optax
+import pytest
+import tiny_training as tiny
+
+from nlm_jax.core.tree import named_leaves
+
+MESHES = [(1, 8, 1), (8, 1, 1), (2, 2, 2), (1, 4, 2), (1, 2, 4)]
+
+
+def gradients(sizes, devices=None, **options):
+    """(loss, gradient by path) of two batches: with plain descent of rate 1 they are what the parameters lose."""
+    session = tiny.session(sizes, tx=optax.sgd(1.0), devices=devices, **options)
+    found = []
+    for index in range(2):
+        before = {p: np.asarray(x) for p, x in named_leaves(session.state.trainable).items()}
+        metrics = session.run(index)
+        after = named_leaves(session.state.trainable)
+        grads = {p: before[p] - np.asarray(after[p]) for p in before}
+        found.append((metrics["loss_sum"] / metrics["weight"], metrics["grad_norm"], grads))
+    assert session.step._cache_size() == 1
+    return found
+
+
+@functools.cache
+def reference():
+    return gradients((1, 1, 1), devices=tuple(jax.devices()[:1]))
+
+
+def agree(ours, theirs, limit=1e-5):
+    for (loss, norm, grads), (loss2, norm2, grads2) in zip(ours, theirs, strict=True):
+        assert abs(loss - loss2) <= limit
+        np.testing.assert_allclose(norm, norm2, rtol=limit)
+        for path in grads:
+            # before - after is exact to one step of float32 of the parameter, which may be 1 or 2 (norm scales)
+            np.testing.assert_allclose(grads[path], grads2[path], rtol=0, atol=limit, err_msg=path)
+
+
+@pytest.mark.parametrize("sizes", MESHES, ids=lambda s: "x".join(map(str, s)))
+def test_mesh_equals_one_device(sizes):
+    agree(gradients(sizes), reference())
+
+
+def test_gradients_are_not_all_zero():
+    for loss, norm, grads in reference():
+        assert 1 < loss < 20
+        assert norm > 0.1
+        moved = {path for path, g in grads.items() if g.any()}
+        # A shift of all keys leaves a softmax as it is, and one query attends to itself whatever its query and key are.
+        still = {
+            p for p in set(grads) - moved if "key/" not in p and "self_attn/query" not in p and "k_proj/bias" not in p
+        }
+        assert not still
+
+
+def test_accumulation_equals_one_large_batch():
+    """Micro-batches with different numbers of answer tokens: sums are divided once."""
+    agree(gradients((1, 4, 1), accumulate=2, devices=tuple(jax.devices()[:4])), reference())
