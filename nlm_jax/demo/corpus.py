@@ -119,9 +119,9 @@ def render(scene: Scene, seed: int = 0, seconds: float = SECONDS) -> Float[np.nd
         _music(scene, seed, rng, canvas)
     wave = canvas / (np.abs(canvas).max() + 1e-9)
     alone = scene.domain == "environment"
-    level = 0.12 if alone else 0.12 * 10 ** (-rng.uniform(14, 30) / 20)
+    level = 0.12 if alone else 0.12 * 10 ** (-rng.uniform(18, 32) / 20)
     wave = (0 if alone else 1) * sound.far(wave, rng.uniform(0, 0.6)) + level * sound.background(scene.background, samples, rng)
-    gain = 10 ** (rng.uniform(-16, -4) / 20)
+    gain = 10 ** (rng.uniform(-12, -4) / 20)
     return np.clip(gain * wave / max(1.0, float(np.abs(wave).max())), -1, 1).astype(np.float32)
 
 

@@ -6,8 +6,7 @@ between <Audio> and </Audio>. It is then frozen; what comes after must translate
 """
 
 import dataclasses
-import json
-import pathlib
+import math
 from collections.abc import Sequence
 
 import jax
@@ -15,12 +14,18 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
+from jaxtyping import Array, Bool, Float
 
 from nlm_jax.data.text import CLIP_MARK, DEFAULT_END_SYM, DEFAULT_TEMPLATE, Tokenizer, prompt_parts
 from nlm_jax.models.llama.config import LlamaConfig
 from nlm_jax.models.llama.model import Llama
 from nlm_jax.nn.attention import attend
 from nlm_jax.nn.masks import packed_causal
+
+BLUR = 1.5
+"""Largest noise on a description's embeddings in pre-training, in units of their own size."""
+LOUDEST = 8.0
+"""Largest factor on them: the projection's vectors start out larger than word embeddings."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,8 +39,8 @@ class LanguageConfig:
     kv_heads: int = 2
     mlp: int = 256
     steps: int = 400
-    rows: int = 16
-    row_tokens: int = 256
+    rows: int = 24
+    row_tokens: int = 128
     learning_rate: float = 4e-3
     question_weight: float = 0.1
     """Weight of the tokens outside the answer in the loss."""
@@ -59,9 +64,10 @@ class LanguageConfig:
 
 @dataclasses.dataclass(frozen=True)
 class Text:
-    """One training text: ids, and the index of the first answer token."""
+    """One training text: ids, where the description stands in them, and the index of the first answer token."""
 
     ids: list[int]
+    described: slice
     answer: int
 
 
@@ -71,14 +77,17 @@ def written(tokenizer: Tokenizer, prompt: str, answer: str, description: str) ->
     The pieces are tokenized one by one, as around a real clip.
     """
     before, after = prompt_parts(tokenizer, f"{CLIP_MARK} {prompt}", DEFAULT_TEMPLATE)
-    ids = [tokenizer.bos_id, *before, *tokenizer.encode(description), *after]
-    return Text(ids + tokenizer.encode(answer + DEFAULT_END_SYM), len(ids))
+    ids = [tokenizer.bos_id, *before, *tokenizer.encode(description)]
+    described = slice(1 + len(before), len(ids))
+    ids += after
+    return Text(ids + tokenizer.encode(answer + DEFAULT_END_SYM), described, len(ids))
 
 
 def pack(texts: Sequence[Text], order: np.ndarray, rows: int, row_tokens: int, outside: float) -> dict[str, np.ndarray]:
     """Rows filled in the given order with whole texts: tokens, positions, segments i32[B, S] and weights f32[B, S]."""
     out = {k: np.zeros((rows, row_tokens), np.int32) for k in ("tokens", "positions", "segments")}
     out["weights"] = np.zeros((rows, row_tokens), np.float32)
+    out["described"] = np.zeros((rows, row_tokens), bool)
     row = at = 0
     segment = 1
     for index in order:
@@ -94,19 +103,35 @@ def pack(texts: Sequence[Text], order: np.ndarray, rows: int, row_tokens: int, o
         out["segments"][row, here] = segment
         # The weight belongs to the position that predicts: one before the token.
         out["weights"][row, at : at + n - 1] = outside
+        out["described"][row, at + text.described.start : at + text.described.stop] = True
         out["weights"][row, at + text.answer - 1 : at + n - 1] = 1.0
         at, segment = at + n, segment + 1
     return out
 
 
-def loss(model: Llama, batch) -> jax.Array:
-    """Weighted mean negative log-likelihood of the next token within each text."""
+def blur(x: Float[Array, "B S D"], described: Bool[Array, "B S"], key) -> Float[Array, "B S D"]:
+    """Descriptions read through fog: their embeddings scaled and noised at random, by row.
+
+    Clip vectors will never lie exactly on word embeddings. A reader that only knows exact words gives no useful gradient to
+    an encoder that is still far off.
+    """
+    scale, noise, draw = jax.random.split(key, 3)
+    size = jax.lax.stop_gradient(jnp.sqrt(jnp.square(x).mean()))
+    each = (x.shape[0], 1, 1)
+    foggy = x + size * jax.random.uniform(noise, each, maxval=BLUR) * jax.random.normal(draw, x.shape)
+    foggy = foggy * jnp.exp(jax.random.uniform(scale, each, maxval=math.log(LOUDEST)))
+    return jnp.where(described[..., None], foggy, x)
+
+
+def loss(model: Llama, batch, key=None) -> jax.Array:
+    """Weighted mean negative log-likelihood of the next token within each text; `key` switches `blur` on."""
     mask = packed_causal(batch["segments"])
     x = model.embed_tokens(batch["tokens"], jnp.float32)
+    if key is not None:
+        x = blur(x, batch["described"], key)
     hidden, _ = model(x, batch["positions"], lambda cache, _layer, q, k, v: (attend(q, k, v, mask), cache))
-    logits = model.logits(hidden)
     following = jnp.roll(batch["tokens"], -1, axis=1)
-    nll = optax.softmax_cross_entropy_with_integer_labels(logits, following)
+    nll = optax.softmax_cross_entropy_with_integer_labels(model.logits(hidden), following)
     return (nll * batch["weights"]).sum() / batch["weights"].sum()
 
 
@@ -123,15 +148,15 @@ def pretrain(
     tx = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(schedule, b2=0.98, weight_decay=0.01))
 
     @jax.jit
-    def step(state, opt, batch):
-        value, grads = jax.value_and_grad(lambda s: loss(nnx.merge(graphdef, s), batch))(state)
+    def step(state, opt, batch, key):
+        value, grads = jax.value_and_grad(lambda s: loss(nnx.merge(graphdef, s), batch, key))(state)
         updates, opt = tx.update(grads, opt, state)
         return optax.apply_updates(state, updates), opt, value
 
     opt, rng, losses = tx.init(state), np.random.default_rng([cfg.seed, 5]), []
     for i in range(cfg.steps):
         batch = pack(texts, rng.choice(len(texts), cfg.rows * cfg.row_tokens // 16, p=share), cfg.rows, cfg.row_tokens, cfg.question_weight)
-        state, opt, value = step(state, opt, batch)
+        state, opt, value = step(state, opt, batch, jax.random.key(i))
         losses.append(float(value))
         if report and (i % 20 == 0 or i + 1 == cfg.steps):
             report(i, losses[-1])
