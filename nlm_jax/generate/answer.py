@@ -9,7 +9,7 @@ import numpy as np
 
 from nlm_jax.core.errors import UserError
 from nlm_jax.data.text import Format, Tokenizer
-from nlm_jax.generate.decode import Decoding, greedy
+from nlm_jax.generate.decode import REFERENCE_STOP_ID, Decoding, Knobs, greedy
 from nlm_jax.generate.prompts import Clip, item, prefill_rows
 from nlm_jax.mesh.axes import ROWS
 from nlm_jax.mesh.place import place_batch
@@ -59,13 +59,9 @@ def answer_ids(
     """
     if max_new_tokens < 1:
         raise UserError(f"max_new_tokens={max_new_tokens}: must be at least 1")
-    how = Decoding(
-        tokenizer.eos_ids,
-        tokenizer.pad_id,
-        -(-max_new_tokens // SLOTS) * SLOTS,
-        repetition_penalty=repetition_penalty,
-        stop_batch_at_id_2=stop_batch_at_id_2,
-    )
+    how = Decoding(tokenizer.eos_ids, tokenizer.pad_id, -(-max_new_tokens // SLOTS) * SLOTS)
+    stop_id = REFERENCE_STOP_ID if stop_batch_at_id_2 else -1
+    knobs = Knobs(np.int32(max_new_tokens), np.float32(repetition_penalty), np.int32(stop_id))
     groups: dict[tuple[int, int], list] = {}
     for i, (mine, query) in enumerate(zip(clips, queries, strict=True)):
         samples = max((len(c.wave) for c in mine), default=16_000)
@@ -83,7 +79,7 @@ def answer_ids(
                 [one for _, one in chunk], samples, text_format(cfg, samples), rows=rows, right=right_pad
             )
             batch = batch if mesh is None else place_batch(batch, mesh)
-            ids, steps = greedy(graphdef, state, batch, np.int32(max_new_tokens), how=how)
+            ids, steps = greedy(graphdef, state, batch, knobs, how=how)
             for (i, _), row in zip(chunk, np.asarray(ids)[:, : int(steps)], strict=False):
                 answers[i] = _until_end(row, how.eos_ids)
             if progress:

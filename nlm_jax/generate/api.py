@@ -45,6 +45,7 @@ class NatureLM:
         merging_alpha: float = 1.0,
         qformer_config: str | pathlib.Path | Mapping[str, Any] | None = None,
         mesh: jax.sharding.Mesh | None = None,
+        **options: Any,
     ) -> "NatureLM":
         """Loads an official directory or checkpoint, one of our exports, or a training run of ours.
 
@@ -56,12 +57,14 @@ class NatureLM:
           qformer_config: path or dict with the Q-Former's sizes, which official configs lack; bert-base-uncased's with
             2 layers by default.
           mesh: streams every weight to its place on this mesh.
+          options: `config` (official config.json, for a bare `.pth`), `base` (a complete official checkpoint under a
+            partial one), `which` ("best" or "last" of a training run); see `convert.formats.open_checkpoint`.
 
         Raises:
           UserError: what is missing or does not fit, by name.
         """
         checkpoint, tokenizer = load_checkpoint(
-            src, llm=llm, dtype=dtype, merging_alpha=merging_alpha, qformer_config=qformer_config, mesh=mesh
+            src, dtype, merging_alpha, mesh, llm=llm, qformer_config=qformer_config, **options
         )
         return cls(checkpoint, tokenizer, mesh)
 
@@ -113,7 +116,7 @@ class NatureLM:
           max_new_tokens: of each answer.
           num_beams: 1; beam search is not there yet.
           batch_size: queries decoded together. Answers do not depend on it.
-          repetition_penalty: see `decode.Decoding`.
+          repetition_penalty: see `decode.Knobs`.
           right_pad, stop_batch_at_id_2: two defects of the reference, for comparisons with it.
           return_ids: token ids instead of texts.
 

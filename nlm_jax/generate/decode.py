@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +14,8 @@ from nlm_jax.core.precision import dtype
 from nlm_jax.models.naturelm import NatureLM
 from nlm_jax.nn.cache import KVCache, admit, advance, empty, mix_cached
 
-QUIRK_STOP_ID = 2
+REFERENCE_STOP_ID = 2
+"""The reference stops a whole batch once the first row's token is this one. Here it is an ordinary token by default."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,12 +25,23 @@ class Decoding:
     eos_ids: tuple[int, ...]
     pad_id: int
     slots: int
-    """Room for new tokens; how many are made at most is a run-time number."""
-    repetition_penalty: float = 1.0
+    """Room for new tokens."""
+
+
+@functools.partial(
+    jax.tree_util.register_dataclass, data_fields=("limit", "repetition_penalty", "stop_id"), meta_fields=()
+)
+@dataclasses.dataclass(frozen=True)
+class Knobs:
+    """What may change from call to call without compiling again."""
+
+    limit: Any
+    """Tokens to make at most, the end symbol included; at most `Decoding.slots`."""
+    repetition_penalty: Any = 1.0
     """Divides positive logits of tokens the answer already holds and multiplies negative ones, as transformers does.
     Prompt tokens do not count: the reference hands the prompt over as embeddings."""
-    stop_batch_at_id_2: bool = False
-    """The reference stops the whole batch once the first row's token is 2. Off: it is an ordinary token."""
+    stop_id: Any = -1
+    """Ends the batch when it is the first row's token; -1 = none. See `REFERENCE_STOP_ID`."""
 
 
 @functools.partial(
@@ -63,13 +76,14 @@ def extend(model: NatureLM, tokens: Int[Array, "B"], positions: Int[Array, "B"],
 
 
 @functools.partial(jax.jit, static_argnames=("graphdef", "how"))
-def greedy(graphdef, state, batch: Batch, limit, *, how: Decoding) -> tuple[Int[Array, "B slots"], Int[Array, ""]]:
+def greedy(
+    graphdef, state, batch: Batch, knobs: Knobs, *, how: Decoding
+) -> tuple[Int[Array, "B slots"], Int[Array, ""]]:
     """The most likely next token, again and again.
 
     Args:
       graphdef, state: of the model (`nnx.split`).
       batch: rows of `prompts.prefill_rows`; rows without an example are done from the start.
-      limit: tokens to make at most, the end symbol included; at most `how.slots`.
 
     Returns:
       i32[B, slots]: new tokens with the end symbol, `pad_id` behind it; and the number of steps that were taken.
@@ -80,19 +94,16 @@ def greedy(graphdef, state, batch: Batch, limit, *, how: Decoding) -> tuple[Int[
     eos = jnp.asarray(how.eos_ids)
 
     def choose(loop: _Loop, logits) -> _Loop:
-        if how.repetition_penalty != 1.0:
-            p = how.repetition_penalty
-            logits = jnp.where(loop.seen, jnp.where(logits < 0, logits * p, logits / p), logits)
+        p = knobs.repetition_penalty
+        logits = jnp.where(loop.seen, jnp.where(logits < 0, logits * p, logits / p), logits)
         token = jnp.where(loop.done, how.pad_id, jnp.argmax(logits, axis=-1).astype(jnp.int32))
         ids = jax.lax.dynamic_update_slice(loop.ids, token[:, None], (0, loop.step))
         seen = loop.seen.at[jnp.arange(len(token)), token].set(True)
-        done = loop.done | jnp.isin(token, eos)
-        if how.stop_batch_at_id_2:
-            done = done | (token[0] == QUIRK_STOP_ID)
+        done = loop.done | jnp.isin(token, eos) | (token[0] == knobs.stop_id)
         return dataclasses.replace(loop, ids=ids, step=loop.step + 1, done=done, seen=seen)
 
     def going(loop: _Loop):
-        return (loop.step < limit) & ~loop.done.all()
+        return (loop.step < knobs.limit) & ~loop.done.all()
 
     def body(loop: _Loop) -> _Loop:
         last = jax.lax.dynamic_slice_in_dim(loop.ids, loop.step - 1, 1, axis=1)[:, 0]

@@ -2,7 +2,6 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -18,20 +17,20 @@ from nlm_jax.mesh.rules import rules
 
 def load_checkpoint(
     src: str | pathlib.Path,
-    *,
-    llm: str | pathlib.Path | None = None,
     dtype: str = "bfloat16",
     merging_alpha: float = 1.0,
-    qformer_config: str | pathlib.Path | Mapping[str, Any] | None = None,
     mesh: jax.sharding.Mesh | None = None,
+    **options: Any,
 ) -> tuple[Checkpoint, Tokenizer]:
-    """The weights of `src` set to compute in `dtype`, and the tokenizer they belong to. See `NatureLM.from_pretrained`.
+    """The weights of `src` set to compute in `dtype`, and the tokenizer they belong to.
+
+    See `NatureLM.from_pretrained`; `options` are those of `convert.formats.open_checkpoint`.
 
     Raises:
       UserError: not a whole model, no tokenizer, a vocabulary that does not fit, and all that `convert` raises.
     """
     precision.dtype(dtype)
-    opened = open_checkpoint(src, llm=llm, qformer_config=qformer_config)
+    opened = open_checkpoint(src, **options)
     if lacking := [part for part in PARTS if part not in opened.parts]:
         raise UserError(f"{src}: holds only {', '.join(opened.parts)}; a model needs {', '.join(lacking)} too")
     if opened.tokenizer is None:

@@ -12,9 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nlm_jax.convert.formats import open_checkpoint
 from nlm_jax.core.frames import n_frames
-from nlm_jax.data.text import Tokenizer
 from nlm_jax.generate.api import NatureLM
 
 torch = pytest.importorskip("torch", reason="the oracles need torch: pip install nlm_jax[test]")
@@ -79,15 +77,11 @@ def load_model(golden):
     def load(weights: str = "model", merging_alpha: float = 1.0) -> NatureLM:
         if (weights, merging_alpha) not in loaded:
             options = {"qformer_config": golden / "qformer_config.json"}
-            if weights == "model":
-                model = NatureLM.from_pretrained(
-                    golden / "model", dtype="float32", merging_alpha=merging_alpha, **options
-                )
-            else:
+            src = golden / "model"
+            if weights != "model":
                 src = golden / "checkpoints" / f"checkpoint_{weights}_trainable_only.pth"
-                opened = open_checkpoint(src, base=golden / "model", **options)
-                tokenizer = Tokenizer.from_pretrained(opened.tokenizer)
-                model = NatureLM(opened.load(merging_alpha=merging_alpha), tokenizer)
+                options["base"] = golden / "model"
+            model = NatureLM.from_pretrained(src, dtype="float32", merging_alpha=merging_alpha, **options)
             loaded[weights, merging_alpha] = model
         return loaded[weights, merging_alpha]
 
