@@ -9,6 +9,7 @@ import numpy as np
 
 from nlm_jax.core.errors import UserError
 from nlm_jax.data.text import Format, Tokenizer
+from nlm_jax.generate.beam import beam_search
 from nlm_jax.generate.decode import REFERENCE_STOP_ID, Decoding, Knobs, greedy
 from nlm_jax.generate.prompts import Clip, item, prefill_rows
 from nlm_jax.mesh.axes import ROWS
@@ -41,6 +42,8 @@ def answer_ids(
     *,
     max_new_tokens: int = 300,
     batch_size: int = 8,
+    num_beams: int = 1,
+    length_penalty: float = 1.0,
     repetition_penalty: float = 1.0,
     right_pad: bool = False,
     stop_batch_at_id_2: bool = False,
@@ -57,8 +60,9 @@ def answer_ids(
       queries: user texts.
       progress: called with the number of answers each time some are ready.
     """
-    if max_new_tokens < 1:
-        raise UserError(f"max_new_tokens={max_new_tokens}: must be at least 1")
+    for name, value in (("max_new_tokens", max_new_tokens), ("num_beams", num_beams), ("batch_size", batch_size)):
+        if value < 1:
+            raise UserError(f"{name}={value}: must be at least 1")
     how = Decoding(tokenizer.eos_ids, tokenizer.pad_id, -(-max_new_tokens // SLOTS) * SLOTS)
     stop_id = REFERENCE_STOP_ID if stop_batch_at_id_2 else -1
     knobs = Knobs(np.int32(max_new_tokens), np.float32(repetition_penalty), np.int32(stop_id))
@@ -79,9 +83,14 @@ def answer_ids(
                 [one for _, one in chunk], samples, text_format(cfg, samples), rows=rows, right=right_pad
             )
             batch = batch if mesh is None else place_batch(batch, mesh)
-            ids, steps = greedy(graphdef, state, batch, knobs, how=how)
-            for (i, _), row in zip(chunk, np.asarray(ids)[:, : int(steps)], strict=False):
-                answers[i] = _until_end(row, how.eos_ids)
+            if num_beams == 1:
+                ids, steps = greedy(graphdef, state, batch, knobs, how=how)
+                lengths = np.full(rows, int(steps))
+            else:
+                penalty = np.float32(length_penalty)
+                ids, lengths, _ = beam_search(graphdef, state, batch, knobs, penalty, how=how, beams=num_beams)
+            for (i, _), row, length in zip(chunk, np.asarray(ids), np.asarray(lengths), strict=False):
+                answers[i] = _until_end(row[:length], how.eos_ids)
             if progress:
                 progress(len(chunk))
     return answers

@@ -102,19 +102,21 @@ class NatureLM:
         num_beams: int = 1,
         *,
         batch_size: int = 8,
+        length_penalty: float = 1.0,
         repetition_penalty: float = 1.0,
         right_pad: bool = False,
         stop_batch_at_id_2: bool = False,
         return_ids: bool = False,
     ) -> list[Any]:
-        """An answer to each query, greedily decoded.
+        """An answer to each query.
 
         Args:
           audios: per query a path, an array f32[T] at 16 kHz, or a list of them. Files are cut or zero-padded to 10 s,
             arrays are taken as they are and cut at 10 s.
           queries: user texts; where `<AudioHere>` is missing it is put in front, once per clip.
           max_new_tokens: of each answer.
-          num_beams: 1; beam search is not there yet.
+          num_beams: 1 = greedy; the paper decodes with 2.
+          length_penalty: for beams; see `beam.beam_search`.
           batch_size: queries decoded together. Answers do not depend on it.
           repetition_penalty: see `decode.Knobs`.
           right_pad, stop_batch_at_id_2: two defects of the reference, for comparisons with it.
@@ -123,8 +125,6 @@ class NatureLM:
         Raises:
           UserError: a clip that cannot be read or is too short, placeholders that do not match the clips.
         """
-        if num_beams != 1:
-            raise UserError(f"num_beams={num_beams}: only greedy decoding (num_beams=1) is there so far")
         check_pairs(audios, queries)
         ids = answer_ids(
             self.graphdef,
@@ -135,6 +135,8 @@ class NatureLM:
             list(queries),
             max_new_tokens=max_new_tokens,
             batch_size=batch_size,
+            num_beams=num_beams,
+            length_penalty=length_penalty,
             repetition_penalty=repetition_penalty,
             right_pad=right_pad,
             stop_batch_at_id_2=stop_batch_at_id_2,

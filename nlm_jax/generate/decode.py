@@ -38,8 +38,8 @@ class Knobs:
     limit: Any
     """Tokens to make at most, the end symbol included; at most `Decoding.slots`."""
     repetition_penalty: Any = 1.0
-    """Divides positive logits of tokens the answer already holds and multiplies negative ones, as transformers does.
-    Prompt tokens do not count: the reference hands the prompt over as embeddings."""
+    """See `penalized`; for tokens the answer already holds. Those of the prompt do not count: the reference hands it over
+    as embeddings."""
     stop_id: Any = -1
     """Ends the batch when it is the first row's token; -1 = none. See `REFERENCE_STOP_ID`."""
 
@@ -75,6 +75,11 @@ def extend(model: NatureLM, tokens: Int[Array, "B"], positions: Int[Array, "B"],
     return model.llama.logits(hidden)[:, 0], advance(cache, 1)
 
 
+def penalized(scores: Float[Array, "... V"], seen: Bool[Array, "... V"], penalty) -> Float[Array, "... V"]:
+    """Scores of tokens already `seen` made worse: positive ones divided by `penalty`, negative ones multiplied."""
+    return jnp.where(seen, jnp.where(scores < 0, scores * penalty, scores / penalty), scores)
+
+
 @functools.partial(jax.jit, static_argnames=("graphdef", "how"))
 def greedy(
     graphdef, state, batch: Batch, knobs: Knobs, *, how: Decoding
@@ -94,9 +99,8 @@ def greedy(
     eos = jnp.asarray(how.eos_ids)
 
     def choose(loop: _Loop, logits) -> _Loop:
-        p = knobs.repetition_penalty
-        logits = jnp.where(loop.seen, jnp.where(logits < 0, logits * p, logits / p), logits)
-        token = jnp.where(loop.done, how.pad_id, jnp.argmax(logits, axis=-1).astype(jnp.int32))
+        best = jnp.argmax(penalized(logits, loop.seen, knobs.repetition_penalty), axis=-1)
+        token = jnp.where(loop.done, how.pad_id, best.astype(jnp.int32))
         ids = jax.lax.dynamic_update_slice(loop.ids, token[:, None], (0, loop.step))
         seen = loop.seen.at[jnp.arange(len(token)), token].set(True)
         done = loop.done | jnp.isin(token, eos) | (token[0] == knobs.stop_id)

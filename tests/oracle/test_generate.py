@@ -1,4 +1,4 @@
-"""Greedy decoding, token for token, against the official answers; the facade from file to text."""
+"""Greedy decoding and beam search, token for token, against the official answers; the facade from file to text."""
 
 import json
 
@@ -8,8 +8,18 @@ from nlm_jax.core.errors import UserError
 
 
 @pytest.fixture(scope="module")
-def cases(golden):
-    return [c for c in json.loads((golden / "generate.json").read_text())["cases"] if c["config"]["num_beams"] == 1]
+def every_case(golden):
+    return json.loads((golden / "generate.json").read_text())["cases"]
+
+
+@pytest.fixture(scope="module")
+def cases(every_case):
+    return [c for c in every_case if c["config"]["num_beams"] == 1]
+
+
+@pytest.fixture(scope="module")
+def beam_cases(every_case):
+    return [c for c in every_case if c["config"]["num_beams"] > 1]
 
 
 def ask(load_model, clips, case, **options):
@@ -22,6 +32,8 @@ def ask(load_model, clips, case, **options):
         audios,
         case["prompts"],
         max_new_tokens=how["max_new_tokens"],
+        num_beams=how["num_beams"],
+        length_penalty=how["length_penalty"],
         repetition_penalty=how["repetition_penalty"],
         return_ids=True,
         **options,
@@ -51,6 +63,25 @@ def test_every_official_greedy_answer(load_model, clips, cases):
         ids = ask(load_model, clips, case, right_pad=quirk, stop_batch_at_id_2=stops)
         assert ids == expected(case), case["options"]
     assert all(kinds.values()), kinds
+
+
+def test_official_beams(load_model, clips, beam_cases):
+    """One clip of 4.7 s and all settings of beams, penalties and adapter; the slow test has the other shapes."""
+    chosen = [c for c in beam_cases if c["audio"] == ["clip_4p7s"] and c["config"]["max_new_tokens"] <= 24]
+    assert {c["config"]["length_penalty"] for c in chosen} == {-1.0, 0.2, 1.0, 2.0}
+    assert {c["config"]["num_beams"] for c in chosen} == {2, 4}
+    assert any(c["config"]["repetition_penalty"] > 1 for c in chosen)
+    for case in chosen:
+        ids = ask(load_model, clips, case, stop_batch_at_id_2=case["contains_id_2"])
+        assert ids == expected(case), case["options"]
+
+
+@pytest.mark.slow
+def test_every_official_beam_answer(load_model, clips, beam_cases):
+    assert len(beam_cases) == 67
+    for case in beam_cases:
+        quirk, stops = case.get("right_padded_quirk", False), case["contains_id_2"]
+        assert ask(load_model, clips, case, right_pad=quirk, stop_batch_at_id_2=stops) == expected(case)
 
 
 def test_a_batch_answers_as_each_alone(load_model, clips, cases):
