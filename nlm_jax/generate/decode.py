@@ -38,8 +38,8 @@ class Knobs:
     limit: Any
     """Tokens to make at most, the end symbol included; at most `Decoding.slots`."""
     repetition_penalty: Any = 1.0
-    """See `penalized`; for tokens the answer already holds. Those of the prompt do not count: the reference hands it over
-    as embeddings."""
+    """See `penalized`; for tokens the answer already holds. Prompt tokens do not count: the reference hands the prompt
+    over as embeddings."""
     stop_id: Any = -1
     """Ends the batch when it is the first row's token; -1 = none. See `REFERENCE_STOP_ID`."""
 
