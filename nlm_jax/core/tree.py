@@ -3,7 +3,7 @@
 import functools
 import hashlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -22,6 +22,18 @@ def name(path: tuple) -> str:
 def named_leaves(tree) -> dict[str, Any]:
     """Path -> leaf, in the tree's own order."""
     return {name(path): leaf for path, leaf in jax.tree.leaves_with_path(tree)}
+
+
+def nest(leaves: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested dicts from leaves by path: what `named_leaves` came from, were it dicts all through."""
+    tree: dict[str, Any] = {}
+    for path, leaf in leaves.items():
+        *parents, last = path.split("/")
+        node = tree
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[last] = leaf
+    return tree
 
 
 def map_named(f: Callable, tree, *rest):

@@ -9,10 +9,9 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 
-from nlm_jax.convert.load import nest
 from nlm_jax.convert.run import CHECKPOINTS
 from nlm_jax.core.config import build
-from nlm_jax.core.tree import named_leaves
+from nlm_jax.core.tree import named_leaves, nest
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,6 +3,8 @@
 import dataclasses
 from typing import Any, Literal
 
+import ml_collections
+
 from nlm_jax.core.config import build
 from nlm_jax.core.errors import UserError
 from nlm_jax.data.config import DataConfig
@@ -165,3 +167,10 @@ def flat(values: Any, prefix: str = "") -> dict[str, Any]:
     for key, value in items:
         found |= flat(value, f"{prefix}.{key}" if prefix else str(key))
     return found
+
+
+def config_dict(config: TrainConfig) -> ml_collections.ConfigDict:
+    """What a config file's `get_config()` returns: every field is there, so that every field can be overridden."""
+    values = dataclasses.asdict(config)
+    values["stages"] = [ml_collections.ConfigDict(stage) for stage in values["stages"]]
+    return ml_collections.ConfigDict(values)

@@ -1,0 +1,85 @@
+"""The frozen base is not in the checkpoint: its digest is, and another base is refused by name."""
+
+import dataclasses
+import shutil
+
+import numpy as np
+import pytest
+
+from nlm_jax import NatureLM
+from nlm_jax.convert.formats import open_checkpoint, save
+from nlm_jax.convert.run import find_checkpoint, open_run, read_params, read_run
+from nlm_jax.core.errors import UserError
+from nlm_jax.core.tree import named_leaves
+from nlm_jax.train.loop import train
+
+
+@pytest.fixture
+def own_weights(weights, tmp_path):
+    return shutil.copytree(weights, tmp_path / "weights")
+
+
+@pytest.fixture
+def run(config, own_weights, tmp_path):
+    """A finished run of one step and one stage, over weights that a test may spoil."""
+    made = config(init={"naturelm": str(own_weights)}, steps=(1, 1))
+    made = dataclasses.replace(made, stages=made.stages[:1])
+    train(made, tmp_path / "run")
+    return made, tmp_path / "run"
+
+
+def spoil(folder, path="llama/layers/up_proj/kernel"):
+    """Another base of the same shape."""
+    checkpoint = open_checkpoint(folder).load()
+    leaves = dict(checkpoint.leaves)
+    leaves[path] = leaves[path].at[0, 0, 0].add(1.0)
+    save(dataclasses.replace(checkpoint, leaves=leaves), folder, "nlm", overwrite=True)
+
+
+def test_the_checkpoint_holds_what_trains(run):
+    _, workdir = run
+    saved = read_params(find_checkpoint(workdir, ("stage1",), "last"))
+    digests = read_run(workdir).digests
+    assert not set(saved) & set(digests)
+    assert set(saved) | set(digests) == set(open_run(workdir).targets())
+    assert {p.split("/")[0] for p in digests} == {"llama", "beats"}
+    assert all(p.startswith("beats/predictor") for p in digests if p.startswith("beats"))
+
+
+def test_another_base_is_refused(run, own_weights):
+    made, workdir = run
+    spoil(own_weights)
+    longer = dataclasses.replace(made, stages=(dataclasses.replace(made.stages[0], steps=1),))
+    shutil.rmtree(workdir / "checkpoints" / "stage1" / "last" / "1")
+    for load in (lambda: train(longer, workdir), lambda: open_run(workdir).load()):
+        with pytest.raises(UserError, match=r"mismatched checkpoint: llama/layers/up_proj/kernel of the base differs"):
+            load()
+
+
+def test_a_run_loads_as_a_model(run):
+    _, workdir = run
+    model = NatureLM.from_pretrained(workdir, dtype="float32")
+    trained = read_params(find_checkpoint(workdir, ("stage1",), "best"))
+    leaves = named_leaves(model.state)
+    for path in trained:
+        np.testing.assert_array_equal(leaves[path], trained[path])
+    assert model.tokenizer.decode(model.tokenizer.encode("tone")) == "tone"
+
+
+def test_weights_of_another_run(run, config, tmp_path):
+    """What that run trained comes from it, what it did not from where it had it."""
+    made, workdir = run
+    stage = dataclasses.replace(made.stages[0], name="second")
+    init = dataclasses.replace(made.init, naturelm="", run=str(workdir))
+    train(dataclasses.replace(made, stages=(stage,), init=init), tmp_path / "next")
+    first, second = read_run(workdir), read_run(tmp_path / "next")
+    assert first.digests == second.digests
+    assert first.imports == second.imports
+    assert first.model == second.model
+    loaded = open_run(tmp_path / "next").load()
+    assert set(loaded.leaves) == set(open_run(workdir).load().leaves)
+
+
+def test_no_run_there(tmp_path):
+    with pytest.raises(UserError, match="not a run directory"):
+        open_run(tmp_path)

@@ -1,0 +1,153 @@
+"""Straight, interrupted, killed and moved to another mesh: one and the same run."""
+
+import json
+import signal
+
+import numpy as np
+import pytest
+
+from nlm_jax.convert.run import finished, read_params
+from nlm_jax.core.errors import UserError
+from nlm_jax.train.loop import train
+from nlm_jax.train.meter import Meter
+
+
+class Killed(Exception):
+    """Stands for a machine that goes away."""
+
+
+@pytest.fixture
+def at_step(monkeypatch):
+    """`at_step(n, act)`: calls `act` while the n-th step of this process is under way."""
+
+    def plan(n, act):
+        count = iter(range(1, 1000))
+        add = Meter.add
+
+        def counting(self, metrics, waited):
+            add(self, metrics, waited)
+            if next(count) == n:
+                act()
+
+        monkeypatch.setattr(Meter, "add", counting)
+
+    return plan
+
+
+def interrupt():
+    signal.raise_signal(signal.SIGINT)
+
+
+def die():
+    raise Killed
+
+
+def leaves(workdir, stage="stage2", kind="last"):
+    folder = workdir / "checkpoints" / stage / kind
+    return read_params(folder / str(finished(folder)[-1]))
+
+
+def optimiser(workdir, stage="stage2"):
+    import orbax.checkpoint as ocp
+
+    folder = workdir / "checkpoints" / stage / "last"
+    import jax
+
+    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
+        path = folder / str(finished(folder)[-1]) / "opt"
+        tree = reader.metadata(path).item_metadata.tree
+        args = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
+        return jax.tree.leaves(reader.restore(path, args=ocp.args.PyTreeRestore(restore_args=args)))
+
+
+def records(workdir, *names):
+    """Records of metrics.jsonl with the named numbers alone: times differ, the rest must not."""
+    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    return [[r["step"], r["kind"], *(r.get(n) for n in names)] for r in lines]
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    return tmp_path_factory.mktemp("straight") / "run"
+
+
+@pytest.fixture
+def straight(config, done):
+    """The run that nothing happened to."""
+    if not done.exists():
+        assert train(config(), done) == 0
+    return done
+
+
+NUMBERS = ("loss", "accuracy", "grad_norm", "lr", "exact")
+
+
+def test_the_straight_run_did_something(straight):
+    found = records(straight, "loss")
+    assert [r[0] for r in found if r[1] == "train"] == [1, 2, 3, 4, 5, 6, 7]
+    assert [r[0] for r in found if r[1] == "valid"] == [2, 4, 6, 7]
+    first, last = leaves(straight, "stage1"), leaves(straight, "stage2")
+    assert set(first) == set(last)  # what stage 1 trained is part of stage 2's checkpoint
+    still = [p for p in first if np.array_equal(first[p], last[p])]
+    assert all(p.startswith("beats/") for p in still if "self_attn/key/bias" not in p and "query/bias" not in p)
+    assert any(p.startswith("beats/") for p in still)
+    assert not any("llama/layers/q_proj/kernel" in p for p in last)
+
+
+@pytest.mark.parametrize("step", [3, 4, 5])
+def test_interrupted_and_resumed(config, straight, tmp_path, at_step, step):
+    """In the middle of stage 1, at its end, in the middle of stage 2."""
+    at_step(step, interrupt)
+    assert train(config(), tmp_path / "run") == 130
+    assert train(config(), tmp_path / "run") == 0
+    same_run(straight, tmp_path / "run")
+
+
+def test_killed_between_checkpoints(config, straight, tmp_path, at_step):
+    """Step 3 is computed twice; nothing shows it afterwards."""
+    at_step(3, die)
+    with pytest.raises(Killed):
+        train(config(), tmp_path / "run")
+    at_step(1000, die)
+    assert train(config(), tmp_path / "run") == 0
+    same_run(straight, tmp_path / "run")
+
+
+def same_run(straight, other):
+    for kind in ("last", "best"):
+        for stage in ("stage1", "stage2"):
+            ours, theirs = leaves(other, stage, kind), leaves(straight, stage, kind)
+            assert set(ours) == set(theirs)
+            for path in ours:
+                np.testing.assert_array_equal(ours[path], theirs[path], err_msg=f"{stage} {path}")
+    for a, b in zip(optimiser(other), optimiser(straight), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert records(other, *NUMBERS) == records(straight, *NUMBERS)
+
+
+def test_resumed_on_another_mesh(config, straight, tmp_path, at_step):
+    at_step(2, interrupt)
+    assert train(config(steps=(4, 3)), tmp_path / "run") == 130
+    assert train(config(mesh=(2, 2, 2)), tmp_path / "run") == 0
+    for (*_, ours), (*_, theirs) in zip(records(tmp_path / "run", "loss"), records(straight, "loss"), strict=True):
+        assert abs(ours - theirs) <= 1e-5
+
+
+def test_a_finished_run_is_left_alone(config, straight):
+    before = records(straight, *NUMBERS)
+    assert train(config(), straight) == 0
+    assert records(straight, *NUMBERS) == before
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"lr": 2e-3}, r"stages\.0\.optim\.peak_lr=0\.001, this config has 0\.002"),
+        ({"steps": (4, 9)}, r"stages\.1\.steps=3, this config has 9"),
+        ({"seed": 5}, "seed=0, this config has 5"),
+        ({"model": {"base_dtype": "float32"}}, "base_dtype='bfloat16', this config has 'float32'"),
+    ],
+)
+def test_another_config_in_the_same_workdir(config, straight, changes, message):
+    with pytest.raises(UserError, match=message):
+        train(config(**changes), straight)
