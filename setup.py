@@ -31,6 +31,9 @@ INSTALL = [
     "ml-collections>=1.1,<2",  # ConfigDict.unlocked() and its type checks
     "jaxtyping>=0.3.11",  # shape annotations; checked in tests only, but imported by the signatures
     "tokenizers>=0.22",  # reads the Llama-3 tokenizer.json with its split pattern
+    "transformers>=5.0,<6",  # tokenizers and configs from the hub; `config.rope_parameters` came with 5
+    "librosa>=0.11",  # spectrograms of reports and baselines; 1.0 needs Python 3.12
+    "scikit-learn>=1.6",  # the logistic-regression baseline
     "huggingface-hub>=1.0",  # a hub id in place of a directory
     "soundfile>=0.13",  # carries libsndfile >= 1.2: mp3 beside wav, flac, ogg
     "soxr>=0.5",  # resampling with numpy 2
@@ -54,7 +57,6 @@ EXTRAS = {
         "beartype>=0.23",  # the checker behind jaxtyping's import hook
         "ruff==0.17.6",  # each version of the formatter may move a line, and the suite checks the format
         *TORCH,
-        "transformers>=5.0,<6",  # oracles: HF Llama and the BLIP-2 Q-Former (`config.rope_parameters` came with 5)
         "peft>=0.19",  # oracle: LoRA at training time, merged, and our adapters loaded (first with transformers 5)
         "kaldi-native-fbank>=1.20",  # oracle: the filter bank
     ],
