@@ -38,7 +38,9 @@ COMMANDS = {
         "weights of ours -> the official layout, a PEFT adapter, a merged Llama, or a BEATs encoder",
     ),
     "infer": Command("nlm_jax.generate.infer", "ask a question of recordings: files or folders of any length"),
-    "demo": Command("nlm_jax.demo.command", "the whole path on a synthetic corpus, with a report", overrides=True),
+    "demo": Command(
+        "nlm_jax.demo.command", "the whole path on a synthetic corpus (or --corpus), with a report", overrides=True
+    ),
 }
 
 REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.ENOTDIR, errno.EISDIR)
