@@ -54,6 +54,7 @@ EXTRAS = {
     "serve": ["fastapi>=0.115", "uvicorn>=0.32"],
     "test": [
         "pytest>=8.4",
+        "pytest-xdist>=3.6",  # two workers halve the time on two cores
         "beartype>=0.23",  # the checker behind jaxtyping's import hook
         "ruff==0.17.6",  # each version of the formatter may move a line, and the suite checks the format
         *TORCH,

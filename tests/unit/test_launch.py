@@ -61,9 +61,12 @@ def machine(tmp_path):
     return run
 
 
+WHOLE_SUITE = f"run pytest -n {min(4, os.cpu_count() or 1)} --dist loadfile"
+
+
 def test_first_run_installs_and_the_second_does_not(machine):
-    assert machine("launch/test.sh")[:2] == (0, ["make environment", "install .[test]", "run pytest"])
-    assert machine("launch/test.sh")[:2] == (0, ["run pytest"])
+    assert machine("launch/test.sh")[:2] == (0, ["make environment", "install .[test]", WHOLE_SUITE])
+    assert machine("launch/test.sh")[:2] == (0, [WHOLE_SUITE])
 
 
 def test_arguments_pass_through(machine):
@@ -75,7 +78,7 @@ def test_arguments_pass_through(machine):
 def test_demo_needs_the_plain_installation_alone(machine):
     assert machine("launch/demo.sh")[1] == ["make environment", "install .", "run nlm_jax.cli demo"]
     assert machine("launch/demo.sh")[1] == ["run nlm_jax.cli demo"]
-    assert machine("launch/test.sh")[1] == ["install .[test]", "run pytest"]
+    assert machine("launch/test.sh")[1] == ["install .[test]", WHOLE_SUITE]
     assert machine("launch/demo.sh")[1] == ["run nlm_jax.cli demo"]
 
 
@@ -84,8 +87,8 @@ def test_a_changed_setup_installs_again(machine):
     with open(machine.repository / "setup.py", "a") as file:
         file.write("# another dependency\n")
     assert machine("launch/demo.sh")[1] == ["install .", "run nlm_jax.cli demo"]
-    assert machine("launch/test.sh")[1] == ["install .[test]", "run pytest"]
-    assert machine("launch/test.sh")[1] == ["run pytest"]
+    assert machine("launch/test.sh")[1] == ["install .[test]", WHOLE_SUITE]
+    assert machine("launch/test.sh")[1] == [WHOLE_SUITE]
 
 
 def test_a_failed_installation_is_not_taken_for_done(machine):
@@ -93,7 +96,7 @@ def test_a_failed_installation_is_not_taken_for_done(machine):
     assert status == 2
     assert lines == ["make environment", "install .[test]"]
     assert "pip could not install nlm_jax[test]" in err
-    assert machine("launch/test.sh")[1] == ["install .[test]", "run pytest"]
+    assert machine("launch/test.sh")[1] == ["install .[test]", WHOLE_SUITE]
 
 
 def test_where_and_how_they_run(machine):
