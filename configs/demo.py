@@ -50,28 +50,30 @@ def get_config(prepared: str = "demo_out/prepared") -> ml_collections.ConfigDict
         },
         "optim": optim | {"peak_lr": 2e-3},
     }
+    model = {
+        "preset": "tiny",
+        "base_dtype": "float32",
+        "overrides": {
+            "beats": {
+                "patch_dim": 64,
+                "width": 96,
+                "layers": 1,
+                "heads": 4,
+                "mlp": 192,
+                "conv_taps": 32,
+                "conv_groups": 4,
+                "layerdrop": 0.0,
+                "predictor_classes": None,
+            },
+            "qformer": {"width": 96, "heads": 4, "mlp": 192, "dropout": 0.0},
+            "llama": {"lora": {"rank": 8, "alpha": 16.0, "dropout": 0.0}},
+        },
+    }
     return ml_collections.ConfigDict(
         {
             "seed": 0,
-            "model": {
-                "preset": "tiny",
-                "base_dtype": "float32",
-                "overrides": {
-                    "beats": {
-                        "patch_dim": 64,
-                        "width": 96,
-                        "layers": 1,
-                        "heads": 4,
-                        "mlp": 192,
-                        "conv_taps": 32,
-                        "conv_groups": 4,
-                        "layerdrop": 0.0,
-                        "predictor_classes": None,
-                    },
-                    "qformer": {"width": 96, "heads": 4, "mlp": 192, "dropout": 0.0},
-                    "llama": {"lora": {"rank": 8, "alpha": 16.0, "dropout": 0.0}},
-                },
-            },
+            # The overrides stay plain dicts: nested sizes are merged level by level into the preset's.
+            "model": ml_collections.ConfigDict(model, convert_dict=False),
             "stages": [stage1, stage2],
             "mesh": {"data": 2, "fsdp": 2, "tensor": 2},
             "checkpoint": {"every": 100, "keep": 1},

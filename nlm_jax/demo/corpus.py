@@ -28,7 +28,7 @@ class Sizes:
 
     individuals: tuple[int, int] = (18, 5)
     """Individuals of each species."""
-    recordings: int = 3
+    recordings: int = 4
     """Solo recordings of each individual."""
     choirs: tuple[int, int] = (16, 4)
     """Recordings of each species with two or three individuals, half of each."""

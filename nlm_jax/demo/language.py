@@ -44,6 +44,8 @@ class LanguageConfig:
     learning_rate: float = 4e-3
     question_weight: float = 0.1
     """Weight of the tokens outside the answer in the loss."""
+    weights: dict[str, float] = dataclasses.field(default_factory=dict)
+    """How often a task is drawn; tasks without an entry count 1, whatever their number of questions."""
     seed: int = 0
 
     def llama(self, vocab: int) -> LlamaConfig:

@@ -216,7 +216,7 @@ def played(instrument: str, hz: float, seconds: float, tilt: float, rng: np.rand
     return (wave * envelope(n, attack, 0.06) / (np.abs(wave).max() + 1e-9)).astype(np.float32)
 
 
-def place(canvas: Wave, wave: Wave, start: int, gain: float = 1.0) -> None:
+def place(canvas: Wave, wave: Float[np.ndarray, "n"], start: int, gain: float = 1.0) -> None:
     """Adds `wave` into `canvas` from sample `start`, in place; what overhangs is cut."""
     n = min(len(wave), len(canvas) - start)
     if n > 0:

@@ -1,0 +1,160 @@
+"""One self-contained HTML page about a run: curves, scores beside baselines, confusions, clips to see and hear."""
+
+import html
+import json
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+from nlm_jax.data.text import PLACEHOLDER
+from nlm_jax.demo import data, picture
+from nlm_jax.evaluate.baselines import log_mel
+from nlm_jax.evaluate.score import Prediction, confusion, score
+from nlm_jax.train.config import TrainConfig
+
+STYLE = pathlib.Path(__file__).with_name("report.css")
+MOST_CONFUSED = 24
+"""Kinds of answers up to which a confusion matrix is readable."""
+
+
+def write(path: pathlib.Path, result: dict[str, Any], demo: Any, config: TrainConfig) -> pathlib.Path:
+    """Writes the page and returns its path. It needs no network: style, pictures and sounds are inside."""
+    parts = [
+        headline(result, demo),
+        section("Answers on held-out clips", scores(result)),
+        section("Loss", curves(result, config)),
+        section("What is confused with what", confusions(result)),
+        section("Clips, questions, answers", clips(result, config)),
+        section("Export and reload", reload(result)),
+        section("What was run", facts(result, demo, config)),
+    ]
+    title = "nlm_jax: real recordings" if demo.recordings else "nlm_jax: the demo"
+    page = (
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{STYLE.read_text(encoding="utf-8")}</style>'
+        f"</head><body><main>{''.join(parts)}</main></body></html>"
+    )
+    path.write_text(page, encoding="utf-8")
+    return path
+
+
+def section(title: str, body: str) -> str:
+    return f"<section><h2>{html.escape(title)}</h2>{body}</section>"
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """An HTML table; cells are escaped."""
+    cells = lambda tag, row: "".join(f"<{tag}>{html.escape(str(c))}</{tag}>" for c in row)  # noqa: E731
+    body = "".join(f"<tr>{cells('td', row)}</tr>" for row in rows)
+    return f'<div class="scroll"><table><thead><tr>{cells("th", head)}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def headline(result: dict[str, Any], demo: Any) -> str:
+    first = score(result["stage1"]).get(demo.naming)
+    model, logistic = score(result["final"]), score(result["baselines"]["logistic"])
+    ahead = sum(s.accuracy > logistic[t].accuracy for t, s in model.items() if t in logistic)
+    clips = result["counts"]
+    what = f"recordings of {demo.recordings.name}" if demo.recordings else "a corpus it synthesised itself"
+    lead = (
+        f"A tiny NatureLM (BEATs, window Q-Former, frozen Llama with LoRA) trained from nothing on {what}: "
+        f"{clips['train'][0]} clips to learn from, {clips['valid'][0]} held out (no individual or recording is in both)."
+    )
+    tiles = [
+        (f"{first.accuracy:.1%}", f"species naming after stage 1, {first.count} questions") if first else None,
+        (f"{min(s.accuracy for s in model.values()):.1%}", "weakest closed task after stage 2"),
+        (f"{ahead} of {len(logistic)}", "tasks ahead of logistic regression"),
+        (f"{sum(seconds for _, seconds in result['times'].values()) / 60:.1f} min", "in all"),
+    ]
+    shown = "".join(f'<div class="tile"><b>{a}</b><span>{html.escape(b)}</span></div>' for a, b in filter(None, tiles))
+    return f'<header><h1>nlm_jax</h1><p class="lead">{html.escape(lead)}</p><div class="tiles">{shown}</div></header>'
+
+
+def scores(result: dict[str, Any]) -> str:
+    model, base = score(result["final"]), {n: score(rows) for n, rows in result["baselines"].items()}
+    names = {"majority": "majority answer", "logistic": "logistic regression"}
+    rows, picture_rows = [], []
+    for task, s in model.items():
+        others = {names[n]: base[n][task] for n in names if task in base[n]}
+        cells = [f"{o.accuracy:.1%}" for o in others.values()] or ["", ""]
+        spread = f"{s.kinds_answered} of {s.kinds_expected}; {s.most_common!r} {s.most_common_share:.0%}"
+        rows.append((task, f"{s.hits} / {s.count}", f"{s.accuracy:.1%}", f"{s.low:.1%} to {s.high:.1%}", *cells, spread))
+        picture_rows.append((task, s.accuracy, s.low, s.high, {n: o.accuracy for n, o in others.items()}))
+    head = ("task", "right", "accuracy", "95% Wilson interval", *names.values(), "answers given (kinds; most frequent)")
+    note = (
+        "Generated greedily from the reloaded export, counted right when equal to the expected answer after stripping blanks. "
+        "Bars: model with its interval; grey mark: majority answer of the train split; orange mark: logistic regression on "
+        "log-mel statistics of the same clips."
+    )
+    return f'<p class="note">{note}</p>{picture.bars(picture_rows)}{table(head, rows)}'
+
+
+def curves(result: dict[str, Any], config: TrainConfig) -> str:
+    out = []
+    loss = result["language_loss"]
+    every = max(1, len(loss) // 80)
+    text = (list(range(0, len(loss), every)), [min(v, 7.0) for v in loss[::every]])
+    out.append(figure(picture.line_chart({"text": text}, "step", "loss"), "The tiny Llama on text alone"))
+    for stage, folder in zip(config.stages, result["runs"], strict=True):
+        train, valid = records(folder, "train"), records(folder, "valid")
+        lines = {"train": ([r["step"] for r in train], [r["loss"] for r in train])}
+        if valid:
+            lines["held out"] = ([r["step"] for r in valid], [r["loss"] for r in valid])
+        out.append(figure(picture.line_chart(lines, "step", "loss"), f"{stage.name}: nats per answer token"))
+    return f'<div class="row">{"".join(out)}</div>'
+
+
+def records(folder: pathlib.Path, kind: str) -> list[dict[str, Any]]:
+    """Records of one kind from a run's metrics.jsonl."""
+    file = folder / "metrics.jsonl"
+    lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
+    return [r for r in map(json.loads, lines) if r["kind"] == kind]
+
+
+def figure(picture_html: str, caption: str) -> str:
+    return f"<figure>{picture_html}<figcaption>{html.escape(caption)}</figcaption></figure>"
+
+
+def confusions(result: dict[str, Any]) -> str:
+    found = []
+    for task, s in score(result["final"]).items():
+        if 2 < s.kinds_expected <= MOST_CONFUSED:
+            found.append((s.kinds_expected, figure(picture.confusion_chart(*confusion(result["final"], task)), task)))
+    found.sort(key=lambda one: -one[0])
+    return "".join(f for _, f in found[:2]) or "<p>No task with three or more kinds of answers.</p>"
+
+
+def clips(result: dict[str, Any], config: TrainConfig) -> str:
+    """A clip of every task: spectrogram, player, question, answer; wrong answers are shown as such."""
+    load, cards = data.waves(result["root"], config.stages[0].data.seconds), []
+    final: list[Prediction] = [*result["final"], *result["captions"][:2]]
+    for task in dict.fromkeys(p.task for p in final):
+        mine = [p for p in final if p.task == task]
+        shown = mine[len(mine) // 3]
+        wave = load(shown.path)
+        image = picture.data_uri(picture.spectrogram(log_mel(wave)), "image/png")
+        verdict = "right" if shown.right else ("free text" if task == "captioning" else f"expected: {shown.expected}")
+        cards.append(
+            f'<article><img alt="log-mel spectrogram" src="{image}">{picture.player(wave)}'
+            f'<p class="question">{html.escape(shown.prompt.replace(PLACEHOLDER, ""))}</p>'
+            f'<p class="answer">{html.escape(shown.answer)}</p><p class="verdict">{html.escape(f"{task} · {verdict}")}</p></article>'
+        )
+    return f'<div class="cards">{"".join(cards)}</div>'
+
+
+def reload(result: dict[str, Any]) -> str:
+    r = result["reload"]
+    text = (
+        f"The stage 2 run was written in the official PyTorch layout (config.json, model.safetensors, llama/) and loaded again: "
+        f"{r['same_answers']} of {r['questions']} answers are the same, the largest difference of a logit is "
+        f"{r['largest_logit_difference']:.1e}. Every answer on this page comes from the reloaded export."
+    )
+    return f"<p>{html.escape(text)}</p>"
+
+
+def facts(result: dict[str, Any], demo: Any, config: TrainConfig) -> str:
+    times = table(("step", "what", "seconds"), [(n, what, f"{s:.0f}") for n, (what, s) in result["times"].items()])
+    mesh = f"data {config.mesh.data} × fsdp {config.mesh.fsdp} × tensor {config.mesh.tensor}"
+    split = ", ".join(f"{name} {clips} clips, {asked} questions" for name, (clips, asked) in result["counts"].items())
+    rows = [("mesh", mesh), ("data", split), *result["versions"].items()]
+    notes = "".join(f"<li>{html.escape(n)}</li>" for n in demo.notes)
+    return f"{times}{table(('', ''), rows)}" + (f"<h3>Notes</h3><ul>{notes}</ul>" if notes else "")

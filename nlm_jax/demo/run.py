@@ -1,0 +1,239 @@
+"""The whole path, top to bottom: corpus, language model, prepare, stage 1, stage 2, export, answers, baselines, report."""
+
+import dataclasses
+import pathlib
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+import rich.console
+from flax import nnx
+
+import nlm_jax
+from nlm_jax.convert.checkpoint import Checkpoint
+from nlm_jax.convert.formats import save
+from nlm_jax.core.errors import UserError
+from nlm_jax.core.tree import named_leaves
+from nlm_jax.data.prepare import Options, prepare
+from nlm_jax.data.text import Tokenizer
+from nlm_jax.demo import corpus, data, questions
+from nlm_jax.demo.corpus import Sizes
+from nlm_jax.demo.language import LanguageConfig, pretrain
+from nlm_jax.demo.steps import Steps, every
+from nlm_jax.evaluate import baselines
+from nlm_jax.evaluate.score import Prediction, score
+from nlm_jax.generate.api import NatureLM
+from nlm_jax.models.config import NatureLMConfig
+from nlm_jax.train.config import Init, TrainConfig
+from nlm_jax.train.loop import train
+
+BATCH = 64  # questions answered together
+MARGIN = 0.4  # seconds: training crops at random inside a clip that is longer by this
+
+
+@dataclasses.dataclass(frozen=True)
+class DemoConfig:
+    """What the demo does besides training, whose settings are in `configs/`."""
+
+    out: pathlib.Path
+    recordings: pathlib.Path | None = None
+    """Folder with a manifest.jsonl of real recordings; None = the synthetic corpus."""
+    seed: int = 0
+    sizes: Sizes = Sizes()
+    language: LanguageConfig = LanguageConfig()
+    answers: int = 0
+    """Held-out questions asked of each task (0 = all)."""
+    naming: str = "common-name"
+    """The task stage 1 is scored on."""
+    max_new_tokens: int = 48
+    notes: tuple[str, ...] = ()
+    """Sentences for the report."""
+
+
+def run(demo: DemoConfig, config: TrainConfig, console: rich.console.Console) -> dict[str, Any]:
+    """Does every step that is not done yet and returns what the report shows.
+
+    Raises:
+      UserError: an output directory of something else, a corpus without questions, a config that does not fit the mesh.
+    """
+    if len(config.stages) != 2:
+        raise UserError(f"config.stages: the demo runs two stages, the config has {len(config.stages)}")
+    out, seconds = demo.out.absolute(), config.stages[0].data.seconds
+    plan = dataclasses.asdict(dataclasses.replace(demo, out=pathlib.Path())) | {"train": dataclasses.asdict(config)}
+    steps = Steps(out, {name: str(value) for name, value in plan.items()}, console)
+
+    # --- sounds and questions -----------------------------------------------------------------------------------------
+    if demo.recordings is None:
+        annotations = {split: out / "corpus" / f"{split}.jsonl" for split in corpus.SPLITS}
+        steps.run("corpus", "synthesise the corpus", lambda: _synthesise(demo, seconds + MARGIN), clear=out / "corpus")
+    else:
+        annotations = dict.fromkeys(corpus.SPLITS, demo.recordings / "manifest.jsonl")
+    examples = {split: data.read(path, split) for split, path in annotations.items()}
+    load = data.waves(annotations["train"].parent, seconds)
+
+    # --- a language model that can read but not hear ------------------------------------------------------------------
+    llama = out / "llama"
+    learnt = steps.run(
+        "language", "train a tokenizer and a tiny Llama on the corpus's text", lambda: _language(demo, examples["train"], llama, console)
+    )
+
+    # --- recordings to shards, both stages on the mesh ----------------------------------------------------------------
+    for split, path in annotations.items():
+        work = lambda s=split, p=path: prepare(  # noqa: E731
+            Options(p, out / "prepared" / s, split=s, tokenizer=str(llama), shard_size=256), workers=2, console=console
+        )
+        manifest = steps.run(f"prepare_{split}", f"prepare the {split} split", work)
+        console.print(f"  {split}: {manifest['clips']} clips, {manifest['examples']} questions", highlight=False)
+    runs = [out / stage.name for stage in config.stages]
+    for index, stage in enumerate(config.stages):
+        init = Init(llama=str(llama)) if index == 0 else Init(run=str(runs[0]), run_which=stage.start)
+        _train(dataclasses.replace(config, stages=(stage,), init=init), runs[index], console, steps, stage.name)
+        if index == 0:
+            asked = data.questions(examples["valid"], [demo.naming], demo.answers)
+            first = steps.run("answers_stage1", "ask the model after stage 1", lambda a=asked: _ask(runs[0], a, load, demo))
+
+    # --- out to the official layout, back in, and answer --------------------------------------------------------------
+    exported = out / "export"
+    steps.run("export", "export to the official layout", lambda: _export(runs[1], exported), clear=exported)
+    closed = tuple(t for t in dict.fromkeys(e.task for e in examples["valid"]) if t != "captioning")
+    asked = data.questions(examples["valid"], closed, demo.answers)
+    final = steps.run("answers", "reload the export and ask it", lambda: _ask(exported, asked, load, demo))
+    same = steps.run("reload", "the export answers as the run it came from", lambda: _compare(runs[1], exported, asked[:: max(1, len(asked) // 48)], load, demo))
+    captions = data.questions(examples["valid"], ["captioning"], 12)
+    captions = steps.run("captions", "a few captions", lambda: _ask(exported, captions, load, demo)) if captions else []
+
+    # --- baselines ----------------------------------------------------------------------------------------------------
+    base = steps.run("baselines", "majority class and logistic regression", lambda: _baselines(examples, asked, load))
+    return {
+        "stage1": _predictions(first),
+        "final": _predictions(final),
+        "captions": _predictions(captions),
+        "baselines": {name: _predictions(rows) for name, rows in base.items()},
+        "language_loss": learnt["loss"],
+        "runs": runs,
+        "times": steps.times(),
+        "reload": same,
+        "versions": _versions(),
+        "root": annotations["train"].parent,
+        "counts": {split: (len({e.paths[0] for e in found}), len(found)) for split, found in examples.items()},
+    }
+
+
+def _synthesise(demo: DemoConfig, seconds: float) -> dict[str, int]:
+    corpus.write(demo.out / "corpus", demo.seed, demo.sizes, seconds)
+    return {"clips": sum(1 for _ in corpus.scenes(demo.seed, demo.sizes))}
+
+
+def _language(demo: DemoConfig, examples, folder: pathlib.Path, console) -> dict[str, Any]:
+    if demo.recordings is None:
+        scenes = corpus.scenes(demo.seed, demo.sizes)
+        descriptions = {f"audio/{scene.name}": questions.description(scene) for scene in scenes}
+    else:
+        descriptions = data.described(examples)
+    seen = dict.fromkeys(f"{descriptions[e.paths[0]]} {e.prompt} {e.text}" for e in examples)
+    tokenizer = Tokenizer.train(list(seen), demo.language.vocabulary)
+    tokenizer.save(folder)
+    texts, share = data.texts(tokenizer, examples, descriptions, demo.language.weights)
+    with every(console, "language model") as report:
+        model, loss = pretrain(texts, share, tokenizer.vocab_size, demo.language, report)
+    whole = NatureLMConfig(llama=model.cfg)
+    leaves = {f"llama/{path}": leaf for path, leaf in named_leaves(nnx.state(model)).items()}
+    made = Checkpoint(whole, leaves, tokenizer=folder)
+    save(made, folder.with_name("llama.new"), "llama-merged")
+    for file in folder.with_name("llama.new").iterdir():
+        file.replace(folder / file.name)
+    folder.with_name("llama.new").rmdir()
+    return {"loss": [round(value, 4) for value in loss], "vocabulary": tokenizer.vocab_size}
+
+
+def _train(config: TrainConfig, workdir: pathlib.Path, console, steps: Steps, name: str) -> None:
+    def work() -> dict[str, int]:
+        status = train(config, workdir, console=console)
+        if status:
+            raise KeyboardInterrupt  # the signal that stopped it: saved, and the same command goes on
+        return {"steps": config.stages[0].steps}
+
+    steps.run(name, f"train {name} ({config.stages[0].steps} steps)", work)
+
+
+def _ask(model: pathlib.Path, asked: Sequence[Prediction], load, demo: DemoConfig) -> list[dict[str, str]]:
+    loaded = NatureLM.from_pretrained(model, dtype="float32")
+    answers = loaded.generate(
+        [load(q.path) for q in asked], [q.prompt for q in asked], max_new_tokens=demo.max_new_tokens, batch_size=BATCH
+    )
+    return [dataclasses.asdict(dataclasses.replace(q, answer=a.strip())) for q, a in zip(asked, answers, strict=True)]
+
+
+def _export(workdir: pathlib.Path, out: pathlib.Path) -> dict[str, int]:
+    NatureLM.from_pretrained(workdir, dtype="float32").save_pretrained(out, "naturelm", with_base=True)
+    return {file.name: file.stat().st_size for file in sorted(out.iterdir()) if file.is_file()}
+
+
+def _compare(before: pathlib.Path, after: pathlib.Path, asked, load, demo: DemoConfig) -> dict[str, Any]:
+    """Answers and teacher-forced logits of the run and of its reloaded export, on a few questions."""
+    answers, logits = [], []
+    for model in (before, after):
+        loaded = NatureLM.from_pretrained(model, dtype="float32")
+        sounds = [load(q.path) for q in asked]
+        prompts = [f"<Audio><AudioHere></Audio> {q.prompt}" for q in asked]
+        answers.append(loaded.generate(sounds, prompts, max_new_tokens=demo.max_new_tokens, batch_size=BATCH))
+        logits.append(np.asarray(loaded.logits(prompts[:4], [q.expected for q in asked[:4]], [[s] for s in sounds[:4]])))
+    equal = sum(a == b for a, b in zip(*answers, strict=True))
+    return {"questions": len(asked), "same_answers": equal, "largest_logit_difference": float(np.abs(logits[0] - logits[1]).max())}
+
+
+def _baselines(examples, asked: list[Prediction], load) -> dict[str, list[dict[str, str]]]:
+    names = {e.paths[0]: e.text for found in examples.values() for e in found if e.task == "common-name"}
+    known = [Prediction(e.task, e.text, "", e.paths[0], e.prompt) for e in examples["train"]]
+    # Detection: the regression learns which species it is; an answer that the question does not offer becomes "None".
+    known = [
+        dataclasses.replace(q, expected=names.get(q.path, "None")) if "detection" in q.task else q for q in known
+    ]
+    kept: dict[str, np.ndarray] = {}
+
+    def features(path: str) -> np.ndarray:
+        if path not in kept:
+            kept[path] = baselines.statistics(load(path))
+        return kept[path]
+
+    def offered(question: Prediction, answer: str) -> str:
+        return answer if "detection" not in question.task or answer in question.prompt else "None"
+
+    made = baselines.predict(known, asked, features, offered)
+    most = {t: baselines.majority([e.text for e in examples["train"] if e.task == t]) for t in {q.task for q in made["majority"]}}
+    made["majority"] = [dataclasses.replace(q, answer=most[q.task]) for q in made["majority"]]
+    return {name: [dataclasses.asdict(q) for q in rows] for name, rows in made.items()}
+
+
+def _predictions(rows: Sequence[dict[str, str]]) -> list[Prediction]:
+    return [Prediction(**row) for row in rows]
+
+
+def _versions() -> dict[str, str]:
+    import flax
+    import jaxlib
+    import optax
+
+    return {
+        "nlm_jax": nlm_jax.__version__,
+        "python": sys.version.split()[0],
+        "jax": jax.__version__,
+        "jaxlib": jaxlib.__version__,
+        "flax": flax.__version__,
+        "optax": optax.__version__,
+        "numpy": np.__version__,
+        "devices": f"{jax.device_count()} {jax.devices()[0].platform}",
+    }
+
+
+def summary(result: dict[str, Any]) -> list[tuple[str, ...]]:
+    """Rows of the per-task table: task, questions, model, interval, majority, logistic regression."""
+    model = score(result["final"])
+    base = {name: score(rows) for name, rows in result["baselines"].items()}
+    made = []
+    for task, s in model.items():
+        others = [f"{base[n][task].accuracy:.1%}" if task in base[n] else "" for n in ("majority", "logistic")]
+        made.append((task, str(s.count), f"{s.accuracy:.1%}", f"{s.low:.1%} to {s.high:.1%}", *others))
+    return made
