@@ -26,6 +26,8 @@ OPENERS: dict[str, Callable[..., Opened]] = {
     "llama": open_llama,
     "beats": open_beats,
 }
+MARKS = ("config.json", "adapter_config.json")
+"""Files by which a directory is known for a checkpoint."""
 KINDS = tuple(OPENERS)
 """What can be read: official checkpoints, our own, the working directory of a training run, and the parts."""
 FORMATS: dict[str, tuple[Callable[..., None], tuple[str, ...]]] = {
@@ -124,7 +126,12 @@ def save(
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(parents=True)
     checkpoint = Checkpoint(checkpoint.config, leaves, checkpoint.official, checkpoint.llama, checkpoint.tokenizer)
-    write(checkpoint, unfinished, progress=progress, **options)
+    try:
+        write(checkpoint, unfinished, progress=progress, **options)
+    except BaseException:
+        if jax.process_index() == 0:
+            shutil.rmtree(unfinished, ignore_errors=True)
+        raise
     if jax.process_index() == 0:
         if out.exists():
             shutil.rmtree(out)
@@ -132,8 +139,13 @@ def save(
 
 
 def check_free(out: pathlib.Path, overwrite: bool) -> None:
-    """Raises UserError when `out` is a file, or a directory with something in it and `overwrite` is not set."""
+    """Raises UserError when `out` is a file, or a directory with something in it and `overwrite` is not set.
+
+    Even then only a checkpoint is replaced: a slip such as --out ~ must not cost anyone their files.
+    """
     if out.is_file():
         raise UserError(f"{out}: is a file; give a directory")
     if out.is_dir() and any(out.iterdir()) and not overwrite:
         raise UserError(f"{out}: is not empty; give another directory, or --overwrite to replace what is in it")
+    if out.is_dir() and any(out.iterdir()) and not any((out / name).is_file() for name in MARKS):
+        raise UserError(f"{out}: holds no checkpoint, so --overwrite leaves it alone; give another directory")

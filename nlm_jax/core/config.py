@@ -1,6 +1,7 @@
 """Strict configs: a Python file with `get_config()`, command-line overrides, frozen dataclasses behind them."""
 
 import ast
+import contextlib
 import dataclasses
 import difflib
 import importlib.util
@@ -83,10 +84,11 @@ def _convert(hint, value, where):
     return value
 
 
-def load(path: str | pathlib.Path, overrides: Sequence[str] = ()) -> ml_collections.ConfigDict:
+def load(path: str | pathlib.Path, overrides: Sequence[str] = (), cls: type | None = None) -> ml_collections.ConfigDict:
     """Runs `get_config()` of the Python file `path` and applies overrides of the form `--config.a.b=value`.
 
-    `path` may end in `:argument`, which is handed to `get_config(argument)`.
+    `path` may end in `:argument`, which is handed to `get_config(argument)`. An override may set any field of the file,
+    and with `cls` (the dataclass behind the config) any field of that, whether the file mentions it or not.
 
     Raises:
       UserError: no such file, no `get_config`, an override of an unknown field or of another type.
@@ -107,44 +109,80 @@ def load(path: str | pathlib.Path, overrides: Sequence[str] = ()) -> ml_collecti
         raise UserError(f"--config={name}: the file defines no get_config()")
     config = module.get_config(argument) if argument else module.get_config()
     for override in overrides:
-        _override(config, override)
+        _override(config, override, cls)
     return config
 
 
-def _override(config: ml_collections.ConfigDict, text: str) -> None:
+def _override(config: ml_collections.ConfigDict, text: str, cls: type | None) -> None:
     key, equals, value = text.partition("=")
     path = key.removeprefix("--").removeprefix("config.").split(".")
     if not equals:
         raise UserError(f"{text}: an override reads --config.field=value")
-    node: Any = config
+    node, hint = config, cls
     for name in path[:-1]:
-        node = _child(node, name, key)
-    old = _child(node, path[-1], key)
+        node, hint = _child(node, hint, name, key)
+    last = path[-1]
+    if isinstance(node, list | tuple):
+        node[_index(node, last, key)] = _parsed(node[_index(node, last, key)], None, value, key)
+        return
+    if not isinstance(node, _MAPPING) or (last not in node and last not in _fields(hint)):
+        raise UserError(f"{key}: {unknown(last, [*(node if isinstance(node, _MAPPING) else ()), *_fields(hint)])}")
+    old = node.get(last, None)
+    wanted = _fields(hint).get(last)
+    if wanted is None and isinstance(node, ml_collections.ConfigDict) and last in node:
+        wanted = node.get_type(last)  # of a placeholder, which holds None until it is set
+    new = _parsed(old, wanted, value, key)
+    with node.unlocked() if isinstance(node, ml_collections.ConfigDict) else contextlib.nullcontext():
+        node[last] = new
+
+
+_MAPPING = (Mapping, ml_collections.ConfigDict)
+
+
+def _child(node, hint, name, key):
+    """The part of a config called `name`, made where only the dataclass knows of it, and the dataclass behind it."""
+    if isinstance(node, list | tuple):
+        return node[_index(node, name, key)], hint
+    fields = _fields(hint)
+    if not isinstance(node, _MAPPING) or (name not in node and name not in fields):
+        raise UserError(f"{key}: {unknown(name, [*(node if isinstance(node, _MAPPING) else ()), *fields])}")
+    if name not in node:
+        with node.unlocked() if isinstance(node, ml_collections.ConfigDict) else contextlib.nullcontext():
+            node[name] = {}
+    return node[name], fields.get(name)
+
+
+def _index(node, name, key) -> int:
+    if not name.isdigit() or int(name) >= len(node):
+        raise UserError(f"{key}: {name!r} is not an index of a list of {len(node)}")
+    return int(name)
+
+
+def _fields(hint) -> dict[str, Any]:
+    """Name -> type of the fields of a dataclass, or of the one dataclass inside `A | None`, `tuple[A, ...]`."""
+    options = [hint, *typing.get_args(hint)]
+    found = next((option for option in options if dataclasses.is_dataclass(option)), None)
+    return typing.get_type_hints(found) if found else {}
+
+
+def _parsed(old, wanted, value: str, key: str):
+    """The text of an override as a value of the type of `old`, or of the type `wanted` where there is no old one."""
+    if isinstance(old, _MAPPING):
+        raise UserError(f"{key}: is a group of fields; set one of them: {', '.join(map(str, old))}")
     try:
         new = ast.literal_eval(value)
     except (ValueError, SyntaxError):
         new = value
-    if isinstance(old, str) and not isinstance(new, str) and new is not None:
-        new = value
-    if isinstance(old, float) and isinstance(new, int) and not isinstance(new, bool):
-        new = float(new)
-    if isinstance(old, tuple | list) and isinstance(new, tuple | list):
-        new = type(old)(new)
-    if old is not None and new is not None and type(new) is not type(old):
-        raise UserError(f"{key}: expected {type(old).__name__} as in {old!r}, got {value!r}")
-    if isinstance(node, list):
-        node[int(path[-1])] = new
-    else:
-        with node.unlocked():
-            node[path[-1]] = new
-
-
-def _child(node, name, key):
-    if isinstance(node, list | tuple):
-        if not name.isdigit() or int(name) >= len(node):
-            raise UserError(f"{key}: {name!r} is not an index of a list of {len(node)}")
-        return node[int(name)]
-    if not isinstance(node, ml_collections.ConfigDict) or name not in node:
-        known = list(node) if isinstance(node, ml_collections.ConfigDict) else []
-        raise UserError(f"{key}: {unknown(name, known)}")
-    return node[name]
+    if isinstance(old, str) or (old is None and str in (wanted, *typing.get_args(wanted))):
+        return None if new is None else value
+    kind = type(old) if old is not None else wanted if isinstance(wanted, type) and wanted is not type(None) else None
+    if new is None or kind in (None, Any):
+        return new
+    if kind is float and isinstance(new, int) and not isinstance(new, bool):
+        return float(new)
+    if kind in (tuple, list) and isinstance(new, tuple | list):
+        return kind(new)
+    if type(new) is not kind and not dataclasses.is_dataclass(kind):
+        like = f" as in {old!r}" if old is not None else ""
+        raise UserError(f"{key}: expected {kind.__name__}{like}, got {value!r}")
+    return new

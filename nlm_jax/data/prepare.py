@@ -12,6 +12,7 @@ import concurrent.futures
 import dataclasses
 import hashlib
 import json
+import math
 import os
 import pathlib
 import shutil
@@ -111,13 +112,13 @@ def prepare(options: Options, workers: int = 1, console: rich.console.Console | 
     Raises:
       UserError: unreadable annotations, no examples, nothing usable, or a directory that holds something else.
     """
-    if options.shard_size < 1 or workers < 1 or options.max_seconds < 0:
+    if options.shard_size < 1 or workers < 1 or not 0 <= options.max_seconds < math.inf:
         raise UserError("--shard-size and --workers must be at least 1, --max-seconds at least 0")
     paths, n_examples = _clips(options)
+    tokenizer = Tokenizer.from_pretrained(options.tokenizer)
     finished = _begin(options)
     if finished is not None:
         return finished
-    tokenizer = Tokenizer.from_pretrained(options.tokenizer)
     console = console or rich.console.Console(quiet=True)
     columns = (*rich.progress.Progress.get_default_columns(), rich.progress.MofNCompleteColumn())
     with rich.progress.Progress(*columns, console=console) as progress:
@@ -152,12 +153,17 @@ def _begin(options: Options) -> dict[str, Any] | None:
             )
         if (options.out / "manifest.json").is_file():
             return json.loads((options.out / "manifest.json").read_text())
-    elif options.out.exists() and (not options.out.is_dir() or any(options.out.iterdir())):
+    elif options.out.exists() and (not options.out.is_dir() or _foreign(options.out)):
         raise UserError(f"--out={options.out}: exists and is no prepared corpus; choose a new directory")
     (options.out / "work").mkdir(parents=True, exist_ok=True)
     (options.out / "index").mkdir(exist_ok=True)
     _write_json(file, plan)
     return None
+
+
+def _foreign(out: pathlib.Path) -> bool:
+    """Whether a directory without plan holds more than what a run that could use nothing left behind."""
+    return any(entry.name not in ("rejects.jsonl", "index") for entry in out.iterdir())
 
 
 def _write_clips(options, paths, workers, progress) -> list[dict[str, Any]]:
@@ -270,6 +276,10 @@ def _write_examples(options, notes, tokenizer, progress, total) -> _Table:
     (options.out / "rejects.jsonl").write_text(lines, encoding="utf-8")
     if not table.columns["task"]:
         first = table.rejects[0]
+        for leftover in (options.out / "work", options.out / "plan.json"):  # the corrected command starts afresh
+            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+        for file in options.out.glob("*.arrayrecord"):
+            file.unlink()
         raise UserError(
             f"{options.annotations}: none of its {total} examples can be used; the first is left out because of "
             f"{first['reason']}. All reasons are in {options.out / 'rejects.jsonl'}"

@@ -17,8 +17,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Trains; 0 when finished, 128 + signal when stopped and saved."""
-    from nlm_jax.train.config import train_config
+    from nlm_jax.train.config import TrainConfig, train_config
     from nlm_jax.train.loop import train
 
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    return train(train_config(load(args.config, args.overrides)), args.workdir)
+    return train(train_config(load(args.config, args.overrides, TrainConfig)), args.workdir)

@@ -148,3 +148,19 @@ def test_a_finished_corpus_is_not_overwritten(nlm, folder):
     manifest = (out / "manifest.json").read_bytes()
     refuses(nlm, "holds a corpus made with other", annotate(folder, GOOD, GOOD), out=out)
     assert (out / "manifest.json").read_bytes() == manifest
+
+
+def test_a_corrected_command_starts_afresh(nlm, tmp_path):
+    """A wrong --audio-root or --tokenizer must not stand in the way of the right one in the same --out."""
+    annotations, out = tmp_path / "a.jsonl", tmp_path / "out"
+    (tmp_path / "audio").mkdir()
+    soundfile.write(tmp_path / "audio" / "x.wav", np.zeros(16000), 16000)
+    annotations.write_text(json.dumps({"path": "x.wav", "prompt": "What?", "text": "a", "task": "t"}) + "\n")
+    status, _, message = nlm("prepare", annotations, "--out", out, "--audio-root", tmp_path)
+    assert (status, "none of its 1 examples" in message) == (2, True)
+    status, _, _ = nlm(
+        "prepare", annotations, "--out", out, "--audio-root", tmp_path / "audio", "--tokenizer", "nowhere"
+    )
+    assert status == 2
+    assert nlm("prepare", annotations, "--out", out, "--audio-root", tmp_path / "audio")[0] == 0
+    assert json.loads((out / "manifest.json").read_text())["clips"] == 1

@@ -89,3 +89,17 @@ def test_mistakes_are_one_sentence(nlm, golden, tmp_path, arguments, says):
     assert "Traceback" not in err
     assert not (tmp_path / "out").exists()
     assert out == ""
+
+
+def test_overwrite_replaces_checkpoints_only(nlm, golden, tmp_path):
+    """--overwrite aimed at somebody's folder by mistake must not empty it; a failed export leaves nothing behind."""
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "owl.jpg").write_bytes(b"owl")
+    flags = ("--qformer-config", golden / "qformer_config.json")
+    status, _, message = nlm(
+        "export", golden / "model", *flags, "--format", "nlm", "--out", tmp_path / "photos", "--overwrite"
+    )
+    assert (status, "holds no checkpoint" in message) == (2, True)
+    assert (tmp_path / "photos" / "owl.jpg").read_bytes() == b"owl"
+    assert nlm("export", golden / "llama", "--format", "peft", "--out", tmp_path / "new")[0] == 2
+    assert [p.name for p in tmp_path.iterdir()] == ["photos"]

@@ -163,6 +163,29 @@ def test_what_overrides_refuse(file, override, sentence):
     fails(sentence, file, [override], function=config.load)
 
 
+def test_overrides_of_what_the_file_leaves_out(file):
+    loaded = config.load(
+        file,
+        ["--config.lora.rate=1", "--config.optimizer.kind=sgd", "--config.nested=[{'steps': 3}]", "--config.extra=2"],
+        Run,
+    )
+    assert loaded.lora.rate == 1.0
+    assert loaded.optimizer.kind == "sgd"
+    assert loaded.nested[0]["steps"] == 3
+    config._override(loaded, "--config.nested.0.steps=4", Run)
+    assert config.build(Run, {k: v for k, v in loaded.items() if k in ("name", "nested", "lora")}).nested[0].steps == 4
+    for override, sentence in (
+        ("--config.lora.rat=1", r"--config\.lora\.rat: no such field; did you mean 'rate'\?"),
+        ("--config.lora.steps=x", r"--config\.lora\.steps: expected int, got 'x'"),
+        ("--config.optimizer=3", r"--config\.optimizer: is a group of fields; set one of them: rate, steps"),
+    ):
+        fails(sentence, file, [override], Run, function=config.load)
+
+
+def test_an_empty_placeholder_keeps_its_type(file):
+    assert config.load(file, ["--config.base=7"]).base == "7"
+
+
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
