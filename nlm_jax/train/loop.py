@@ -12,7 +12,9 @@ from rich.console import Console
 
 from nlm_jax.core.logging import RunLog
 from nlm_jax.core.tree import named_leaves
-from nlm_jax.data.pipeline import train_set
+from nlm_jax.data.evaluation import Evaluation
+from nlm_jax.data.pipeline import TrainSet, train_set
+from nlm_jax.data.text import Tokenizer
 from nlm_jax.generate.answer import text_format
 from nlm_jax.mesh.build import describe, initialize_distributed, make_mesh
 from nlm_jax.mesh.place import place_batch
@@ -51,6 +53,7 @@ def train(config: TrainConfig, workdir: str | Path, *, console: Console | None =
     weights = open_weights(config)
     session = open_session(config, Path(workdir).absolute(), weights)
     programs = [make_program(config, stage, weights.model, mesh, placement) for stage in config.stages]
+    sets = [open_sets(program, session.tokenizer, config.eval.examples) for program in programs]
     log = RunLog(session.workdir, tensorboard=config.log.tensorboard, active=jax.process_index() == 0, console=console)
     log.say(f"{session.workdir}: {', '.join(s.name for s in config.stages)} on a mesh of {describe(mesh)}")
 
@@ -65,7 +68,7 @@ def train(config: TrainConfig, workdir: str | Path, *, console: Console | None =
                     if session.run is None:
                         session = dataclasses.replace(session, run=begin(session, state))
                     log.forget_after(offset + meta.step)
-                    state, meta = run_stage(session, index, program, state, meta, saved, log, offset, stop)
+                    state, meta = run_stage(session, index, program, sets[index], state, meta, saved, log, offset, stop)
                     base = session.base(state)
                     if stop.signal:
                         log.say(f"stopped at step {meta.step} of {program.stage.name}, saved; the same command goes on")
@@ -80,6 +83,7 @@ def run_stage(
     session: Session,
     index: int,
     program: Program,
+    sets: tuple[TrainSet, Evaluation | None],
     state: TrainState,
     meta: Meta,
     saved: Saved,
@@ -92,14 +96,10 @@ def run_stage(
     Args:
       offset: steps of the stages before it, for the step count of logs.
     """
-    # --- data ---------------------------------------------------------------------------------------------------------
-    config, stage, tokenizer = session.config, program.stage, session.tokenizer
-    fmt = text_format(program.model, stage.data.samples)
-    stream = train_set(stage.data, tokenizer, fmt).batches(meta.position, jax.process_index(), jax.process_count())
-    held_out = validation(stage.data, tokenizer, fmt, config.eval.examples)
+    # --- data, and what there is --------------------------------------------------------------------------------------
+    config, stage, (training, held_out) = session.config, program.stage, sets
+    stream = training.batches(meta.position, jax.process_index(), jax.process_count())
     meta = dataclasses.replace(meta, digests=session.run.digests)
-
-    # --- what there is ------------------------------------------------------------------------------------------------
     log.table(overview.table(program), overview.text(program), f"parameters_{stage.name}.txt")
     log.say(f"{stage.name}: step {meta.step} of {stage.steps}, {stage.data.rows} rows a step")
     meter, where = Meter(program), ""
@@ -126,7 +126,7 @@ def run_stage(
                 scores = validate(program, state, held_out)
                 log.write(offset + meta.step, "valid", {"stage": stage.name, **scores})
                 log.say(f"{where}: validation {line(scores)}")
-                show_answers(session, program, state, held_out, tokenizer, log, offset + meta.step)
+                show_answers(session, program, state, held_out, log, offset + meta.step)
                 if meta.best is None or scores["loss"] < meta.best:
                     meta = dataclasses.replace(meta, best=scores["loss"])
                     checkpoint.save(saved.best, session.moved(params_of(state), index), meta)
@@ -143,6 +143,12 @@ def run_stage(
     return state, meta
 
 
+def open_sets(program: Program, tokenizer: Tokenizer, examples: int) -> tuple[TrainSet, Evaluation | None]:
+    """Training and validation data of a stage; all stages' are opened first, so that a mistake shows at once."""
+    data, fmt = program.stage.data, text_format(program.model, program.stage.data.samples)
+    return train_set(data, tokenizer, fmt), validation(data, tokenizer, fmt, examples)
+
+
 def save(session: Session, index: int, state: TrainState, meta: Meta, saved: Saved, meter: Meter) -> None:
     """Saves all that is needed to go on. A loss that is not finite is an error first."""
     meter.check(f"{meta.stage} step {meta.step}")
@@ -151,12 +157,12 @@ def save(session: Session, index: int, state: TrainState, meta: Meta, saved: Sav
     meter.pause()
 
 
-def show_answers(session, program: Program, state: TrainState, held_out, tokenizer, log: RunLog, step: int) -> None:
+def show_answers(session, program: Program, state: TrainState, held_out, log: RunLog, step: int) -> None:
     """A few greedy answers per task, to the terminal, TensorBoard and `answers.jsonl`."""
     setup = session.config.eval
     if not setup.answers:
         return
-    made = answers(program, state, held_out, tokenizer, setup.answers, setup.max_new_tokens)
+    made = answers(program, state, held_out, session.tokenizer, setup.answers, setup.max_new_tokens)
     log.lines(ANSWERS, [json.dumps({"step": step, **one}, ensure_ascii=False) for one in made])
     log.text(step, "answers", "\n\n".join(f"{a['task']}: {a['expected']!r} <- {a['answer']!r}" for a in made))
     seen: set[str] = set()

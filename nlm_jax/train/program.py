@@ -5,10 +5,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import optax
 from flax import nnx
 from jax.sharding import Mesh
 
-from nlm_jax.core.tree import named_leaves
+from nlm_jax.core.tree import map_named, named_leaves
 from nlm_jax.mesh.place import check_heads, check_rows, replicated, rows_sharding, shardings
 from nlm_jax.mesh.rules import Rules
 from nlm_jax.models.config import NatureLMConfig
@@ -16,9 +18,9 @@ from nlm_jax.models.naturelm import NatureLM
 from nlm_jax.train.config import Stage, TrainConfig
 from nlm_jax.train.optim import optimizer, schedule
 from nlm_jax.train.partition import check, trainable
-from nlm_jax.train.state import TrainState, make_init
+from nlm_jax.train.state import TrainState, abstract_state
 from nlm_jax.train.step import make_step
-from nlm_jax.train.weights import fill
+from nlm_jax.train.weights import complete
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +31,9 @@ class Program:
     model: NatureLMConfig
     mesh: Mesh
     graphdef: nnx.GraphDef
-    init: Callable[[], TrainState]
+    build: Callable[[], nnx.Module]
+    """The model with random weights."""
+    tx: optax.GradientTransformation
     abstract: TrainState
     """Shapes and dtypes of the state."""
     shardings: TrainState
@@ -48,8 +52,19 @@ class Program:
         return {p.partition("/")[2]: x for p, x in parts.items()}
 
     def start(self, params: Mapping[str, jax.Array], opt: Mapping[str, jax.Array] | None = None) -> TrainState:
-        """A state with the weights `params`, and a fresh optimiser unless `opt` is given."""
-        return fill(self.init, self.shardings, params, opt)
+        """A state with the weights `params`, random ones where it lacks some, and `opt` or a fresh optimiser."""
+        leaves = complete(self.build, self.params(), params)
+        parts = [
+            map_named(lambda path, _: leaves[path], part) for part in (self.abstract.trainable, self.abstract.frozen)
+        ]
+        if opt is None:
+            places = (self.shardings.step, self.shardings.opt)
+            fresh = jax.jit(lambda t: (jnp.zeros((), jnp.int32), self.tx.init(t)), out_shardings=places)
+            step, moments = fresh(parts[0])
+        else:
+            step = opt["step"]
+            moments = map_named(lambda path, _: opt[f"opt/{path}"], self.abstract.opt)
+        return TrainState(step, *parts, moments)
 
 
 def make_program(config: TrainConfig, stage: Stage, model: NatureLMConfig, mesh: Mesh, rules: Rules) -> Program:
@@ -65,10 +80,9 @@ def make_program(config: TrainConfig, stage: Stage, model: NatureLMConfig, mesh:
         return NatureLM(model, rngs=nnx.Rngs(params=config.seed))
 
     tx = optimizer(stage.optim, stage.steps)
-    init = make_init(build, tx, trainable(stage.train), base_dtype=config.model.base_dtype)
-    template = jax.eval_shape(build)
-    check(stage.train, named_leaves(nnx.state(template)))
-    graphdef, abstract = nnx.graphdef(template), jax.eval_shape(init)
+    graphdef, template = nnx.split(nnx.eval_shape(build))
+    check(stage.train, named_leaves(template))
+    abstract = abstract_state(template, tx, trainable(stage.train), config.model.base_dtype)
     places = shardings(abstract, mesh, rules)
     learning_rate, seed = schedule(stage.optim, stage.steps), config.seed + config.stages.index(stage)
     step = make_step(graphdef, tx, learning_rate, seed=seed, accumulate=stage.accumulate)
@@ -78,7 +92,8 @@ def make_program(config: TrainConfig, stage: Stage, model: NatureLMConfig, mesh:
         model=model,
         mesh=mesh,
         graphdef=graphdef,
-        init=init,
+        build=build,
+        tx=tx,
         abstract=abstract,
         shardings=places,
         step=jax.jit(step, in_shardings=(places, batch), out_shardings=(places, whole), donate_argnums=0),

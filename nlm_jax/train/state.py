@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -36,37 +35,21 @@ def storage(path: str, trains: bool, base_dtype: str, leaf_dtype):
     return dtype(base_dtype) if path.startswith("llama/") and not trains else jnp.dtype(jnp.float32)
 
 
-def make_init(
-    build: Callable[[], nnx.Module],
-    tx: optax.GradientTransformation,
-    trainable,
-    *,
-    base_dtype: str = "bfloat16",
-    given: Callable[[str], bool] = lambda path: False,
-) -> Callable[[], TrainState]:
-    """A function without arguments that makes a fresh state; run it under `jit(out_shardings=...)`.
+def abstract_state(params, tx: optax.GradientTransformation, trainable, base_dtype: str = "bfloat16") -> TrainState:
+    """Shapes and dtypes of a state, from those of the model's parameters.
 
     Args:
-      build: the model with random weights.
+      params: nnx.State of shapes.
       trainable: NNX filter of what trains.
       base_dtype: of the frozen language model.
-      given: paths whose weights come from files; they start as zeros, so that no random 8B is drawn in vain.
     """
+    train, frozen = nnx.split_state(params, trainable, ...)
 
-    def init() -> TrainState:
-        _, train, frozen = nnx.split(build(), trainable, ...)
+    def stored(trains):
+        return lambda path, x: jax.ShapeDtypeStruct(x.shape, storage(path, trains, base_dtype, x.dtype))
 
-        def prepare(trains):
-            def one(path, leaf):
-                leaf = leaf.astype(storage(path, trains, base_dtype, leaf.dtype))
-                return jnp.zeros_like(leaf) if given(path) else leaf
-
-            return one
-
-        train, frozen = map_named(prepare(True), train), map_named(prepare(False), frozen)
-        return TrainState(jnp.zeros((), jnp.int32), train, frozen, tx.init(train))
-
-    return init
+    train, frozen = map_named(stored(True), train), map_named(stored(False), frozen)
+    return TrainState(jax.ShapeDtypeStruct((), jnp.int32), train, frozen, jax.eval_shape(tx.init, train))
 
 
 def merged(graphdef, state: TrainState) -> nnx.Module:

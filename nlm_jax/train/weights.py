@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+from flax import nnx
 
 from nlm_jax.convert.checkpoint import Opened
 from nlm_jax.convert.formats import open_checkpoint
@@ -136,26 +137,26 @@ def merge(values: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def fill(
-    init: Callable[[], TrainState],
-    shardings: TrainState,
-    params: Mapping[str, jax.Array],
-    opt: Mapping[str, jax.Array] | None = None,
-) -> TrainState:
-    """A state on its devices: `params` (by path) and `opt` (by path in the state) where given, else as `init` makes it.
+def complete(
+    build: Callable[[], nnx.Module], targets: Mapping[str, jax.ShapeDtypeStruct], params: Mapping[str, jax.Array]
+) -> dict[str, jax.Array]:
+    """Path -> leaf for every path of `targets`: from `params`, moved and cast as wanted, else random from `build`.
 
-    Only what is not given is computed: no random 8B is drawn to be thrown away. A leaf of `params` is moved or cast
-    where the state wants it elsewhere or in another dtype.
+    Only what is missing is computed, in place: no random 8B is drawn to be thrown away.
     """
-    abstract = jax.eval_shape(init)
-    wanted, places = named_leaves(abstract), named_leaves(shardings)
-    given = {f"{part}/{p}": leaf for part in ("trainable", "frozen") for p, leaf in params.items()} | dict(opt or {})
-    rest = {path: places[path] for path in wanted if path not in given}
-    made = jax.jit(lambda: {p: leaf for p, leaf in named_leaves(init()).items() if p in rest}, out_shardings=rest)()
-    for path in wanted:
+    missing = {path: target for path, target in targets.items() if path not in params}
+    made: dict[str, jax.Array] = {}
+    if missing:
+
+        def draw():
+            drawn = named_leaves(nnx.state(build()))
+            return {path: drawn[path].astype(target.dtype) for path, target in missing.items()}
+
+        made = jax.jit(draw, out_shardings={path: target.sharding for path, target in missing.items()})()
+    for path, target in targets.items():
         if path not in made:
-            made[path] = jax.device_put(cast(given[path], wanted[path].dtype), places[path])
-    return jax.tree.unflatten(jax.tree.structure(abstract), [made[path] for path in wanted])
+            made[path] = jax.device_put(cast(params[path], target.dtype), target.sharding)
+    return made
 
 
 @functools.partial(jax.jit, static_argnames="dtype")

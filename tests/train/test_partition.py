@@ -54,9 +54,7 @@ def test_impossible_choices():
 
 def preset_without_lora():
     cfg = preset("tiny")
-    return NatureLM(
-        dataclasses.replace(cfg, llama=dataclasses.replace(cfg.llama, lora=None)), rngs=nnx.Rngs(0)
-    )
+    return NatureLM(dataclasses.replace(cfg, llama=dataclasses.replace(cfg.llama, lora=None)), rngs=nnx.Rngs(0))
 
 
 def test_axes_have_the_rank_of_their_arrays():
