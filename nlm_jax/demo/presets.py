@@ -7,6 +7,8 @@ from nlm_jax.demo.language import LanguageConfig
 from nlm_jax.demo.run import DemoConfig
 
 DETECTION = "common-simple-detection"
+TINY_SIZES = Sizes((3, 2), 2, (1, 1), (2, 2), (2, 1), (1, 1), (1, 1), species=3)
+"""About 90 clips: three species, a few individuals of each, two speakers, every word and instrument."""
 
 
 def synthetic(out: pathlib.Path, seed: int = 0) -> DemoConfig:
@@ -21,6 +23,6 @@ def real(out: pathlib.Path, corpus: pathlib.Path) -> DemoConfig:
 
 def tiny(out: pathlib.Path) -> DemoConfig:
     """Every step of the demo in seconds, learning next to nothing: for tests."""
-    sizes = Sizes((3, 2), 2, (1, 1), (2, 2), (2, 1), (1, 1), (1, 1), species=3)
+
     language = LanguageConfig(vocabulary=300, width=32, layers=1, heads=2, kv_heads=2, mlp=32, steps=3, rows=4, row_tokens=256)
-    return DemoConfig(out, sizes=sizes, language=language, answers=4, max_new_tokens=8)
+    return DemoConfig(out, sizes=TINY_SIZES, language=language, answers=4, max_new_tokens=8)
