@@ -42,6 +42,8 @@ class Run:
     stages: tuple[str, ...]
     config: dict[str, Any]
     """The whole config the run was started with."""
+    data: dict[str, str] = dataclasses.field(default_factory=dict)
+    """Directory of prepared data -> digest of its manifest."""
     official: dict[str, Any] = dataclasses.field(default_factory=dict)
     llama: dict[str, Any] = dataclasses.field(default_factory=dict)
     """Configs that came with the imports and belong into exports."""

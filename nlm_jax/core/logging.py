@@ -71,7 +71,7 @@ class RunLog:
 
     def say(self, text: str) -> None:
         """A line for people, above the progress line where there is one."""
-        self.console.print(text, highlight=False, soft_wrap=True)
+        self.console.print(text, highlight=False, soft_wrap=True, markup=False)
 
     @contextlib.contextmanager
     def progress(self, title: str, done: int, total: int) -> Iterator[None]:

@@ -23,7 +23,8 @@ class Stop:
             return self.signal is not None
         if step % every:
             return False
-        return bool(multihost_utils.process_allgather(np.array(self.signal is not None)).any())
+        self.signal = int(multihost_utils.process_allgather(np.array(self.signal or 0)).max()) or None
+        return self.signal is not None
 
     @property
     def status(self) -> int:

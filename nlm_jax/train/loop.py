@@ -70,7 +70,7 @@ def train(config: TrainConfig, workdir: str | Path, *, console: Console | None =
                     log.forget_after(offset + meta.step)
                     state, meta = run_stage(session, index, program, sets[index], state, meta, saved, log, offset, stop)
                     base = session.base(state)
-                    if stop.signal:
+                    if stop.agreed(0, 1):
                         log.say(f"stopped at step {meta.step} of {program.stage.name}, saved; the same command goes on")
                         break
             offset += program.stage.steps
@@ -119,7 +119,7 @@ def run_stage(
             if end or meta.step % config.log.every == 0:
                 numbers = meter.read(where)
                 log.write(offset + meta.step, "train", {"stage": stage.name, **numbers})
-                log.status(stage.name, meta.step, stage.steps, line(numbers))
+                log.status(stage.name, meta.step, stage.steps, line({"mfu": "n/a", **numbers}))
 
             # --- validate: the best weights are kept by validation loss -----------------------------------------------
             if held_out and config.eval.every and (end or meta.step % config.eval.every == 0):
@@ -127,7 +127,7 @@ def run_stage(
                 log.write(offset + meta.step, "valid", {"stage": stage.name, **scores})
                 log.say(f"{where}: validation {line(scores)}")
                 show_answers(session, program, state, held_out, log, offset + meta.step)
-                if meta.best is None or scores["loss"] < meta.best:
+                if "loss" in scores and (meta.best is None or scores["loss"] < meta.best):
                     meta = dataclasses.replace(meta, best=scores["loss"])
                     checkpoint.save(saved.best, session.moved(params_of(state), index), meta)
                 meter.pause()
@@ -182,4 +182,5 @@ def line(numbers: dict[str, Any]) -> str:
         "tokens_per_second": "{:.0f} tokens/s",
         "mfu": "MFU {:.1%}",
     }
-    return ", ".join(text.format(numbers[name]) for name, text in names.items() if name in numbers)
+    shown = [(text, numbers[name]) for name, text in names.items() if name in numbers]
+    return ", ".join(text.replace("{:.1%}", "{}").format(v) if v == "n/a" else text.format(v) for text, v in shown)

@@ -1,6 +1,8 @@
 """The run's directory: begun once, or found and checked, with the weights that every stage stands on."""
 
 import dataclasses
+import functools
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -32,8 +34,9 @@ class Session:
     run: Run | None
     """What `run.json` said when this process started; None for a new run."""
 
-    @property
+    @functools.cached_property
     def tokenizer(self) -> Tokenizer:
+        """Of the language model."""
         return Tokenizer.from_pretrained(self.weights.tokenizer)
 
     def base(self, state: TrainState) -> dict[str, jax.Array]:
@@ -71,7 +74,21 @@ def open_session(config: TrainConfig, workdir: Path, weights: Weights) -> Sessio
             f"--workdir={workdir}: mismatched checkpoint: its model has {name}={old!r}, the imported weights have "
             f"{new!r}; restore the files the run was started with"
         )
+    now = fingerprints(config)
+    for directory, digest in run.data.items():
+        if now.get(directory, digest) != digest:
+            raise UserError(
+                f"--workdir={workdir}: its run was started with other data in {directory}, prepared anew since; "
+                "restore it, or give another --workdir"
+            )
     return Session(config, workdir, weights, run)
+
+
+def fingerprints(config: TrainConfig) -> dict[str, str]:
+    """Directory -> digest of its manifest, for all data of all stages that is there."""
+    named = [d for s in config.stages for d in (*s.data.train, *s.data.valid, *s.data.augment.noise_dirs)]
+    files = {directory: Path(directory) / "manifest.json" for directory in named}
+    return {d: hashlib.sha256(f.read_bytes()).hexdigest()[:32] for d, f in files.items() if f.is_file()}
 
 
 def stand_on(session: Session, program: Program, *, everything: bool) -> dict[str, jax.Array]:
@@ -114,6 +131,7 @@ def begin(session: Session, state: TrainState) -> Run:
         digests=digest_base(base),
         stages=tuple(stage.name for stage in session.config.stages),
         config=dataclasses.asdict(session.config),
+        data=fingerprints(session.config),
         official=session.weights.carried("official"),
         llama=session.weights.carried("llama"),
     )

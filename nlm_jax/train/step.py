@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 from jax.sharding import PartitionSpec
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from nlm_jax.core.batch import Batch
 from nlm_jax.train.loss import answer_scores
@@ -69,12 +69,16 @@ def split_rows(batch: Batch, parts: int) -> Batch:
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def row_scores(graphdef, state, batch: Batch) -> Float[Array, "B 3"]:
-    """Each row's sums of negative log-likelihood, correct tokens and weights, in evaluation mode.
+def row_scores(graphdef, state, batch: Batch, examples: Int[Array, "B"]) -> tuple[Float[Array, "B 3"], Int[Array, "B"]]:
+    """Each row's sums of negative log-likelihood, correct tokens and weights, as in evaluation; whole on every process.
 
     Takes the whole model as one state, so that stages which train different parts share one compilation.
+
+    Args:
+      examples: number of each row's example, handed back beside the sums: rows of several processes may be interleaved.
     """
     nll, hit = answer_scores(nnx.merge(graphdef, state), batch, None)
     sums = jnp.stack([nll.sum(1), hit.sum(1), batch.weights.sum(1)], axis=1)
-    inside = jax.sharding.get_abstract_mesh().axis_names
-    return jax.lax.with_sharding_constraint(sums, PartitionSpec()) if inside else sums
+    if not jax.sharding.get_abstract_mesh().axis_names:
+        return sums, examples
+    return jax.lax.with_sharding_constraint((sums, examples), PartitionSpec())

@@ -38,10 +38,11 @@ def validate(program: Program, state: TrainState, evaluation: Evaluation) -> dic
       {"loss", "accuracy", "exact", "task": {name: the same three}, "domain": {name: ...}}.
     """
     corpus, sums = evaluation.corpus, collections.defaultdict(lambda: np.zeros(5))
-    rows, (graphdef, whole) = program.stage.data.rows, nnx.split(merged(program.graphdef, state))
-    for b, made in enumerate(evaluation):
-        scores = jax.device_get(row_scores(graphdef, whole, place_batch(made.batch, program.mesh)))
-        for example, (nll, hit, weight) in enumerate(scores, b * rows):
+    graphdef, whole = nnx.split(merged(program.graphdef, state))
+    for made in evaluation:
+        placed = place_batch((made.batch, np.array(made.examples, np.int32)), program.mesh)
+        scores, examples = jax.device_get(row_scores(graphdef, whole, *placed))
+        for example, (nll, hit, weight) in zip(examples, scores, strict=True):
             if not weight:  # filled up, or a damaged example
                 continue
             names = (("task", corpus.tasks[corpus.task[example]]), ("domain", corpus.domains[corpus.domain[example]]))

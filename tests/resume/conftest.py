@@ -1,6 +1,7 @@
 """One tiny model on disk, one corpus, one compilation cache: the runs of these tests share them."""
 
 import dataclasses
+import os
 
 import jax
 import pytest
@@ -14,8 +15,9 @@ from nlm_jax.train.config import train_config
 
 @pytest.fixture(scope="session", autouse=True)
 def cache(tmp_path_factory):
-    """Every run compiles the same programs; a folder of compiled ones serves subprocesses too."""
-    folder = tmp_path_factory.mktemp("compiled")
+    """Every run compiles the same programs; a folder of compiled ones serves other processes too."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base) / "compiled"
     before = jax.config.jax_compilation_cache_dir, jax.config.jax_persistent_cache_min_compile_time_secs
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)

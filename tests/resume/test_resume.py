@@ -137,6 +137,17 @@ def test_a_finished_run_is_left_alone(config, straight):
     assert records(straight, *NUMBERS) == before
 
 
+def test_data_prepared_anew(config, corpus, straight):
+    manifest = corpus / "manifest.json"
+    text = manifest.read_text()
+    try:
+        manifest.write_text(text + " ")
+        with pytest.raises(UserError, match="started with other data in"):
+            train(config(), straight)
+    finally:
+        manifest.write_text(text)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
