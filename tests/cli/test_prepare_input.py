@@ -164,3 +164,15 @@ def test_a_corrected_command_starts_afresh(nlm, tmp_path):
     assert status == 2
     assert nlm("prepare", annotations, "--out", out, "--audio-root", tmp_path / "audio")[0] == 0
     assert json.loads((out / "manifest.json").read_text())["clips"] == 1
+
+
+def test_a_wrong_tokenizer_can_be_put_right(nlm, folder):
+    rows, out = annotate(folder, GOOD), folder / "out"
+    refuses(nlm, "tokenizer /nowhere", rows, "--tokenizer=/nowhere", out=out)
+    assert nlm("prepare", rows, "--out", out)[0] == 0
+
+
+def test_a_wrong_audio_root_can_be_put_right(nlm, folder):
+    rows, out = annotate(folder, GOOD), folder / "out"
+    assert nlm("prepare", rows, "--out", out, "--audio-root=/nowhere")[0] == 2
+    assert nlm("prepare", rows, "--out", out)[0] == 0

@@ -150,3 +150,17 @@ def test_damaged_run(refuses, tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "run.json").write_text('{"version": 1')
     refuses("run.json: not valid JSON")
+
+
+def test_corpus_that_is_not_there(nlm, refuses, tmp_path, config):
+    file, _ = config.split(":")
+    refuses("nowhere: no such directory; data directories are written by nlm prepare", config=f"{file}:nowhere")
+
+
+def test_stage_field(refuses):
+    refuses("config.stages[0].steps: must be at least 1, got 0", "--config.stages.0.steps=0")
+
+
+def test_field_the_file_leaves_out(refuses):
+    refuses("config.log.evry", "--config.log.evry=1")  # unknown
+    refuses("config.checkpoint.keep: must be at least 1, got 0", "--config.checkpoint.keep=0")
