@@ -1,4 +1,4 @@
-"""The demo's two stages: naming species, then every task, speech and music. `nlm demo` runs them with all that belongs to it.
+"""The demo's two stages: naming species, then every task with speech and music. `nlm demo` runs all that belongs to it.
 
 command   bash launch/demo.sh                     (= nlm demo --config=configs/demo.py --out=demo_out)
 hardware  2 CPU cores, 8 fake devices

@@ -17,8 +17,12 @@ DEVICES = 8
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `nlm demo`; `--config.a.b=value` overrides come in `args.overrides`."""
-    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("demo_out"), help="directory (default demo_out)")
-    parser.add_argument("--config", help="settings of both stages (default configs/demo.py, real_small.py with --corpus)")
+    parser.add_argument(
+        "--out", type=pathlib.Path, default=pathlib.Path("demo_out"), help="directory (default demo_out)"
+    )
+    parser.add_argument(
+        "--config", help="settings of both stages (default configs/demo.py, real_small.py with --corpus)"
+    )
     parser.add_argument("--corpus", type=pathlib.Path, help="folder with a manifest.jsonl of real recordings")
     parser.add_argument("--seed", type=int, default=0, help="of the synthetic corpus")
     parser.epilog = "Give the same command again to go on after an interruption; what is finished is not done twice."
@@ -78,4 +82,6 @@ def show(result, rows, console: rich.console.Console) -> None:
     from nlm_jax.evaluate.score import score
 
     for task, s in score(result["stage1"]).items():
-        console.print(f"after stage 1, {task}: {s.accuracy:.1%} of {s.count} ({s.low:.1%} to {s.high:.1%})", highlight=False)
+        console.print(
+            f"after stage 1, {task}: {s.accuracy:.1%} of {s.count} ({s.low:.1%} to {s.high:.1%})", highlight=False
+        )

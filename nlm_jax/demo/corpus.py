@@ -1,7 +1,7 @@
-"""The embedded corpus: about 2,500 two-second clips with questions and answers, as official JSONL beside FLAC and WAV files.
+"""The embedded corpus: about 3,000 clips with questions and answers, as official JSONL beside FLAC and WAV files.
 
-A clip is first a `Scene` (facts), then a waveform, then rows of (prompt, text, task). Individuals, speakers and instruments
-are drawn before the split, and a held-out one is never heard in training.
+A clip is first a `Scene` (facts), then a waveform, then rows of (prompt, text, task). Individuals, speakers and
+instruments are drawn before the split, and a held-out one is never heard in training.
 """
 
 import dataclasses
@@ -120,7 +120,9 @@ def render(scene: Scene, seed: int = 0, seconds: float = SECONDS) -> Float[np.nd
     wave = canvas / (np.abs(canvas).max() + 1e-9)
     alone = scene.domain == "environment"
     level = 0.12 if alone else 0.12 * 10 ** (-rng.uniform(18, 32) / 20)
-    wave = (0 if alone else 1) * sound.far(wave, rng.uniform(0, 0.6)) + level * sound.background(scene.background, samples, rng)
+    wave = (0 if alone else 1) * sound.far(wave, rng.uniform(0, 0.6)) + level * sound.background(
+        scene.background, samples, rng
+    )
     gain = 10 ** (rng.uniform(-12, -4) / 20)
     return np.clip(gain * wave / max(1.0, float(np.abs(wave).max())), -1, 1).astype(np.float32)
 
@@ -131,7 +133,7 @@ def _animals(scene: Scene, seed: int, rng: np.random.Generator, canvas: np.ndarr
     for place, who in zip(order, scene.who, strict=True):
         voice, _ = voice_of(who, seed)
         if scene.count > 1:
-            # Members of a group are told apart by pitch: one after the other they take the low, middle and high register.
+            # Members of a group are told apart by pitch: they take the low, middle and high register.
             register = 2.0 ** (0.5 * (place - (scene.count - 1) / 2))
             voice = dataclasses.replace(voice, pitch=voice.pitch**0.3 * register)
         said = sound.vocalise(phrase, voice, rng)
@@ -166,8 +168,10 @@ def _music(scene: Scene, seed: int, rng: np.random.Generator, canvas: np.ndarray
         start += len(note)
 
 
-def write(folder: str | pathlib.Path, seed: int = 0, sizes: Sizes = Sizes(), seconds: float = SECONDS) -> dict[str, pathlib.Path]:
-    """Writes the corpus below `folder` (audio/..., train.jsonl, valid.jsonl) and returns the JSONL path of each split."""
+def write(
+    folder: str | pathlib.Path, seed: int = 0, sizes: Sizes = Sizes(), seconds: float = SECONDS
+) -> dict[str, pathlib.Path]:
+    """Writes the corpus below `folder` (audio/..., train.jsonl, valid.jsonl); returns the JSONL path of each split."""
     folder = pathlib.Path(folder)
     lines: dict[str, list[str]] = {split: [] for split in SPLITS}
     for scene in scenes(seed, sizes):

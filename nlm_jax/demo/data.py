@@ -32,7 +32,7 @@ def read(annotations: pathlib.Path, split: str) -> list[Example]:
 
 
 def described(examples: Sequence[Example]) -> dict[str, str]:
-    """Clip -> its short answers in one line: what a person would write down about it. For corpora without field notes."""
+    """Clip -> its short answers in one line: what a person would note about it. For corpora without field notes."""
     notes: dict[str, dict[str, None]] = collections.defaultdict(dict)
     for example in examples:
         if len(example.text) <= LONGEST:

@@ -1,8 +1,8 @@
-"""The tiny BEATs of the demo: an encoder that learns general sound tags before it meets any name.
+"""The tiny BEATs of the demo: an encoder that knows kinds of sounds before it meets any name.
 
-It plays the part of `BEATs_iter3_plus_AS2M_finetuned_on_AS2M`: the released model also starts from an encoder trained on
-AudioSet's tags. The tags here are as coarse as AudioSet's (bird, frog, song, speech, flute, rain, several voices ...): no
-species, word or count is among them. The tag head is BEATs' own (`predictor`, mean of the tokens' logits).
+It plays the part of `BEATs_iter3_plus_AS2M_finetuned_on_AS2M`: the released model also starts from an encoder that was
+fine-tuned on AudioSet's tags. The tags here are such sound words (chirp, hoot, rattle, flute, rain ...), shared by
+several species; no species, spoken word or count is among them. The tag head is thrown away, as it is in NatureLM.
 """
 
 import dataclasses
@@ -15,22 +15,34 @@ import optax
 from flax import nnx
 from jaxtyping import Array, Float
 
-from nlm_jax.audio.fbank import fbank
+from nlm_jax.audio.fbank import STD, fbank
+from nlm_jax.core.dims import SAMPLE_RATE
+from nlm_jax.core.frames import n_frames
 from nlm_jax.demo.corpus import Scene
-from nlm_jax.demo.sound import BACKGROUNDS, INSTRUMENTS
-from nlm_jax.demo.species import BY_NAME
 from nlm_jax.models.beats.config import BeatsConfig
 from nlm_jax.models.beats.model import Beats
 
-GROUPS = {"Aves": "bird", "Mammalia": "mammal", "Amphibia": "frog", "Insecta": "insect"}
-TAGS = (
-    *("animal", "speech", "music", "environment"),
-    *GROUPS.values(),
-    *(f"{group} {kind}" for group in GROUPS.values() for kind in ("song", "call")),
-    "several voices",
-    *INSTRUMENTS,
-    *BACKGROUNDS,
-)
+SOUND_WORDS = {
+    "Common Chiffchaff": ("chirp", "whistle"),
+    "Great Tit": ("whistle", "rattle"),
+    "Common Cuckoo": ("coo", "churr"),
+    "Eurasian Wren": ("trill", "tick"),
+    "Tawny Owl": ("hoot", "shriek"),
+    "Carrion Crow": ("rattle", "caw"),
+    "European Nightjar": ("churr", "whistle"),
+    "Corn Crake": ("rasp", "growl"),
+    "Common Swift": ("shriek", "chirp"),
+    "Gray Wolf": ("howl", "bark"),
+    "Red Deer": ("roar", "bleat"),
+    "Common Bottlenose Dolphin": ("whistle", "click"),
+    "European Tree Frog": ("quack", "churr"),
+    "Common Midwife Toad": ("beep", "beep"),
+    "Marsh Frog": ("croak", "growl"),
+    "Field Cricket": ("trill", "tick"),
+    "Great Green Bush-cricket": ("buzz", "tick"),
+    "American Bullfrog": ("roar", "bleat"),
+}
+"""Song and call in words of AudioSet's kind."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,35 +51,28 @@ class EncoderConfig:
 
     steps: int = 200
     clips: int = 32
-    learning_rate: float = 3e-3
+    learning_rate: float = 4e-3
+    gain_db: float = 6.0
+    """Largest change of loudness, up or down."""
     seed: int = 0
 
 
-def tags(scene: Scene) -> tuple[str, ...]:
-    """What a listener who knows no species would write on the clip."""
-    found = [scene.domain, scene.background]
+def tag(scene: Scene) -> str:
+    """What a listener who knows no species would call the sound."""
     if scene.species:
-        group = GROUPS[BY_NAME[scene.species].lineage.split()[1]]
-        found += [group, f"{group} {scene.kind}"]
-    if scene.count > 1:
-        found.append("several voices")
-    if scene.instrument:
-        found.append(scene.instrument)
-    return tuple(found)
+        return SOUND_WORDS[scene.species][scene.kind == "call"]
+    return scene.instrument or ("speech" if scene.domain == "speech" else scene.background)
 
 
-def tag_matrix(scenes: Sequence[Scene]) -> Float[np.ndarray, "B tags"]:
-    """f32[B, tags]: 1 where a scene has a tag of `TAGS`."""
-    return np.array([[float(tag in tags(scene)) for tag in TAGS] for scene in scenes], np.float32)
-
-
-def features(waves: Sequence[np.ndarray], at_once: int = 64) -> Float[np.ndarray, "B frames mel"]:
-    """Filter bank of every clip, once: it does not change while the encoder learns."""
+def features(waves: Sequence[np.ndarray], at_once: int = 32) -> Float[np.ndarray, "B frames mel"]:
+    """Filter bank of clips of one length, once: it does not change while the encoder learns. Kept in half precision."""
     made = jax.jit(fbank)
-    pad = -len(waves) % at_once
-    padded = [*waves, *[np.zeros_like(waves[0])] * pad]
-    parts = [np.asarray(made(jnp.asarray(np.stack(padded[i : i + at_once])))) for i in range(0, len(padded), at_once)]
-    return np.concatenate(parts)[: len(waves)]
+    out = np.zeros((len(waves), n_frames(len(waves[0])), 128), np.float16)
+    for i in range(0, len(waves), at_once):
+        part = np.stack(waves[i : i + at_once])
+        padded = np.pad(part, ((0, at_once - len(part)), (0, 0)))
+        out[i : i + at_once] = np.asarray(made(jnp.asarray(padded)))[: len(part)]
+    return out
 
 
 def tag_logits(model: Beats, mel: Float[Array, "B frames mel"]) -> Float[Array, "B tags"]:
@@ -77,32 +82,48 @@ def tag_logits(model: Beats, mel: Float[Array, "B frames mel"]) -> Float[Array, 
 
 def pretrain(
     mel: Float[np.ndarray, "B frames mel"],
-    wanted: Float[np.ndarray, "B tags"],
+    tags: Sequence[str],
+    seconds: float,
     cfg: BeatsConfig,
     schedule: EncoderConfig,
     report: Callable[[int, float], None] | None = None,
 ) -> tuple[Beats, list[float]]:
-    """An encoder trained on tags from scratch, and its loss at every step. `report(step, loss)` is called now and then."""
-    model = Beats(dataclasses.replace(cfg, predictor_classes=wanted.shape[1]), rngs=nnx.Rngs(params=schedule.seed))
+    """An encoder trained from scratch to tell tags apart, and its loss at every step.
+
+    Args:
+      mel: filter bank of every clip; each time a clip is heard, `seconds` of it are cut out at random.
+      tags: one per clip.
+      report: called with (step, loss) after every step.
+    """
+    kinds = sorted(set(tags))
+    labels = np.array([kinds.index(t) for t in tags])
+    share = 1.0 / np.sqrt(np.bincount(labels)[labels])  # between every clip alike and every tag alike
+    model = Beats(dataclasses.replace(cfg, predictor_classes=len(kinds)), rngs=nnx.Rngs(params=schedule.seed))
     graphdef, state = nnx.split(model)
-    rate = optax.warmup_cosine_decay_schedule(0.0, schedule.learning_rate, 20, schedule.steps + 1, schedule.learning_rate / 10)
+    rate = optax.warmup_cosine_decay_schedule(
+        0.0, schedule.learning_rate, 20, schedule.steps + 1, schedule.learning_rate / 20
+    )
     tx = optax.chain(optax.clip_by_global_norm(2.0), optax.adamw(rate, weight_decay=0.01))
 
     @jax.jit
     def step(state, opt, mel, wanted):
         def loss(state):
             logits = tag_logits(nnx.merge(graphdef, state), mel)
-            return optax.sigmoid_binary_cross_entropy(logits, wanted).sum(1).mean()
+            return optax.softmax_cross_entropy_with_integer_labels(logits, wanted).mean()
 
         value, grads = jax.value_and_grad(loss)(state)
         updates, opt = tx.update(grads, opt, state)
         return optax.apply_updates(state, updates), opt, value
 
     opt, rng, losses = tx.init(state), np.random.default_rng([schedule.seed, 6]), []
+    frames, loudness = n_frames(round(seconds * SAMPLE_RATE)), schedule.gain_db * np.log(10) / 10 / (2 * STD)
     for i in range(schedule.steps):
-        chosen = rng.choice(len(mel), schedule.clips, replace=False)
-        state, opt, value = step(state, opt, jnp.asarray(mel[chosen]), jnp.asarray(wanted[chosen]))
+        chosen = rng.choice(len(mel), schedule.clips, replace=len(mel) < schedule.clips, p=share / share.sum())
+        starts = rng.integers(0, mel.shape[1] - frames + 1, len(chosen))
+        heard = np.stack([mel[c, s : s + frames] for c, s in zip(chosen, starts, strict=True)]).astype(np.float32)
+        heard += rng.uniform(-loudness, loudness, (len(chosen), 1, 1)).astype(np.float32)
+        state, opt, value = step(state, opt, jnp.asarray(heard), jnp.asarray(labels[chosen]))
         losses.append(float(value))
-        if report and (i % 20 == 0 or i + 1 == schedule.steps):
+        if report:
             report(i, losses[-1])
     return nnx.merge(graphdef, state), losses

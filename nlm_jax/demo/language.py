@@ -1,8 +1,8 @@
 """The tiny Llama of the demo: a tokenizer and a language model learnt from the corpus's text alone.
 
-It plays the part Llama 3.1 plays in the real recipe: it can read and knows names and answer formats, but cannot hear. In
-its texts a written description stands where a clip's vectors will stand later, so that it learns to answer from what is
-between <Audio> and </Audio>. It is then frozen; what comes after must translate sound into something it can read.
+It plays the part Llama 3.1 plays in the real recipe: it can read and knows names and answer formats, but cannot hear.
+In its texts a written description stands where a clip's vectors will stand later, so that it learns to answer from what
+is between <Audio> and </Audio>. It is then frozen; what comes after must translate sound into something it can read.
 """
 
 import dataclasses
@@ -114,8 +114,8 @@ def pack(texts: Sequence[Text], order: np.ndarray, rows: int, row_tokens: int, o
 def blur(x: Float[Array, "B S D"], described: Bool[Array, "B S"], key) -> Float[Array, "B S D"]:
     """Descriptions read through fog: their embeddings scaled and noised at random, by row.
 
-    Clip vectors will never lie exactly on word embeddings. A reader that only knows exact words gives no useful gradient to
-    an encoder that is still far off.
+    Clip vectors will never lie exactly on word embeddings. A reader that only knows exact words gives no gradient
+    to an encoder that is still far off.
     """
     scale, noise, draw = jax.random.split(key, 3)
     size = jax.lax.stop_gradient(jnp.sqrt(jnp.square(x).mean()))
@@ -146,7 +146,9 @@ def pretrain(
     """
     model = Llama(cfg.llama(vocab), rngs=nnx.Rngs(params=cfg.seed))
     graphdef, state = nnx.split(model)
-    schedule = optax.warmup_cosine_decay_schedule(0.0, cfg.learning_rate, cfg.steps // 20 + 1, cfg.steps, cfg.learning_rate / 20)
+    schedule = optax.warmup_cosine_decay_schedule(
+        0.0, cfg.learning_rate, cfg.steps // 20 + 1, cfg.steps, cfg.learning_rate / 20
+    )
     tx = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(schedule, b2=0.98, weight_decay=0.01))
 
     @jax.jit
@@ -157,7 +159,13 @@ def pretrain(
 
     opt, rng, losses = tx.init(state), np.random.default_rng([cfg.seed, 5]), []
     for i in range(cfg.steps):
-        batch = pack(texts, rng.choice(len(texts), cfg.rows * cfg.row_tokens // 16, p=share), cfg.rows, cfg.row_tokens, cfg.question_weight)
+        batch = pack(
+            texts,
+            rng.choice(len(texts), cfg.rows * cfg.row_tokens // 16, p=share),
+            cfg.rows,
+            cfg.row_tokens,
+            cfg.question_weight,
+        )
         state, opt, value = step(state, opt, batch, jax.random.key(i))
         losses.append(float(value))
         if report and (i % 20 == 0 or i + 1 == cfg.steps):

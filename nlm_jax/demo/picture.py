@@ -40,6 +40,7 @@ def png(pixels: UInt8[np.ndarray, "H W 3"]) -> bytes:
 
 
 def data_uri(content: bytes, kind: str) -> str:
+    """A file of a media type as text that stands in for its address."""
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 
@@ -53,8 +54,27 @@ def spectrogram(mel: Float[np.ndarray, "frames bands"], height: int = 4) -> byte
 def player(wave: Float[np.ndarray, "T"]) -> str:
     """An audio element with the clip inside, loud enough to hear."""
     buffer = io.BytesIO()
-    soundfile.write(buffer, wave / max(1e-6, float(np.abs(wave).max())) * 0.7, SAMPLE_RATE, format="WAV", subtype="PCM_16")
+    soundfile.write(
+        buffer, wave / max(1e-6, float(np.abs(wave).max())) * 0.7, SAMPLE_RATE, format="WAV", subtype="PCM_16"
+    )
     return f'<audio controls preload="none" src="{data_uri(buffer.getvalue(), "audio/wav")}"></audio>'
+
+
+def label(x: float, y: float, text: str, style: str = "tick", anchor: str = "middle", turn: int = 0) -> str:
+    """A piece of text in an SVG."""
+    place = f'transform="translate({x:.1f},{y:.1f}) rotate({turn})"' if turn else f'x="{x:.1f}" y="{y:.1f}"'
+    return f'<text class="{style}" {place} text-anchor="{anchor}">{html.escape(text)}</text>'
+
+
+def rule(x1: float, y1: float, x2: float, y2: float, style: str = "grid") -> str:
+    """A straight line in an SVG."""
+    return f'<line class="{style}" x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"/>'
+
+
+def svg(width: float, height: float, parts: Sequence[str], title: str, style: str = "") -> str:
+    """An SVG as wide as the page allows."""
+    box = f'viewBox="0 0 {width:.0f} {height:.0f}" role="img" aria-label="{html.escape(title)}"'
+    return f'<svg class="{style}" {box}>{"".join(parts)}</svg>'
 
 
 def line_chart(curves: dict[str, tuple[Sequence[float], Sequence[float]]], x_label: str, y_label: str) -> str:
@@ -63,24 +83,22 @@ def line_chart(curves: dict[str, tuple[Sequence[float], Sequence[float]]], x_lab
     xs = [x for curve in curves.values() for x in curve[0]] or [0.0]
     ys = [y for curve in curves.values() for y in curve[1]] or [1.0]
     x_max, y_max = max(xs) or 1.0, nice(max(ys))
-    at = lambda x, y: (  # noqa: E731
-        left + (width - left - 12) * x / x_max,
-        height - bottom - (height - bottom - 14) * min(y, y_max) / y_max,
-    )
-    out = [f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{html.escape(y_label)} by {html.escape(x_label)}">']
+
+    def at(x: float, y: float) -> tuple[float, float]:
+        share = min(y, y_max) / y_max
+        return left + (width - left - 12) * x / x_max, height - bottom - (height - bottom - 14) * share
+
+    out = []
     for i in range(5):
-        _, y = at(0, y_max * i / 4)
-        out.append(f'<line class="grid" x1="{left}" y1="{y:.1f}" x2="{width - 12}" y2="{y:.1f}"/>')
-        out.append(f'<text class="tick" x="{left - 6}" y="{y + 4:.1f}" text-anchor="end">{y_max * i / 4:.3g}</text>')
-    for i in range(5):
-        x, _ = at(x_max * i / 4, 0)
-        out.append(f'<text class="tick" x="{x:.1f}" y="{height - bottom + 16}" text-anchor="middle">{x_max * i / 4:.0f}</text>')
+        (x, _), (_, y) = at(x_max * i / 4, 0), at(0, y_max * i / 4)
+        out += [rule(left, y, width - 12, y), label(left - 6, y + 4, f"{y_max * i / 4:.3g}", anchor="end")]
+        out.append(label(x, height - bottom + 16, f"{x_max * i / 4:.0f}"))
     for number, (name, (x, y)) in enumerate(curves.items()):
         points = " ".join("{:.1f},{:.1f}".format(*at(a, b)) for a, b in zip(x, y, strict=True))
-        out.append(f'<polyline class="curve c{number % 4}" points="{points}"/>')
-        out.append(f'<text class="legend c{number % 4}" x="{width - 16}" y="{28 + 16 * number}" text-anchor="end">{html.escape(name)}</text>')
-    out.append(f'<text class="tick" x="{(left + width) / 2:.0f}" y="{height - 4}" text-anchor="middle">{html.escape(x_label)}</text>')
-    return "".join(out) + "</svg>"
+        out.append(f'<polyline class="curve c{number % 2}" points="{points}"/>')
+        out.append(label(width - 16, 28 + 16 * number, name, f"legend c{number % 2}", "end"))
+    out.append(label((left + width) / 2, height - 4, x_label))
+    return svg(width, height, out, f"{y_label} by {x_label}")
 
 
 def nice(value: float) -> float:
@@ -94,38 +112,37 @@ def nice(value: float) -> float:
 def confusion_chart(rows: Sequence[str], columns: Sequence[str], counts: Sequence[Sequence[int]]) -> str:
     """SVG matrix: right answers down, given answers across, the shade is the share of the row."""
     cell, left, top = 25, 190, 150
-    width, height = left + cell * len(columns) + 8, top + cell * len(rows) + 8
-    out = [f'<svg class="wide" viewBox="0 0 {width} {height}" role="img" aria-label="confusion matrix">']
-    for j, name in enumerate(columns):
-        x = left + cell * (j + 0.5)
-        out.append(f'<text class="tick" transform="translate({x + 4:.1f},{top - 8}) rotate(-60)">{html.escape(name)}</text>')
+    out = [
+        label(left + cell * (j + 0.5) + 4, top - 8, name, anchor="start", turn=-60) for j, name in enumerate(columns)
+    ]
     for i, (name, line) in enumerate(zip(rows, counts, strict=True)):
         y, total = top + cell * i, max(1, sum(line))
-        out.append(f'<text class="tick" x="{left - 8}" y="{y + cell * 0.65:.1f}" text-anchor="end">{html.escape(name)}</text>')
+        out.append(label(left - 8, y + cell * 0.65, name, anchor="end"))
         for j, count in enumerate(line):
-            right = j < len(rows) and columns[j] == name
+            kind, x = "hit" if columns[j] == name else "miss", left + cell * j
             shade = f'style="fill-opacity:{0.04 + 0.9 * count / total:.2f}"'
-            out.append(f'<rect class="{"hit" if right else "miss"}" {shade} x="{left + cell * j + 1}" y="{y + 1}" width="{cell - 2}" height="{cell - 2}" rx="3"/>')
+            size = f'width="{cell - 2}" height="{cell - 2}" rx="3"'
+            out.append(f'<rect class="{kind}" {shade} x="{x + 1}" y="{y + 1}" {size}/>')
             if count:
-                out.append(f'<text class="count" x="{left + cell * (j + 0.5):.1f}" y="{y + cell * 0.66:.1f}" text-anchor="middle">{count}</text>')
-    return "".join(out) + "</svg>"
+                out.append(label(x + cell / 2, y + cell * 0.66, str(count), "count"))
+    width, height = left + cell * len(columns) + 60, top + cell * len(rows) + 8
+    return svg(width, height, out, "confusion matrix", "wide")
 
 
 def bars(rows: Sequence[tuple[str, float, float, float, dict[str, float]]]) -> str:
-    """SVG of accuracies: per row a name, the value with its interval, and marks of other systems."""
+    """SVG of accuracies: per row a name, the value with its interval, and marks of other systems by name."""
     left, width, step = 190, 640, 34
     height = step * len(rows) + 40
     at = lambda share: left + (width - left - 20) * share  # noqa: E731
-    out = [f'<svg class="wide" viewBox="0 0 {width} {height}" role="img" aria-label="accuracy by task">']
+    out = []
     for i in range(6):
-        x = at(i / 5)
-        out.append(f'<line class="grid" x1="{x:.1f}" y1="8" x2="{x:.1f}" y2="{height - 30}"/>')
-        out.append(f'<text class="tick" x="{x:.1f}" y="{height - 12}" text-anchor="middle">{20 * i}%</text>')
+        out += [rule(at(i / 5), 8, at(i / 5), height - 30), label(at(i / 5), height - 12, f"{20 * i}%")]
     for i, (name, value, low, high, marks) in enumerate(rows):
         y = 12 + step * i
-        out.append(f'<text class="name" x="{left - 10}" y="{y + 16}" text-anchor="end">{html.escape(name)}</text>')
-        out.append(f'<rect class="bar" x="{left}" y="{y + 3}" width="{max(0.0, at(value) - left):.1f}" height="18" rx="3"/>')
-        out.append(f'<line class="whisker" x1="{at(low):.1f}" y1="{y + 12}" x2="{at(high):.1f}" y2="{y + 12}"/>')
-        for number, share in enumerate(marks.values()):
-            out.append(f'<line class="mark m{number}" x1="{at(share):.1f}" y1="{y - 1}" x2="{at(share):.1f}" y2="{y + 25}"/>')
-    return "".join(out) + "</svg>"
+        long = max(0.0, at(value) - left)
+        out.append(label(left - 10, y + 16, name, "name", "end"))
+        out.append(f'<rect class="bar" x="{left}" y="{y + 3}" width="{long:.1f}" height="18" rx="3"/>')
+        out.append(rule(at(low), y + 12, at(high), y + 12, "whisker"))
+        for system, share in marks.items():
+            out.append(rule(at(share), y - 1, at(share), y + 25, f"mark {system.split()[0]}"))
+    return svg(width, height, out, "accuracy by task", "wide")

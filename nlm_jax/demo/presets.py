@@ -3,6 +3,7 @@
 import pathlib
 
 from nlm_jax.demo.corpus import Sizes
+from nlm_jax.demo.encoder import EncoderConfig
 from nlm_jax.demo.language import LanguageConfig
 from nlm_jax.demo.run import DemoConfig
 
@@ -18,11 +19,20 @@ def synthetic(out: pathlib.Path, seed: int = 0) -> DemoConfig:
 
 def real(out: pathlib.Path, corpus: pathlib.Path) -> DemoConfig:
     """Real recordings with a manifest; `configs/real_small.py` has the stages."""
-    return DemoConfig(out, corpus, language=LanguageConfig(vocabulary=768, steps=300, row_tokens=384, rows=8))
+    return DemoConfig(
+        out,
+        corpus,
+        language=LanguageConfig(vocabulary=768, steps=300, row_tokens=384, rows=8),
+        encoder=EncoderConfig(800),
+    )
 
 
 def tiny(out: pathlib.Path) -> DemoConfig:
     """Every step of the demo in seconds, learning next to nothing: for tests."""
 
-    language = LanguageConfig(vocabulary=300, width=32, layers=1, heads=2, kv_heads=2, mlp=32, steps=3, rows=4, row_tokens=256)
-    return DemoConfig(out, sizes=TINY_SIZES, language=language, answers=4, max_new_tokens=8)
+    language = LanguageConfig(
+        vocabulary=300, width=32, layers=1, heads=2, kv_heads=2, mlp=32, steps=3, rows=4, row_tokens=256
+    )
+    return DemoConfig(
+        out, sizes=TINY_SIZES, language=language, encoder=EncoderConfig(3, 8), answers=4, max_new_tokens=8
+    )

@@ -1,4 +1,4 @@
-"""Questions and answers about a scene, and the written description that stands in for its sound in text pre-training."""
+"""Questions and answers about a scene, and the words that stand in for its sound in text pre-training."""
 
 from typing import TYPE_CHECKING
 

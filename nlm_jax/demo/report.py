@@ -31,7 +31,8 @@ def write(path: pathlib.Path, result: dict[str, Any], demo: Any, config: TrainCo
     title = "nlm_jax: real recordings" if demo.recordings else "nlm_jax: the demo"
     page = (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
-        f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{STYLE.read_text(encoding="utf-8")}</style>'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<style>{STYLE.read_text(encoding='utf-8')}</style>"
         f"</head><body><main>{''.join(parts)}</main></body></html>"
     )
     path.write_text(page, encoding="utf-8")
@@ -39,6 +40,7 @@ def write(path: pathlib.Path, result: dict[str, Any], demo: Any, config: TrainCo
 
 
 def section(title: str, body: str) -> str:
+    """A part of the page under a heading."""
     return f"<section><h2>{html.escape(title)}</h2>{body}</section>"
 
 
@@ -50,6 +52,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def headline(result: dict[str, Any], demo: Any) -> str:
+    """What was done, and the numbers one looks for first."""
     first = score(result["stage1"]).get(demo.naming)
     model, logistic = score(result["final"]), score(result["baselines"]["logistic"])
     ahead = sum(s.accuracy > logistic[t].accuracy for t, s in model.items() if t in logistic)
@@ -57,7 +60,7 @@ def headline(result: dict[str, Any], demo: Any) -> str:
     what = f"recordings of {demo.recordings.name}" if demo.recordings else "a corpus it synthesised itself"
     lead = (
         f"A tiny NatureLM (BEATs, window Q-Former, frozen Llama with LoRA) trained from nothing on {what}: "
-        f"{clips['train'][0]} clips to learn from, {clips['valid'][0]} held out (no individual or recording is in both)."
+        f"{clips['train'][0]} clips to learn from, {clips['valid'][0]} held out (no individual is in both)."
     )
     tiles = [
         (f"{first.accuracy:.1%}", f"species naming after stage 1, {first.count} questions") if first else None,
@@ -70,6 +73,7 @@ def headline(result: dict[str, Any], demo: Any) -> str:
 
 
 def scores(result: dict[str, Any]) -> str:
+    """Accuracy by task beside both baselines, as a chart and a table."""
     model, base = score(result["final"]), {n: score(rows) for n, rows in result["baselines"].items()}
     names = {"majority": "majority answer", "logistic": "logistic regression"}
     rows, picture_rows = [], []
@@ -77,23 +81,30 @@ def scores(result: dict[str, Any]) -> str:
         others = {names[n]: base[n][task] for n in names if task in base[n]}
         cells = [f"{o.accuracy:.1%}" for o in others.values()] or ["", ""]
         spread = f"{s.kinds_answered} of {s.kinds_expected}; {s.most_common!r} {s.most_common_share:.0%}"
-        rows.append((task, f"{s.hits} / {s.count}", f"{s.accuracy:.1%}", f"{s.low:.1%} to {s.high:.1%}", *cells, spread))
+        rows.append(
+            (task, f"{s.hits} / {s.count}", f"{s.accuracy:.1%}", f"{s.low:.1%} to {s.high:.1%}", *cells, spread)
+        )
         picture_rows.append((task, s.accuracy, s.low, s.high, {n: o.accuracy for n, o in others.items()}))
     head = ("task", "right", "accuracy", "95% Wilson interval", *names.values(), "answers given (kinds; most frequent)")
     note = (
-        "Generated greedily from the reloaded export, counted right when equal to the expected answer after stripping blanks. "
-        "Bars: model with its interval; grey mark: majority answer of the train split; orange mark: logistic regression on "
-        "log-mel statistics of the same clips."
+        "Generated greedily from the reloaded export; right means equal to the expected answer after stripping blanks. "
+        "Bars: model with its interval. Grey mark: majority answer of the train split. Orange mark: logistic "
+        "regression on log-mel statistics of the same clips."
     )
     return f'<p class="note">{note}</p>{picture.bars(picture_rows)}{table(head, rows)}'
 
 
 def curves(result: dict[str, Any], config: TrainConfig) -> str:
+    """Losses of the two small pre-trainings and of both stages."""
     out = []
-    loss = result["language_loss"]
-    every = max(1, len(loss) // 80)
-    text = (list(range(0, len(loss), every)), [min(v, 7.0) for v in loss[::every]])
-    out.append(figure(picture.line_chart({"text": text}, "step", "loss"), "The tiny Llama on text alone"))
+    for name, title in (
+        ("language_loss", "The tiny Llama on text alone"),
+        ("encoder_loss", "The tiny BEATs on sound tags"),
+    ):
+        loss = result[name]
+        every = max(1, len(loss) // 80)
+        line = (list(range(0, len(loss), every)), loss[::every])
+        out.append(figure(picture.line_chart({"train": line}, "step", "loss"), title))
     for stage, folder in zip(config.stages, result["runs"], strict=True):
         train, valid = records(folder, "train"), records(folder, "valid")
         lines = {"train": ([r["step"] for r in train], [r["loss"] for r in train])}
@@ -111,10 +122,12 @@ def records(folder: pathlib.Path, kind: str) -> list[dict[str, Any]]:
 
 
 def figure(picture_html: str, caption: str) -> str:
+    """A picture with its caption."""
     return f"<figure>{picture_html}<figcaption>{html.escape(caption)}</figcaption></figure>"
 
 
 def confusions(result: dict[str, Any]) -> str:
+    """Confusion matrices of the two tasks with the most kinds of answers that still fit."""
     found = []
     for task, s in score(result["final"]).items():
         if 2 < s.kinds_expected <= MOST_CONFUSED:
@@ -136,22 +149,25 @@ def clips(result: dict[str, Any], config: TrainConfig) -> str:
         cards.append(
             f'<article><img alt="log-mel spectrogram" src="{image}">{picture.player(wave)}'
             f'<p class="question">{html.escape(shown.prompt.replace(PLACEHOLDER, ""))}</p>'
-            f'<p class="answer">{html.escape(shown.answer)}</p><p class="verdict">{html.escape(f"{task} · {verdict}")}</p></article>'
+            f'<p class="answer">{html.escape(shown.answer)}</p>'
+            f'<p class="verdict">{html.escape(f"{task} · {verdict}")}</p></article>'
         )
     return f'<div class="cards">{"".join(cards)}</div>'
 
 
 def reload(result: dict[str, Any]) -> str:
+    """What came of writing the model out and loading it again."""
     r = result["reload"]
     text = (
-        f"The stage 2 run was written in the official PyTorch layout (config.json, model.safetensors, llama/) and loaded again: "
-        f"{r['same_answers']} of {r['questions']} answers are the same, the largest difference of a logit is "
+        "The stage 2 run was written in the official PyTorch layout (config.json, model.safetensors, llama/), loaded "
+        f"again: {r['same_answers']} of {r['questions']} answers are the same, the largest difference of a logit is "
         f"{r['largest_logit_difference']:.1e}. Every answer on this page comes from the reloaded export."
     )
     return f"<p>{html.escape(text)}</p>"
 
 
 def facts(result: dict[str, Any], demo: Any, config: TrainConfig) -> str:
+    """Steps with their times, sizes, versions and notes."""
     times = table(("step", "what", "seconds"), [(n, what, f"{s:.0f}") for n, (what, s) in result["times"].items()])
     mesh = f"data {config.mesh.data} × fsdp {config.mesh.fsdp} × tensor {config.mesh.tensor}"
     split = ", ".join(f"{name} {clips} clips, {asked} questions" for name, (clips, asked) in result["counts"].items())

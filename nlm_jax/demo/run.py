@@ -1,4 +1,4 @@
-"""The whole path, top to bottom: corpus, language model, prepare, stage 1, stage 2, export, answers, baselines, report."""
+"""The whole path, top to bottom: corpus, tiny LLM and encoder, prepare, two stages, export, answers, baselines."""
 
 import dataclasses
 import pathlib
@@ -18,8 +18,9 @@ from nlm_jax.core.errors import UserError
 from nlm_jax.core.tree import named_leaves
 from nlm_jax.data.prepare import Options, prepare
 from nlm_jax.data.text import Tokenizer
-from nlm_jax.demo import corpus, data, questions
+from nlm_jax.demo import corpus, data, encoder, questions
 from nlm_jax.demo.corpus import Sizes
+from nlm_jax.demo.encoder import EncoderConfig
 from nlm_jax.demo.language import LanguageConfig, pretrain
 from nlm_jax.demo.steps import Steps, every
 from nlm_jax.evaluate import baselines
@@ -28,8 +29,10 @@ from nlm_jax.generate.api import NatureLM
 from nlm_jax.models.config import NatureLMConfig
 from nlm_jax.train.config import Init, TrainConfig
 from nlm_jax.train.loop import train
+from nlm_jax.train.weights import settle
 
 BATCH = 64  # questions answered together
+LONGEST = 10.0  # seconds of a real recording that the encoder learns from
 MARGIN = 0.4  # seconds: training crops at random inside a clip that is longer by this
 
 
@@ -41,8 +44,9 @@ class DemoConfig:
     recordings: pathlib.Path | None = None
     """Folder with a manifest.jsonl of real recordings; None = the synthetic corpus."""
     seed: int = 0
-    sizes: Sizes = Sizes()
-    language: LanguageConfig = LanguageConfig()
+    sizes: Sizes = dataclasses.field(default_factory=Sizes)
+    language: LanguageConfig = dataclasses.field(default_factory=LanguageConfig)
+    encoder: EncoderConfig = dataclasses.field(default_factory=EncoderConfig)
     answers: int = 0
     """Held-out questions asked of each task (0 = all)."""
     naming: str = "common-name"
@@ -76,7 +80,18 @@ def run(demo: DemoConfig, config: TrainConfig, console: rich.console.Console) ->
     # --- a language model that can read but not hear ------------------------------------------------------------------
     llama = out / "llama"
     learnt = steps.run(
-        "language", "train a tokenizer and a tiny Llama on the corpus's text", lambda: _language(demo, examples["train"], llama, console)
+        "language",
+        "train a tokenizer and a tiny Llama on the corpus's text",
+        lambda: _language(demo, examples["train"], llama, console),
+    )
+
+    # --- an encoder that knows sounds but no names --------------------------------------------------------------------
+    beats = out / "beats"
+    tagged = steps.run(
+        "encoder",
+        "train a tiny BEATs on sound tags",
+        lambda: _encoder(demo, config, examples["train"], annotations["train"].parent, beats, console),
+        clear=beats,
     )
 
     # --- recordings to shards, both stages on the mesh ----------------------------------------------------------------
@@ -88,11 +103,13 @@ def run(demo: DemoConfig, config: TrainConfig, console: rich.console.Console) ->
         console.print(f"  {split}: {manifest['clips']} clips, {manifest['examples']} questions", highlight=False)
     runs = [out / stage.name for stage in config.stages]
     for index, stage in enumerate(config.stages):
-        init = Init(llama=str(llama)) if index == 0 else Init(run=str(runs[0]), run_which=stage.start)
+        init = Init(llama=str(llama), beats=str(beats)) if index == 0 else Init(run=str(runs[0]), run_which=stage.start)
         _train(dataclasses.replace(config, stages=(stage,), init=init), runs[index], console, steps, stage.name)
         if index == 0:
             asked = data.questions(examples["valid"], [demo.naming], demo.answers)
-            first = steps.run("answers_stage1", "ask the model after stage 1", lambda a=asked: _ask(runs[0], a, load, demo))
+            first = steps.run(
+                "answers_stage1", "ask the model after stage 1", lambda a=asked: _ask(runs[0], a, load, demo)
+            )
 
     # --- out to the official layout, back in, and answer --------------------------------------------------------------
     exported = out / "export"
@@ -100,7 +117,11 @@ def run(demo: DemoConfig, config: TrainConfig, console: rich.console.Console) ->
     closed = tuple(t for t in dict.fromkeys(e.task for e in examples["valid"]) if t != "captioning")
     asked = data.questions(examples["valid"], closed, demo.answers)
     final = steps.run("answers", "reload the export and ask it", lambda: _ask(exported, asked, load, demo))
-    same = steps.run("reload", "the export answers as the run it came from", lambda: _compare(runs[1], exported, asked[:: max(1, len(asked) // 48)], load, demo))
+    same = steps.run(
+        "reload",
+        "the export answers as the run it came from",
+        lambda: _compare(runs[1], exported, asked[:: max(1, len(asked) // 48)], load, demo),
+    )
     captions = data.questions(examples["valid"], ["captioning"], 12)
     captions = steps.run("captions", "a few captions", lambda: _ask(exported, captions, load, demo)) if captions else []
 
@@ -112,6 +133,7 @@ def run(demo: DemoConfig, config: TrainConfig, console: rich.console.Console) ->
         "captions": _predictions(captions),
         "baselines": {name: _predictions(rows) for name, rows in base.items()},
         "language_loss": learnt["loss"],
+        "encoder_loss": tagged["loss"],
         "runs": runs,
         "times": steps.times(),
         "reload": same,
@@ -148,6 +170,25 @@ def _language(demo: DemoConfig, examples, folder: pathlib.Path, console) -> dict
     return {"loss": [round(value, 4) for value in loss], "vocabulary": tokenizer.vocab_size}
 
 
+def _encoder(
+    demo: DemoConfig, config: TrainConfig, examples, root: pathlib.Path, folder: pathlib.Path, console
+) -> dict[str, Any]:
+    seconds = config.stages[0].data.seconds
+    if demo.recordings is None:
+        tags = {f"audio/{scene.name}": encoder.tag(scene) for scene in corpus.scenes(demo.seed, demo.sizes)}
+    else:
+        tags = {e.paths[0]: e.label for e in examples}
+    paths = list(dict.fromkeys(e.paths[0] for e in examples))
+    load = data.waves(root, seconds + MARGIN if demo.recordings is None else LONGEST)
+    mel = encoder.features([load(path) for path in paths])
+    sizes = settle(config, [], 1).beats
+    with every(console, "encoder") as report:
+        model, loss = encoder.pretrain(mel, [tags[path] for path in paths], seconds, sizes, demo.encoder, report)
+    leaves = {f"beats/{path}": leaf for path, leaf in named_leaves(nnx.state(model)).items() if "predictor" not in path}
+    save(Checkpoint(NatureLMConfig(beats=sizes), leaves), folder, "beats")
+    return {"loss": [round(value, 4) for value in loss], "tags": sorted({tags[path] for path in paths})}
+
+
 def _train(config: TrainConfig, workdir: pathlib.Path, console, steps: Steps, name: str) -> None:
     def work() -> dict[str, int]:
         status = train(config, workdir, console=console)
@@ -179,18 +220,22 @@ def _compare(before: pathlib.Path, after: pathlib.Path, asked, load, demo: DemoC
         sounds = [load(q.path) for q in asked]
         prompts = [f"<Audio><AudioHere></Audio> {q.prompt}" for q in asked]
         answers.append(loaded.generate(sounds, prompts, max_new_tokens=demo.max_new_tokens, batch_size=BATCH))
-        logits.append(np.asarray(loaded.logits(prompts[:4], [q.expected for q in asked[:4]], [[s] for s in sounds[:4]])))
+        logits.append(
+            np.asarray(loaded.logits(prompts[:4], [q.expected for q in asked[:4]], [[s] for s in sounds[:4]]))
+        )
     equal = sum(a == b for a, b in zip(*answers, strict=True))
-    return {"questions": len(asked), "same_answers": equal, "largest_logit_difference": float(np.abs(logits[0] - logits[1]).max())}
+    return {
+        "questions": len(asked),
+        "same_answers": equal,
+        "largest_logit_difference": float(np.abs(logits[0] - logits[1]).max()),
+    }
 
 
 def _baselines(examples, asked: list[Prediction], load) -> dict[str, list[dict[str, str]]]:
     names = {e.paths[0]: e.text for found in examples.values() for e in found if e.task == "common-name"}
     known = [Prediction(e.task, e.text, "", e.paths[0], e.prompt) for e in examples["train"]]
     # Detection: the regression learns which species it is; an answer that the question does not offer becomes "None".
-    known = [
-        dataclasses.replace(q, expected=names.get(q.path, "None")) if "detection" in q.task else q for q in known
-    ]
+    known = [dataclasses.replace(q, expected=names.get(q.path, "None")) if "detection" in q.task else q for q in known]
     kept: dict[str, np.ndarray] = {}
 
     def features(path: str) -> np.ndarray:
@@ -202,7 +247,10 @@ def _baselines(examples, asked: list[Prediction], load) -> dict[str, list[dict[s
         return answer if "detection" not in question.task or answer in question.prompt else "None"
 
     made = baselines.predict(known, asked, features, offered)
-    most = {t: baselines.majority([e.text for e in examples["train"] if e.task == t]) for t in {q.task for q in made["majority"]}}
+    most = {
+        t: baselines.majority([e.text for e in examples["train"] if e.task == t])
+        for t in {q.task for q in made["majority"]}
+    }
     made["majority"] = [dataclasses.replace(q, answer=most[q.task]) for q in made["majority"]]
     return {name: [dataclasses.asdict(q) for q in rows] for name, rows in made.items()}
 

@@ -1,4 +1,4 @@
-"""From parameters to waveforms: animal phrases, formant speech, instruments and weather. Plain numpy, one clip at a time."""
+"""From parameters to waveforms: animal phrases, formant speech, instruments and weather. Plain numpy."""
 
 import dataclasses
 from collections.abc import Callable
@@ -102,6 +102,7 @@ def vocalise(phrase: Phrase, voice: Voice, rng: np.random.Generator) -> Wave:
 
 
 def silence(seconds: float) -> Wave:
+    """Zeros."""
     return np.zeros(max(0, int(seconds * SAMPLE_RATE)), np.float32)
 
 
@@ -143,7 +144,14 @@ VOWELS = {
     "r": (380, 1150, 1650),
     "n": (260, 1400, 2500),
 }
-HISS = {"s": (4200, 7600), "f": (1500, 7000), "t": (3000, 7600), "k": (1500, 3000), "z": (4200, 7600), "x": (1800, 3500)}
+HISS = {
+    "s": (4200, 7600),
+    "f": (1500, 7000),
+    "t": (3000, 7600),
+    "k": (1500, 3000),
+    "z": (4200, 7600),
+    "x": (1800, 3500),
+}
 WORDS = {
     "zero": "ziiroo",
     "one": "wwaann",

@@ -94,7 +94,11 @@ SPECIES = (
         "Tawny Owl",
         "Strix aluco",
         f"{BIRD} Strigiformes Strigidae",
-        song=Phrase((Note(0.25, (820, 800), (1, 0.2), gap=0.2), Note(0.9, (830, 900, 800), (1, 0.2), warble=(11, 0.05))), (1, 1), 0),
+        song=Phrase(
+            (Note(0.25, (820, 800), (1, 0.2), gap=0.2), Note(0.9, (830, 900, 800), (1, 0.2), warble=(11, 0.05))),
+            (1, 1),
+            0,
+        ),
         call=Phrase((Note(0.30, (1000, 2300, 1300), (1, 0.5, 0.3)),), (2, 3), 0.32),
     ),
     Species(
@@ -144,7 +148,11 @@ SPECIES = (
         "Tursiops truncatus",
         f"{MAMMAL} Artiodactyla Delphinidae",
         song=Phrase((Note(0.8, (3000, 7000, 3200, 7000, 4200)),), (2, 2), 0.12),
-        call=Phrase((Note(1.1, (5200, 5200), pulse=(46, 1.0), buzz=1.0), Note(0.4, (5200, 5200), pulse=(90, 1.0), buzz=1.0)), (1, 1), 0),
+        call=Phrase(
+            (Note(1.1, (5200, 5200), pulse=(46, 1.0), buzz=1.0), Note(0.4, (5200, 5200), pulse=(90, 1.0), buzz=1.0)),
+            (1, 1),
+            0,
+        ),
     ),
     Species(
         "European Tree Frog",

@@ -30,7 +30,8 @@ class Steps:
             different = sorted(k for k in {*plan, *before} if plan.get(k) != before.get(k))
             if different:
                 raise UserError(
-                    f"--out={out}: was begun with other {', '.join(different)}; choose another directory or delete this one"
+                    f"--out={out}: was begun with other {', '.join(different)}; "
+                    "choose another directory or delete this one"
                 )
         elif out.exists() and (not out.is_dir() or any(out.iterdir())):
             raise UserError(f"--out={out}: exists and holds something else; choose a new directory")

@@ -51,6 +51,7 @@ def test_sixteen_species_or_more_with_two_voices_each(scenes):
 
 def test_species_are_distinct_and_individuals_vary():
     """Nearest class mean of log-mel statistics tells songs of unheard individuals apart far better than chance."""
+
     def describe(species, who):
         scene = corpus.Scene("x", "train", "animal", (who,), "wind", species.common, "song", seed=hash(who) % 1000)
         return baselines.statistics(corpus.render(scene))

@@ -28,7 +28,9 @@ def made(task, *pairs):
 
 
 def test_exact_match_strips_blanks_and_keeps_case():
-    s = score(made("a", ("Great Tit", " Great Tit\n"), ("Great Tit", "great tit"), ("Great Tit", "Great"), ("x", "x")))["a"]
+    s = score(made("a", ("Great Tit", " Great Tit\n"), ("Great Tit", "great tit"), ("Great Tit", "Great"), ("x", "x")))[
+        "a"
+    ]
     assert (s.hits, s.count, s.accuracy) == (2, 4, 0.5)
 
 
