@@ -27,7 +27,7 @@ def rows(program: Program) -> list[dict[str, str]]:
                 "shape": "x".join(map(str, leaf.shape)),
                 "dtype": jnp.dtype(leaf.dtype).name,
                 "axes": " ".join(str(a or "-") for a in axes.get(path, ())),
-                "spec": str(leaf.sharding.spec).removeprefix("PartitionSpec"),
+                "spec": str(tuple(leaf.sharding.spec)),
                 "bytes/device": str(math.prod(shard) * jnp.dtype(leaf.dtype).itemsize),
                 "trains": ("decayed" if decays(path, leaf) else "yes") if trains else "",
             }
