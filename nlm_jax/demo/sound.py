@@ -26,8 +26,8 @@ class Voice:
     @classmethod
     def draw(cls, rng: np.random.Generator, pitch: float | None = None) -> "Voice":
         """A random individual; `pitch` fixes its pitch factor (used to keep the members of a group apart)."""
-        drawn = 2.0 ** rng.uniform(-0.1, 0.1)
-        return cls(drawn if pitch is None else pitch, 2.0 ** rng.uniform(-0.1, 0.1), rng.uniform(-0.25, 0.25))
+        drawn = 2.0 ** rng.uniform(-0.08, 0.08)
+        return cls(drawn if pitch is None else pitch, 2.0 ** rng.uniform(-0.08, 0.08), rng.uniform(-0.25, 0.25))
 
 
 def envelope(samples: int, attack: float = 0.012, release: float = 0.02) -> Wave:
