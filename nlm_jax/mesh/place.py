@@ -78,11 +78,12 @@ def check_heads(heads: int, mesh: Mesh) -> None:
 
 
 def constrain_rows(x: jax.Array) -> jax.Array:
-    """Holds the leading axis of an activation over (data, fsdp), which keeps XLA gathering weights and not activations.
+    """Holds the leading axis of an activation over (data, fsdp), so that XLA gathers weights and not activations.
 
-    Outside a mesh with these axes (one device, a test of a layer) it gives `x` back.
+    Without it, weights cut over fsdp pull the activations apart along their width, and every device computes all rows.
+    Outside a mesh with these axes, or where the rows do not divide (one question on a large mesh), it gives `x` back.
     """
     mesh = jax.sharding.get_abstract_mesh()
-    if not set(ROWS) <= set(mesh.axis_names):
+    if not set(ROWS) <= set(mesh.axis_names) or x.shape[0] % math.prod(mesh.shape[a] for a in ROWS):
         return x
     return jax.lax.with_sharding_constraint(x, PartitionSpec(ROWS, *[PartitionSpec.UNCONSTRAINED] * (x.ndim - 1)))
