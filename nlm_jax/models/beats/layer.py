@@ -8,6 +8,7 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float
 
 from nlm_jax.core.precision import matmul_precision
+from nlm_jax.mesh.place import constrain_rows
 from nlm_jax.models.beats.config import BeatsConfig
 from nlm_jax.nn.attention import MASKED
 from nlm_jax.nn.linear import Linear
@@ -52,7 +53,7 @@ class BeatsLayer(nnx.Module):
         self, x: Float[Array, "B P D"], bias: Float[Array, "N P P"], padding: Bool[Array, "B P"] | None
     ) -> Float[Array, "B P D"]:
         """`bias` is the ungated table, `padding` True at keys to leave out."""
-        alpha = self.cfg.residual_scale
+        x, alpha = constrain_rows(x), self.cfg.residual_scale
         x = self.attn_norm(x * alpha + self.attention(x, bias, padding))
         return self.final_norm(x * alpha + self.fc2(jax.nn.gelu(self.fc1(x), approximate=False)))
 

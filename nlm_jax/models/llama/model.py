@@ -8,6 +8,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from nlm_jax.core.precision import matmul_precision
+from nlm_jax.mesh.place import constrain_rows
 from nlm_jax.models.llama.config import LlamaConfig
 from nlm_jax.nn.linear import Linear, subkey
 from nlm_jax.nn.norm import RMSNorm
@@ -50,6 +51,7 @@ class LlamaLayer(nnx.Module):
     def __call__(self, x: Float[Array, "B S D"], rope, mix: Callable, key=None):
         """`mix(q, k, v)` -> (attention output [B, S, N, H], whatever it keeps). Returns (x, what it kept)."""
         b, s, _ = x.shape
+        x = constrain_rows(x)
         y = self.input_norm(x)
         q, k, v = (
             proj(y, subkey(key, i)).reshape(b, s, -1, self.cfg.head_dim)
@@ -107,6 +109,6 @@ class Llama(nnx.Module):
         """f32[B, S, V]; every row of the vocabulary takes part, the appended [PAD] row too."""
         tied = self.lm_head is None
         head = self.embed_tokens.embedding[...].T if tied else self.lm_head.kernel[...]
-        head = head.astype(hidden.dtype)
+        head, hidden = head.astype(hidden.dtype), constrain_rows(hidden)
         precision = matmul_precision(hidden.dtype)
         return jnp.matmul(hidden, head, precision=precision, preferred_element_type=jnp.float32)
