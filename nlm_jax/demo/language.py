@@ -22,9 +22,11 @@ from nlm_jax.models.llama.model import Llama
 from nlm_jax.nn.attention import attend
 from nlm_jax.nn.masks import packed_causal
 
-BLUR = 1.5
+BLURRED = 0.5
+"""Share of the rows of text that are read through fog."""
+BLUR = 1.0
 """Largest noise on a description's embeddings in pre-training, in units of their own size."""
-LOUDEST = 8.0
+LOUDEST = 6.0
 """Largest factor on them: the projection's vectors start out larger than word embeddings."""
 
 
@@ -117,11 +119,12 @@ def blur(x: Float[Array, "B S D"], described: Bool[Array, "B S"], key) -> Float[
     Clip vectors will never lie exactly on word embeddings. A reader that only knows exact words gives no gradient
     to an encoder that is still far off.
     """
-    scale, noise, draw = jax.random.split(key, 3)
+    scale, noise, draw, rows = jax.random.split(key, 4)
     size = jax.lax.stop_gradient(jnp.sqrt(jnp.square(x).mean()))
     each = (x.shape[0], 1, 1)
     foggy = x + size * jax.random.uniform(noise, each, maxval=BLUR) * jax.random.normal(draw, x.shape)
     foggy = foggy * jnp.exp(jax.random.uniform(scale, each, maxval=math.log(LOUDEST)))
+    described = described & jax.random.bernoulli(rows, BLURRED, (len(x), 1))
     return jnp.where(described[..., None], foggy, x)
 
 

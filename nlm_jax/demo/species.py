@@ -2,6 +2,8 @@
 
 Every species has a song and a call (two `Phrase`s). What keeps two species apart is the shape of the notes (contour,
 partials, pulses, buzz) and their rhythm, not the pitch alone: individuals of one species differ in pitch and tempo.
+Names are the short vernacular ones: a small language model that has said "Common" finds it hard to hear again which
+common one it was.
 """
 
 import dataclasses
@@ -59,7 +61,7 @@ DEEP = (0.5, 0.8, 1.0, 0.9, 0.7, 0.8, 0.6, 0.5, 0.4, 0.4, 0.3, 0.3)
 
 SPECIES = (
     Species(
-        "Common Chiffchaff",
+        "Chiffchaff",
         "Phylloscopus collybita",
         f"{BIRD} Passeriformes Phylloscopidae",
         song=Phrase((Note(0.10, (6400, 4200), gap=0.12), Note(0.10, (5000, 3300), gap=0.12)), (4, 5), 0.0),
@@ -73,14 +75,14 @@ SPECIES = (
         call=Phrase((Note(0.42, (3600, 3200), pulse=(24, 1.0), buzz=0.7),), (2, 2), 0.3),
     ),
     Species(
-        "Common Cuckoo",
+        "Cuckoo",
         "Cuculus canorus",
         f"{BIRD} Cuculiformes Cuculidae",
         song=Phrase((Note(0.16, (760, 740), (1, 0.15), gap=0.12), Note(0.28, (580, 570), (1, 0.15))), (2, 3), 0.35),
         call=Phrase((Note(0.75, (900, 1500, 1250), (1, 0.3), pulse=(15, 1.0)),), (1, 2), 0.3),
     ),
     Species(
-        "Eurasian Wren",
+        "Wren",
         "Troglodytes troglodytes",
         f"{BIRD} Passeriformes Troglodytidae",
         song=Phrase(
@@ -109,7 +111,7 @@ SPECIES = (
         call=Phrase((Note(0.30, (520, 600, 480), RICH, pulse=(85, 0.4), buzz=0.35, gap=0.2),), (3, 3), 0.0),
     ),
     Species(
-        "European Nightjar",
+        "Nightjar",
         "Caprimulgus europaeus",
         f"{BIRD} Caprimulgiformes Caprimulgidae",
         song=Phrase((Note(1.7, (1850, 1850, 1600), (1, 0.3), pulse=(30, 1.0)),), (1, 1), 0.0),
@@ -123,7 +125,7 @@ SPECIES = (
         call=Phrase((Note(0.5, (380, 300), RICH[:5], pulse=(18, 0.9)),), (2, 2), 0.3),
     ),
     Species(
-        "Common Swift",
+        "Swift",
         "Apus apus",
         f"{BIRD} Apodiformes Apodidae",
         song=Phrase((Note(0.95, (4600, 6400, 5000), warble=(38, 0.09)),), (1, 2), 0.1),
@@ -144,7 +146,7 @@ SPECIES = (
         call=Phrase((Note(0.35, (900, 1050, 700), (0.7, 1, 0.6, 0.4), warble=(16, 0.04)),), (2, 2), 0.4),
     ),
     Species(
-        "Common Bottlenose Dolphin",
+        "Bottlenose Dolphin",
         "Tursiops truncatus",
         f"{MAMMAL} Artiodactyla Delphinidae",
         song=Phrase((Note(0.8, (3000, 7000, 3200, 7000, 4200)),), (2, 2), 0.12),
@@ -155,14 +157,14 @@ SPECIES = (
         ),
     ),
     Species(
-        "European Tree Frog",
+        "Tree Frog",
         "Hyla arborea",
         f"{FROG} Hylidae",
         song=Phrase((Note(0.11, (1050, 1050), (0.8, 1, 0.5), pulse=(80, 0.6), gap=0.075),), (8, 9), 0.0),
         call=Phrase((Note(0.5, (1250, 1600), (0.7, 1, 0.4), pulse=(38, 1.0)),), (2, 2), 0.35),
     ),
     Species(
-        "Common Midwife Toad",
+        "Midwife Toad",
         "Alytes obstetricans",
         f"{FROG} Alytidae",
         song=Phrase((Note(0.15, (1400, 1400)),), (3, 3), 0.45),
