@@ -33,7 +33,7 @@ def get_config(prepared: str = "demo_out/prepared") -> ml_collections.ConfigDict
     stage1 = {
         "name": "stage1",
         "steps": STEPS["stage1"],
-        "data": data | {"tasks": ("common-name",), "row_tokens": 104, "row_answers": 24},
+        "data": data | {"tasks": ("common-name",), "row_tokens": 96, "row_answers": 16},
         "optim": optim,
     }
     stage2 = {
@@ -41,11 +41,11 @@ def get_config(prepared: str = "demo_out/prepared") -> ml_collections.ConfigDict
         "steps": STEPS["stage2"],
         "data": data
         | {
-            "row_tokens": 160,
-            "row_answers": 72,
+            "row_tokens": 120,
+            "row_answers": 24,
             "mixture": {
                 "domain": {"animal": 0.6, "speech": 0.25, "music": 0.1, "environment": 0.05},
-                "task": {"domain": 0.2, "captioning": 0.2, "taxonomic-name": 0.4, "scientific-name": 0.6},
+                "task": {"domain": 0.3, "captioning": 0.2, "individual-count": 1.5, "common-simple-detection": 1.5},
             },
         },
         "optim": optim | {"peak_lr": 2e-3},

@@ -15,6 +15,8 @@ from nlm_jax.data.text import Tokenizer
 from nlm_jax.demo.language import Text, written
 from nlm_jax.evaluate.score import Prediction
 
+REPEATS = 100
+"""How often names and answers are told to the tokenizer."""
 LONGEST = 40
 """Characters of an answer that may be part of a clip's description."""
 
@@ -32,19 +34,32 @@ def read(annotations: pathlib.Path, split: str) -> list[Example]:
 
 
 def described(examples: Sequence[Example]) -> dict[str, str]:
-    """Clip -> its short answers in one line: what a person would note about it. For corpora without field notes."""
+    """Clip -> its short answers, one a line: what a person would note about it. For corpora without field notes."""
     notes: dict[str, dict[str, None]] = collections.defaultdict(dict)
     for example in examples:
         if len(example.text) <= LONGEST:
             notes[example.paths[0]].setdefault(example.text)
-    return {path: ", ".join(found) for path, found in notes.items()}
+    return {path: "\n".join(found) for path, found in notes.items()}
+
+
+def tokenizer(examples: Sequence[Example], descriptions: dict[str, str], vocabulary: int) -> Tokenizer:
+    often = [*(e.text for e in examples), *descriptions.values(), *(p for p, n in asked.items() if n > 9)]
+
+    Names are rare beside the words of questions, so they are counted many times over.
+    """
+    told = dict.fromkeys(f"{descriptions.get(e.paths[0], '')} {e.prompt} {e.text}" for e in examples)
+    asked = collections.Counter(e.prompt for e in examples)
+    often = dict.fromkeys(
+        [*(e.text for e in examples), *descriptions.values(), *(p for p, n in asked.items() if n > 9)]
+    )
+    return Tokenizer.train([*told, *list(dict.fromkeys(often)) * REPEATS], vocabulary)
 
 
 def texts(
-    tokenizer: Tokenizer, examples: Sequence[Example], descriptions: dict[str, str], weight: dict[str, float]
+    words: Tokenizer, examples: Sequence[Example], descriptions: dict[str, str], weight: dict[str, float]
 ) -> tuple[list[Text], np.ndarray]:
     """Training texts and how often each is drawn: every task alike, times `weight` where it has one."""
-    made = [written(tokenizer, e.prompt, e.text, descriptions.get(e.paths[0], "")) for e in examples]
+    made = [written(words, e.prompt, e.text, descriptions.get(e.paths[0], "")) for e in examples]
     counts = collections.Counter(e.task for e in examples)
     share = np.array([weight.get(e.task, 1.0) / counts[e.task] for e in examples])
     return made, share / share.sum()

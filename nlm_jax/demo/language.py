@@ -34,7 +34,7 @@ LOUDEST = 6.0
 class LanguageConfig:
     """Sizes and schedule of text pre-training."""
 
-    vocabulary: int = 640
+    vocabulary: int = 1024
     width: int = 96
     layers: int = 3
     heads: int = 4
@@ -42,7 +42,7 @@ class LanguageConfig:
     mlp: int = 256
     steps: int = 400
     rows: int = 24
-    row_tokens: int = 128
+    row_tokens: int = 120
     learning_rate: float = 4e-3
     question_weight: float = 0.1
     """Weight of the tokens outside the answer in the loss."""

@@ -94,9 +94,12 @@ def caption(scene: "Scene") -> str:
 
 
 def description(scene: "Scene") -> str:
-    """The scene in words, as terse as a field note: what text pre-training puts where the clip's vectors will be."""
+    """The scene in words, as terse as a field note: what text pre-training puts where the clip's vectors will be.
+
+    One word or name a line: so each is the same token at the start of a line as at the start of an answer.
+    """
     if scene.domain == "animal":
-        return f"{scene.species}, {scene.kind}, {COUNTS[scene.count]}"
+        return f"{scene.species}\n{scene.kind}\n{COUNTS[scene.count]}\nanimal"
     if scene.domain == "speech":
-        return f"speech, {scene.word or 'talk'}, {COUNTS[scene.count]}"
-    return f"{scene.domain}, {scene.instrument or scene.background}"
+        return f"{scene.word or 'talk'}\n{COUNTS[scene.count]}\nspeech"
+    return f"{scene.instrument or scene.background}\n{scene.domain}"

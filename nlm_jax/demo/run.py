@@ -17,7 +17,6 @@ from nlm_jax.convert.formats import save
 from nlm_jax.core.errors import UserError
 from nlm_jax.core.tree import named_leaves
 from nlm_jax.data.prepare import Options, prepare
-from nlm_jax.data.text import Tokenizer
 from nlm_jax.demo import corpus, data, encoder, questions
 from nlm_jax.demo.corpus import Sizes
 from nlm_jax.demo.encoder import EncoderConfig
@@ -154,8 +153,7 @@ def _language(demo: DemoConfig, examples, folder: pathlib.Path, console) -> dict
         descriptions = {f"audio/{scene.name}": questions.description(scene) for scene in scenes}
     else:
         descriptions = data.described(examples)
-    seen = dict.fromkeys(f"{descriptions[e.paths[0]]} {e.prompt} {e.text}" for e in examples)
-    tokenizer = Tokenizer.train(list(seen), demo.language.vocabulary)
+    tokenizer = data.tokenizer(examples, descriptions, demo.language.vocabulary)
     tokenizer.save(folder)
     texts, share = data.texts(tokenizer, examples, descriptions, demo.language.weights)
     with every(console, "language model") as report:

@@ -58,7 +58,7 @@ def test_real_clips_are_described_by_their_short_answers(tmp_path):
     notes = data.described(examples)
     assert set(notes) == {e.paths[0] for e in examples}
     animal = next(e for e in examples if e.task == "scientific-name")
-    assert animal.text in notes[animal.paths[0]].split(", ")
+    assert animal.text in notes[animal.paths[0]].split("\n")
 
 
 def test_questions_are_drawn_evenly_and_always_the_same(tmp_path):
