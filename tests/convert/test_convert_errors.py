@@ -182,8 +182,9 @@ def test_an_output_directory_in_use(open_golden, tmp_path):
     assert (tmp_path / "out" / "thesis.txt").exists()
     with pytest.raises(UserError, match="is a file"):
         formats.save(open_golden().lazily(), tmp_path / "out" / "thesis.txt")
-    formats.save(open_golden().lazily(), tmp_path / "out", overwrite=True)
-    assert not (tmp_path / "out" / "thesis.txt").exists()
+    with pytest.raises(UserError, match="holds no checkpoint"):
+        formats.save(open_golden().lazily(), tmp_path / "out", overwrite=True)
+    assert (tmp_path / "out" / "thesis.txt").read_text() == "years of work"
 
 
 def test_a_model_may_be_written_over_itself(open_golden, golden, tmp_path):

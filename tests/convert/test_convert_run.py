@@ -23,7 +23,8 @@ def workdir(golden, open_golden, tmp_path):
     options = {"llm": str(golden / "llama"), "qformer_config": str(golden / "qformer_config.json")}
     imports = ({"src": str(golden / "model"), "kind": "naturelm"} | options,)
     digests = run.digest_base(base)
-    made = run.Run(first.config, imports, digests, ("stage1",), {}, dict(first.official), dict(first.llama))
+    configs = {"official": dict(first.official), "llama": dict(first.llama)}
+    made = run.Run(first.config, imports, digests, ("stage1",), {}, **configs)
     run.write_run(tmp_path / "run", made)
     return tmp_path / "run"
 
