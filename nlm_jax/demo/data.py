@@ -43,15 +43,13 @@ def described(examples: Sequence[Example]) -> dict[str, str]:
 
 
 def tokenizer(examples: Sequence[Example], descriptions: dict[str, str], vocabulary: int) -> Tokenizer:
-    often = [*(e.text for e in examples), *descriptions.values(), *(p for p, n in asked.items() if n > 9)]
+    """A tokenizer with a token for every word of answers, descriptions and frequent questions, as far as there is room.
 
     Names are rare beside the words of questions, so they are counted many times over.
     """
     told = dict.fromkeys(f"{descriptions.get(e.paths[0], '')} {e.prompt} {e.text}" for e in examples)
     asked = collections.Counter(e.prompt for e in examples)
-    often = dict.fromkeys(
-        [*(e.text for e in examples), *descriptions.values(), *(p for p, n in asked.items() if n > 9)]
-    )
+    often = [*(e.text for e in examples), *descriptions.values(), *(p for p, n in asked.items() if n > 9)]
     return Tokenizer.train([*told, *list(dict.fromkeys(often)) * REPEATS], vocabulary)
 
 
