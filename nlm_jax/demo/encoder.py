@@ -101,7 +101,7 @@ def pretrain(
     model = Beats(dataclasses.replace(cfg, predictor_classes=len(kinds)), rngs=nnx.Rngs(params=schedule.seed))
     graphdef, state = nnx.split(model)
     rate = optax.warmup_cosine_decay_schedule(
-        0.0, schedule.learning_rate, 20, schedule.steps + 1, schedule.learning_rate / 20
+        0.0, schedule.learning_rate, min(20, schedule.steps // 10), schedule.steps + 1, schedule.learning_rate / 20
     )
     tx = optax.chain(optax.clip_by_global_norm(2.0), optax.adamw(rate, weight_decay=0.01))
 
