@@ -154,7 +154,7 @@ def _tensor(source: Source, name: str, rule: Rule, expected: tuple[int, ...]) ->
         raise UserError(
             f"{source.where}: {name} holds {tensor.dtype}; only float32, bfloat16 and float16 can be loaded"
         )
-    weight = len(expected) >= 2 or rule.path.endswith("/scale")
+    weight = (len(expected) >= 2 or rule.path.endswith("/scale")) and not rule.path.endswith("/bias")
     # Exempt: biases (the Q-Former's self-attention query and key biases stay zero for ever), and lora_B, which is
     # checked as a whole: every one of them is zero in an adapter that is untrained or was scaled by zero.
     if weight and not rule.path.endswith("/lora_b") and _all_zero(tensor):

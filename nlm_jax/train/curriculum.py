@@ -36,6 +36,7 @@ class Saved:
 
 
 def open_saved(session: Session, stage: Stage) -> Saved:
+    """The checkpoints of a stage, made where there are none yet."""
     make = checkpoint.manager
     return Saved(
         make(session.workdir, stage.name, "last", session.config.checkpoint.keep),
