@@ -14,7 +14,7 @@ TINY_SIZES = Sizes((3, 2), 2, (1, 1), (2, 2), (2, 1), (1, 1), (1, 1), species=3)
 
 def synthetic(out: pathlib.Path, seed: int = 0) -> DemoConfig:
     """The demo: about 2,900 clips; meant for 8 minutes on 2 cores."""
-    return DemoConfig(out, seed=seed, language=LanguageConfig(steps=300, weights={DETECTION: 8.0}), answers=160)
+    return DemoConfig(out, seed=seed, language=LanguageConfig(weights={DETECTION: 8.0}), answers=160)
 
 
 def real(out: pathlib.Path, corpus: pathlib.Path) -> DemoConfig:
@@ -22,7 +22,7 @@ def real(out: pathlib.Path, corpus: pathlib.Path) -> DemoConfig:
     return DemoConfig(
         out,
         corpus,
-        language=LanguageConfig(vocabulary=768, steps=300, row_tokens=384, rows=8),
+        language=LanguageConfig(vocabulary=768, row_tokens=384, rows=8),
         encoder=EncoderConfig(300),
     )
 
