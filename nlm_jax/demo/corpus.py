@@ -4,8 +4,10 @@ A clip is first a `Scene` (facts), then a waveform, then rows of (prompt, text, 
 instruments are drawn before the split, and a held-out one is never heard in training.
 """
 
+import concurrent.futures
 import dataclasses
 import json
+import multiprocessing
 import pathlib
 from collections.abc import Iterator
 
@@ -20,17 +22,19 @@ from nlm_jax.demo.species import BY_NAME, SPECIES
 
 SPLITS = ("train", "valid")
 SECONDS = 2.0
+AT_ONCE = 64
+"""Clips that a process makes before it takes the next ones."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Sizes:
     """How much to make of each kind, (train, valid)."""
 
-    individuals: tuple[int, int] = (18, 5)
+    individuals: tuple[int, int] = (16, 5)
     """Individuals of each species."""
     recordings: int = 4
     """Solo recordings of each individual."""
-    choirs: tuple[int, int] = (16, 4)
+    choirs: tuple[int, int] = (24, 4)
     """Recordings of each species with two or three individuals, half of each."""
     speakers: tuple[int, int] = (26, 8)
     """Speakers; each says every word once."""
@@ -169,15 +173,24 @@ def _music(scene: Scene, seed: int, rng: np.random.Generator, canvas: np.ndarray
 
 
 def write(
-    folder: str | pathlib.Path, seed: int = 0, sizes: Sizes = Sizes(), seconds: float = SECONDS
+    folder: str | pathlib.Path, seed: int = 0, sizes: Sizes = Sizes(), seconds: float = SECONDS, workers: int = 0
 ) -> dict[str, pathlib.Path]:
-    """Writes the corpus below `folder` (audio/..., train.jsonl, valid.jsonl); returns the JSONL path of each split."""
-    folder = pathlib.Path(folder)
+    """Writes the corpus below `folder` (audio/..., train.jsonl, valid.jsonl); returns the JSONL path of each split.
+
+    Args:
+      workers: processes that make the sounds; 0 makes them in this one.
+    """
+    folder, made = pathlib.Path(folder), list(scenes(seed, sizes))
+    parts = [(folder, made[i : i + AT_ONCE], seed, seconds) for i in range(0, len(made), AT_ONCE)]
+    if workers:
+        fresh = multiprocessing.get_context("spawn")  # a fork would copy JAX's threads half-way through their work
+        with concurrent.futures.ProcessPoolExecutor(workers, mp_context=fresh) as pool:
+            list(pool.map(_write_audio, *zip(*parts, strict=True)))
+    else:
+        for part in parts:
+            _write_audio(*part)
     lines: dict[str, list[str]] = {split: [] for split in SPLITS}
-    for scene in scenes(seed, sizes):
-        path = folder / "audio" / scene.name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        soundfile.write(path, render(scene, seed, seconds), SAMPLE_RATE, subtype="PCM_16")
+    for scene in made:
         for row in rows(scene, seed, SPECIES[: sizes.species]):
             lines[scene.split].append(json.dumps({"path": f"audio/{scene.name}", "split": scene.split} | row))
     paths = {}
@@ -185,3 +198,10 @@ def write(
         paths[split] = folder / f"{split}.jsonl"
         paths[split].write_text("\n".join(lines[split]) + "\n", encoding="utf-8")
     return paths
+
+
+def _write_audio(folder: pathlib.Path, made: list[Scene], seed: int, seconds: float) -> None:
+    for scene in made:
+        path = folder / "audio" / scene.name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(path, render(scene, seed, seconds), SAMPLE_RATE, subtype="PCM_16")

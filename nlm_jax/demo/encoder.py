@@ -49,7 +49,7 @@ SOUND_WORDS = {
 class EncoderConfig:
     """Schedule of tag pre-training."""
 
-    steps: int = 200
+    steps: int = 220
     clips: int = 32
     learning_rate: float = 4e-3
     gain_db: float = 6.0
@@ -57,11 +57,14 @@ class EncoderConfig:
     seed: int = 0
 
 
-def tag(scene: Scene) -> str:
-    """What a listener who knows no species would call the sound."""
+def tags(scene: Scene) -> tuple[str, ...]:
+    """What a listener who knows no species would call the sound, and a tag for several that sing or talk at once."""
     if scene.species:
-        return SOUND_WORDS[scene.species][scene.kind == "call"]
-    return scene.instrument or ("speech" if scene.domain == "speech" else scene.background)
+        several = ("chorus",) if scene.count > 1 else ()
+        return (SOUND_WORDS[scene.species][scene.kind == "call"], *several)
+    if scene.domain == "speech":
+        return ("speech", "conversation") if scene.count > 1 else ("speech",)
+    return (scene.instrument or scene.background,)
 
 
 def features(waves: Sequence[np.ndarray], at_once: int = 32) -> Float[np.ndarray, "B frames mel"]:
@@ -82,7 +85,7 @@ def tag_logits(model: Beats, mel: Float[Array, "B frames mel"]) -> Float[Array, 
 
 def pretrain(
     mel: Float[np.ndarray, "B frames mel"],
-    tags: Sequence[str],
+    tags: Sequence[Sequence[str]],
     seconds: float,
     cfg: BeatsConfig,
     schedule: EncoderConfig,
@@ -92,12 +95,14 @@ def pretrain(
 
     Args:
       mel: filter bank of every clip; each time a clip is heard, `seconds` of it are cut out at random.
-      tags: one per clip.
+      tags: of every clip, one or several; the tag head is to give each of them an equal share.
       report: called with (step, loss) after every step.
     """
-    kinds = sorted(set(tags))
-    labels = np.array([kinds.index(t) for t in tags])
-    share = 1.0 / np.sqrt(np.bincount(labels)[labels])  # between every clip alike and every tag alike
+    kinds = sorted({tag for clip in tags for tag in clip})
+    labels = np.array([[kind in clip for kind in kinds] for clip in tags], np.float32)
+    labels /= labels.sum(1, keepdims=True)
+    first = np.array([kinds.index(clip[0]) for clip in tags])
+    share = 1.0 / np.sqrt(np.bincount(first)[first])  # between every clip alike and every tag alike
     model = Beats(dataclasses.replace(cfg, predictor_classes=len(kinds)), rngs=nnx.Rngs(params=schedule.seed))
     graphdef, state = nnx.split(model)
     rate = optax.warmup_cosine_decay_schedule(
@@ -109,7 +114,7 @@ def pretrain(
     def step(state, opt, mel, wanted):
         def loss(state):
             logits = tag_logits(nnx.merge(graphdef, state), mel)
-            return optax.softmax_cross_entropy_with_integer_labels(logits, wanted).mean()
+            return optax.softmax_cross_entropy(logits, wanted).mean()
 
         value, grads = jax.value_and_grad(loss)(state)
         updates, opt = tx.update(grads, opt, state)

@@ -43,7 +43,7 @@ class LanguageConfig:
     heads: int = 4
     kv_heads: int = 2
     mlp: int = 256
-    steps: int = 300
+    steps: int = 220
     rows: int = 24
     row_tokens: int = 120
     learning_rate: float = 4e-3
@@ -152,9 +152,9 @@ def loss(model: Llama, batch, key=None) -> jax.Array:
 def enlarged(state: nnx.State) -> nnx.State:
     """Llama's initial weights at the size a narrow model needs.
 
-    They are drawn with standard deviation 0.02, which suits a width of 4096. At a hundredth of that width the layers then
-    start so far below the residual stream that a short schedule never wakes them: the reader knows its formats and half
-    of its names, however clear the text.
+    They are drawn with standard deviation 0.02, which suits a width of 4096. At a fortieth of that width the layers
+    start so far below the residual stream that a short schedule never wakes them: the reader then knows its formats
+    and half of its names, however clear the text.
     """
 
     def scale(path, x: jax.Array) -> jax.Array:

@@ -1,6 +1,8 @@
 """The whole path, top to bottom: corpus, tiny LLM and encoder, prepare, two stages, export, answers, baselines."""
 
+import concurrent.futures
 import dataclasses
+import os
 import pathlib
 import sys
 from collections.abc import Sequence
@@ -143,7 +145,8 @@ def run(demo: DemoConfig, config: TrainConfig, console: rich.console.Console) ->
 
 
 def _synthesise(demo: DemoConfig, seconds: float) -> dict[str, int]:
-    corpus.write(demo.out / "corpus", demo.seed, demo.sizes, seconds)
+    workers = min(8, os.cpu_count() or 1) if demo.sizes == Sizes() else 0  # a small corpus is made before they start
+    corpus.write(demo.out / "corpus", demo.seed, demo.sizes, seconds, workers)
     return {"clips": sum(1 for _ in corpus.scenes(demo.seed, demo.sizes))}
 
 
@@ -173,9 +176,9 @@ def _encoder(
 ) -> dict[str, Any]:
     seconds = config.stages[0].data.seconds
     if demo.recordings is None:
-        tags = {f"audio/{scene.name}": encoder.tag(scene) for scene in corpus.scenes(demo.seed, demo.sizes)}
+        tags = {f"audio/{scene.name}": encoder.tags(scene) for scene in corpus.scenes(demo.seed, demo.sizes)}
     else:
-        tags = {e.paths[0]: e.label for e in examples}
+        tags = {e.paths[0]: (e.label,) for e in examples}
     paths = list(dict.fromkeys(e.paths[0] for e in examples))
     load = data.waves(root, seconds + MARGIN if demo.recordings is None else LONGEST)
     mel = encoder.features([load(path) for path in paths])
@@ -184,7 +187,7 @@ def _encoder(
         model, loss = encoder.pretrain(mel, [tags[path] for path in paths], seconds, sizes, demo.encoder, report)
     leaves = {f"beats/{path}": leaf for path, leaf in named_leaves(nnx.state(model)).items() if "predictor" not in path}
     save(Checkpoint(NatureLMConfig(beats=sizes), leaves), folder, "beats")
-    return {"loss": [round(value, 4) for value in loss], "tags": sorted({tags[path] for path in paths})}
+    return {"loss": [round(value, 4) for value in loss], "tags": sorted({tag for path in paths for tag in tags[path]})}
 
 
 def _train(config: TrainConfig, workdir: pathlib.Path, console, steps: Steps, name: str) -> None:
@@ -234,17 +237,16 @@ def _baselines(examples, asked: list[Prediction], load) -> dict[str, list[dict[s
     known = [Prediction(e.task, e.text, "", e.paths[0], e.prompt) for e in examples["train"]]
     # Detection: the regression learns which species it is; an answer that the question does not offer becomes "None".
     known = [dataclasses.replace(q, expected=names.get(q.path, "None")) if "detection" in q.task else q for q in known]
-    kept: dict[str, np.ndarray] = {}
-
-    def features(path: str) -> np.ndarray:
-        if path not in kept:
-            kept[path] = baselines.statistics(load(path))
-        return kept[path]
+    paths = list(dict.fromkeys(q.path for q in (*known, *asked)))
+    with concurrent.futures.ThreadPoolExecutor(
+        os.cpu_count()
+    ) as pool:  # decoding and FFTs release the interpreter lock
+        features = dict(zip(paths, pool.map(lambda path: baselines.statistics(load(path)), paths), strict=True))
 
     def offered(question: Prediction, answer: str) -> str:
         return answer if "detection" not in question.task or answer in question.prompt else "None"
 
-    made = baselines.predict(known, asked, features, offered)
+    made = baselines.predict(known, asked, features.__getitem__, offered)
     most = {
         t: baselines.majority([e.text for e in examples["train"] if e.task == t])
         for t in {q.task for q in made["majority"]}
