@@ -11,7 +11,7 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from nlm_jax.convert.io import Progress
-from nlm_jax.convert.place import Lazy, place
+from nlm_jax.convert.place import Lazy, NotFinite, finite, place
 from nlm_jax.convert.table import EMBED, HEAD, Layout, Rule
 from nlm_jax.core.errors import UserError
 from nlm_jax.core.tree import name as path_of
@@ -109,7 +109,13 @@ def load(
     leaves = {}
     for path, target in targets.items():
         leaf = found[path]
-        leaves[path] = place(leaf.views, leaf.stacked, _dtype(leaf, path, storage), getattr(target, "sharding", None))
+        dtype = _dtype(leaf, path, storage)
+        try:
+            leaves[path] = place(leaf.views, leaf.stacked, dtype, getattr(target, "sharding", None))
+        except NotFinite:
+            # Only one process may hold the slice with it: the message names what is wrong here, or all of the leaf.
+            odd = [n for n, view in zip(leaf.names, leaf.views, strict=True) if not finite(view.astype(dtype))]
+            raise _not_finite(leaf.where, (odd or list(leaf.names))[0]) from None
         if progress:
             progress(path)
     return leaves
@@ -121,8 +127,19 @@ def lazy(found: Mapping[str, Found], *, storage: Storage = as_stored) -> dict[st
     for path, f in found.items():
         dtype = _dtype(f, path, storage)
         shape = (len(f.views), *f.views[0].shape) if f.stacked else f.views[0].shape
-        leaves[path] = Lazy(shape, dtype, f.stacked, lambda i, f=f, d=dtype: f.views[i or 0].astype(d, copy=False))
+        leaves[path] = Lazy(shape, dtype, f.stacked, functools.partial(_read, f, dtype))
     return leaves
+
+
+def _read(found: Found, dtype: np.dtype, layer: int | None) -> np.ndarray:
+    values = found.views[layer or 0].astype(dtype, copy=False)
+    if not finite(values):
+        raise _not_finite(found.where, found.names[layer or 0])
+    return values
+
+
+def _not_finite(where: str, name: str) -> UserError:
+    return UserError(f"{where}: {name} holds infinity or NaN; take an earlier checkpoint, or export it again")
 
 
 def _candidate(source: Source, path: str, shape: tuple[int, ...]) -> tuple[Source, tuple[str, ...]] | None:

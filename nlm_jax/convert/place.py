@@ -10,12 +10,28 @@ from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
+import ml_dtypes
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import NamedSharding, PartitionSpec, Sharding, SingleDeviceSharding
 
 CHUNK = 256 * 2**20
 """Bytes of host memory that may be used at once for several layers of one leaf."""
+
+EXPONENT = {np.dtype(ml_dtypes.bfloat16): 0x7F80, np.dtype(np.float16): 0x7C00}
+"""The bits that are all set in infinity and NaN of types that numpy tests slowly."""
+
+
+class NotFinite(ValueError):
+    """What was read holds infinity or NaN."""
+
+
+def finite(values: np.ndarray) -> bool:
+    """Whether no value is infinite or NaN."""
+    bits = EXPONENT.get(values.dtype)
+    if bits is None:
+        return bool(np.isfinite(values).all())
+    return not bool((values.view(np.uint16) & bits == bits).any())
 
 
 def place(views: Sequence[np.ndarray], stacked: bool, dtype: np.dtype, sharding: Sharding | None = None) -> jax.Array:
@@ -62,6 +78,8 @@ def _array(shape, sharding, dtype, read):
         if key not in seen:
             # A copy of its own: on CPU jax may keep the memory it is handed, which must not be the mapped file.
             seen[key] = np.array(read(index), dtype, order="C", subok=False)
+            if not finite(seen[key]):
+                raise NotFinite
         return seen[key]
 
     return jax.make_array_from_callback(shape, sharding, cached, dtype=dtype)

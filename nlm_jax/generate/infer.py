@@ -29,7 +29,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Answers every window that `--out` does not hold yet. A recording that cannot be read becomes an error row."""
+    """Answers every window that `--out` does not hold yet. A recording that cannot be read becomes an error row.
+
+    Raises:
+      UserError: wrong flags or paths, or not one recording that could be read.
+    """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -53,6 +57,8 @@ def run(args: argparse.Namespace) -> int:
                 bar.advance(task, len(batch))
     there = f"; {len(done)} windows were there already" if done else ""
     console.print(f"{args.out}: {count['answers']} answers, {count['errors']} error rows{there}")
+    if count["errors"] and not count["answers"] and not done:
+        raise UserError(f"{args.audio}: no recording could be read; the reasons are in {args.out}")
     return 0
 
 

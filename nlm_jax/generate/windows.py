@@ -53,9 +53,12 @@ def windows_of(file: pathlib.Path, window: float, hop: float) -> Iterator[Window
     """The windows of one recording, from its header alone.
 
     Raises:
-      UserError: no such file, or not audio.
+      UserError: no such file, not audio, or no sample in it.
     """
-    for start, end in spans(wave.info(file).seconds, window, hop):
+    seconds = wave.info(file).seconds
+    if not seconds:
+        raise UserError(f"{file}: holds no audio samples; record or export it again")
+    for start, end in spans(seconds, window, hop):
         yield Window(file, start, end)
 
 

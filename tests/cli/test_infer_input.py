@@ -87,8 +87,10 @@ def test_recordings_that_cannot_be_read_become_rows(nlm, folder, content):
     (folder / "bad").mkdir()
     (folder / "bad" / "bad.wav").write_bytes(content)
     out = folder / "out.jsonl"
-    _, _, err = nlm("infer", f"--model={folder}", f"--audio={folder / 'bad'}", "--query=What?", f"--out={out}")
+    status, _, err = nlm("infer", f"--model={folder}", f"--audio={folder / 'bad'}", "--query=What?", f"--out={out}")
     rows = [json.loads(line) for line in out.read_text().splitlines()]
     assert [row["file"] for row in rows] == [str(folder / "bad" / "bad.wav")]
     assert all(row["error"].startswith(row["file"]) for row in rows)
     assert "0 answers, 1 error rows" in " ".join(err.split())
+    assert status == 2  # nothing at all was answered
+    assert f"no recording could be read; the reasons are in {out}" in err

@@ -1,10 +1,14 @@
 """A checkpoint that is not right is refused with one sentence that names the tensor."""
 
+import re
+
+import ml_dtypes
 import numpy as np
 import pytest
 import torch
 
 from nlm_jax.convert import formats, io
+from nlm_jax.convert.place import fetch, finite
 from nlm_jax.core.errors import UserError
 
 LORA_B = "llama_model.base_model.model.model.layers.{}.self_attn.{}_proj.lora_B.default.weight"
@@ -87,6 +91,35 @@ def test_refused(altered, open_golden, case):
     assert str(path) in str(caught.value)
     with pytest.raises(UserError, match=says):
         open_golden(path).lazily()
+
+
+NOT_FINITE = {
+    "one NaN": ("audio_llama_proj.weight", np.nan),
+    "NaN in a stack": ("beats.encoder.layers.2.self_attn.q_proj.weight", np.nan),
+    "infinite bias": ("beats.encoder.layers.1.fc1.bias", -np.inf),
+    "infinite adapter": (LORA_B.format(2, "q"), np.inf),
+}
+
+
+@pytest.mark.parametrize("case", NOT_FINITE)
+def test_infinity_and_nan_are_refused(altered, open_golden, case):
+    name, value = NOT_FINITE[case]
+    path = altered(lambda t: t[name].reshape(-1).__setitem__(-1, value))
+    says = f"{re.escape(name)} holds infinity or NaN"
+    with pytest.raises(UserError, match=says):
+        open_golden(path).load()
+    with pytest.raises(UserError, match=says):
+        for leaf in open_golden(path).lazily().leaves.values():
+            for layer in range(leaf.shape[0]) if leaf.stacked else [None]:
+                fetch(leaf, layer)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16, ml_dtypes.bfloat16])
+def test_finite(dtype):
+    values = np.array([0, -1e4, 65504.0, 6e-8], dtype)
+    assert finite(values)
+    for odd in (np.nan, np.inf, -np.inf):
+        assert not finite(np.append(values, np.array(odd, dtype)))
 
 
 ALLOWED = {

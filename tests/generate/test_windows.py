@@ -50,6 +50,12 @@ def test_a_window_is_its_part_of_the_file(tmp_path):
     assert not last.wave()[48000:].any()
 
 
+def test_a_recording_without_samples(tmp_path):
+    soundfile.write(tmp_path / "empty.wav", np.zeros(0, "f4"), 16000)
+    with pytest.raises(UserError, match=r"empty\.wav: holds no audio samples"):
+        next(windows_of(tmp_path / "empty.wav", 10.0, 10.0))
+
+
 def test_recordings_of_a_folder(tmp_path):
     for name in ("b.wav", "a.FLAC", "notes.txt"):
         (tmp_path / name).touch()
