@@ -22,7 +22,7 @@ from nlm_jax.models.llama.model import Llama
 from nlm_jax.nn.attention import attend
 from nlm_jax.nn.masks import packed_causal
 
-BLURRED = 0.5
+BLURRED = 0.75
 """Share of the rows of text that are read through fog."""
 BLUR = 1.0
 """Largest noise on a description's embeddings in pre-training, in units of their own size."""
@@ -43,7 +43,7 @@ class LanguageConfig:
     heads: int = 4
     kv_heads: int = 2
     mlp: int = 256
-    steps: int = 220
+    steps: int = 300
     rows: int = 24
     row_tokens: int = 120
     learning_rate: float = 4e-3

@@ -16,6 +16,7 @@ from flax import nnx
 import nlm_jax
 from nlm_jax.convert.checkpoint import Checkpoint
 from nlm_jax.convert.formats import save
+from nlm_jax.convert.run import CHECKPOINTS, finished
 from nlm_jax.core.errors import UserError
 from nlm_jax.core.tree import named_leaves
 from nlm_jax.data.prepare import Options, prepare
@@ -193,8 +194,9 @@ def _encoder(
 def _train(config: TrainConfig, workdir: pathlib.Path, console, steps: Steps, name: str) -> None:
     def work() -> dict[str, int]:
         status = train(config, workdir, console=console)
-        if status:
-            raise KeyboardInterrupt  # the signal that stopped it: saved, and the same command goes on
+        last = config.stages[-1]
+        if status or finished(workdir / CHECKPOINTS / last.name / "last")[-1:] != [last.steps]:
+            raise KeyboardInterrupt  # a signal stopped it: saved, and the same command goes on
         return {"steps": config.stages[0].steps}
 
     steps.run(name, f"train {name} ({config.stages[0].steps} steps)", work)

@@ -6,6 +6,7 @@ from jaxtyping import Array, Bool, Float
 
 from nlm_jax.core import precision
 from nlm_jax.core.batch import Batch
+from nlm_jax.mesh.place import constrain_rows
 from nlm_jax.models.beats.model import Beats
 from nlm_jax.models.config import NatureLMConfig
 from nlm_jax.models.llama.model import Llama
@@ -37,14 +38,14 @@ class NatureLM(nnx.Module):
         """
         dtype = precision.dtype(self.cfg.compute_dtype)
         tokens = self.beats(audio, padding, dtype=dtype, remat=self.cfg.remat, key=subkey(key, 0))
-        return self.audio_proj(self.qformer(self.ln_audio(tokens), key=subkey(key, 1)))
+        return constrain_rows(self.audio_proj(self.qformer(self.ln_audio(tokens), key=subkey(key, 1))))
 
     def embed(self, batch: Batch, *, key=None) -> Float[Array, "B S D"]:
         """Input embeddings of packed rows: text, with each clip's vectors at its placeholders."""
         b, a, t = batch.audio.shape
         padding = jnp.arange(t) >= batch.audio_length.reshape(-1, 1)
         vectors = self.encode_audio(batch.audio.reshape(b * a, t), padding, key=key)
-        text = self.llama.embed_tokens(batch.tokens, vectors.dtype)
+        text = constrain_rows(self.llama.embed_tokens(batch.tokens, vectors.dtype))
         return splice(text, vectors.reshape(b, -1, vectors.shape[-1]), batch.audio_slot)
 
     def hidden(self, batch: Batch, *, key=None) -> Float[Array, "B S D"]:

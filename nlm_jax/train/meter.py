@@ -11,7 +11,7 @@ from nlm_jax.train.flops import forward_flops, peak_flops
 from nlm_jax.train.program import Program
 
 IN_FLIGHT = 2
-"""Steps that may be under way at once. More would only hold batches in memory; CPUs must not overlap collectives."""
+"""Steps that may be under way at once; 1 on CPUs, whose collectives must not overlap. More would only hold batches."""
 
 
 class Meter:
@@ -23,19 +23,22 @@ class Meter:
         self._vectors = model.qformer.vectors(data.samples)
         self._samples = data.samples
         self._peak = peak_flops(program.mesh.devices.flat)
-        self._depth = 0 if program.mesh.devices.flat[0].platform == "cpu" else IN_FLIGHT
+        self._depth = 1 if program.mesh.devices.flat[0].platform == "cpu" else IN_FLIGHT
         self._since, self._waited = None, 0.0
 
+    def room(self) -> None:
+        """Waits until another step may be started. The batch of that one is on its way to the devices meanwhile."""
+        if len(self._pending) >= self._depth:
+            jax.block_until_ready(self._pending[-self._depth])
+
     def add(self, metrics: dict[str, jax.Array], waited: float) -> None:
-        """Takes the metrics of a step that has been started; waits for an earlier one, so that few are in flight.
+        """Takes the metrics of a step that has been started.
 
         Args:
           waited: seconds the loop waited for the batch.
         """
         self._pending.append(metrics)
         self._waited += waited
-        if len(self._pending) > self._depth:
-            jax.block_until_ready(self._pending[-1 - self._depth])
         if self._since is None:  # the first step compiles: the clock starts after it
             jax.block_until_ready(metrics)
             self._since, self._first, self._waited = time.perf_counter(), 1, 0.0

@@ -7,6 +7,7 @@ from jaxtyping import Array, Bool, Float
 
 from nlm_jax.audio.fbank import fbank
 from nlm_jax.core.frames import MEL_BINS, PATCH
+from nlm_jax.mesh.place import constrain_rows
 from nlm_jax.models.beats.config import BeatsConfig
 from nlm_jax.models.beats.layer import BeatsLayer, scale_gradient
 from nlm_jax.models.beats.position import PositionalConv, RelativeBias
@@ -62,7 +63,7 @@ class Beats(nnx.Module):
         key=None,
     ) -> Float[Array, "B P D"]:
         """From filter-bank frames to the encoder output; masked inputs are zeroed before the positional convolution."""
-        x = self.patch_proj(self.patch_norm(self.patch_embedding(patches(features))))
+        x = constrain_rows(self.patch_proj(self.patch_norm(self.patch_embedding(patches(features)))))
         if padding is not None:
             padding = reduce_mask(padding, x.shape[1])
             x = jnp.where(padding[..., None], 0, x)

@@ -7,6 +7,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from nlm_jax.core.precision import matmul_precision
+from nlm_jax.mesh.place import constrain_rows
 from nlm_jax.models.qformer.config import QFormerConfig
 from nlm_jax.nn.linear import Linear, dropout, subkey
 from nlm_jax.nn.norm import LayerNorm
@@ -54,6 +55,7 @@ class Layer(nnx.Module):
         self.cfg = cfg
 
     def __call__(self, x: Float[Array, "B Q D"], windows: Float[Array, "B S Ds"], key=None) -> Float[Array, "B Q D"]:
+        x, windows = constrain_rows(x), constrain_rows(windows)
         x = self.self_attn(x, x, subkey(key, 0))
         x = self.cross_attn(x, windows, subkey(key, 1))
         y = self.output(jax.nn.gelu(self.intermediate(x), approximate=False))
