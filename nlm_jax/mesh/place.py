@@ -4,6 +4,7 @@ import math
 
 import jax
 from flax import nnx
+from flax.core.spmd import get_logical_axis_rules
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from nlm_jax.core.errors import UserError
@@ -88,3 +89,28 @@ def constrain_rows(x: jax.Array) -> jax.Array:
     if not set(ROWS) <= set(mesh.axis_names) or x.shape[0] % math.prod(mesh.shape[a] for a in ROWS):
         return x
     return jax.lax.with_sharding_constraint(x, PartitionSpec(ROWS, *[PartitionSpec.UNCONSTRAINED] * (x.ndim - 1)))
+
+
+def gather_weights(layer):
+    """A layer's weights as it computes with them: whole over (data, fsdp), cut over tensor alone.
+
+    Said outright, because XLA otherwise turns each product with a weight cut over fsdp into a loop over the pieces,
+    which costs a TPU more than the gather it hides. Outside a mesh, or outside `nnx.logical_axis_rules`, it gives
+    `layer` back.
+
+    Args:
+      layer: one layer of a stack, inside its scan: variables whose first axis name, "layers", has no axis any more.
+    """
+    mesh, table = jax.sharding.get_abstract_mesh(), dict(get_logical_axis_rules() or ())
+    if not table or not set(ROWS) <= set(mesh.axis_names):
+        return layer
+
+    def gathered(leaf):
+        if not isinstance(leaf, nnx.Variable):
+            return leaf
+        value, names = leaf.get_value(), leaf.get_metadata("out_sharding")[1:]
+        axes = (table.get(name) for name in names)
+        spec = divisible(value.shape, PartitionSpec(*(None if axis in ROWS else axis for axis in axes)), mesh)
+        return leaf.replace(jax.lax.with_sharding_constraint(value, spec))
+
+    return jax.tree.map(gathered, layer, is_leaf=lambda leaf: isinstance(leaf, nnx.Variable))

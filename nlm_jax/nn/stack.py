@@ -6,6 +6,7 @@ import jax
 from flax import nnx
 
 from nlm_jax.core.errors import UserError
+from nlm_jax.mesh.place import gather_weights
 
 REMAT = {
     "none": None,
@@ -41,7 +42,7 @@ def scan_layers(apply: Callable, layers, carry, *per_layer, remat: str = "none")
         raise UserError(f"remat={remat!r}: no such policy; use one of {', '.join(REMAT)}")
 
     def body(carry, xs):
-        return apply(xs[0], carry, *xs[1:])
+        return apply(gather_weights(xs[0]), carry, *xs[1:])
 
     if remat != "none":
         body = jax.checkpoint(body, policy=REMAT[remat], prevent_cse=False)

@@ -85,7 +85,12 @@ def make_program(config: TrainConfig, stage: Stage, model: NatureLMConfig, mesh:
     abstract = abstract_state(template, tx, trainable(stage.train), config.model.base_dtype)
     places = shardings(abstract, mesh, rules)
     learning_rate, seed = schedule(stage.optim, stage.steps), config.seed + config.stages.index(stage)
-    step = make_step(graphdef, tx, learning_rate, seed=seed, accumulate=stage.accumulate)
+    plain = make_step(graphdef, tx, learning_rate, seed=seed, accumulate=stage.accumulate)
+
+    def step(state, batch):
+        with nnx.logical_axis_rules(rules):  # the layers ask where their weights are to be gathered
+            return plain(state, batch)
+
     batch, whole = rows_sharding(mesh), replicated(mesh)
     return Program(
         stage=stage,
