@@ -1,5 +1,6 @@
 """Many questions to a model: grouped by clip length, batched, answered, put back in order."""
 
+import dataclasses
 import math
 from collections.abc import Callable
 from collections.abc import Sequence as Seq
@@ -7,6 +8,7 @@ from collections.abc import Sequence as Seq
 import jax
 import numpy as np
 
+from nlm_jax.convert.place import fetch
 from nlm_jax.core.errors import UserError
 from nlm_jax.data.text import Format, Tokenizer
 from nlm_jax.generate.beam import beam_search
@@ -49,6 +51,7 @@ def answer_ids(
     stop_batch_at_id_2: bool = False,
     mesh: jax.sharding.Mesh | None = None,
     progress: Callable[[int], None] | None = None,
+    read: Callable[[int], Seq[np.ndarray]] | None = None,
 ) -> list[list[int]]:
     """New token ids of each query, the end symbol included.
 
@@ -59,6 +62,8 @@ def answer_ids(
       clips: per query, its clips in the order of their placeholders.
       queries: user texts.
       progress: called with the number of answers each time some are ready.
+      read: gives the waveforms of query i in the place of those in `clips`, whose shapes they have. Each process asks
+        for those of its own rows alone.
     """
     for name, value in (("max_new_tokens", max_new_tokens), ("num_beams", num_beams), ("batch_size", batch_size)):
         if value < 1:
@@ -79,18 +84,24 @@ def answer_ids(
             chunk = members[start : start + batch_size]
             rows = len(chunk) if right_pad else min(batch_size, 1 << (len(chunk) - 1).bit_length())
             rows = -(-rows // parts) * parts
-            batch = prefill_rows(
-                [one for _, one in chunk], samples, text_format(cfg, samples), rows=rows, right=right_pad
-            )
-            batch = batch if mesh is None else place_batch(batch, mesh)
+            share = rows // jax.process_count() if mesh is not None else rows
+            own = slice(jax.process_index() * share, (jax.process_index() + 1) * share) if share < rows else slice(rows)
+            items = [one for _, one in chunk]
+            if read:
+                items[own] = [dataclasses.replace(one, audio=tuple(read(i))) for i, one in chunk[own]]
+            batch = prefill_rows(items, samples, text_format(cfg, samples), rows=rows, right=right_pad)
+            order = np.arange(rows)
+            if mesh is not None:
+                batch, order = place_batch(jax.tree.map(lambda a, own=own: a[own], (batch, order)), mesh)
             if num_beams == 1:
                 ids, steps = greedy(graphdef, state, batch, knobs, how=how)
                 lengths = np.full(rows, int(steps))
             else:
                 penalty = np.float32(length_penalty)
                 ids, lengths, _ = beam_search(graphdef, state, batch, knobs, penalty, how=how, beams=num_beams)
-            for (i, _), row, length in zip(chunk, np.asarray(ids), np.asarray(lengths), strict=False):
-                answers[i] = _until_end(row[:length], how.eos_ids)
+            for k, row, length in zip(fetch(order), fetch(ids), fetch(lengths), strict=True):
+                if k < len(chunk):
+                    answers[chunk[k][0]] = _until_end(row[:length], how.eos_ids)
             if progress:
                 progress(len(chunk))
     return answers

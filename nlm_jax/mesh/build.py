@@ -36,9 +36,14 @@ def make_mesh(data: int = 1, fsdp: int = -1, tensor: int = 1, *, devices=None) -
     return jax.make_mesh(tuple(sizes), MESH_AXES, axis_types=types, devices=devices)
 
 
-def initialize_distributed() -> None:
-    """Joins the other processes, found through the environment (TPU pods, SLURM); call it before any array is made."""
-    jax.distributed.initialize()
+def check_processes(mesh: Mesh) -> None:
+    """Raises UserError where the tensor axis crosses processes: each of them reads rows that no other has."""
+    processes, parts = len({d.process_index for d in mesh.devices.flat}), mesh.shape["data"] * mesh.shape["fsdp"]
+    if parts % processes:
+        raise UserError(
+            f"mesh tensor={mesh.shape['tensor']}: leaves data x fsdp = {parts} for {processes} processes, which each "
+            "read their own rows; choose a tensor size that divides the devices of one process"
+        )
 
 
 def describe(mesh: Mesh) -> str:

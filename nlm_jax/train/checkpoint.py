@@ -32,7 +32,8 @@ class Meta:
 
 def manager(workdir: Path, stage: str, kind: str, keep: int = 1) -> ocp.CheckpointManager:
     """Checkpoints of one stage. `kind` is "last" (with optimiser) or "best" (weights only). Writes behind."""
-    logging.getLogger("absl").setLevel(logging.ERROR)  # orbax tells every file it does not find
+    # orbax tells every file it does not find, and prints the trace of every error that it raises here later.
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
     # By default each replica saves a slice of its own, cut out by a program compiled per shape: no gain here.
     whole = ocp.type_handlers.ArrayHandler(use_replica_parallel=False)
     ocp.type_handlers.register_type_handler(jax.Array, whole, override=True)

@@ -12,11 +12,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `nlm train`; `--config.a.b=value` overrides come in `args.overrides`."""
     parser.add_argument("--config", required=True, help="a .py file with get_config(), such as configs/stage1.py")
     parser.add_argument("--workdir", required=True, help="directory of the run; give the same one again to go on")
-    parser.epilog = "--config.a.b=value overrides any field of the config, such as --config.mesh.tensor=4"
+    parser.epilog = "--config.a.b=value overrides any field of the config, such as --config.mesh.tensor=4. "
+    parser.epilog += (
+        "SIGTERM and Ctrl-C save and stop; the same command goes on. Status 0 after SIGTERM, 130 after Ctrl-C."
+    )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Trains; 0 when finished, 128 + signal when stopped and saved."""
+    """Trains; 0 when finished or when SIGTERM stopped it, 130 when Ctrl-C did; a stopped run is saved."""
     from nlm_jax.train.config import TrainConfig, train_config
     from nlm_jax.train.loop import train
 

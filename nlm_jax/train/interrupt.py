@@ -2,13 +2,23 @@
 
 import contextlib
 import dataclasses
+import itertools
 import signal
 import threading
 from collections.abc import Iterator
 
-import jax
 import numpy as np
 from jax.experimental import multihost_utils
+
+from nlm_jax.mesh import hosts
+from nlm_jax.train.meter import IN_FLIGHT
+
+AHEAD = IN_FLIGHT + 1
+"""Steps from the one in which a process is told to stop to the one after which all of them do.
+
+No process starts step n + AHEAD before step n + 1 is done, which takes part of the process that was told before n + 1.
+"""
+_runs = itertools.count()
 
 
 @dataclasses.dataclass
@@ -16,20 +26,35 @@ class Stop:
     """The first signal that came, if any."""
 
     signal: int | None = None
+    key: str = dataclasses.field(default_factory=lambda: f"nlm/stop/{next(_runs)}")
+    """Under which the processes of a job tell each other where to stop."""
 
-    def agreed(self, step: int, every: int) -> bool:
-        """Whether to stop after this step. Several processes ask each other each `every` steps, to stop together."""
-        if jax.process_count() == 1:
+    def agreed(self, step: int) -> bool:
+        """Whether to stop after this step, asked before each. All processes stop after the same one.
+
+        Args:
+          step: steps done in all stages of the run.
+        """
+        if not hosts.several():
             return self.signal is not None
-        if step % every:
+        word = hosts.told(self.key)
+        if word is None and self.signal:
+            word = hosts.tell(self.key, f"{step + AHEAD} {self.signal}")
+        if word is None:
             return False
-        self.signal = int(multihost_utils.process_allgather(np.array(self.signal or 0)).max()) or None
+        last, self.signal = map(int, word.split())
+        return step >= last
+
+    def agreed_between(self) -> bool:
+        """The same between two stages, where all processes wait for each other."""
+        if hosts.several():
+            self.signal = int(multihost_utils.process_allgather(np.array(self.signal or 0)).max()) or None
         return self.signal is not None
 
     @property
     def status(self) -> int:
-        """Exit status a shell would report for the signal, 0 without one."""
-        return 128 + self.signal if self.signal else 0
+        """Exit status: 0 after SIGTERM, which asks for the machine and not for the run, else what a shell reports."""
+        return 128 + self.signal if self.signal not in (None, signal.SIGTERM) else 0
 
 
 @contextlib.contextmanager

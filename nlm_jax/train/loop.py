@@ -16,7 +16,8 @@ from nlm_jax.data.evaluation import Evaluation
 from nlm_jax.data.pipeline import TrainSet, train_set
 from nlm_jax.data.text import Tokenizer
 from nlm_jax.generate.answer import text_format
-from nlm_jax.mesh.build import describe, initialize_distributed, make_mesh
+from nlm_jax.mesh.build import check_processes, describe, make_mesh
+from nlm_jax.mesh.hosts import initialize_distributed, leaving
 from nlm_jax.mesh.place import place_batch
 from nlm_jax.mesh.rules import rules
 from nlm_jax.train import checkpoint, overview
@@ -41,17 +42,25 @@ def train(config: TrainConfig, workdir: str | Path, *, console: Console | None =
       console: where progress is shown; the terminal by default.
 
     Returns:
-      0, or 128 + the signal that stopped the run after it was saved.
+      0: finished, or stopped by SIGTERM and saved, to be started again where a cluster wants the machine back;
+      130: stopped by Ctrl-C and saved.
 
     Raises:
       UserError: anything about the config, the data, the weights, the mesh or the run that the user can mend.
     """
-    # --- devices and weights ------------------------------------------------------------------------------------------
     if config.mesh.distributed:
         initialize_distributed()
+    with leaving():
+        return run(config, Path(workdir).absolute(), console)
+
+
+def run(config: TrainConfig, workdir: Path, console: Console | None) -> int:
+    """What `train` does once the processes have found each other."""
+    # --- devices and weights ------------------------------------------------------------------------------------------
     mesh, placement = make_mesh(config.mesh.data, config.mesh.fsdp, config.mesh.tensor), rules(config.mesh.rules)
+    check_processes(mesh)
     weights = open_weights(config)
-    session = open_session(config, Path(workdir).absolute(), weights)
+    session = open_session(config, workdir, weights)
     programs = [make_program(config, stage, weights.model, mesh, placement) for stage in config.stages]
     sets = [open_sets(program, session.tokenizer, config.eval.examples) for program in programs]
     log = RunLog(session.workdir, tensorboard=config.log.tensorboard, active=jax.process_index() == 0, console=console)
@@ -61,7 +70,7 @@ def train(config: TrainConfig, workdir: str | Path, *, console: Console | None =
     base, offset = None, 0
     with stoppable() as stop, contextlib.closing(log), jax.set_mesh(mesh):
         for index, program in enumerate(programs):
-            with contextlib.closing(open_saved(session, program.stage)) as saved:
+            with contextlib.closing(open_saved(session, program.stage)) as saved, leaving():
                 entered = enter(session, index, program, saved, base)
                 if entered is not None:
                     state, meta = entered
@@ -70,7 +79,7 @@ def train(config: TrainConfig, workdir: str | Path, *, console: Console | None =
                     log.forget_after(offset + meta.step)
                     state, meta = run_stage(session, index, program, sets[index], state, meta, saved, log, offset, stop)
                     base = session.base(state)
-                    if stop.agreed(0, 1):
+                    if stop.agreed_between():
                         log.say(f"stopped at step {meta.step} of {program.stage.name}, saved; the same command goes on")
                         break
             offset += program.stage.steps
@@ -105,12 +114,14 @@ def run_stage(
     meter, where = Meter(program), ""
 
     with log.progress(stage.name, meta.step, stage.steps), contextlib.closing(stream):
-        while meta.step < stage.steps and not stop.agreed(meta.step, config.log.every):
+        while meta.step < stage.steps and not stop.agreed(offset + meta.step):
             # --- one step: what is random follows from (seed, step), the batch from the position ----------------------
             asked = time.perf_counter()
             batch = place_batch(next(stream), program.mesh)
+            waited = time.perf_counter() - asked
+            meter.room()
             state, metrics = program.step(state, batch)
-            meter.add(metrics, waited=time.perf_counter() - asked)
+            meter.add(metrics, waited)
             meta = dataclasses.replace(meta, step=meta.step + 1, position=stream.position)
             log.advance(meta.step)
             where, end = f"{stage.name} step {meta.step}", meta.step == stage.steps
@@ -123,6 +134,7 @@ def run_stage(
 
             # --- validate: the best weights are kept by validation loss -----------------------------------------------
             if held_out and config.eval.every and (end or meta.step % config.eval.every == 0):
+                meter.room()
                 scores = validate(program, state, held_out)
                 log.write(offset + meta.step, "valid", {"stage": stage.name, **scores})
                 log.say(f"{where}: validation {line(scores)}")
@@ -135,7 +147,7 @@ def run_stage(
             # --- save: weights, optimiser and the place in the data, before the data goes on --------------------------
             if end or meta.step % config.checkpoint.every == 0:
                 save(session, index, state, meta, saved, meter)
-    if stop.signal and meta.step:
+    if 0 < meta.step < stage.steps:
         save(session, index, state, meta, saved, meter)
     saved.wait()
     if stream.damaged:

@@ -40,6 +40,10 @@ def interrupt():
     signal.raise_signal(signal.SIGINT)
 
 
+def preempt():
+    signal.raise_signal(signal.SIGTERM)
+
+
 def die():
     raise Killed
 
@@ -93,10 +97,13 @@ def test_the_straight_run_did_something(straight):
 
 
 def test_interrupted_twice_and_resumed(config, straight, tmp_path, at_step):
-    """In the middle of stage 1, where a later step would have saved, and in the middle of stage 2."""
-    for step in (3, 2):  # of each process: steps 3 and 5 of the run
-        at_step(step, interrupt)
-        assert train(config(), tmp_path / "run") == 130
+    """In the middle of stage 1, where a later step would have saved, and in the middle of stage 2.
+
+    Ctrl-C is a person's; SIGTERM is a cluster's that wants the machine back, and no failure.
+    """
+    for step, act, status in ((3, interrupt, 130), (2, preempt, 0)):  # of each process: steps 3 and 5 of the run
+        at_step(step, act)
+        assert train(config(), tmp_path / "run") == status
     assert train(config(), tmp_path / "run") == 0
     same_run(straight, tmp_path / "run")
 
