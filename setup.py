@@ -34,6 +34,7 @@ INSTALL = [
     "transformers>=5.0,<6",  # tokenizers and configs from the hub; `config.rope_parameters` came with 5
     "librosa>=0.11",  # spectrograms of reports and baselines; 1.0 needs Python 3.12
     "scikit-learn>=1.6",  # the logistic-regression baseline
+    "threadpoolctl>=3.1",  # scikit-learn brings it; keeps BLAS to one thread where that is faster
     "huggingface-hub>=1.0",  # a hub id in place of a directory
     "soundfile>=0.13",  # carries libsndfile >= 1.2: mp3 beside wav, flac, ogg
     "soxr>=0.5",  # resampling with numpy 2
@@ -53,6 +54,8 @@ EXTRAS = {
     "torch": TORCH,
     "serve": ["fastapi>=0.115", "uvicorn>=0.32"],
     "test": [
+        # libtpu's compiler, for `nlm plan`: it needs no TPU.
+        *[f"jax[tpu]==0.10.2; {OLD}", f"jax[tpu]>=0.12.0,<0.13; {NEW}"],
         "pytest>=8.4",
         "pytest-xdist>=3.6",  # two workers halve the time on two cores
         "beartype>=0.23",  # the checker behind jaxtyping's import hook

@@ -47,8 +47,8 @@ def unknown(name: str, known) -> str:
 
 def _convert(hint, value, where):
     origin, args = typing.get_origin(hint), typing.get_args(hint)
-    if hint is Any:
-        return value
+    if hint is Any:  # plain dicts all the way down: a ConfigDict is no Mapping, and would replace where it should merge
+        return value.to_dict() if isinstance(value, ml_collections.ConfigDict) else value
     if origin in (typing.Union, types.UnionType):
         if value is None and type(None) in args:
             return None

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 import librosa
 import numpy as np
+import threadpoolctl
 from jaxtyping import Float
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -71,6 +72,13 @@ def predict(
       options: mends an answer that a question does not offer (a detection question with a list of species).
     """
     made: dict[str, dict[int, Prediction]] = {"majority": {}, "logistic": {}}
+    # Small products: BLAS threads that wait for each other take ten times as long where something else runs.
+    with threadpoolctl.threadpool_limits(1):
+        _fill(made, train, test, features, options)
+    return {name: [by_index[i] for i in sorted(by_index)] for name, by_index in made.items()}
+
+
+def _fill(made: dict[str, dict[int, Prediction]], train, test, features, options) -> None:
     for task in dict.fromkeys(q.task for q in test):
         known = [q for q in train if q.task == task]
         asked = [(i, q) for i, q in enumerate(test) if q.task == task]
@@ -82,4 +90,3 @@ def predict(
         for (i, q), guess in zip(asked, guesses, strict=True):
             for name, answer in (("majority", most), ("logistic", options(q, guess))):
                 made[name][i] = Prediction(q.task, q.expected, answer, q.path, q.prompt)
-    return {name: [by_index[i] for i in sorted(by_index)] for name, by_index in made.items()}

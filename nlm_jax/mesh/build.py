@@ -33,7 +33,13 @@ def make_mesh(data: int = 1, fsdp: int = -1, tensor: int = 1, *, devices=None) -
         )
     # Auto: under the default (Explicit) an embedding lookup in a sharded table is an error.
     types = (AxisType.Auto,) * len(MESH_AXES)
-    return jax.make_mesh(tuple(sizes), MESH_AXES, axis_types=types, devices=devices)
+    try:
+        return jax.make_mesh(tuple(sizes), MESH_AXES, axis_types=types, devices=devices)
+    except NotImplementedError as error:
+        raise UserError(
+            f"{text}: these sizes do not follow the shape in which the devices are linked; "
+            "each must be a product of sides of the slice (on 4x4: 1, 4 or 16)"
+        ) from error
 
 
 def check_processes(mesh: Mesh) -> None:

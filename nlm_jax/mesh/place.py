@@ -5,7 +5,7 @@ import math
 import jax
 from flax import nnx
 from flax.core.spmd import get_logical_axis_rules
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 
 from nlm_jax.core.errors import UserError
 from nlm_jax.mesh.axes import ROWS
@@ -24,7 +24,7 @@ def shardings(abstract, mesh: Mesh, rules: Rules):
     return jax.tree.map(lambda leaf, spec: NamedSharding(mesh, divisible(leaf.shape, spec, mesh)), abstract, specs)
 
 
-def divisible(shape: tuple[int, ...], wanted: PartitionSpec, mesh: Mesh) -> PartitionSpec:
+def divisible(shape: tuple[int, ...], wanted: PartitionSpec, mesh: Mesh | AbstractMesh) -> PartitionSpec:
     """`wanted` without mesh axes that do not divide their dimension, or that an earlier dimension already uses."""
     used: set[str] = set()
     spec: list = []

@@ -8,10 +8,15 @@ from nlm_jax.mesh.axes import AXES, MESH_AXES
 
 Rules = tuple[tuple[str, str | None], ...]
 
+FROZEN = "frozen"
+"""Stands in a table for everything that does not train: there it keeps frozen weights whole, whatever their axes."""
 REPLICATED = dict.fromkeys(AXES)
 PRESETS: dict[str, dict[str, str | None]] = {
     # "vocab" stays whole: the released checkpoints have 128257 rows, which no mesh divides; their width is cut instead.
     "default": REPLICATED | {"embed": "fsdp", "mlp": "tensor", "heads": "tensor", "kv_heads": "tensor"},
+    # A frozen base needs no gradients: whole on every device, nothing of it is ever gathered. The rest is cut as above.
+    "replicated-base": REPLICATED
+    | {"embed": "fsdp", "mlp": "tensor", "heads": "tensor", "kv_heads": "tensor", FROZEN: None},
     # Weights whole on every device: for models that fit, where gathering costs more than it saves.
     "replicated": REPLICATED,
 }
@@ -27,8 +32,12 @@ def rules(preset: str = "default", changes: Mapping[str, str | None] | None = No
         raise UserError(f"mesh.rules={preset!r}: {unknown(preset, PRESETS)}")
     table = dict(PRESETS[preset])
     for logical, physical in (changes or {}).items():
-        if logical not in AXES:
-            raise UserError(f"mesh rule {logical!r}: {unknown(logical, AXES)}")
+        if logical not in (*AXES, FROZEN):
+            raise UserError(f"mesh rule {logical!r}: {unknown(logical, (*AXES, FROZEN))}")
+        if logical == FROZEN and physical is not None:
+            raise UserError(
+                f"mesh rule {logical}={physical!r}: frozen weights are kept whole (None) or follow the other rules"
+            )
         if physical is not None and physical not in MESH_AXES:
             raise UserError(f"mesh rule {logical}={physical!r}: {unknown(physical, MESH_AXES)}")
         table[logical] = physical

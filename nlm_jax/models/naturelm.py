@@ -58,7 +58,10 @@ class NatureLM(nnx.Module):
         x = self.embed(batch, key=subkey(key, 0))
         return self.llama(x, batch.positions, mix, remat=self.cfg.remat, key=subkey(key, 1))[0]
 
+    def answer_hidden(self, batch: Batch, *, key=None) -> Float[Array, "B M D"]:
+        """Hidden states only where an answer token is predicted (a sixth of the positions of the real mix)."""
+        return jnp.take_along_axis(self.hidden(batch, key=key), batch.answer_index[..., None], axis=1)
+
     def answer_logits(self, batch: Batch, *, key=None) -> Float[Array, "B M V"]:
-        """f32[B, M, V]: logits only where an answer token is predicted (a sixth of the positions of the real mix)."""
-        hidden = self.hidden(batch, key=key)
-        return self.llama.logits(jnp.take_along_axis(hidden, batch.answer_index[..., None], axis=1))
+        """f32[B, M, V]: the logits there."""
+        return self.llama.logits(self.answer_hidden(batch, key=key))

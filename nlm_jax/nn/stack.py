@@ -8,12 +8,17 @@ from flax import nnx
 from nlm_jax.core.errors import UserError
 from nlm_jax.mesh.place import gather_weights
 
+ATTENTION, MLP = "attention", "mlp"
+"""Names (`checkpoint_name`) that layers give to what attention mixed, and to the inner activations of their MLP."""
 REMAT = {
     "none": None,
     "full": jax.checkpoint_policies.nothing_saveable,
     "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+    "attention": jax.checkpoint_policies.save_only_these_names(ATTENTION),
+    "mlp": jax.checkpoint_policies.save_only_these_names(ATTENTION, MLP),
 }
-"""What the backward pass finds saved: everything, only the layer inputs, or the results of weight matmuls."""
+"""What the backward pass finds saved besides the layers' inputs: everything, nothing, the results of weight matmuls,
+the output of attention, or that and the MLP's inner activations."""
 
 
 def stack(make: Callable[[nnx.Rngs], nnx.Module], depth: int, *, rngs: nnx.Rngs, axis: str = "layers"):

@@ -23,18 +23,20 @@ class Chip:
     """Bytes/s that a chip sends to its neighbours, all links in one direction together."""
     per_host: int
     """Chips of a full host."""
-    overlap: float = 0.0
-    """Share of the communication that is hidden behind computation in the estimate (0 = none: the careful choice)."""
+    clock: float = 0.0
+    """Hz; turns the compiler's cycles into seconds. 0 where no compiler gives cycles."""
     cap: int = 0
     """Largest number of chips of one slice or of one fast-linked box."""
 
 
 CHIPS = {
-    "v5e": Chip("TPU v5e", "tpu", 197e12, 16 * GIB, 819e9, 100e9, 4, cap=256),
-    "v5p": Chip("TPU v5p", "tpu", 459e12, 95 * GIB, 2765e9, 300e9, 4, cap=8960),
-    "v6e": Chip("TPU v6e", "tpu", 918e12, 32 * GIB, 1640e9, 224e9, 4, cap=256),
+    "v5e": Chip("TPU v5e", "tpu", 197e12, 16 * GIB, 819e9, 100e9, 4, 1.5e9, 256),
+    "v5p": Chip("TPU v5p", "tpu", 459e12, 95 * GIB, 2765e9, 300e9, 4, 1.75e9, 8960),
+    "v6e": Chip("TPU v6e", "tpu", 918e12, 32 * GIB, 1640e9, 224e9, 4, 1.75e9, 256),
     "a100": Chip("A100 80GB", "gpu", 312e12, 80 * GB, 2039e9, 300e9, 8, cap=8),
     "h100": Chip("H100", "gpu", 989e12, 80 * GB, 3350e9, 450e9, 8, cap=8),
     "h200": Chip("H200", "gpu", 989e12, 141 * GB, 4800e9, 450e9, 8, cap=8),
 }
-"""TPUs: Google Cloud's pages of each version. GPUs: NVIDIA's data sheets, NVLink in one direction."""
+"""A TPU's clock follows from its peak: FLOP/s divided by two for each of its multipliers.
+
+TPUs: Google Cloud's pages of each version. GPUs: NVIDIA's data sheets, NVLink in one direction."""

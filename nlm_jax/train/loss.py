@@ -2,9 +2,12 @@
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Shaped
 
 from nlm_jax.core.batch import Batch
+
+AT_ONCE = 128
+"""Answer slots of each row whose logits exist at once: for 128257 rows of vocabulary 64 MiB a row in float32."""
 
 
 def token_nll(logits: Float[Array, "B M V"], targets: Int[Array, "B M"]) -> Float[Array, "B M"]:
@@ -20,9 +23,26 @@ def answer_scores(model, batch: Batch, key=None) -> tuple[Float[Array, "B M"], F
     Args:
       key: None evaluates; a key switches dropout and layerdrop on.
     """
-    logits = model.answer_logits(batch, key=key)
-    hit = (jnp.argmax(logits, axis=-1) == batch.targets).astype(jnp.float32)
-    return token_nll(logits, batch.targets) * batch.weights, hit * batch.weights
+
+    @jax.checkpoint  # the logits of a part are computed again in its backward pass: never all of them at once
+    def part(xs):
+        logits = model.llama.logits(xs[0])
+        return token_nll(logits, xs[1]), (jnp.argmax(logits, axis=-1) == xs[1]).astype(jnp.float32)
+
+    hidden, slots = model.answer_hidden(batch, key=key), batch.targets.shape[1]
+    if slots <= AT_ONCE:
+        nll, hit = part((hidden, batch.targets))
+    else:
+        scores = jax.lax.map(part, jax.tree.map(_split, (hidden, batch.targets)))
+        nll, hit = (jnp.moveaxis(s, 0, 1).reshape(s.shape[1], -1)[:, :slots] for s in scores)
+    return nll * batch.weights, hit * batch.weights
+
+
+def _split(x: Shaped[Array, "B M ..."]) -> Shaped[Array, "parts B slots ..."]:
+    """The answer slots in parts of `AT_ONCE`, the last one filled up with zeros."""
+    parts = -(-x.shape[1] // AT_ONCE)
+    x = jnp.pad(x, [(0, 0), (0, parts * AT_ONCE - x.shape[1])] + [(0, 0)] * (x.ndim - 2))
+    return jnp.moveaxis(x.reshape(x.shape[0], parts, AT_ONCE, *x.shape[2:]), 1, 0)
 
 
 def per_segment(values: Float[Array, "B M"], segment: Int[Array, "B M"], segments: int) -> Float[Array, "B segments"]:

@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 
 from nlm_jax.core.tree import map_named, named_leaves
 from nlm_jax.mesh.place import check_heads, check_rows, replicated, rows_sharding, shardings
-from nlm_jax.mesh.rules import Rules
+from nlm_jax.mesh.rules import FROZEN, Rules
 from nlm_jax.models.config import NatureLMConfig
 from nlm_jax.models.naturelm import NatureLM
 from nlm_jax.train.config import Stage, TrainConfig
@@ -84,6 +84,8 @@ def make_program(config: TrainConfig, stage: Stage, model: NatureLMConfig, mesh:
     check(stage.train, named_leaves(template))
     abstract = abstract_state(template, tx, trainable(stage.train), config.model.base_dtype)
     places = shardings(abstract, mesh, rules)
+    if FROZEN in dict(rules):
+        places = dataclasses.replace(places, frozen=jax.tree.map(lambda _: replicated(mesh), places.frozen))
     learning_rate, seed = schedule(stage.optim, stage.steps), config.seed + config.stages.index(stage)
     plain = make_step(graphdef, tx, learning_rate, seed=seed, accumulate=stage.accumulate)
 

@@ -214,3 +214,13 @@ def test_every_config_that_ships(path):
     said = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
     for word in ("command", "hardware", "time", "numbers"):
         assert f"\n{word} " in f"\n{said}", f"its header does not say: {word}"
+
+
+def test_free_fields_are_plain_dicts():
+    """Nested overrides of a config file arrive as dicts, which are merged level by level, and not as a ConfigDict."""
+    from nlm_jax.train.config import ModelSetup
+
+    given = ml_collections.ConfigDict({"overrides": {"llama": {"lora": {"rank": 2}}}})
+    overrides = config.build(ModelSetup, given).overrides
+    assert type(overrides["llama"]) is dict
+    assert type(overrides["llama"]["lora"]) is dict

@@ -29,9 +29,10 @@ MAY_IMPORT = {
     "generate": BELOW_MODELS | {"models", "data", "convert"},
     "train": BELOW_TRAIN,
     "evaluate": BELOW_TRAIN | {"train"},
+    "plan": BELOW_TRAIN | {"train"},
     "demo": BELOW_CLI | {"testing"},
     "testing": BELOW_CLI,
-    "cli": BELOW_CLI | {"testing", "demo"},
+    "cli": BELOW_CLI | {"testing", "demo", "plan"},
     "__init__": BELOW_TRAIN,  # in fact only the lazy names of the public surface
 }
 # Distributions whose import name differs.

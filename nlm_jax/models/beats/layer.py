@@ -5,6 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Bool, Float
 
 from nlm_jax.core.precision import matmul_precision
@@ -14,6 +15,7 @@ from nlm_jax.nn.attention import MASKED
 from nlm_jax.nn.linear import Linear
 from nlm_jax.nn.norm import LayerNorm
 from nlm_jax.nn.param import param
+from nlm_jax.nn.stack import ATTENTION, MLP
 
 SCORE_SCALE = 32.0  # the reference divides scores by 32 before subtracting their maximum, and multiplies after
 
@@ -55,7 +57,7 @@ class BeatsLayer(nnx.Module):
         """`bias` is the ungated table, `padding` True at keys to leave out."""
         x, alpha = constrain_rows(x), self.cfg.residual_scale
         x = self.attn_norm(x * alpha + self.attention(x, bias, padding))
-        return self.final_norm(x * alpha + self.fc2(jax.nn.gelu(self.fc1(x), approximate=False)))
+        return self.final_norm(x * alpha + self.fc2(jax.nn.gelu(checkpoint_name(self.fc1(x), MLP), approximate=False)))
 
     def attention(self, x, bias, padding):
         """Softmax in float32 of (q k / 32 - max) * 32 + gate * bias; the mask comes after the maximum is taken."""
@@ -69,7 +71,7 @@ class BeatsLayer(nnx.Module):
             scores = jnp.where(padding[:, None, None, :], MASKED, scores)
         probs = jax.nn.softmax(scores + self.gate(q) * bias, axis=-1).astype(x.dtype)
         mixed = jnp.einsum("BNPS,BSNH->BPNH", probs, v, precision=precision)
-        return self.out_proj(mixed.reshape(b, p, -1))
+        return self.out_proj(checkpoint_name(mixed.reshape(b, p, -1), ATTENTION))
 
     def gate(self, q: Float[Array, "B P N H"]) -> Float[Array, "B N P 1"]:
         """How much of the position bias each query wants: f32[B, N, P, 1], from the unscaled q."""

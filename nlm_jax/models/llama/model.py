@@ -5,6 +5,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float, Int
 
 from nlm_jax.core.precision import matmul_precision
@@ -14,7 +15,7 @@ from nlm_jax.nn.linear import Linear, subkey
 from nlm_jax.nn.norm import RMSNorm
 from nlm_jax.nn.param import param
 from nlm_jax.nn.rope import rope_tables, rotate
-from nlm_jax.nn.stack import scan_layers, stack
+from nlm_jax.nn.stack import ATTENTION, MLP, scan_layers, stack
 
 normal = nnx.initializers.normal(0.02)
 
@@ -58,9 +59,10 @@ class LlamaLayer(nnx.Module):
             for i, proj in enumerate((self.q_proj, self.k_proj, self.v_proj))
         )
         out, kept = mix(rotate(q, rope), rotate(k, rope), v)
-        x = x + self.o_proj(out.reshape(b, s, -1), subkey(key, 3))
+        x = x + self.o_proj(checkpoint_name(out.reshape(b, s, -1), ATTENTION), subkey(key, 3))
         y = self.post_norm(x)
-        return x + self.down_proj(jax.nn.silu(self.gate_proj(y)) * self.up_proj(y)), kept
+        gate, up = checkpoint_name((self.gate_proj(y), self.up_proj(y)), MLP)
+        return x + self.down_proj(jax.nn.silu(gate) * up), kept
 
 
 class Llama(nnx.Module):

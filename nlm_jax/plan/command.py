@@ -1,0 +1,177 @@
+"""`nlm plan`: compiles the training step for an accelerator nobody has rented yet, and says whether it fits."""
+
+import argparse
+import dataclasses
+import json
+import pathlib
+from collections.abc import Iterator
+from typing import Any
+
+from nlm_jax.core.config import load
+from nlm_jax.core.errors import UserError
+
+SUMMARY = "will a training step fit an accelerator, and how fast: asked of its compiler, before renting"
+DOES_NOT_FIT = 3
+REMATS = ("mlp", "attention", "full")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Flags of `nlm plan`; `--config.a.b=value` overrides come in `args.overrides`."""
+    parser.add_argument("--config", required=True, help="a .py file with get_config(), such as configs/stage2.py")
+    parser.add_argument("--topology", required=True, help="KIND:SHAPE: v5e:4x4, v5p:4x4x8, v6e:8x8, h100:8 ...")
+    parser.add_argument("--mesh", default="", help="data x fsdp x tensor, as 1x16x1; default: the config's")
+    parser.add_argument("--stage", default="", help="name of the stage (default: the last)")
+    parser.add_argument("--rows-per-chip", type=int, default=0, help="rows of each chip (default: the config's rows)")
+    parser.add_argument("--search", action="store_true", help="try meshes, rows and remat policies; show the best")
+    parser.add_argument("--json", type=pathlib.Path, help="write the figures to this file")
+    parser.epilog = "exit status 3 when the step does not fit. --config.a.b=value overrides any field of the config"
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prints the plan; 0 when it fits, 3 when it does not."""
+    from rich.console import Console
+
+    from nlm_jax.plan import topology
+    from nlm_jax.train.config import TrainConfig, train_config
+
+    console, slice_ = Console(), topology.parse(args.topology)
+    if args.json and args.json.is_dir():
+        raise UserError(f"--json {args.json}: is a folder; give a file such as {args.json / 'plan.json'}")
+    if args.rows_per_chip < 0:
+        raise UserError(f"--rows-per-chip {args.rows_per_chip}: must be at least 1")
+    config = train_config(load(args.config, args.overrides, TrainConfig))
+    index = stage_index(config, args.stage)
+    sizes = mesh_sizes(args.mesh, config)
+    devices = topology.devices(slice_)
+    if args.search:
+        tried = []
+        for choice in candidates(config, index, slice_.chips):
+            found = attempt(choice.config, index, slice_, devices, choice.sizes)
+            console.print(line(found), highlight=False)
+            tried.append(found)
+        fitting = [f for f in tried if f["fits"]]
+        best = max(fitting, key=lambda f: f["predicted_clips_per_second"]) if fitting else tried[-1]
+        result = best | {"tried": tried}
+    else:
+        config = with_rows(config, index, sizes, len(devices), args.rows_per_chip)
+        result = attempt(config, index, slice_, devices, sizes)
+    show(console, result)
+    if args.json:
+        args.json.parent.mkdir(parents=True, exist_ok=True)
+        args.json.write_text(json.dumps(result, indent=1), encoding="utf-8")
+    return 0 if result["fits"] else DOES_NOT_FIT
+
+
+def stage_index(config, name: str) -> int:
+    """Number of the stage called `name`; the last one when it is empty."""
+    names = [stage.name for stage in config.stages]
+    if name and name not in names:
+        raise UserError(f"--stage {name}: the config has {', '.join(names)}")
+    return names.index(name) if name else len(names) - 1
+
+
+def mesh_sizes(text: str, config) -> tuple[int, int, int]:
+    """`1x16x1` -> (1, 16, 1); the config's own where `text` is empty."""
+    if not text:
+        return config.mesh.data, config.mesh.fsdp, config.mesh.tensor
+    parts = text.split("x")
+    if len(parts) != 3 or not all(p.lstrip("-").isdigit() for p in parts):
+        raise UserError(f"--mesh {text}: write the sizes of data, fsdp and tensor as 1x16x1")
+    return tuple(map(int, parts))
+
+
+def with_rows(config, index: int, sizes: tuple[int, int, int], devices: int, rows_per_chip: int):
+    """The config with as many rows as the chips that share the batch hold together."""
+    if not rows_per_chip:
+        return config
+    tensor = max(1, sizes[2])
+    stage = config.stages[index]
+    rows = rows_per_chip * devices // tensor * stage.accumulate
+    stages = list(config.stages)
+    stages[index] = dataclasses.replace(stage, data=dataclasses.replace(stage.data, rows=rows))
+    return dataclasses.replace(config, stages=tuple(stages))
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    """One thing to try."""
+
+    config: Any
+    sizes: tuple[int, int, int]
+
+
+def candidates(config, index: int, chips: int) -> Iterator[Choice]:
+    """Whole-slice fsdp and a replicated base, with one, two, four and eight rows a chip, and each remat policy."""
+    for preset, sizes in (("default", (1, chips, 1)), ("replicated-base", (1, chips, 1))):
+        for remat in REMATS:
+            for rows in (1, 2, 4, 8):
+                changed = dataclasses.replace(
+                    config,
+                    model=dataclasses.replace(config.model, remat=remat),
+                    mesh=dataclasses.replace(config.mesh, rules=preset),
+                )
+                yield Choice(with_rows(changed, index, sizes, chips, rows), sizes)
+
+
+def attempt(config, index: int, slice_, devices, sizes: tuple[int, int, int]) -> dict[str, Any]:
+    """The report of one compilation; one that runs out of memory has no times."""
+    from nlm_jax.plan import compile as compiler
+    from nlm_jax.plan.estimate import report
+
+    made = compiler.program(config, index, devices, sizes)
+    try:
+        return report(compiler.compile_step(made), slice_) | {"rules": config.mesh.rules}
+    except compiler.OutOfMemory as needed:
+        parts = made.mesh.shape["data"] * made.mesh.shape["fsdp"]
+        return {
+            "topology": slice_.text,
+            "mesh": "x".join(map(str, made.mesh.shape.values())),
+            "rules": config.mesh.rules,
+            "remat": made.model.remat,
+            "rows": made.stage.data.rows,
+            "rows_per_chip": made.stage.data.rows / parts,
+            "hbm_bytes_per_chip": slice_.chip.hbm,
+            "fits": False,
+            "reason": str(needed),
+        }
+
+
+def line(found: dict[str, Any]) -> str:
+    """One candidate of a search."""
+    head = f"{found['mesh']} {found['rules']}, {found['rows_per_chip']:g} rows a chip, remat {found['remat']}: "
+    if "peak_bytes_per_chip" not in found:
+        return head + "out of memory"
+    return head + (
+        f"{found['peak_bytes_per_chip'] / 2**30:.1f} GiB, {found['predicted_clips_per_second']:.0f} clips/s, "
+        f"MFU {found['predicted_mfu']:.0%}" + ("" if found["fits"] else ", does not fit")
+    )
+
+
+def show(console, found: dict[str, Any]) -> None:
+    """The table people read."""
+    from rich.table import Table
+
+    gib = lambda n: f"{n / 2**30:.2f} GiB"  # noqa: E731
+    table = Table("", "", title=f"{found['topology']}, mesh {found['mesh']} (data, fsdp, tensor)", show_header=False)
+    table.add_row("rows a chip", f"{found['rows_per_chip']:g} ({found['rows']} in all), remat {found['remat']}")
+    if "peak_bytes_per_chip" not in found:
+        table.add_row("memory a chip", f"more than {gib(found['hbm_bytes_per_chip'])}: {found['reason']}")
+        console.print(table)
+        return
+    table.add_row("arguments, temporaries", f"{gib(found['argument_bytes_per_chip'])}, "
+                  f"{gib(found['temporary_bytes_per_chip'])}")  # fmt: skip
+    verdict = "fits" if found["fits"] else "does not fit"
+    table.add_row(
+        "peak a chip", f"{gib(found['peak_bytes_per_chip'])} of {gib(found['hbm_bytes_per_chip'])}: {verdict}"
+    )
+    table.add_row("model FLOPs a step", f"{found['flops_per_step']:.3g}")
+    for kind, one in found["collectives"].items():
+        table.add_row(kind, f"{one['count']} a step, {one['bytes'] / 1e9:.2f} GB sent by a chip")
+    for what, seconds in found["roofline_seconds"].items():
+        table.add_row(f"time by {what}", f"{seconds * 1e3:.1f} ms" if seconds else "n/a")
+    table.add_row("predicted step", f"{found['predicted_step_seconds'] * 1e3:.1f} ms")
+    table.add_row(
+        "predicted speed", f"{found['predicted_clips_per_second']:.1f} clips/s, MFU {found['predicted_mfu']:.1%}"
+    )
+    table.add_row("compiled in", f"{found['compile_seconds']:.0f} s; {found['source']}")
+    console.print(table)

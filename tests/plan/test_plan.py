@@ -1,0 +1,181 @@
+"""`nlm plan`: the TPU compiler on a small step; memory and what is sent; mistakes in one sentence."""
+
+import importlib.util
+import json
+import pathlib
+
+import pytest
+
+from nlm_jax.core.errors import UserError
+from nlm_jax.plan import topology
+from nlm_jax.plan.census import census
+from nlm_jax.plan.chips import CHIPS
+
+CONFIG = pathlib.Path(__file__).with_name("tiny.py")
+needs_libtpu = pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed")
+
+LOOPED = """HloModule step, num_partitions=4
+
+%add (a: f32[], b: f32[]) -> f32[] {
+  %a = f32[] parameter(0)
+  %b = f32[] parameter(1)
+  ROOT %sum = f32[] add(%a, %b)
+}
+
+%condition (p: (s32[], f32[8,16])) -> pred[] {
+  %p = (s32[], f32[8,16]) parameter(0)
+  %limit = s32[]{:T(128)} constant(5)
+  %i = s32[] get-tuple-element(%p), index=0
+  ROOT %less = pred[] compare(%i, %limit), direction=LT
+}
+
+%body (q: (s32[], f32[8,16])) -> (s32[], f32[8,16]) {
+  %q = (s32[], f32[8,16]) parameter(0)
+  %x = f32[8,16] get-tuple-element(%q), index=1
+  %all = bf16[8,64]{1,0} all-gather(%x), channel_id=1, replica_groups={{0,1,2,3}}, dimensions={1}
+  %again = bf16[8,64]{1,0} all-gather(%x), channel_id=1, replica_groups={{0,1,2,3}}, dimensions={1}
+  ROOT %out = (s32[], f32[8,16]) fusion(%all), kind=kLoop, calls=%add, backend_config={"estimated_cycles":"70"}
+}
+
+ENTRY %main (x: f32[8,16]) -> f32[8,16] {
+  %x = f32[8,16] parameter(0)
+  %loop = (s32[], f32[8,16]) while(%x), condition=%condition, body=%body
+  %one = f32[100]{0} all-reduce(%x), channel_id=2, replica_groups=[2,2]<=[4], to_apply=%add
+  %part = f32[10]{0} reduce-scatter(%x), channel_id=3, replica_groups=mesh['a'=2,'b'=4] {'b'}, to_apply=%add
+  ROOT %y = f32[8,16] copy(%x), backend_config={"estimated_cycles":"30"}
+}
+"""
+
+
+def test_census_multiplies_loops_and_counts_a_channel_once():
+    found = census(LOOPED)
+    assert found.count == {"all-gather": 5, "all-reduce": 1, "reduce-scatter": 1}
+    assert found.sent["all-gather"] == 5 * 8 * 64 * 2 * 3 / 4
+    assert found.sent["all-reduce"] == 2 * 100 * 4 * 1 / 2
+    assert found.sent["reduce-scatter"] == 10 * 4 * 4 * 3 / 4
+    assert found.cycles == 5 * 70 + 30
+
+
+def test_trip_counts_that_xla_writes_down():
+    known = LOOPED.replace("body=%body", 'body=%body, backend_config={"known_trip_count":{"n":"7"}}')
+    assert census(known).count["all-gather"] == 7
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("v9:4x4", "known kinds are v5e"),
+        ("v5e", "write KIND:SHAPE"),
+        ("v5e:four", "is no shape"),
+        ("v5p:4x4", "3 dimension"),
+        ("v5e:32x32", "goes up to 256"),
+        ("h100:64", "goes up to 8"),
+    ],
+)
+def test_topologies_that_are_none(text, says):
+    with pytest.raises(UserError, match=says):
+        topology.parse(text)
+
+
+@needs_libtpu
+def test_slices_libtpu_does_not_know():
+    with pytest.raises(UserError, match="libtpu has no such slice"):
+        topology.devices(topology.parse("v5e:3x5"))
+
+
+@needs_libtpu
+@pytest.mark.parametrize(("text", "chips"), [("v5e:4x4", 16), ("v5e:16x16", 256), ("v5p:4x4x8", 128), ("v6e:8x8", 64)])
+def test_slices_are_described(text, chips):
+    found = topology.devices(topology.parse(text))
+    assert len(found) == chips
+    assert found[0].platform == "tpu"
+
+
+def plan(nlm, tmp_path, *argv):
+    out = tmp_path / "plan.json"
+    status, text, err = nlm("plan", f"--config={CONFIG}", f"--json={out}", *argv)
+    return status, text + err, json.loads(out.read_text()) if out.exists() else None
+
+
+@needs_libtpu
+@pytest.mark.parametrize(("text", "mesh"), [("v5e:4x4", "1x16x1"), ("v6e:4x4", "4x4x1")])
+def test_the_compiler_says_what_a_step_needs(nlm, tmp_path, text, mesh):
+    status, printed, found = plan(nlm, tmp_path, f"--topology={text}", f"--mesh={mesh}")
+    assert status == 0, printed
+    chip = CHIPS[text.partition(":")[0]]
+    assert found["chips"] == 16
+    assert found["rows_per_chip"] == 1
+    assert found["hbm_bytes_per_chip"] == chip.hbm
+    assert found["argument_bytes_per_chip"] < found["peak_bytes_per_chip"] < 2**30
+    assert found["fits"]
+    # Weights are gathered layer by layer, activations never are: all gathers together stay near a few whole models.
+    assert found["collectives"]["all-gather"]["count"] > 0
+    assert found["collective_bytes_per_chip"] < 60e6
+    assert found["compiler_cycles"] > 0
+    assert 0 < found["predicted_mfu"] < 1
+    assert found["predicted_step_seconds"] >= max(found["roofline_seconds"].values())
+
+
+@needs_libtpu
+@pytest.mark.slow
+def test_a_replicated_base_is_never_gathered(nlm, tmp_path):
+    argv = ("--topology=v5e:4x4", "--mesh=1x16x1")
+    _, _, cut = plan(nlm, tmp_path, *argv)
+    tmp_path.joinpath("plan.json").unlink()
+    status, _, whole = plan(nlm, tmp_path, *argv, "--config.mesh.rules=replicated-base")
+    assert status == 0
+    assert whole["argument_bytes_per_chip"] > cut["argument_bytes_per_chip"]
+    assert whole["collectives"]["all-gather"]["bytes"] < cut["collectives"]["all-gather"]["bytes"]
+
+
+@pytest.mark.parametrize(
+    ("argv", "says"),
+    [
+        (("--topology=v5e",), "write KIND:SHAPE"),
+        (("--topology=v5e:4x4", "--mesh=4x4"), "--mesh 4x4: write the sizes"),
+        (("--topology=v5e:4x4", "--mesh=3x3x1"), "makes 9 but there are 16 devices"),
+        (("--topology=v5e:4x4", "--mesh=2x8x1"), "each must be a product of sides of the slice"),
+        (("--topology=v5e:4x4", "--mesh=1x16x1", "--config.stages.0.data.rows=7"), "7 rows per step do not divide"),
+        (("--topology=v5e:4x4", "--stage=stage9"), "--stage stage9: the config has stage1"),
+        (("--topology=v5e:4x4", "--config.model.remat=some"), "remat='some': no such policy"),
+        (("--topology=h100:8", "--rows-per-chip=-1"), "must be at least 1"),
+    ],
+)
+def test_mistakes(nlm, tmp_path, argv, says):
+    if "v5e:4x4" in argv[0]:
+        pytest.importorskip("libtpu")
+    status, printed, _ = plan(nlm, tmp_path, *argv)
+    assert status == 2
+    assert says in " ".join(printed.split())
+    assert "Traceback" not in printed
+
+
+def test_gpus_are_computed(nlm, tmp_path):
+    status, printed, found = plan(nlm, tmp_path, "--topology=h100:8", "--mesh=1x8x1", "--rows-per-chip=2")
+    assert status == 0, printed
+    assert found["rows"] == 16
+    assert found["source"].startswith("computed")
+    assert found["roofline_seconds"]["compiler"] == 0
+
+
+def test_a_step_that_does_not_fit(nlm, tmp_path, monkeypatch):
+    import dataclasses
+
+    monkeypatch.setitem(CHIPS, "h100", dataclasses.replace(CHIPS["h100"], hbm=1000))
+    status, printed, found = plan(nlm, tmp_path, "--topology=h100:8", "--mesh=1x8x1")
+    assert status == 3
+    assert not found["fits"]
+    assert "does not fit" in printed
+
+
+@needs_libtpu
+@pytest.mark.slow
+def test_8b_on_sixteen_v5e(tmp_path, nlm):
+    """Stage 2 of the 8B model, four rows of 1024 tokens a chip, within 14 GiB a chip."""
+    out = tmp_path / "plan.json"
+    config = pathlib.Path(__file__).resolve().parents[2] / "configs" / "stage2.py"
+    argv = ("--topology=v5e:4x4", "--mesh=1x16x1", "--rows-per-chip=4", f"--json={out}")
+    assert nlm("plan", f"--config={config}", *argv)[0] == 0
+    found = json.loads(out.read_text())
+    assert found["rows_per_chip"] == 4
+    assert found["peak_bytes_per_chip"] <= 14 * 2**30
