@@ -2,8 +2,9 @@
 
 command   nlm demo --corpus=../shared/corpus --out=runs/real_small
 hardware  2 CPU cores, 8 fake devices (any number of devices will do)
-time      not yet measured on an idle machine; meant for about 25 minutes in all
-numbers   not yet recorded; a run writes them to report.html beside two baselines computed in the same run
+time      24 minutes in all, beside other work
+numbers   domain 66.4%, animal class 62.9%, environmental sound 25.6%, instrument 31.6%, spoken digit 14.0%, common name
+          7.4%: above the majority class, below logistic regression but for animal class; README.md has the table
 """
 
 import ml_collections

@@ -39,7 +39,9 @@ COMMANDS = {
     ),
     "infer": Command("nlm_jax.generate.infer", "ask a question of recordings: files or folders of any length"),
     "plan": Command(
-        "nlm_jax.plan.command", "will a step fit an accelerator, and how fast: before renting it", overrides=True
+        "nlm_jax.plan.command",
+        "will a training step fit an accelerator, and how fast, before renting it",
+        overrides=True,
     ),
     "demo": Command(
         "nlm_jax.demo.command", "the whole path on a synthetic corpus (or --corpus), with a report", overrides=True

@@ -149,7 +149,7 @@ def loss(model: Llama, batch, key=None) -> jax.Array:
     return (nll * batch["weights"]).sum() / batch["weights"].sum()
 
 
-def enlarged(state: nnx.State) -> nnx.State:
+def enlarged(state):
     """Llama's initial weights at the size a narrow model needs.
 
     They are drawn with standard deviation 0.02, which suits a width of 4096. At a fortieth of that width the layers

@@ -148,6 +148,7 @@ def give_up(after: int) -> None:
 
 
 def me() -> str:
+    """This process by number and host, as messages name it."""
     state = distributed.global_state
     return f"process {state.process_id} of {state.num_processes} on {socket.gethostname()}"
 

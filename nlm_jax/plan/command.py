@@ -10,7 +10,7 @@ from typing import Any
 from nlm_jax.core.config import load
 from nlm_jax.core.errors import UserError
 
-SUMMARY = "will a training step fit an accelerator, and how fast: asked of its compiler, before renting"
+SUMMARY = "will a training step fit an accelerator, and how fast, before renting it"
 DOES_NOT_FIT = 3
 REMATS = ("mlp", "attention", "full")
 

@@ -68,7 +68,8 @@ class MeshConfig:
     tensor: int = 1
     rules: str = "default"
     distributed: bool = False
-    """Join the other processes first (TPU pods, SLURM)."""
+    """Join the other processes first: those of a TPU pod, GKE job or Slurm job, or those that JAX_COORDINATOR_ADDRESS,
+    JAX_NUM_PROCESSES and JAX_PROCESS_ID name (mesh/hosts.py)."""
 
 
 @dataclasses.dataclass(frozen=True)
