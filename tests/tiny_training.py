@@ -15,13 +15,13 @@ from nlm_jax.core.batch import Batch
 from nlm_jax.core.tree import map_named, named_leaves
 from nlm_jax.data.prepare import Options, prepare
 from nlm_jax.mesh.build import make_mesh
-from nlm_jax.mesh.place import place_batch, shardings
+from nlm_jax.mesh.place import place_batch
 from nlm_jax.mesh.rules import rules
 from nlm_jax.models.naturelm import NatureLM
 from nlm_jax.models.presets import preset
 from nlm_jax.train.optim import OptimConfig, optimizer, schedule
 from nlm_jax.train.partition import Components, trainable
-from nlm_jax.train.state import TrainState
+from nlm_jax.train.state import TrainState, state_shardings
 from nlm_jax.train.step import make_step
 
 SAMPLES = 16_000
@@ -110,7 +110,8 @@ class Session:
             return jax.device_get(metrics)
 
 
-def session(sizes=(1, 8, 1), *, cfg=None, tx=None, components=None, steps=100, accumulate=1, devices=None) -> Session:
+def session(sizes=(1, 8, 1), *, cfg=None, tx=None, components=None, steps=100, accumulate=1, devices=None,
+            preset="default") -> Session:  # fmt: skip
     """Everything a step needs, on a mesh of `sizes` (data, fsdp, tensor); AdamW unless `tx` is given."""
     cfg = cfg or model_config()
     optim = OptimConfig(peak_lr=1e-3, warmup_steps=0)
@@ -122,12 +123,17 @@ def session(sizes=(1, 8, 1), *, cfg=None, tx=None, components=None, steps=100, a
         return TrainState(jax.numpy.zeros((), np.int32), train, frozen, tx.init(train))
 
     abstract = jax.eval_shape(init, train, frozen)
-    places = shardings(abstract, mesh, rules())
+    places = state_shardings(abstract, mesh, rules(preset))
     values = params(cfg)
     train, frozen = (map_named(lambda p, leaf, s: jax.device_put(values[p], s), t, s) for t, s in
                      ((train, places.trainable), (frozen, places.frozen)))  # fmt: skip
     step = make_step(
-        nnx.graphdef(nnx.eval_shape(lambda: build(cfg))), tx, schedule(optim, steps), seed=0, accumulate=accumulate
+        nnx.graphdef(nnx.eval_shape(lambda: build(cfg))),
+        tx,
+        schedule(optim, steps),
+        seed=0,
+        accumulate=accumulate,
+        rules=rules(preset),
     )
     with jax.set_mesh(mesh):
         opt = jax.jit(lambda t: tx.init(t), out_shardings=places.opt)(train)

@@ -4,6 +4,7 @@ import argparse
 import os
 
 from nlm_jax.core.config import load
+from nlm_jax.core.errors import UserError
 
 SUMMARY = "train from a config file; resumes by itself"
 
@@ -23,5 +24,9 @@ def run(args: argparse.Namespace) -> int:
     from nlm_jax.train.config import TrainConfig, train_config
     from nlm_jax.train.loop import train
 
+    if "://" in args.workdir:  # as a path of this machine it would make a folder that nobody looks for
+        raise UserError(
+            f"--workdir={args.workdir}: nlm train cannot write to a bucket yet; mount it and give the folder's path"
+        )
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     return train(train_config(load(args.config, args.overrides, TrainConfig)), args.workdir)

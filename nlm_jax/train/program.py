@@ -11,14 +11,14 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from nlm_jax.core.tree import map_named, named_leaves
-from nlm_jax.mesh.place import check_heads, check_rows, replicated, rows_sharding, shardings
-from nlm_jax.mesh.rules import FROZEN, Rules
+from nlm_jax.mesh.place import check_heads, check_rows, replicated, rows_sharding
+from nlm_jax.mesh.rules import Rules
 from nlm_jax.models.config import NatureLMConfig
 from nlm_jax.models.naturelm import NatureLM
 from nlm_jax.train.config import Stage, TrainConfig
 from nlm_jax.train.optim import optimizer, schedule
 from nlm_jax.train.partition import check, trainable
-from nlm_jax.train.state import TrainState, abstract_state
+from nlm_jax.train.state import TrainState, abstract_state, state_shardings
 from nlm_jax.train.step import make_step
 from nlm_jax.train.weights import complete
 
@@ -83,16 +83,9 @@ def make_program(config: TrainConfig, stage: Stage, model: NatureLMConfig, mesh:
     graphdef, template = nnx.split(nnx.eval_shape(build))
     check(stage.train, named_leaves(template))
     abstract = abstract_state(template, tx, trainable(stage.train), config.model.base_dtype)
-    places = shardings(abstract, mesh, rules)
-    if FROZEN in dict(rules):
-        places = dataclasses.replace(places, frozen=jax.tree.map(lambda _: replicated(mesh), places.frozen))
+    places = state_shardings(abstract, mesh, rules)
     learning_rate, seed = schedule(stage.optim, stage.steps), config.seed + config.stages.index(stage)
-    plain = make_step(graphdef, tx, learning_rate, seed=seed, accumulate=stage.accumulate)
-
-    def step(state, batch):
-        with nnx.logical_axis_rules(rules):  # the layers ask where their weights are to be gathered
-            return plain(state, batch)
-
+    step = make_step(graphdef, tx, learning_rate, seed=seed, accumulate=stage.accumulate, rules=rules)
     batch, whole = rows_sharding(mesh), replicated(mesh)
     return Program(
         stage=stage,

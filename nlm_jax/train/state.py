@@ -8,9 +8,12 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx
+from jax.sharding import Mesh
 
 from nlm_jax.core.precision import dtype
 from nlm_jax.core.tree import map_named
+from nlm_jax.mesh.place import replicated, shardings
+from nlm_jax.mesh.rules import FROZEN, Rules
 
 
 @functools.partial(jax.tree_util.register_dataclass, data_fields=("step", "trainable", "frozen", "opt"), meta_fields=())
@@ -50,6 +53,14 @@ def abstract_state(params, tx: optax.GradientTransformation, trainable, base_dty
 
     train, frozen = map_named(stored(True), train), map_named(stored(False), frozen)
     return TrainState(jax.ShapeDtypeStruct((), jnp.int32), train, frozen, jax.eval_shape(tx.init, train))
+
+
+def state_shardings(abstract: TrainState, mesh: Mesh, rules: Rules) -> TrainState:
+    """Sharding of every leaf of a state; frozen weights are whole on every device where the rules say so (`FROZEN`)."""
+    places = shardings(abstract, mesh, rules)
+    if FROZEN not in dict(rules):
+        return places
+    return dataclasses.replace(places, frozen=jax.tree.map(lambda _: replicated(mesh), places.frozen))
 
 
 def merged(graphdef, state: TrainState) -> nnx.Module:

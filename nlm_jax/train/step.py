@@ -11,11 +11,14 @@ from jax.sharding import PartitionSpec
 from jaxtyping import Array, Float, Int
 
 from nlm_jax.core.batch import Batch
+from nlm_jax.mesh.rules import Rules
 from nlm_jax.train.loss import answer_scores
 from nlm_jax.train.state import TrainState
 
 
-def make_step(graphdef, tx: optax.GradientTransformation, learning_rate, *, seed: int, accumulate: int = 1):
+def make_step(
+    graphdef, tx: optax.GradientTransformation, learning_rate, *, seed: int, accumulate: int = 1, rules: Rules = ()
+):
     """`step(state, batch) -> (state, metrics)`; jit it with the state donated.
 
     Everything random follows from (seed, step), so nothing random is saved. The loss is the mean over all answer
@@ -24,6 +27,7 @@ def make_step(graphdef, tx: optax.GradientTransformation, learning_rate, *, seed
 
     Args:
       accumulate: number of parts a batch is computed in, one after another; it divides the rows of every device.
+      rules: where the layers are to gather their weights (`mesh.place.gather_weights`).
     """
 
     def sums(trainable, frozen, batch, key):
@@ -33,6 +37,10 @@ def make_step(graphdef, tx: optax.GradientTransformation, learning_rate, *, seed
     gradient = jax.value_and_grad(sums, has_aux=True)
 
     def step(state: TrainState, batch: Batch):
+        with nnx.logical_axis_rules(rules):
+            return one(state, batch)
+
+    def one(state: TrainState, batch: Batch):
         key = jax.random.fold_in(jax.random.key(seed), state.step)
 
         def part(carry, xs):

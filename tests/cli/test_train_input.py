@@ -164,3 +164,11 @@ def test_stage_field(refuses):
 def test_field_the_file_leaves_out(refuses):
     refuses("config.log.evry", "--config.log.evry=1")  # unknown
     refuses("config.checkpoint.keep: must be at least 1, got 0", "--config.checkpoint.keep=0")
+
+
+def test_a_bucket_is_no_workdir_yet(nlm, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    status, _, err = nlm("train", "--config=configs/smoke.py", "--workdir=gs://bucket/run")
+    assert status == 2
+    assert "--workdir=gs://bucket/run: nlm train cannot write to a bucket yet" in err
+    assert not list(tmp_path.iterdir())

@@ -1,5 +1,6 @@
 """Every mesh gives the single-device loss and gradients, and compiles once."""
 
+import dataclasses
 import functools
 
 import jax
@@ -44,6 +45,16 @@ def agree(ours, theirs, limit=1e-5):
 @pytest.mark.parametrize("sizes", MESHES, ids=lambda s: "x".join(map(str, s)))
 def test_mesh_equals_one_device(sizes):
     agree(gradients(sizes), reference())
+
+
+def test_a_replicated_base_equals_one_device():
+    agree(gradients((1, 8, 1), preset="replicated-base"), reference())
+
+
+@pytest.mark.parametrize("remat", ["full", "attention", "mlp"])
+def test_what_is_computed_again_is_the_same(remat):
+    cfg = dataclasses.replace(tiny.model_config(), remat=remat)
+    agree(gradients((2, 4, 1), cfg=cfg), reference())
 
 
 def test_gradients_are_not_all_zero():
