@@ -19,6 +19,7 @@ from nlm_jax.mesh.place import place_batch
 from nlm_jax.mesh.rules import rules
 from nlm_jax.models.naturelm import NatureLM
 from nlm_jax.models.presets import preset
+from nlm_jax.nn.int8 import SCALE, int8_base, quantize, scale_path
 from nlm_jax.train.optim import OptimConfig, optimizer, schedule
 from nlm_jax.train.partition import Components, trainable
 from nlm_jax.train.state import TrainState, state_shardings
@@ -74,8 +75,9 @@ def batch(index: int, *, rows: int = 8, clips: int = 2, length: int = 32, answer
     )
 
 
-def build(cfg):
-    return NatureLM(cfg, rngs=nnx.Rngs(params=0))
+def build(cfg, int8: bool = False):
+    model = NatureLM(cfg, rngs=nnx.Rngs(params=0))
+    return int8_base(model) if int8 else model
 
 
 @functools.cache
@@ -91,6 +93,15 @@ def params(cfg, seed: int = 0) -> dict[str, np.ndarray]:
             made[path] = noise * {"bias": 0.02, "embedding": 0.5}.get(
                 last, 0.5 * leaf.shape[max(0, leaf.ndim - 2)] ** -0.5
             )
+    return made
+
+
+def in_int8(values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """`params` with the kernels that an int8 base holds as integers and scales."""
+    made = dict(values)
+    for path in values:
+        if path.startswith("llama/layers/") and path.endswith("/kernel"):
+            made[path], made[scale_path(path)] = map(np.asarray, quantize(jax.numpy.asarray(values[path])))
     return made
 
 
@@ -111,24 +122,28 @@ class Session:
 
 
 def session(sizes=(1, 8, 1), *, cfg=None, tx=None, components=None, steps=100, accumulate=1, devices=None,
-            preset="default") -> Session:  # fmt: skip
-    """Everything a step needs, on a mesh of `sizes` (data, fsdp, tensor); AdamW unless `tx` is given."""
+            preset="default", values=None) -> Session:  # fmt: skip
+    """Everything a step needs, on a mesh of `sizes` (data, fsdp, tensor); AdamW unless `tx` is given.
+
+    `values` are the weights, `params(cfg)` by default; the base is in int8 where they are (`in_int8`).
+    """
     cfg = cfg or model_config()
     optim = OptimConfig(peak_lr=1e-3, warmup_steps=0)
     tx = tx or optimizer(optim, steps)
     mesh = make_mesh(*sizes, devices=devices)
-    _, train, frozen = nnx.split(nnx.eval_shape(lambda: build(cfg)), trainable(components or Components()), ...)
+    values = values or params(cfg)
+    model = nnx.eval_shape(lambda: build(cfg, any(path.endswith(SCALE) for path in values)))
+    graphdef, train, frozen = nnx.split(model, trainable(components or Components()), ...)
 
     def init(train, frozen):
         return TrainState(jax.numpy.zeros((), np.int32), train, frozen, tx.init(train))
 
     abstract = jax.eval_shape(init, train, frozen)
     places = state_shardings(abstract, mesh, rules(preset))
-    values = params(cfg)
     train, frozen = (map_named(lambda p, leaf, s: jax.device_put(values[p], s), t, s) for t, s in
                      ((train, places.trainable), (frozen, places.frozen)))  # fmt: skip
     step = make_step(
-        nnx.graphdef(nnx.eval_shape(lambda: build(cfg))),
+        graphdef,
         tx,
         schedule(optim, steps),
         seed=0,

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from nlm_jax.convert.io import Entry, Progress
-from nlm_jax.convert.load import Source, Storage, abstract, as_stored, build, find, lazy, load
+from nlm_jax.convert.load import Kept, Source, Storage, abstract, as_read, as_stored, build, find, lazy, load
 from nlm_jax.convert.lora import interpolate
 from nlm_jax.convert.place import Leaf, fetch
 from nlm_jax.convert.table import Layout, Rule
@@ -72,6 +72,7 @@ class Opened:
         targets: Mapping[str, jax.ShapeDtypeStruct] | None = None,
         *,
         storage: Storage = as_stored,
+        kept: Kept = as_read,
         merging_alpha: float = 1.0,
         progress: Progress | None = None,
     ) -> Checkpoint:
@@ -80,6 +81,7 @@ class Opened:
         Args:
           targets: leaves wanted, of `self.targets(mesh, rules)` by default with no mesh.
           storage: (path, dtype in the file) -> dtype to keep; the file's own by default, so that nothing is rounded.
+          kept: (path, leaf as read) -> what to keep of it; the leaf itself by default.
           merging_alpha: see `interpolate`.
           progress: called with the path of each leaf that has been loaded.
 
@@ -87,7 +89,7 @@ class Opened:
           UserError: a tensor that is unknown, missing, misshapen, all zero, or of a type that cannot be loaded.
         """
         targets = self.targets() if targets is None else targets
-        leaves = load(find(self.sources, targets), targets, storage=storage, progress=progress)
+        leaves = load(find(self.sources, targets), targets, storage=storage, kept=kept, progress=progress)
         return self._checkpoint(interpolate(leaves, merging_alpha))
 
     def lazily(self, *, storage: Storage = as_stored, merging_alpha: float = 1.0) -> Checkpoint:

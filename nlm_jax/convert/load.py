@@ -98,20 +98,30 @@ def as_stored(path: str, dtype: np.dtype) -> np.dtype:
     return dtype
 
 
+Kept = Callable[[str, jax.Array], Mapping[str, jax.Array]]
+"""(path, leaf as read) -> the leaves to keep in its place."""
+
+
+def as_read(path: str, leaf: jax.Array) -> dict[str, jax.Array]:
+    """The leaf itself."""
+    return {path: leaf}
+
+
 def load(
     found: Mapping[str, Found],
     targets: Mapping[str, jax.ShapeDtypeStruct],
     *,
     storage: Storage = as_stored,
+    kept: Kept = as_read,
     progress: Progress | None = None,
 ) -> dict[str, jax.Array]:
     """Sends each tensor where it belongs (`targets`' shardings), reading it once. Calls `progress` with each path."""
-    leaves = {}
+    leaves: dict[str, jax.Array] = {}
     for path, target in targets.items():
         leaf = found[path]
         dtype = _dtype(leaf, path, storage)
         try:
-            leaves[path] = place(leaf.views, leaf.stacked, dtype, getattr(target, "sharding", None))
+            leaves |= kept(path, place(leaf.views, leaf.stacked, dtype, getattr(target, "sharding", None)))
         except NotFinite:
             # Only one process may hold the slice with it: the message names what is wrong here, or all of the leaf.
             odd = [n for n, view in zip(leaf.names, leaf.views, strict=True) if not finite(view.astype(dtype))]

@@ -24,6 +24,7 @@ from nlm_jax.core.config import build
 from nlm_jax.core.errors import UserError
 from nlm_jax.core.tree import digest
 from nlm_jax.models.config import NatureLMConfig
+from nlm_jax.nn.int8 import quantize
 
 RUN, FROZEN, TOKENIZER, CHECKPOINTS = "run.json", "frozen.safetensors", "tokenizer", "checkpoints"
 VERSION = 1
@@ -128,7 +129,7 @@ def open_run(src: str | pathlib.Path, which: Which = "best") -> OpenedRun:
         sources += open_checkpoint(**entry).sources
     tokenizer = workdir / TOKENIZER
     return OpenedRun(
-        config=run.model,
+        config=dataclasses.replace(run.model, attention="xla"),  # wherever it goes, it runs there
         sources=tuple(sources),
         official=run.official,
         llama=run.llama,
@@ -179,6 +180,8 @@ def verify(leaves: Mapping[str, jax.Array], expected: Mapping[str, Mapping[str, 
         leaf = leaves.get(path)
         if leaf is None or np.dtype(leaf.dtype).itemsize < np.dtype(entry["dtype"]).itemsize:
             continue
+        if entry["dtype"] == "int8" and leaf.dtype != jnp.int8:
+            leaf = quantize(leaf.astype(jnp.bfloat16))[0]
         if digest(leaf.astype(entry["dtype"])) != entry["digest"]:
             raise UserError(
                 f"{where}: mismatched checkpoint: {path} of the base differs from the one this run was trained on; "

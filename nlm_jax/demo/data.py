@@ -2,21 +2,25 @@
 
 import collections
 import pathlib
+import re
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from nlm_jax.audio import wave
+from nlm_jax.core.chat import DEFAULT_TEMPLATE
 from nlm_jax.core.dims import SAMPLE_RATE
 from nlm_jax.core.errors import UserError
 from nlm_jax.data import corpora
 from nlm_jax.data.schema import Example
-from nlm_jax.data.text import Tokenizer
+from nlm_jax.data.text import CLIP_MARK, PLACEHOLDER, Tokenizer
 from nlm_jax.demo.language import Text, written
 from nlm_jax.evaluate.score import Prediction
 
 REPEATS = 100
 """How often names and answers are told to the tokenizer."""
+FRAME = tuple(re.split(r"<\|\w+\|>|{}", DEFAULT_TEMPLATE)) + tuple(CLIP_MARK.split(PLACEHOLDER))
+"""What stands around every question and every clip, without the special tokens in between."""
 LONGEST = 40
 """Characters of an answer that may be part of a clip's description."""
 
@@ -45,11 +49,12 @@ def described(examples: Sequence[Example]) -> dict[str, str]:
 def tokenizer(examples: Sequence[Example], descriptions: dict[str, str], vocabulary: int) -> Tokenizer:
     """A tokenizer with a token for every word of answers, descriptions and frequent questions, as far as there is room.
 
-    Names are rare beside the words of questions, so they are counted many times over.
+    Names are rare beside the words of questions, so they are counted many times over, as is what stands around every
+    question.
     """
     told = dict.fromkeys(f"{descriptions.get(e.paths[0], '')} {e.prompt} {e.text}" for e in examples)
     asked = collections.Counter(e.prompt for e in examples)
-    often = [*(e.text for e in examples), *descriptions.values(), *(p for p, n in asked.items() if n > 9)]
+    often = [*(e.text for e in examples), *descriptions.values(), *(p for p, n in asked.items() if n > 9), *FRAME]
     return Tokenizer.train([*told, *list(dict.fromkeys(often)) * REPEATS], vocabulary)
 
 

@@ -43,9 +43,9 @@ class LanguageConfig:
     heads: int = 4
     kv_heads: int = 2
     mlp: int = 256
-    steps: int = 300
+    steps: int = 280
     rows: int = 24
-    row_tokens: int = 120
+    row_tokens: int = 96
     learning_rate: float = 4e-3
     question_weight: float = 0.0
     """Weight of the tokens outside the answer in the loss."""

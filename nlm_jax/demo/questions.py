@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from nlm_jax.demo.corpus import Scene
 
 COUNTS = {1: "One", 2: "Two", 3: "Three"}
-DETECT = "Which of these, if any, are present in the audio recording?"
+DETECT = "Which of these, if any, is heard?"
 OPTIONS = 3  # species named in a detection question
 CLOSED = (
     "common-name",
@@ -28,15 +28,15 @@ CLOSED = (
 NAMING = ("common-name", "scientific-name", "taxonomic-name")
 """What stage 1 trains on."""
 PROMPTS = {
-    "common-name": "What is the common name for the focal species in the audio?",
-    "scientific-name": "What is the scientific name for the focal species in the audio?",
-    "taxonomic-name": "What is the taxonomic name of the focal species in the audio?",
-    "call-type": "Is the vocalization of the focal species a song or a call?",
-    "individual-count": "How many different individuals are vocalizing in the audio?",
-    "spoken-word": "Which word is spoken in the audio?",
-    "speaker-count": "How many different people are speaking in the audio?",
-    "instrument": "What musical instrument is playing in the audio?",
-    "domain": "What kind of sound is in the audio: animal, speech, music or environment?",
+    "common-name": "Which species is this?",
+    "scientific-name": "What is its scientific name?",
+    "taxonomic-name": "What is its full taxonomy?",
+    "call-type": "Is it a song or a call?",
+    "individual-count": "How many individuals call?",
+    "spoken-word": "Which word is spoken?",
+    "speaker-count": "How many people speak?",
+    "instrument": "Which instrument plays?",
+    "domain": "Is it an animal, speech, music or environment?",
     "captioning": "Caption the audio.",
 }
 

@@ -12,9 +12,8 @@ from nlm_jax.models.config import NatureLMConfig
 from nlm_jax.models.llama.model import Llama
 from nlm_jax.models.qformer.model import QFormer
 from nlm_jax.models.splice import splice
-from nlm_jax.nn.attention import attend
+from nlm_jax.nn.attention import packed_attention
 from nlm_jax.nn.linear import Linear, subkey
-from nlm_jax.nn.masks import packed_causal
 from nlm_jax.nn.norm import LayerNorm
 
 
@@ -50,10 +49,10 @@ class NatureLM(nnx.Module):
 
     def hidden(self, batch: Batch, *, key=None) -> Float[Array, "B S D"]:
         """Last hidden states of packed rows; examples of one row do not see each other."""
-        mask = packed_causal(batch.segments)
+        attention = packed_attention(self.cfg.attention, batch.segments)
 
         def mix(cache, _layer, q, k, v):
-            return attend(q, k, v, mask), cache
+            return attention(q, k, v), cache
 
         x = self.embed(batch, key=subkey(key, 0))
         return self.llama(x, batch.positions, mix, remat=self.cfg.remat, key=subkey(key, 1))[0]

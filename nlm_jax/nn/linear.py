@@ -5,7 +5,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int8
 
 from nlm_jax.core.precision import matmul_precision
 from nlm_jax.nn.param import param
@@ -39,6 +39,7 @@ class Linear(nnx.Module):
     def __init__(self, d_in, d_out, axes, *, bias=False, lora: LoraConfig | None = None, init=lecun, rngs: nnx.Rngs):
         self.kernel = param(nnx.Param, init, rngs.params(), (d_in, d_out), axes)
         self.bias = param(nnx.Param, zeros, rngs.params(), (d_out,), axes[1:]) if bias else None
+        self.kernel_scale = nnx.data(None)  # a variable where the kernel is held in int8, see nn/int8.py
         # Each attribute is assigned once: None first and a Variable later is an error in Flax.
         rank = lora.rank if lora else 0
         self.lora_a = (
@@ -50,6 +51,8 @@ class Linear(nnx.Module):
     def __call__(self, x: Float[Array, "... d_in"], key=None) -> Float[Array, "... d_out"]:
         """`key` switches the adapter's dropout on; weights are cast to the dtype of `x`."""
         y = matmul(x, self.kernel[...])
+        if self.kernel_scale is not None:
+            y = y * self.kernel_scale[...].astype(x.dtype)
         if self.bias is not None:
             y = y + self.bias[...].astype(x.dtype)
         if self.lora is not None:
@@ -58,7 +61,9 @@ class Linear(nnx.Module):
         return y
 
 
-def matmul(x: Float[Array, "... d_in"], w: Float[Array, "d_in d_out"]) -> Float[Array, "... d_out"]:
+def matmul(
+    x: Float[Array, "... d_in"], w: Float[Array, "d_in d_out"] | Int8[Array, "d_in d_out"]
+) -> Float[Array, "... d_out"]:
     """x @ w in the dtype of `x`; float32 stays float32 on accelerators."""
     return jnp.matmul(x, w.astype(x.dtype), precision=matmul_precision(x.dtype))
 

@@ -6,10 +6,9 @@ import jax
 from flax import nnx
 
 from nlm_jax.core.errors import UserError
+from nlm_jax.core.names import ATTENTION, MLP
 from nlm_jax.mesh.place import gather_weights
 
-ATTENTION, MLP = "attention", "mlp"
-"""Names (`checkpoint_name`) that layers give to what attention mixed, and to the inner activations of their MLP."""
 REMAT = {
     "none": None,
     "full": jax.checkpoint_policies.nothing_saveable,

@@ -18,10 +18,12 @@ class ModelSetup:
 
     preset: str = "tiny"
     compute_dtype: Literal["float32", "bfloat16"] = "float32"
-    base_dtype: Literal["float32", "bfloat16"] = "bfloat16"
-    """Storage of the frozen language model. Whatever trains is float32."""
+    base_dtype: Literal["float32", "bfloat16", "int8"] = "bfloat16"
+    """Storage of the frozen language model; "int8": of its layers' kernels (nn/int8.py). What trains is float32."""
     remat: str = "none"
-    """What the backward pass recomputes: none, full, dots (see nn/stack.py)."""
+    """What the backward pass finds saved: none, full, dots, attention, mlp (see nn/stack.py)."""
+    attention: Literal["xla", "cudnn", "splash"] = "xla"
+    """Implementation of the language model's attention: plain, NVIDIA's fused one, the TPU kernel (nn/attention.py)."""
     max_txt_len: int = 160
     overrides: dict[str, Any] = dataclasses.field(default_factory=dict)
     """Any other field of NatureLMConfig, nested: {"llama": {"lora": {"rank": 8}}}."""
@@ -103,6 +105,8 @@ class TrainConfig:
 
     stages: tuple[Stage, ...] = (Stage(),)
     seed: int = 0
+    compile_cache: str = "auto"
+    """Directory of compiled programs, "" for none; auto: the user's cache, on accelerators (core/compile_cache.py)."""
     tokenizer: str = ""
     """Directory, hub id or "embedded"; empty = the one that came with the weights, else "embedded"."""
     model: ModelSetup = dataclasses.field(default_factory=ModelSetup)
@@ -129,6 +133,11 @@ def train_config(values: Any) -> TrainConfig:
         for field, value in (("steps", stage.steps), ("accumulate", stage.accumulate), ("data.rows", stage.data.rows)):
             if value < 1:
                 raise UserError(f"config.stages[{i}].{field}: must be at least 1, got {value}")
+        if stage.train.base and config.model.base_dtype == "int8":
+            raise UserError(
+                f"config.stages[{i}].train.base: the base is held in int8, which cannot train; "
+                "set model.base_dtype to bfloat16"
+            )
         if stage.data.rows % stage.accumulate:
             raise UserError(
                 f"config.stages[{i}].accumulate: {stage.accumulate} does not divide data.rows={stage.data.rows}"
@@ -140,7 +149,7 @@ def train_config(values: Any) -> TrainConfig:
     return config
 
 
-FREE = ("mesh", "checkpoint", "eval", "log", "model.remat")
+FREE = ("mesh", "checkpoint", "eval", "log", "compile_cache", "model.remat", "model.attention")
 FREE_STAGE = ("accumulate", "data.workers", "data.threads", "data.prefetch")
 """What may change when a run goes on: it does not touch the stream of batches or what is computed from them."""
 

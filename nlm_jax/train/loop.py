@@ -10,6 +10,7 @@ from typing import Any
 import jax
 from rich.console import Console
 
+from nlm_jax.core.compile_cache import keep_compiled
 from nlm_jax.core.logging import RunLog
 from nlm_jax.core.tree import named_leaves
 from nlm_jax.data.evaluation import Evaluation
@@ -59,6 +60,7 @@ def run(config: TrainConfig, workdir: Path, console: Console | None) -> int:
     # --- devices and weights ------------------------------------------------------------------------------------------
     mesh, placement = make_mesh(config.mesh.data, config.mesh.fsdp, config.mesh.tensor), rules(config.mesh.rules)
     check_processes(mesh)
+    keep_compiled(config.compile_cache, mesh.devices.flat[0].platform)
     weights = open_weights(config)
     session = open_session(config, workdir, weights)
     programs = [make_program(config, stage, weights.model, mesh, placement) for stage in config.stages]

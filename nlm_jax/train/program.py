@@ -15,6 +15,8 @@ from nlm_jax.mesh.place import check_heads, check_rows, replicated, rows_shardin
 from nlm_jax.mesh.rules import Rules
 from nlm_jax.models.config import NatureLMConfig
 from nlm_jax.models.naturelm import NatureLM
+from nlm_jax.nn.attention import check_attention
+from nlm_jax.nn.int8 import int8_base
 from nlm_jax.train.config import Stage, TrainConfig
 from nlm_jax.train.optim import optimizer, schedule
 from nlm_jax.train.partition import check, trainable
@@ -75,9 +77,11 @@ def make_program(config: TrainConfig, stage: Stage, model: NatureLMConfig, mesh:
     """
     check_rows(stage.data.rows // stage.accumulate, mesh)
     check_heads(model.llama.heads, mesh)
+    check_attention(model.attention, model.compute_dtype, mesh.devices.flat[0].platform)
 
     def build():
-        return NatureLM(model, rngs=nnx.Rngs(params=config.seed))
+        made = NatureLM(model, rngs=nnx.Rngs(params=config.seed))
+        return int8_base(made) if config.model.base_dtype == "int8" else made
 
     tx = optimizer(stage.optim, stage.steps)
     graphdef, template = nnx.split(nnx.eval_shape(build))

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 
 from nlm_jax.convert.io import Entry, read_safetensors, write_safetensors
 from nlm_jax.convert.load import Source, find, load
@@ -17,11 +19,12 @@ from nlm_jax.convert.table import native
 from nlm_jax.core.errors import UserError
 from nlm_jax.core.tree import named_leaves
 from nlm_jax.data.text import Tokenizer
+from nlm_jax.nn.int8 import SCALE, dequantize, scale_path
 from nlm_jax.train.config import TrainConfig, changed
 from nlm_jax.train.partition import component
 from nlm_jax.train.program import Program
 from nlm_jax.train.state import TrainState
-from nlm_jax.train.weights import Weights, copy_tokenizer
+from nlm_jax.train.weights import Weights, as_int8, copy_tokenizer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +70,7 @@ def open_session(config: TrainConfig, workdir: Path, weights: Weights) -> Sessio
             f"--workdir={workdir}: its run was started with config.{name}={old!r}, this config has {new!r}; "
             "set it back, or give another --workdir"
         )
-    model = dataclasses.replace(weights.model, remat=run.model.remat)
+    model = dataclasses.replace(weights.model, remat=run.model.remat, attention=run.model.attention)
     if found := changed(dataclasses.asdict(run.model), dataclasses.asdict(model)):
         name, old, new = found
         raise UserError(
@@ -105,7 +108,7 @@ def stand_on(session: Session, program: Program, *, everything: bool) -> dict[st
     if file.is_file():
         tensors = read_safetensors(file)
         own = {path: targets[path] for path in tensors}
-        leaves = load(find([Source(str(file), tensors, native(tensors))], own), own)
+        leaves = load(find([Source(str(file), tensors, native(tensors))], own), own, kept=as_int8(targets))
     wanted = targets if everything else session.run.digests
     leaves |= session.weights.load({path: targets[path] for path in wanted if path not in leaves})
     verify(leaves, session.run.digests, str(session.workdir))
@@ -115,20 +118,24 @@ def stand_on(session: Session, program: Program, *, everything: bool) -> dict[st
 def begin(session: Session, state: TrainState) -> Run:
     """Writes down what the run stands on: `run.json`, the tokenizer, and what can be had nowhere else."""
     base, importable = session.base(state), session.weights.importable()
-    drawn = {path: leaf for path, leaf in base.items() if path not in importable}
+    held = {path: base[scale_path(path)] for path, leaf in base.items() if leaf.dtype == jnp.int8}
+    drawn = {p: leaf for p, leaf in base.items() if p not in importable and not p.endswith(SCALE)}
     if jax.process_index() == 0:
         session.workdir.mkdir(parents=True, exist_ok=True)
         copy_tokenizer(session.weights.tokenizer, session.workdir / TOKENIZER)
+    # Integers drawn at random are their own only source: read back from their float32 form, they are what they were.
+    unseen = {q for p in held if p in drawn for q in (p, scale_path(p))}
     if drawn:
-        made = [
-            Entry(path, tuple(leaf.shape), leaf.dtype, lambda path=path, leaf=leaf: parts(path, leaf))
-            for path, leaf in drawn.items()
-        ]
+        made = []
+        for path, leaf in drawn.items():
+            whole = functools.partial(dequantize, leaf, held[path]) if path in held else lambda leaf=leaf: leaf
+            dtype = np.dtype("float32") if path in held else leaf.dtype
+            made.append(Entry(path, tuple(leaf.shape), dtype, lambda path=path, whole=whole: parts(path, whole())))
         write_safetensors(session.workdir / FROZEN, made)
     run = Run(
         model=session.weights.model,
         imports=session.weights.imports,
-        digests=digest_base(base),
+        digests=digest_base({p: leaf for p, leaf in base.items() if p not in unseen}),
         stages=tuple(stage.name for stage in session.config.stages),
         config=dataclasses.asdict(session.config),
         data=fingerprints(session.config),

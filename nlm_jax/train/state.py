@@ -14,6 +14,7 @@ from nlm_jax.core.precision import dtype
 from nlm_jax.core.tree import map_named
 from nlm_jax.mesh.place import replicated, shardings
 from nlm_jax.mesh.rules import FROZEN, Rules
+from nlm_jax.nn.int8 import SCALE
 
 
 @functools.partial(jax.tree_util.register_dataclass, data_fields=("step", "trainable", "frozen", "opt"), meta_fields=())
@@ -35,7 +36,9 @@ def storage(path: str, trains: bool, base_dtype: str, leaf_dtype):
     """Dtype of a parameter in training: the frozen language model in `base_dtype`, every other float in float32."""
     if not jnp.issubdtype(leaf_dtype, jnp.floating):
         return leaf_dtype
-    return dtype(base_dtype) if path.startswith("llama/") and not trains else jnp.dtype(jnp.float32)
+    if trains or not path.startswith("llama/") or path.endswith(SCALE):
+        return jnp.dtype(jnp.float32)
+    return dtype("bfloat16" if base_dtype == "int8" else base_dtype)
 
 
 def abstract_state(params, tx: optax.GradientTransformation, trainable, base_dtype: str = "bfloat16") -> TrainState:

@@ -12,11 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from nlm_jax.convert.checkpoint import Opened
 from nlm_jax.convert.formats import open_checkpoint
 from nlm_jax.convert.llama import GENERATION, TOKENIZER_FILES
+from nlm_jax.convert.load import Kept
 from nlm_jax.convert.run import OpenedRun, open_run
 from nlm_jax.core.config import build
 from nlm_jax.core.errors import UserError
@@ -24,6 +27,7 @@ from nlm_jax.core.tree import named_leaves
 from nlm_jax.data.text import Tokenizer
 from nlm_jax.models.config import NatureLMConfig
 from nlm_jax.models.presets import preset
+from nlm_jax.nn.int8 import quantize, scale_path
 from nlm_jax.train.config import Init, TrainConfig
 from nlm_jax.train.state import TrainState
 
@@ -55,8 +59,27 @@ class Weights:
         for opened in self.opened:
             wanted = {p: targets[p] for p in opened.targets() if p in targets and p not in leaves}
             if wanted:
-                leaves |= opened.load(wanted, storage=lambda path, _: targets[path].dtype).leaves
+                leaves |= opened.load(wanted, storage=functools.partial(read_as, targets), kept=as_int8(targets)).leaves
         return leaves
+
+
+def read_as(targets: Mapping[str, jax.ShapeDtypeStruct], path: str, _) -> np.dtype:
+    """Dtype to read a leaf in: its own, or bfloat16 where int8 is made of it."""
+    dtype = np.dtype(targets[path].dtype)
+    return np.dtype(jnp.bfloat16) if dtype == np.int8 else dtype
+
+
+def as_int8(targets: Mapping[str, jax.ShapeDtypeStruct]) -> Kept:
+    """What is kept of a leaf that was read: integers and scales where `targets` wants int8, else the leaf itself."""
+
+    def kept(path: str, leaf: jax.Array) -> dict[str, jax.Array]:
+        if targets[path].dtype != jnp.int8:
+            return {path: leaf}
+        scale = scale_path(path)
+        made = jax.jit(quantize, out_shardings=(targets[path].sharding, targets[scale].sharding))(leaf)
+        return dict(zip((path, scale), jax.block_until_ready(made), strict=True))  # the leaf itself can go now
+
+    return kept
 
 
 def open_weights(config: TrainConfig) -> Weights:
@@ -118,7 +141,7 @@ def settle(config: TrainConfig, opened: list[Opened], vocab_size: int) -> Nature
             model = dataclasses.replace(model, llama=dataclasses.replace(one.config.llama, lora=model.llama.lora))
         else:
             model = dataclasses.replace(model, **{p: getattr(one.config, p) for p in one.parts if hasattr(model, p)})
-    own = {"compute_dtype": setup.compute_dtype, "remat": setup.remat, "max_txt_len": setup.max_txt_len}
+    own = {name: getattr(setup, name) for name in ("compute_dtype", "remat", "attention", "max_txt_len")}
     model = build(NatureLMConfig, merge(dataclasses.asdict(model), own | setup.overrides), "config.model.overrides")
     if vocab_size > model.llama.vocab:
         raise UserError(

@@ -8,6 +8,7 @@ from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float, Int
 
+from nlm_jax.core.names import ATTENTION, MLP
 from nlm_jax.core.precision import matmul_precision
 from nlm_jax.mesh.place import constrain_rows
 from nlm_jax.models.llama.config import LlamaConfig
@@ -15,7 +16,7 @@ from nlm_jax.nn.linear import Linear, subkey
 from nlm_jax.nn.norm import RMSNorm
 from nlm_jax.nn.param import param
 from nlm_jax.nn.rope import rope_tables, rotate
-from nlm_jax.nn.stack import ATTENTION, MLP, scan_layers, stack
+from nlm_jax.nn.stack import scan_layers, stack
 
 normal = nnx.initializers.normal(0.02)
 

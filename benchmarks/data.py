@@ -1,0 +1,120 @@
+"""Data pipeline: clips a second and core, ours against a torch DataLoader that does the same work on the same files.
+
+    python benchmarks/data.py                 # 10 s clips, FLAC at 44.1 kHz; made and then removed
+    python benchmarks/data.py --kind=wav --rate=16000
+
+The work: read a file, mix to mono, resample to 16 kHz, cut or pad to 10 s, tokenize the text, put examples together.
+Ours reads what `nlm prepare` wrote (decoded and resampled once) and packs rows; `from files` is our decoder on the
+files themselves. The DataLoader decodes with soundfile, resamples with soxr (the reference's resampy is 60 times
+slower) and pads to the longest, with one worker a core. `nlm prepare` is timed too: it is paid once.
+"""
+
+import itertools
+import json
+import pathlib
+import shutil
+import tempfile
+import time
+
+import numpy as np
+import soundfile
+from common import arguments, cores, median, report
+
+from nlm_jax.audio import wave
+from nlm_jax.data.config import DataConfig
+from nlm_jax.data.pipeline import train_set
+from nlm_jax.data.prepare import Options, prepare
+from nlm_jax.data.text import Tokenizer
+from nlm_jax.generate.answer import text_format
+from nlm_jax.models.presets import preset
+
+SECONDS = 10.0
+
+
+def make(folder: pathlib.Path, clips: int, kind: str, rate: int) -> list[dict]:
+    """Files of tones in noise, 10 to 12 s long, with a question each."""
+    rng, rows = np.random.default_rng(0), []
+    for i in range(clips):
+        time_ = np.arange(round((10 + 2 * rng.random()) * rate)) / rate
+        tone = 0.3 * np.sin(2 * np.pi * (300 + 3000 * rng.random()) * time_) + 0.05 * rng.normal(size=len(time_))
+        soundfile.write(folder / f"{i}.{kind}", tone.astype(np.float32), rate)
+        prompt = "<Audio><AudioHere></Audio> What is the common name for the focal species in the audio?"
+        rows.append({"path": f"{i}.{kind}", "prompt": prompt, "text": "Common Chiffchaff", "task": "common-name"})
+    (folder / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    return rows
+
+
+def torch_batches(folder: pathlib.Path, rows: list[dict], tokenizer: Tokenizer, batch: int, workers: int):
+    """An endless DataLoader over the files."""
+    import soxr
+    import torch
+
+    class Files(torch.utils.data.Dataset):
+        def __len__(self):
+            return 1 << 30
+
+        def __getitem__(self, index):
+            row = rows[index % len(rows)]
+            sound, rate = soundfile.read(folder / row["path"], dtype="float32", always_2d=True)
+            sound = soxr.resample(sound.mean(1), rate, 16_000)[: round(SECONDS * 16_000)]
+            sound = np.pad(sound, (0, round(SECONDS * 16_000) - len(sound)))
+            return torch.as_tensor(sound), torch.tensor(tokenizer.encode(row["prompt"] + row["text"]))
+
+    def together(items):
+        ids = torch.nn.utils.rnn.pad_sequence([ids for _, ids in items], batch_first=True)
+        return torch.stack([sound for sound, _ in items]), ids
+
+    return iter(torch.utils.data.DataLoader(Files(), batch, num_workers=workers, collate_fn=together))
+
+
+def rate_of(batches, clips_in, seconds: float) -> float:
+    """Clips a second over about `seconds`, after two batches of warm-up."""
+    for batch in itertools.islice(batches, 2):
+        clips_in(batch)
+    started, clips = time.perf_counter(), 0
+    while time.perf_counter() - started < seconds:
+        clips += clips_in(next(batches))
+    return clips / (time.perf_counter() - started)
+
+
+def main(given: list[str] | None = None) -> None:
+    parser = arguments(__doc__.splitlines()[0])
+    parser.add_argument("--clips", type=int, default=200, help="files made")
+    parser.add_argument("--kind", choices=("wav", "flac", "ogg", "mp3"), default="flac")
+    parser.add_argument("--rate", type=int, default=44_100)
+    parser.add_argument("--seconds", type=float, default=8.0, help="length of one measurement")
+    args = parser.parse_args(given)
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="data_"))
+    try:
+        rows, tokenizer, workers = (
+            make(folder, args.clips, args.kind, args.rate),
+            Tokenizer.from_pretrained("embedded"),
+            cores(),
+        )
+        started = time.perf_counter()
+        prepare(Options(folder / "rows.jsonl", folder / "prepared"))
+        prepared = args.clips / (time.perf_counter() - started)
+        config = DataConfig(train=(str(folder / "prepared"),), seconds=SECONDS, rows=8, row_clips=8, threads=workers)
+        fmt = text_format(preset("tiny"), config.samples)
+        vectors = preset("tiny").qformer.vectors(config.samples)
+        found: dict[str, list[float]] = {"nlm_jax": [], "nlm_jax, from files": [], "torch DataLoader": []}
+        for _ in range(args.repeats):
+            ours = train_set(config, tokenizer, fmt).batches(0, 0, 1)
+            found["nlm_jax"].append(rate_of(ours, lambda b: int((b.audio_slot >= 0).sum()) // vectors, args.seconds))
+            ours.close()
+            files = (wave.load(folder / row["path"], seconds=SECONDS) for row in itertools.cycle(rows))
+            found["nlm_jax, from files"].append(workers * rate_of(files, lambda _: 1, args.seconds))
+            theirs = torch_batches(folder, rows, tokenizer, 32, workers)
+            found["torch DataLoader"].append(rate_of(theirs, lambda b: len(b[0]), args.seconds))
+            del theirs
+    finally:
+        shutil.rmtree(folder)
+    rates = {name: median(values) / workers for name, values in found.items()}
+    facts = {"files": f"{args.clips} of {args.kind} at {args.rate} Hz", "workers": workers}
+    facts["nlm prepare"] = f"{prepared / workers:.1f} clips/s a core, once"
+    facts["from files"] = "one thread, times the cores"
+    report("data pipeline, per core", rates, "clips/s", "torch DataLoader", args.json, **facts)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,34 @@
+"""Filter bank: ours, batched and jitted on the device, against Kaldi's code clip by clip as the reference calls it.
+
+python benchmarks/fbank.py
+"""
+
+import jax
+import numpy as np
+from common import arguments, in_turn, median, report
+from peer import kaldi
+
+from nlm_jax.audio.fbank import fbank
+
+
+def main(given: list[str] | None = None) -> None:
+    parser = arguments(__doc__.splitlines()[0])
+    parser.add_argument("--clips", type=int, default=32)
+    parser.add_argument("--seconds", type=float, default=10.0)
+    args = parser.parse_args(given)
+    rng = np.random.default_rng(0)
+    waves = rng.uniform(-0.3, 0.3, (args.clips, round(args.seconds * 16_000))).astype(np.float32)
+    ours = jax.jit(fbank)
+    error = np.abs(np.asarray(ours(waves[:1]))[0, :, 1:] - kaldi(waves[0])[:, 1:])  # Kaldi refuses an empty first bin
+    sides = {
+        "nlm_jax": lambda: ours(waves).block_until_ready(),
+        "kaldi, clip by clip": lambda: [kaldi(wave) for wave in waves],
+    }
+    taken = in_turn(sides, args.repeats)
+    rates = {name: args.clips / median(times) for name, times in taken.items()}
+    report("filter bank", rates, "clips/s", "kaldi, clip by clip", args.json,
+           **{"clips": args.clips, "seconds": args.seconds, "largest difference": f"{error.max():.2g}"})  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,6 @@
+"""Names of activations (`checkpoint_name`) by which remat policies save them."""
+
+ATTENTION = "attention"
+"""What attention mixed, before its output projection."""
+MLP = "mlp"
+"""The inner activations of a feed-forward part."""

@@ -1,0 +1,63 @@
+"""The benchmarks run, at sizes that take seconds, and write down what they compared. Times are not looked at."""
+
+import importlib
+import json
+import pathlib
+import sys
+
+import numpy as np
+import pytest
+
+FOLDER = pathlib.Path(__file__).parents[2] / "benchmarks"
+
+
+@pytest.fixture
+def bench(monkeypatch, tmp_path):
+    """`bench(name, *flags)`: what the benchmark called `name` wrote."""
+    monkeypatch.syspath_prepend(str(FOLDER))
+
+    def run(name, *flags):
+        for module in ("common", "peer", name):
+            monkeypatch.delitem(sys.modules, module, raising=False)
+        file = tmp_path / f"{name}.json"
+        importlib.import_module(name).main([*flags, "--repeats=1", f"--json={file}"])
+        content = json.loads(file.read_text())
+        assert {"date", "device", "versions", "cores"} <= set(content)
+        assert all(np.isfinite(rate) and rate > 0 for rate in content["rates"].values())
+        assert content["peer"] in content["rates"]
+        assert len(content["rates"]) >= 2
+        return content
+
+    return run
+
+
+def test_fbank(bench):
+    pytest.importorskip("kaldi_native_fbank")
+    pytest.importorskip("torch")
+    assert float(bench("fbank", "--clips=2", "--seconds=1")["largest difference"]) < 0.1
+
+
+def test_conv(bench):
+    bench("conv", "--clips=1", "--tokens=32", "--width=32", "--groups=4", "--taps=8")
+
+
+def test_data(bench):
+    pytest.importorskip("torch")
+    found = bench("data", "--clips=24", "--kind=wav", "--rate=16000", "--seconds=0.2")
+    assert set(found["rates"]) == {"nlm_jax", "nlm_jax, from files", "torch DataLoader"}
+
+
+def test_startup(bench):
+    pytest.importorskip("torch")
+    found = bench("startup", "--preset=llama-3.2-1b", "--layers=1")
+    assert found["peak host memory, nlm_jax"].endswith("GiB")
+
+
+def test_train_step(bench):
+    """Both sides start near the loss of guessing: they do the same task on the same examples."""
+    pytest.importorskip("torch")
+    pytest.importorskip("peft")
+    found = bench("train_step", "--size=tiny", "--clips=3")
+    losses = found["loss of the first step"]
+    assert all(abs(loss - np.log(513)) < 0.7 for loss in losses.values()), losses
+    assert found["useful positions, nlm_jax"].endswith("%")

@@ -1,0 +1,58 @@
+"""A run over a base in int8: it goes on without loss, and leaves over the base it was given."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from nlm_jax.convert.formats import open_checkpoint
+from nlm_jax.convert.run import open_run, read_run
+from nlm_jax.core.errors import UserError
+from nlm_jax.train.config import config_dict, train_config
+from nlm_jax.train.loop import train
+
+KERNEL = "llama/layers/up_proj/kernel"
+
+
+def int8(made, **changes):
+    """The first stage alone, with an int8 base."""
+    model = dataclasses.replace(made.model, base_dtype="int8")
+    return dataclasses.replace(made, model=model, stages=made.stages[:1], **changes)
+
+
+def test_imported_base(config, weights, tmp_path):
+    made = int8(config())
+    train(made, tmp_path / "run")
+    digests = read_run(tmp_path / "run").digests
+    assert digests[KERNEL]["dtype"] == "int8"
+    assert digests[KERNEL + "_scale"]["dtype"] == "float32"
+    assert not (tmp_path / "run" / "frozen.safetensors").exists() or KERNEL not in load_file(
+        tmp_path / "run" / "frozen.safetensors"
+    )
+    # What leaves is the base as it was imported, not its rounding.
+    leaves = open_run(tmp_path / "run").load().leaves
+    np.testing.assert_array_equal(leaves[KERNEL], open_checkpoint(weights).load().leaves[KERNEL])
+
+
+def test_random_base_goes_on_exactly(config, tmp_path):
+    """Integers drawn at random are kept in `frozen.safetensors` as float32, and are the same when read back."""
+    made = int8(config(init={}, tokenizer="embedded"))
+    train(made, tmp_path / "straight")
+    train(made, tmp_path / "halted")
+    last = tmp_path / "halted" / "checkpoints" / "stage1" / "last"
+    newest = max(last.iterdir(), key=lambda p: int(p.name))
+    newest.rename(tmp_path / "gone")  # as if it had been killed before its last checkpoint
+    train(made, tmp_path / "halted")
+    a, b = (open_run(tmp_path / name, "last").load().leaves for name in ("straight", "halted"))
+    assert set(a) == set(b)
+    for path in a:
+        np.testing.assert_array_equal(a[path], b[path], err_msg=path)
+
+
+def test_an_int8_base_does_not_train(config):
+    made = config()
+    values = config_dict(int8(made))
+    values.stages[0].train.base = True
+    with pytest.raises(UserError, match=r"stages\[0\].train.base: the base is held in int8"):
+        train_config(values)
