@@ -38,6 +38,8 @@ INSTALL = [
     "huggingface-hub>=1.0",  # a hub id in place of a directory
     "soundfile>=0.13",  # carries libsndfile >= 1.2: mp3 beside wav, flac, ogg
     "soxr>=0.5",  # resampling with numpy 2
+    "fsspec>=2024.6",  # paths in buckets; each kind of bucket has a package of its own, see [bucket]
+    "etils[epath]>=1.9",  # orbax's paths, which may be in buckets
     "absl-py>=2.0",  # the log that orbax and grain write to, turned down
     "rich>=13",  # progress and tables
     "tensorboardX>=2.6.2",  # event files without TensorFlow; earlier ones break with numpy 2
@@ -52,6 +54,7 @@ EXTRAS = {
     "tpu": [f"jax[tpu]==0.10.2; {OLD}", f"jax[tpu]>=0.12.0,<0.13; {NEW}"],
     "cuda": [f"jax[cuda12]==0.10.2; {OLD}", f"jax[cuda12]>=0.12.0,<0.13; {NEW}"],
     "torch": TORCH,
+    "bucket": ["gcsfs>=2024.6", "s3fs>=2024.6"],
     "serve": ["fastapi>=0.115", "uvicorn>=0.32"],
     "test": [
         # libtpu's compiler, for `nlm plan`: it needs no TPU.

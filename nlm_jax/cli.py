@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 
 from nlm_jax import __version__
+from nlm_jax.core import remote
 from nlm_jax.core.errors import UserError
 
 
@@ -108,7 +109,8 @@ def _run(name: str, argv: list[str]) -> int:
         parser.error(_left_over(left[0], parser, command))
     if command.overrides:
         args.overrides = overrides
-    return module.run(args)
+    with remote.delivering():
+        return module.run(args)
 
 
 def _no_such_command(name: str) -> str:

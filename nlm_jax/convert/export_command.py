@@ -1,10 +1,10 @@
 """`nlm export`: our weights (or any that can be imported) -> a directory for others."""
 
 import argparse
-import pathlib
 
 from nlm_jax.convert import formats, progress
 from nlm_jax.convert.import_command import add_source_arguments, source_options
+from nlm_jax.core import remote
 from nlm_jax.core.errors import UserError
 
 SUMMARY = "weights of ours -> the official layout, a PEFT adapter, a merged Llama, or a BEATs encoder"
@@ -15,7 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("src", help="directory of ours, the --workdir of a run, or anything `nlm import` reads")
     parser.add_argument("--which", choices=("best", "last"), help="of a run: its best checkpoint (default) or its last")
     parser.add_argument("--format", required=True, choices=tuple(formats.FORMATS))
-    parser.add_argument("--out", required=True, type=pathlib.Path, help="directory to write")
+    parser.add_argument("--out", required=True, type=remote.writes, help="directory to write")
     add_source_arguments(parser)
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), help="of the language model (default: as stored)")
     parser.add_argument("--no-pad-row", action="store_true", help="llama-merged: leave the appended [PAD] row out")

@@ -4,6 +4,7 @@ import pathlib
 import re
 
 from nlm_jax.core.errors import UserError
+from nlm_jax.core.remote import fetched, is_remote
 
 _ID = re.compile(r"[\w.-]+/[\w.-]+")
 
@@ -17,6 +18,8 @@ def local(name: str | pathlib.Path, *, weights: bool = True) -> pathlib.Path:
     Raises:
       UserError: neither.
     """
+    if is_remote(name):
+        return fetched(str(name))
     path = pathlib.Path(name).expanduser()
     if path.exists():
         return path

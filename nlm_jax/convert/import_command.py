@@ -1,9 +1,9 @@
 """`nlm import`: weights of others -> a directory of ours."""
 
 import argparse
-import pathlib
 
 from nlm_jax.convert import formats, progress
+from nlm_jax.core import remote
 
 SUMMARY = "official NatureLM, Hugging Face Llama or Microsoft BEATs weights -> a directory of ours, tensor by tensor"
 
@@ -11,7 +11,7 @@ SUMMARY = "official NatureLM, Hugging Face Llama or Microsoft BEATs weights -> a
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `nlm import`."""
     parser.add_argument("src", help="directory, .pth/.pt file, or hub id")
-    parser.add_argument("--out", required=True, type=pathlib.Path, help="directory to write")
+    parser.add_argument("--out", required=True, type=remote.writes, help="directory to write")
     parser.add_argument(
         "--kind", default="auto", choices=("auto", *formats.KINDS), help="what SRC is; looked up by default"
     )

@@ -22,6 +22,7 @@ from nlm_jax.convert.load import Source, Storage, as_stored, by_path
 from nlm_jax.convert.place import fetch
 from nlm_jax.core.config import build
 from nlm_jax.core.errors import UserError
+from nlm_jax.core.remote import local
 from nlm_jax.core.tree import digest
 from nlm_jax.models.config import NatureLMConfig
 from nlm_jax.nn.int8 import quantize
@@ -115,7 +116,7 @@ def open_run(src: str | pathlib.Path, which: Which = "best") -> OpenedRun:
     """
     from nlm_jax.convert.formats import open_checkpoint  # formats knows every kind, this one too
 
-    workdir = pathlib.Path(src)
+    workdir = local(src)
     run = read_run(workdir)
     saved = find_checkpoint(workdir, run.stages, which)
     if saved is None:

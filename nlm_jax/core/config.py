@@ -14,6 +14,7 @@ from typing import Any
 import ml_collections
 
 from nlm_jax.core.errors import UserError
+from nlm_jax.core.remote import beside
 
 
 def build(cls: type, values: Mapping[str, Any] | Any, where: str = "config"):
@@ -93,8 +94,10 @@ def load(path: str | pathlib.Path, overrides: Sequence[str] = (), cls: type | No
     Raises:
       UserError: no such file, no `get_config`, an override of an unknown field or of another type.
     """
-    name, _, argument = str(path).partition(":")
-    file = pathlib.Path(name)
+    protocol, sign, name = str(path).rpartition("://")
+    name, _, argument = name.partition(":")
+    name = protocol + sign + name
+    file = beside(name)
     if not file.is_file():
         raise UserError(f"--config={name}: no such file; configs/ holds the ones that ship with the project")
     spec = importlib.util.spec_from_file_location(f"nlm_config_{file.stem}", file)

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from nlm_jax.core.errors import UserError
+from nlm_jax.core.remote import local
 from nlm_jax.data import shards
 from nlm_jax.data.prepare import EXAMPLES_PER_SHARD, text_digest
 from nlm_jax.data.text import Format, Tokenizer, build_sequence, normalize_query
@@ -39,7 +40,7 @@ class Corpus:
     def __init__(self, directories: Sequence[str | pathlib.Path], split: str = "", tasks=(), domains=()):
         if not directories:
             raise UserError("no data given; name directories written by nlm prepare in data.train and data.valid")
-        self.parts = tuple(_Part(pathlib.Path(d)) for d in directories)
+        self.parts = tuple(_Part(local(d)) for d in directories)
         self.sources = _names([part.directory for part in self.parts])
         keep = [part.select(split, tasks, domains) for part in self.parts]
         self.part_of = np.repeat(np.arange(len(keep), dtype=np.int32), [len(k) for k in keep])

@@ -24,6 +24,7 @@ import rich.console
 import rich.progress
 
 from nlm_jax.audio import wave
+from nlm_jax.core import remote
 from nlm_jax.core.chat import DEFAULT_END_SYM, DEFAULT_TEMPLATE
 from nlm_jax.core.dims import SAMPLE_RATE
 from nlm_jax.core.errors import UserError
@@ -71,14 +72,14 @@ class Options:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of `nlm prepare`."""
     parser.add_argument(
-        "annotations", type=pathlib.Path, metavar="ANNOTATIONS", help="JSON lines: official or manifest"
+        "annotations", type=remote.reads_beside, metavar="ANNOTATIONS", help="JSON lines: official or manifest"
     )
     parser.add_argument(
-        "--out", type=pathlib.Path, required=True, help="directory to write; a killed run continues in it"
+        "--out", type=remote.writes, required=True, help="directory to write; a killed run continues in it"
     )
     parser.add_argument("--split", help="keep only examples of this split")
     parser.add_argument(
-        "--audio-root", type=pathlib.Path, help="folder of relative audio paths (default: annotations' own)"
+        "--audio-root", type=remote.reads, help="folder of relative audio paths (default: annotations' own)"
     )
     parser.add_argument(
         "--tokenizer", default="embedded", help="directory, hub id or 'embedded', for the token lengths"

@@ -16,6 +16,7 @@ import tokenizers
 
 from nlm_jax.core.chat import DEFAULT_END_SYM, DEFAULT_TEMPLATE
 from nlm_jax.core.errors import UserError
+from nlm_jax.core.remote import local
 
 PLACEHOLDER = "<AudioHere>"
 CLIP_MARK = f"<Audio>{PLACEHOLDER}</Audio>"
@@ -62,7 +63,7 @@ class Tokenizer:
         """
         if str(name) == "embedded":
             return cls._from_files(embedded_directory())
-        path = pathlib.Path(name)
+        path = local(name)
         if (path / "tokenizer.json").is_file():
             return cls._from_files(path)
         return cls._from_hub(str(name), path.is_dir())

@@ -43,7 +43,7 @@ class LanguageConfig:
     heads: int = 4
     kv_heads: int = 2
     mlp: int = 256
-    steps: int = 280
+    steps: int = 270
     rows: int = 24
     row_tokens: int = 96
     learning_rate: float = 4e-3

@@ -6,6 +6,7 @@ import json
 import pathlib
 from collections.abc import Iterable, Sequence
 
+from nlm_jax.core import remote
 from nlm_jax.core.errors import UserError
 from nlm_jax.generate.windows import Window, recordings, spans, windows_of
 
@@ -15,9 +16,11 @@ SUMMARY = "ask a question of recordings: files or folders of any length"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of `nlm infer`."""
     parser.add_argument("--model", required=True, help="official directory, export, or training run; or a hub id")
-    parser.add_argument("--audio", required=True, type=pathlib.Path, help="a recording, or a folder of them")
+    parser.add_argument("--audio", required=True, type=remote.reads, help="a recording, or a folder of them")
     parser.add_argument("--query", required=True, help="what to ask of every window")
-    parser.add_argument("--out", required=True, type=pathlib.Path, help="JSON lines; a second run adds what is missing")
+    parser.add_argument(
+        "--out", required=True, type=remote.writes, help="JSON lines; a second run adds what is missing"
+    )
     parser.add_argument("--llm", help="Hugging Face Llama directory or hub id, where the model does not carry one")
     parser.add_argument("--window", type=float, default=10.0, help="seconds heard at a time (default 10)")
     parser.add_argument("--hop", type=float, default=10.0, help="seconds from one window to the next (default 10)")

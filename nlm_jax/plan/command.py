@@ -3,10 +3,10 @@
 import argparse
 import dataclasses
 import json
-import pathlib
 from collections.abc import Iterator
 from typing import Any
 
+from nlm_jax.core import remote
 from nlm_jax.core.config import load
 from nlm_jax.core.errors import UserError
 
@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--stage", default="", help="name of the stage (default: the last)")
     parser.add_argument("--rows-per-chip", type=int, default=0, help="rows of each chip (default: the config's rows)")
     parser.add_argument("--search", action="store_true", help="try meshes, rows and remat policies; show the best")
-    parser.add_argument("--json", type=pathlib.Path, help="write the figures to this file")
+    parser.add_argument("--json", type=remote.writes, help="write the figures to this file")
     parser.epilog = "exit status 3 when the step does not fit. --config.a.b=value overrides any field of the config"
 
 

@@ -3,11 +3,11 @@
 import dataclasses
 import logging
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
+from etils import epath
 
 from nlm_jax.convert.run import CHECKPOINTS
 from nlm_jax.core.config import build
@@ -30,7 +30,7 @@ class Meta:
     """Of the base that is not saved, see convert/run.py."""
 
 
-def manager(workdir: Path, stage: str, kind: str, keep: int = 1) -> ocp.CheckpointManager:
+def manager(workdir: epath.Path, stage: str, kind: str, keep: int = 1) -> ocp.CheckpointManager:
     """Checkpoints of one stage. `kind` is "last" (with optimiser) or "best" (weights only). Writes behind."""
     # orbax tells every file it does not find, and prints the trace of every error that it raises here later.
     logging.getLogger("absl").setLevel(logging.CRITICAL)
@@ -38,7 +38,7 @@ def manager(workdir: Path, stage: str, kind: str, keep: int = 1) -> ocp.Checkpoi
     whole = ocp.type_handlers.ArrayHandler(use_replica_parallel=False)
     ocp.type_handlers.register_type_handler(jax.Array, whole, override=True)
     options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True)
-    return ocp.CheckpointManager((workdir / CHECKPOINTS / stage / kind).absolute(), options=options)
+    return ocp.CheckpointManager(workdir / CHECKPOINTS / stage / kind, options=options)
 
 
 def optimiser(leaves: Mapping[str, Any]) -> dict[str, Any]:

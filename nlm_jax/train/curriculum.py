@@ -39,8 +39,8 @@ def open_saved(session: Session, stage: Stage) -> Saved:
     """The checkpoints of a stage, made where there are none yet."""
     make = checkpoint.manager
     return Saved(
-        make(session.workdir, stage.name, "last", session.config.checkpoint.keep),
-        make(session.workdir, stage.name, "best"),
+        make(session.checkpoints, stage.name, "last", session.config.checkpoint.keep),
+        make(session.checkpoints, stage.name, "best"),
     )
 
 

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from nlm_jax.core.compile_cache import keep_compiled
 from nlm_jax.core.logging import RunLog
+from nlm_jax.core.remote import is_remote
 from nlm_jax.core.tree import named_leaves
 from nlm_jax.data.evaluation import Evaluation
 from nlm_jax.data.pipeline import TrainSet, train_set
@@ -22,6 +23,7 @@ from nlm_jax.mesh.hosts import initialize_distributed, leaving
 from nlm_jax.mesh.place import place_batch
 from nlm_jax.mesh.rules import rules
 from nlm_jax.train import checkpoint, overview
+from nlm_jax.train.bucket import Bucket, bucket
 from nlm_jax.train.checkpoint import Meta
 from nlm_jax.train.config import TrainConfig
 from nlm_jax.train.curriculum import Saved, enter, open_saved
@@ -51,22 +53,34 @@ def train(config: TrainConfig, workdir: str | Path, *, console: Console | None =
     """
     if config.mesh.distributed:
         initialize_distributed()
-    with leaving():
-        return run(config, Path(workdir).absolute(), console)
+    if not is_remote(workdir):
+        with leaving():
+            return run(config, Path(workdir).absolute(), console)
+    place = bucket(str(workdir), jax.process_count())
+    place.mirror.pull()
+    try:
+        with leaving():
+            return run(config, place.mirror.local, console, place)
+    finally:
+        place.deliver()
 
 
-def run(config: TrainConfig, workdir: Path, console: Console | None) -> int:
-    """What `train` does once the processes have found each other."""
+def run(config: TrainConfig, workdir: Path, console: Console | None, place: Bucket | None = None) -> int:
+    """What `train` does once the processes have found each other.
+
+    Args:
+      place: the bucket that `workdir` mirrors, if it does.
+    """
     # --- devices and weights ------------------------------------------------------------------------------------------
     mesh, placement = make_mesh(config.mesh.data, config.mesh.fsdp, config.mesh.tensor), rules(config.mesh.rules)
     check_processes(mesh)
     keep_compiled(config.compile_cache, mesh.devices.flat[0].platform)
     weights = open_weights(config)
-    session = open_session(config, workdir, weights)
+    session = open_session(config, workdir, weights, place)
     programs = [make_program(config, stage, weights.model, mesh, placement) for stage in config.stages]
     sets = [open_sets(program, session.tokenizer, config.eval.examples) for program in programs]
     log = RunLog(session.workdir, tensorboard=config.log.tensorboard, active=jax.process_index() == 0, console=console)
-    log.say(f"{session.workdir}: {', '.join(s.name for s in config.stages)} on a mesh of {describe(mesh)}")
+    log.say(f"{session.where}: {', '.join(s.name for s in config.stages)} on a mesh of {describe(mesh)}")
 
     # --- stages: each goes on where the one before it ended, with a fresh optimiser -----------------------------------
     base, offset = None, 0
@@ -86,7 +100,7 @@ def run(config: TrainConfig, workdir: Path, console: Console | None) -> int:
                         break
             offset += program.stage.steps
         else:
-            log.say(f"finished; the model is in {session.workdir}: nlm infer --model and nlm export take it as it is")
+            log.say(f"finished; the model is in {session.where}: nlm infer --model and nlm export take it as it is")
     return stop.status
 
 
@@ -168,6 +182,9 @@ def save(session: Session, index: int, state: TrainState, meta: Meta, saved: Sav
     meter.check(f"{meta.stage} step {meta.step}")
     opt = checkpoint.optimiser(named_leaves(state))
     checkpoint.save(saved.last, session.moved(params_of(state), index), meta, opt)
+    if session.place:
+        saved.wait()
+        session.place.deliver()
     meter.pause()
 
 

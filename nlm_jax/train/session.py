@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from etils import epath
 
 from nlm_jax.convert.io import Entry, read_safetensors, write_safetensors
 from nlm_jax.convert.load import Source, find, load
@@ -17,9 +18,11 @@ from nlm_jax.convert.native import parts
 from nlm_jax.convert.run import FROZEN, TOKENIZER, Run, digest_base, is_run, read_run, verify, write_run
 from nlm_jax.convert.table import native
 from nlm_jax.core.errors import UserError
+from nlm_jax.core.remote import local
 from nlm_jax.core.tree import named_leaves
 from nlm_jax.data.text import Tokenizer
 from nlm_jax.nn.int8 import SCALE, dequantize, scale_path
+from nlm_jax.train.bucket import Bucket
 from nlm_jax.train.config import TrainConfig, changed
 from nlm_jax.train.partition import component
 from nlm_jax.train.program import Program
@@ -36,6 +39,18 @@ class Session:
     weights: Weights
     run: Run | None
     """What `run.json` said when this process started; None for a new run."""
+    place: Bucket | None = None
+    """The bucket that `workdir` mirrors."""
+
+    @property
+    def where(self) -> str:
+        """What the user calls the work directory."""
+        return self.place.mirror.url if self.place else str(self.workdir)
+
+    @property
+    def checkpoints(self) -> epath.Path:
+        """The folder below which checkpoints are written."""
+        return epath.Path(self.place.direct if self.place and self.place.direct else self.workdir)
 
     @functools.cached_property
     def tokenizer(self) -> Tokenizer:
@@ -53,7 +68,7 @@ class Session:
         return {path: leaf for path, leaf in leaves.items() if component(path) in chosen}
 
 
-def open_session(config: TrainConfig, workdir: Path, weights: Weights) -> Session:
+def open_session(config: TrainConfig, workdir: Path, weights: Weights, place: Bucket | None = None) -> Session:
     """The run in `workdir`, or a new one there.
 
     Raises:
@@ -62,7 +77,7 @@ def open_session(config: TrainConfig, workdir: Path, weights: Weights) -> Sessio
     if not is_run(workdir):
         if workdir.is_file():
             raise UserError(f"--workdir={workdir}: is a file; give a directory")
-        return Session(config, workdir, weights, None)
+        return Session(config, workdir, weights, None, place)
     run = read_run(workdir)
     if found := changed(run.config, dataclasses.asdict(config)):
         name, old, new = found
@@ -84,13 +99,13 @@ def open_session(config: TrainConfig, workdir: Path, weights: Weights) -> Sessio
                 f"--workdir={workdir}: its run was started with other data in {directory}, prepared anew since; "
                 "restore it, or give another --workdir"
             )
-    return Session(config, workdir, weights, run)
+    return Session(config, workdir, weights, run, place)
 
 
 def fingerprints(config: TrainConfig) -> dict[str, str]:
     """Directory -> digest of its manifest, for all data of all stages that is there."""
     named = [d for s in config.stages for d in (*s.data.train, *s.data.valid, *s.data.augment.noise_dirs)]
-    files = {directory: Path(directory) / "manifest.json" for directory in named}
+    files = {directory: local(directory) / "manifest.json" for directory in named}
     return {d: hashlib.sha256(f.read_bytes()).hexdigest()[:32] for d, f in files.items() if f.is_file()}
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -166,9 +167,10 @@ def test_field_the_file_leaves_out(refuses):
     refuses("config.checkpoint.keep: must be at least 1, got 0", "--config.checkpoint.keep=0")
 
 
-def test_a_bucket_is_no_workdir_yet(nlm, tmp_path, monkeypatch):
+def test_a_bucket_of_an_unknown_kind(nlm, tmp_path, monkeypatch):
+    config = Path("configs/smoke.py").absolute()
     monkeypatch.chdir(tmp_path)
-    status, _, err = nlm("train", "--config=configs/smoke.py", "--workdir=gs://bucket/run")
+    status, _, err = nlm("train", f"--config={config}", "--workdir=bucket://run")
     assert status == 2
-    assert "--workdir=gs://bucket/run: nlm train cannot write to a bucket yet" in err
+    assert "bucket://run: no file system is known for bucket://; use gs://, s3:// or a path" in err
     assert not list(tmp_path.iterdir())
