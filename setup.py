@@ -34,6 +34,7 @@ INSTALL = [
     "transformers>=5.0,<6",  # tokenizers and configs from the hub; `config.rope_parameters` came with 5
     "librosa>=0.11",  # spectrograms of reports and baselines; 1.0 needs Python 3.12
     "scikit-learn>=1.6",  # the logistic-regression baseline
+    "rapidfuzz>=3.9",  # edit distances of the benchmark's scorer, without its GPL library
     "threadpoolctl>=3.1",  # scikit-learn brings it; keeps BLAS to one thread where that is faster
     "huggingface-hub>=1.0",  # a hub id in place of a directory
     "soundfile>=0.13",  # carries libsndfile >= 1.2: mp3 beside wav, flac, ogg

@@ -39,6 +39,9 @@ COMMANDS = {
         "weights of ours -> the official layout, a PEFT adapter, a merged Llama, or a BEATs encoder",
     ),
     "infer": Command("nlm_jax.generate.infer", "ask a question of recordings: files or folders of any length"),
+    "evaluate": Command(
+        "nlm_jax.evaluate.command", "score answers to BEANS-Zero, by its own scorer and by that of BEANS-Next"
+    ),
     "plan": Command(
         "nlm_jax.plan.command",
         "will a training step fit an accelerator, and how fast, before renting it",

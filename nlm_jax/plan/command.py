@@ -1,9 +1,7 @@
 """`nlm plan`: compiles the training step for an accelerator nobody has rented yet, and says whether it fits."""
 
 import argparse
-import dataclasses
 import json
-from collections.abc import Iterator
 from typing import Any
 
 from nlm_jax.core import remote
@@ -12,7 +10,6 @@ from nlm_jax.core.errors import UserError
 
 SUMMARY = "will a training step fit an accelerator, and how fast, before renting it"
 DOES_NOT_FIT = 3
-REMATS = ("mlp", "attention", "full")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,6 +29,7 @@ def run(args: argparse.Namespace) -> int:
     from rich.console import Console
 
     from nlm_jax.plan import topology
+    from nlm_jax.plan.search import attempt, best, line, search, with_rows
     from nlm_jax.train.config import TrainConfig, train_config
 
     console, slice_ = Console(), topology.parse(args.topology)
@@ -45,13 +43,10 @@ def run(args: argparse.Namespace) -> int:
     devices = topology.devices(slice_)
     if args.search:
         tried = []
-        for choice in candidates(config, index, slice_.chips):
-            found = attempt(choice.config, index, slice_, devices, choice.sizes)
+        for found in search(config, index, slice_, devices):
             console.print(line(found), highlight=False)
             tried.append(found)
-        fitting = [f for f in tried if f["fits"]]
-        best = max(fitting, key=lambda f: f["predicted_clips_per_second"]) if fitting else tried[-1]
-        result = best | {"tried": tried}
+        result = best(tried) | {"tried": tried}
     else:
         config = with_rows(config, index, sizes, len(devices), args.rows_per_chip)
         result = attempt(config, index, slice_, devices, sizes)
@@ -78,73 +73,6 @@ def mesh_sizes(text: str, config) -> tuple[int, int, int]:
     if len(parts) != 3 or not all(p.lstrip("-").isdigit() for p in parts):
         raise UserError(f"--mesh {text}: write the sizes of data, fsdp and tensor as 1x16x1")
     return tuple(map(int, parts))
-
-
-def with_rows(config, index: int, sizes: tuple[int, int, int], devices: int, rows_per_chip: int):
-    """The config with as many rows as the chips that share the batch hold together."""
-    if not rows_per_chip:
-        return config
-    tensor = max(1, sizes[2])
-    stage = config.stages[index]
-    rows = rows_per_chip * devices // tensor * stage.accumulate
-    stages = list(config.stages)
-    stages[index] = dataclasses.replace(stage, data=dataclasses.replace(stage.data, rows=rows))
-    return dataclasses.replace(config, stages=tuple(stages))
-
-
-@dataclasses.dataclass(frozen=True)
-class Choice:
-    """One thing to try."""
-
-    config: Any
-    sizes: tuple[int, int, int]
-
-
-def candidates(config, index: int, chips: int) -> Iterator[Choice]:
-    """Whole-slice fsdp and a replicated base, with one, two, four and eight rows a chip, and each remat policy."""
-    for preset, sizes in (("default", (1, chips, 1)), ("replicated-base", (1, chips, 1))):
-        for remat in REMATS:
-            for rows in (1, 2, 4, 8):
-                changed = dataclasses.replace(
-                    config,
-                    model=dataclasses.replace(config.model, remat=remat),
-                    mesh=dataclasses.replace(config.mesh, rules=preset),
-                )
-                yield Choice(with_rows(changed, index, sizes, chips, rows), sizes)
-
-
-def attempt(config, index: int, slice_, devices, sizes: tuple[int, int, int]) -> dict[str, Any]:
-    """The report of one compilation; one that runs out of memory has no times."""
-    from nlm_jax.plan import compile as compiler
-    from nlm_jax.plan.estimate import report
-
-    made = compiler.program(config, index, devices, sizes)
-    try:
-        return report(compiler.compile_step(made), slice_) | {"rules": config.mesh.rules}
-    except compiler.OutOfMemory as needed:
-        parts = made.mesh.shape["data"] * made.mesh.shape["fsdp"]
-        return {
-            "topology": slice_.text,
-            "mesh": "x".join(map(str, made.mesh.shape.values())),
-            "rules": config.mesh.rules,
-            "remat": made.model.remat,
-            "rows": made.stage.data.rows,
-            "rows_per_chip": made.stage.data.rows / parts,
-            "hbm_bytes_per_chip": slice_.chip.hbm,
-            "fits": False,
-            "reason": str(needed),
-        }
-
-
-def line(found: dict[str, Any]) -> str:
-    """One candidate of a search."""
-    head = f"{found['mesh']} {found['rules']}, {found['rows_per_chip']:g} rows a chip, remat {found['remat']}: "
-    if "peak_bytes_per_chip" not in found:
-        return head + "out of memory"
-    return head + (
-        f"{found['peak_bytes_per_chip'] / 2**30:.1f} GiB, {found['predicted_clips_per_second']:.0f} clips/s, "
-        f"MFU {found['predicted_mfu']:.0%}" + ("" if found["fits"] else ", does not fit")
-    )
 
 
 def show(console, found: dict[str, Any]) -> None:

@@ -7,9 +7,10 @@ import pathlib
 import pytest
 
 from nlm_jax.core.errors import UserError
-from nlm_jax.plan import topology
+from nlm_jax.plan import search, topology
 from nlm_jax.plan.census import census
 from nlm_jax.plan.chips import CHIPS
+from nlm_jax.plan.search import best, climb
 
 CONFIG = pathlib.Path(__file__).with_name("tiny.py")
 needs_libtpu = pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed")
@@ -114,6 +115,44 @@ def test_the_compiler_says_what_a_step_needs(nlm, tmp_path, text, mesh):
     assert found["compiler_cycles"] > 0
     assert 0 < found["predicted_mfu"] < 1
     assert found["predicted_step_seconds"] >= max(found["roofline_seconds"].values())
+
+
+@needs_libtpu
+def test_int8_splash_and_a_replicated_base_compile_for_a_tpu(nlm, tmp_path):
+    """The kernel is really compiled for the chip; of a base that is whole everywhere nothing is gathered."""
+    changes = ("base_dtype=int8", "attention=splash", "remat=mlp", "overrides.llama.head_dim=128")
+    status, printed, found = plan(
+        nlm, tmp_path, "--topology=v5e:2x2", "--mesh=1x4x1", "--rows-per-chip=1",
+        "--config.mesh.rules=replicated-base", *(f"--config.model.{change}" for change in changes),
+    )  # fmt: skip
+    assert status == 0, printed
+    assert found["fits"]
+    assert found["remat"] == "mlp"
+    # What trains is under 2 M parameters in float32: a gathered base of 3 M would show.
+    assert found["collectives"]["all-gather"]["bytes"] < 20e6
+
+
+@pytest.mark.parametrize(("most", "tried"), [(8, [4, 8, 16]), (64, [4, 8, 16, 32, 64]), (1, [4, 2, 1]), (0, [4, 2, 1])])
+def test_a_search_compiles_no_more_than_it_must(most, tried):
+    found = list(climb(lambda rows: {"fits": rows <= most, "rows": rows, "predicted_clips_per_second": rows}))
+    assert [one["rows"] for one in found] == tried
+    assert best(found)["rows"] == (most if most else 1)
+
+
+def test_a_search_gives_up_where_the_weights_do_not_fit():
+    assert len(list(climb(lambda rows: {"fits": False, "hopeless": True}))) == 1
+
+
+def test_a_search_of_a_gpu_box(nlm, tmp_path, monkeypatch):
+    monkeypatch.setattr(search, "REMATS", ("full",))
+    monkeypatch.setattr(search, "MOST_ROWS", 4)
+    monkeypatch.setattr(search, "START_ROWS", 2)
+    status, printed, found = plan(nlm, tmp_path, "--topology=h100:2", "--search")
+    assert status == 0, printed
+    assert [(f["rules"], f["rows_per_chip"]) for f in found["tried"]] == [
+        ("default", 2), ("default", 4), ("replicated-base", 2), ("replicated-base", 4)]  # fmt: skip
+    fastest = max(f["predicted_clips_per_second"] for f in found["tried"])
+    assert found["predicted_clips_per_second"] == fastest
 
 
 @needs_libtpu
