@@ -16,6 +16,7 @@ from nlm_jax.evaluate.beans_zero.score import Answer, score, tied
 
 SHARED = pathlib.Path(os.environ.get("NLM_SHARED", "../shared"))
 GOLDEN, REAL = SHARED / "golden" / "eval", SHARED / "predictions"
+FILES = ("cbi_query0_lora100", "watkins_query0_lora040", "watkins_query0_lora100", "zf-indiv_query2_lora100")
 needs_golden = pytest.mark.skipif(not GOLDEN.is_dir(), reason=f"{GOLDEN} is not there (NLM_SHARED)")
 needs_real = pytest.mark.skipif(not REAL.is_dir(), reason=f"{REAL} is not there (NLM_SHARED)")
 
@@ -61,7 +62,7 @@ def test_each_caption():
 
 
 @needs_real
-@pytest.mark.parametrize("name", ["cbi_query0_lora100", "watkins_query0_lora040", "watkins_query0_lora100", "zf-indiv_query2_lora100"])  # fmt: skip
+@pytest.mark.parametrize("name", FILES)
 def test_real_answers(name):
     found = score(files.read(REAL / f"{name}.jsonl"))
     for part, expected in json.loads((REAL / "metrics.json").read_text())[name].items():
