@@ -45,7 +45,7 @@ def get_config():
         TrainConfig(
             seed=13,
             model=ModelSetup(
-                "llama-3.1-8b", compute_dtype="bfloat16", base_dtype="bfloat16", remat="full", max_txt_len=200
+                "llama-3.1-8b", compute_dtype="bfloat16", base_dtype="bfloat16", remat="mlp", max_txt_len=200
             ),
             init=Init(
                 llama="meta-llama/Llama-3.1-8B-Instruct", beats="BEATs_iter3_plus_AS2M_finetuned_on_AS2M_cpt2.pt"

@@ -3,4 +3,4 @@
 ATTENTION = "attention"
 """What attention mixed, before its output projection."""
 MLP = "mlp"
-"""The inner activations of a feed-forward part."""
+"""The inner activations of the language model's feed-forward part. BEATs' are computed again: a clip has 496 tokens."""

@@ -18,8 +18,8 @@ class NatureLMConfig:
     llama: LlamaConfig = dataclasses.field(default_factory=LlamaConfig)
     compute_dtype: Literal["float32", "bfloat16"] = "float32"
     remat: str = "none"
-    attention: Literal["xla", "cudnn", "splash"] = "xla"
-    """Of the language model over packed rows, see `nn.attention`. Generation has its own."""
+    attention: Literal["auto", "xla", "cudnn", "splash"] = "xla"
+    """Of the language model over packed rows, see `nn.attention`; what trains settles "auto". Generation has its own."""
     end_sym: str = DEFAULT_END_SYM
     prompt_template: str = DEFAULT_TEMPLATE
     max_txt_len: int = 160

@@ -110,6 +110,13 @@ def packed_attention(kind: str, segments: Int[Array, "B S"]) -> Callable:
     return lambda q, k, v: mix(q, k, v, mask)
 
 
+def settle_attention(kind: str, platform: str, tokens: int, head_dim: int) -> str:
+    """`kind`, or for "auto" the TPU's kernel where it is known to be faster and fits the shapes, else "xla"."""
+    if kind != "auto":
+        return kind
+    return "splash" if platform == "tpu" and tokens % LANES == 0 and head_dim % LANES == 0 else "xla"
+
+
 def check_attention(kind: str, compute_dtype: str, platform: str) -> None:
     """Raises UserError where the implementation `kind` cannot run."""
     needs = ATTENTIONS[kind]

@@ -78,6 +78,7 @@ def report(made: Compiled, topology: Topology) -> dict[str, Any]:
         "mesh": "x".join(str(mesh.shape[a]) for a in MESH_AXES),
         "stage": made.program.stage.name,
         "remat": made.program.model.remat,
+        "attention": made.program.model.attention,
         "rows": e.rows,
         "rows_per_chip": e.rows / parts,
         "row_tokens": data.row_tokens,

@@ -22,8 +22,8 @@ class ModelSetup:
     """Storage of the frozen language model; "int8": of its layers' kernels (nn/int8.py). What trains is float32."""
     remat: str = "none"
     """What the backward pass finds saved: none, full, dots, attention, mlp (see nn/stack.py)."""
-    attention: Literal["xla", "cudnn", "splash"] = "xla"
-    """Implementation of the language model's attention: plain, NVIDIA's fused one, the TPU kernel (nn/attention.py)."""
+    attention: Literal["auto", "xla", "cudnn", "splash"] = "auto"
+    """Of the language model: plain, NVIDIA's fused kernel or the TPU's; auto: the TPU's there, else plain."""
     max_txt_len: int = 160
     overrides: dict[str, Any] = dataclasses.field(default_factory=dict)
     """Any other field of NatureLMConfig, nested: {"llama": {"lora": {"rank": 8}}}."""

@@ -120,7 +120,7 @@ def test_the_compiler_says_what_a_step_needs(nlm, tmp_path, text, mesh):
 @needs_libtpu
 def test_int8_splash_and_a_replicated_base_compile_for_a_tpu(nlm, tmp_path):
     """The kernel is really compiled for the chip; of a base that is whole everywhere nothing is gathered."""
-    changes = ("base_dtype=int8", "attention=splash", "remat=mlp", "overrides.llama.head_dim=128")
+    changes = ("base_dtype=int8", "remat=mlp", "overrides.llama.head_dim=128")
     status, printed, found = plan(
         nlm, tmp_path, "--topology=v5e:2x2", "--mesh=1x4x1", "--rows-per-chip=1",
         "--config.mesh.rules=replicated-base", *(f"--config.model.{change}" for change in changes),
@@ -128,6 +128,7 @@ def test_int8_splash_and_a_replicated_base_compile_for_a_tpu(nlm, tmp_path):
     assert status == 0, printed
     assert found["fits"]
     assert found["remat"] == "mlp"
+    assert found["attention"] == "splash"
     # What trains is under 2 M parameters in float32: a gathered base of 3 M would show.
     assert found["collectives"]["all-gather"]["bytes"] < 20e6
 

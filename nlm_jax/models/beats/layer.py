@@ -8,7 +8,7 @@ from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Bool, Float
 
-from nlm_jax.core.names import ATTENTION, MLP
+from nlm_jax.core.names import ATTENTION
 from nlm_jax.core.precision import matmul_precision
 from nlm_jax.mesh.place import constrain_rows
 from nlm_jax.models.beats.config import BeatsConfig
@@ -57,7 +57,7 @@ class BeatsLayer(nnx.Module):
         """`bias` is the ungated table, `padding` True at keys to leave out."""
         x, alpha = constrain_rows(x), self.cfg.residual_scale
         x = self.attn_norm(x * alpha + self.attention(x, bias, padding))
-        return self.final_norm(x * alpha + self.fc2(jax.nn.gelu(checkpoint_name(self.fc1(x), MLP), approximate=False)))
+        return self.final_norm(x * alpha + self.fc2(jax.nn.gelu(self.fc1(x), approximate=False)))
 
     def attention(self, x, bias, padding):
         """Softmax in float32 of (q k / 32 - max) * 32 + gate * bias; the mask comes after the maximum is taken."""
