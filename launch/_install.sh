@@ -6,4 +6,4 @@ cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
 export PATH="$HOME/.local/bin:$PATH"
 command -v uv >/dev/null 2>&1 || curl -LsSf https://astral.sh/uv/install.sh | sh
 [ -x .venv/bin/python ] || uv venv --python 3.12 .venv
-uv pip install --python .venv/bin/python --editable ".[$1]"
+uv pip install --python .venv/bin/python --editable ".[$1,bucket]"

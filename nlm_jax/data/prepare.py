@@ -29,7 +29,7 @@ from nlm_jax.core.chat import DEFAULT_END_SYM, DEFAULT_TEMPLATE
 from nlm_jax.core.dims import SAMPLE_RATE
 from nlm_jax.core.errors import UserError
 from nlm_jax.data import corpora, shards
-from nlm_jax.data.schema import Example
+from nlm_jax.data.schema import Example, part_of
 from nlm_jax.data.text import Tokenizer, build_sequence, normalize_query
 
 SUMMARY = "recordings + annotations -> ArrayRecord shards + manifest"
@@ -57,7 +57,7 @@ class Options:
 
     @property
     def root(self) -> pathlib.Path:
-        return self.audio_root or self.annotations.parent
+        return self.audio_root or (self.annotations if self.annotations.is_dir() else self.annotations.parent)
 
     def examples(self) -> Iterator[Example]:
         return corpora.read(self.annotations, self.format, self.split)
@@ -66,13 +66,16 @@ class Options:
         """What a continued run must have in common with the one before it."""
         same = dataclasses.asdict(self)
         del same["out"], same["audio_root"], same["annotations"]
-        return {"version": FORMAT_VERSION, "annotations_sha256": shards.file_digest(self.annotations), **same}
+        return {"version": FORMAT_VERSION, "annotations_sha256": digest(self.annotations), **same}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of `nlm prepare`."""
     parser.add_argument(
-        "annotations", type=remote.reads_beside, metavar="ANNOTATIONS", help="JSON lines: official or manifest"
+        "annotations",
+        type=remote.reads_beside,
+        metavar="ANNOTATIONS",
+        help="JSON lines, a Raven table, Audacity labels, or a folder",
     )
     parser.add_argument(
         "--out", type=remote.writes, required=True, help="directory to write; a killed run continues in it"
@@ -93,7 +96,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--encoding", choices=get_args(shards.Encoding), default="flac", help="flac is half the size")
     parser.add_argument("--quality", choices=get_args(wave.Quality), default="HQ", help="of the soxr resampler")
-    parser.add_argument("--format", default="auto", help="auto, official or manifest")
+    parser.add_argument("--format", default="auto", help=f"of the annotations: {', '.join(corpora.KINDS)}")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -129,6 +132,17 @@ def prepare(options: Options, workers: int = 1, console: rich.console.Console | 
     _write_json(options.out / "manifest.json", manifest)  # last: a directory without it is not finished
     shutil.rmtree(options.out / "work")
     return manifest
+
+
+def digest(annotations: pathlib.Path) -> str:
+    """Of the annotations: of a file its content, of a folder the names and sizes in it and its tables."""
+    if not annotations.is_dir():
+        return shards.file_digest(annotations)
+    lines = []
+    for file in sorted(p for p in annotations.rglob("*") if p.is_file()):
+        content = shards.file_digest(file) if file.suffix == ".csv" else ""
+        lines.append(f"{file.relative_to(annotations)} {file.stat().st_size} {content}")
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 def _clips(options: Options) -> tuple[list[str], int]:
@@ -204,8 +218,13 @@ def _accepted(done, clips: list[dict[str, Any]], advance) -> Iterator[bytes]:
 def _clip(options: Options, path: str) -> tuple[bytes | None, dict[str, Any]]:
     seconds = options.max_seconds or None
     try:
-        audio = wave.load(options.root / path, seconds=seconds, quality=options.quality)
-        cut = bool(seconds) and wave.info(options.root / path).seconds > seconds + 0.01
+        if (part := part_of(path)) and not (options.root / path).is_file():
+            name, start, end = part
+            kept = min(end - start, seconds or math.inf)
+            audio, cut = wave.load(options.root / name, start, kept, options.quality), kept < end - start
+        else:
+            audio = wave.load(options.root / path, seconds=seconds, quality=options.quality)
+            cut = bool(seconds) and wave.info(options.root / path).seconds > seconds + 0.01
     except UserError as error:
         return None, {"name": path, "reason": str(error)}
     record, header = shards.encode_clip(audio, path, options.encoding)

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import pathlib
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -15,7 +16,8 @@ class Example:
 
     id: str
     paths: tuple[str, ...]
-    """Audio files as the annotation writes them; relative ones are under the audio root. None for text alone."""
+    """Audio files as the annotation writes them, or parts of them (`part_name`). Relative ones are under the audio
+    root. None for text alone."""
     prompt: str
     """User text; placeholders for the clips are put in front where it has none."""
     text: str
@@ -27,6 +29,29 @@ class Example:
     split: str = ""
     where: str = ""
     """file:line it came from, for messages."""
+
+
+PART = re.compile(r"(.+)#t=([0-9.e+-]+),([0-9.e+-]+)")
+
+
+def part_name(path: str, start: float, end: float) -> str:
+    """Name of the part of a recording from `start` to `end` seconds, written as a media fragment: `a.wav#t=1.5,3`."""
+    return f"{path}#t={start:g},{end:g}"
+
+
+def part_of(name: str) -> tuple[str, float, float] | None:
+    """(path, start, end) of a part's name, None where it names a whole recording.
+
+    Raises:
+      UserError: a part that ends before it starts.
+    """
+    match = PART.fullmatch(name)
+    if match is None:
+        return None
+    start, end = float(match[2]), float(match[3])
+    if not 0 <= start < end:
+        raise UserError(f"{name}: a part must start at 0 s or later and end after it starts")
+    return match[1], start, end
 
 
 @dataclasses.dataclass(frozen=True)

@@ -19,7 +19,7 @@ class NatureLMConfig:
     compute_dtype: Literal["float32", "bfloat16"] = "float32"
     remat: str = "none"
     attention: Literal["auto", "xla", "cudnn", "splash"] = "xla"
-    """Of the language model over packed rows, see `nn.attention`; what trains settles "auto". Generation has its own."""
+    """Of the language model over packed rows, see `nn.attention`; training settles "auto". Generation has its own."""
     end_sym: str = DEFAULT_END_SYM
     prompt_template: str = DEFAULT_TEMPLATE
     max_txt_len: int = 160

@@ -606,7 +606,7 @@ def test_dockerfile(name):
     assert steps[0] == ["FROM", "python:3.12-slim"]
     order = [step for step, _ in steps]
     assert set(order) <= {"FROM", "ENV", "WORKDIR", "COPY", "RUN", "USER", "ENTRYPOINT", "CMD"}
-    assert ["RUN", f'pip install --no-cache-dir ".[{extra}]"'] in steps
+    assert ["RUN", f'pip install --no-cache-dir ".[{extra},bucket]"'] in steps
     assert json.loads(dict(steps)["ENTRYPOINT"]) == ["nlm"]
     assert dict(steps)["USER"] == "nlm"
     assert order.index("USER") > max(i for i, step in enumerate(order) if step in ("RUN", "COPY"))

@@ -1,0 +1,46 @@
+"""Label tracks that Audacity exports: start, end and label, separated by tabs, without a header."""
+
+import pathlib
+from collections.abc import Iterator
+
+from nlm_jax.core.errors import UserError
+from nlm_jax.data.corpora import labels
+from nlm_jax.data.schema import Example, Row
+
+
+def opens(path: pathlib.Path) -> bool:
+    """A text file whose first line is two times and a label."""
+    if not path.is_file() or path.suffix.lower() != ".txt":
+        return False
+    with path.open(encoding="utf-8", errors="replace") as lines:
+        return times(lines.readline()) is not None
+
+
+def times(line: str) -> tuple[float, float, str] | None:
+    """Start, end and label of a line, None where it is none."""
+    start, _, rest = line.strip("\r\n").partition("\t")
+    end, _, label = rest.partition("\t")
+    try:
+        return float(start), float(end), label.strip()
+    except ValueError:
+        return None
+
+
+def examples(path: pathlib.Path) -> Iterator[Example]:
+    """One question for each label; the recording is beside the track, under the same name.
+
+    Raises:
+      UserError: no recording, or a line that is no label. Lines with frequencies (they begin with a backslash) and
+        labels without text are passed over.
+    """
+    file = labels.recording(path.parent, path.stem, str(path))
+    with path.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, 1):
+            if not line.strip() or line.startswith("\\"):
+                continue
+            found = times(line)
+            if found is None:
+                raise UserError(f"{path}:{number}: expected start, end and label separated by tabs")
+            start, end, label = found
+            if label:
+                yield labels.example(Row({}, f"{path}:{number}"), file, label, start, end)
