@@ -4,10 +4,12 @@ import argparse
 import collections
 import json
 import pathlib
+import time
 from collections.abc import Iterable, Sequence
 
 from nlm_jax.core import remote
 from nlm_jax.core.errors import UserError
+from nlm_jax.generate import labels
 from nlm_jax.generate.windows import Window, recordings, spans, windows_of
 
 SUMMARY = "ask a question of recordings: files or folders of any length"
@@ -20,6 +22,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--query", required=True, help="what to ask of every window")
     parser.add_argument(
         "--out", required=True, type=remote.writes, help="JSON lines; a second run adds what is missing"
+    )
+    parser.add_argument(
+        "--labels",
+        nargs="+",
+        choices=labels.FORMATS,
+        default=(),
+        help="write these too, equal neighbours merged",
     )
     parser.add_argument("--llm", help="Hugging Face Llama directory or hub id, where the model does not carry one")
     parser.add_argument("--window", type=float, default=10.0, help="seconds heard at a time (default 10)")
@@ -49,6 +58,7 @@ def run(args: argparse.Namespace) -> int:
     todo, errors = plan(files, args.window, args.hop, done)
     model = _load(args) if todo else None
     args.out.parent.mkdir(parents=True, exist_ok=True)
+    begun = time.perf_counter()
     with args.out.open("a", encoding="utf-8") as out:
         count = _write(out, errors)
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -60,8 +70,13 @@ def run(args: argparse.Namespace) -> int:
                 bar.advance(task, len(batch))
     there = f"; {len(done)} windows were there already" if done else ""
     console.print(f"{args.out}: {count['answers']} answers, {count['errors']} error rows{there}")
+    if count["answers"]:
+        heard, took = sum(w.end - w.start for w in todo) / 3600, (time.perf_counter() - begun) / 3600
+        console.print(f"{heard:.2f} hours of audio, {heard / took:.1f} a hour", highlight=False)
     if count["errors"] and not count["answers"] and not done:
         raise UserError(f"{args.audio}: no recording could be read; the reasons are in {args.out}")
+    for file in labels.write(args.out, args.query, args.labels) if args.labels else ():
+        console.print(f"{file}: written", highlight=False)
     return 0
 
 
