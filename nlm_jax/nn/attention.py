@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel, splash_attention_mask
 from jax.sharding import PartitionSpec
 from jaxtyping import Array, Bool, Float, Int
@@ -103,11 +104,14 @@ ATTENTIONS = {"xla": None, "cudnn": "gpu", "splash": "tpu"}
 
 
 def packed_attention(kind: str, segments: Int[Array, "B S"]) -> Callable:
-    """`(q, k, v) -> out`: causal attention within each example of packed rows, by the implementation `kind`."""
+    """`(q, k, v) -> out`: causal attention within each example of packed rows, by the implementation `kind`.
+
+    What remat policies may save of it has the name `ATTENTION`; the TPU's kernel names what its backward pass reads.
+    """
     if kind == "splash":
         return lambda q, k, v: attend_splash(q, k, v, segments)
     mask, mix = packed_causal(segments), attend_cudnn if kind == "cudnn" else attend
-    return lambda q, k, v: mix(q, k, v, mask)
+    return lambda q, k, v: checkpoint_name(mix(q, k, v, mask), ATTENTION)
 
 
 def settle_attention(kind: str, platform: str, tokens: int, head_dim: int) -> str:

@@ -8,7 +8,7 @@ from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float, Int
 
-from nlm_jax.core.names import ATTENTION, MLP
+from nlm_jax.core.names import MLP
 from nlm_jax.core.precision import matmul_precision
 from nlm_jax.mesh.place import constrain_rows
 from nlm_jax.models.llama.config import LlamaConfig
@@ -60,7 +60,7 @@ class LlamaLayer(nnx.Module):
             for i, proj in enumerate((self.q_proj, self.k_proj, self.v_proj))
         )
         out, kept = mix(rotate(q, rope), rotate(k, rope), v)
-        x = x + self.o_proj(checkpoint_name(out.reshape(b, s, -1), ATTENTION), subkey(key, 3))
+        x = x + self.o_proj(out.reshape(b, s, -1), subkey(key, 3))
         y = self.post_norm(x)
         gate, up = checkpoint_name((self.gate_proj(y), self.up_proj(y)), MLP)
         return x + self.down_proj(jax.nn.silu(gate) * up), kept
