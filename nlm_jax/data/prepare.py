@@ -66,7 +66,7 @@ class Options:
         """What a continued run must have in common with the one before it."""
         same = dataclasses.asdict(self)
         del same["out"], same["audio_root"], same["annotations"]
-        return {"version": FORMAT_VERSION, "annotations_sha256": digest(self.annotations), **same}
+        return {"version": FORMAT_VERSION, "annotations_sha256": shards.digest(self.annotations), **same}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -132,17 +132,6 @@ def prepare(options: Options, workers: int = 1, console: rich.console.Console | 
     _write_json(options.out / "manifest.json", manifest)  # last: a directory without it is not finished
     shutil.rmtree(options.out / "work")
     return manifest
-
-
-def digest(annotations: pathlib.Path) -> str:
-    """Of the annotations: of a file its content, of a folder the names and sizes in it and its tables."""
-    if not annotations.is_dir():
-        return shards.file_digest(annotations)
-    lines = []
-    for file in sorted(p for p in annotations.rglob("*") if p.is_file()):
-        content = shards.file_digest(file) if file.suffix == ".csv" else ""
-        lines.append(f"{file.relative_to(annotations)} {file.stat().st_size} {content}")
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 def _clips(options: Options) -> tuple[list[str], int]:

@@ -69,7 +69,7 @@ def estimate(made: Compiled, topology: Topology) -> Estimate:
 
 
 def kernel_seconds(made: Compiled, topology: Topology) -> float:
-    """Seconds of the TPU's attention kernel at peak rate: half of the blocks, the backward pass 2.5 times the forward."""
+    """Seconds of the TPU's attention kernel at peak: half of the blocks, the backward pass 2.5 times the forward."""
     model, data = made.program.model, made.program.stage.data
     if model.attention != "splash":
         return 0.0

@@ -43,7 +43,7 @@ def test_wrong_path(nlm, tmp_path):
 
 
 def test_a_folder_for_annotations(nlm, tmp_path):
-    refuses(nlm, "no such annotation file", tmp_path, out=tmp_path / "out")
+    refuses(nlm, "neither labels.csv nor sub-folders with recordings", tmp_path, out=tmp_path / "out")
 
 
 @pytest.mark.parametrize("rows", [[], ["", ""], ["[]"]])

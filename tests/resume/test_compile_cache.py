@@ -3,11 +3,14 @@
 import dataclasses
 
 import jax
+import jax.numpy as jnp
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
+from nlm_jax.core import compile_cache
 from nlm_jax.core.compile_cache import keep_compiled
-from nlm_jax.train.loop import train
+from nlm_jax.core.errors import UserError
+from nlm_jax.train import loop
 
 
 @pytest.fixture
@@ -15,21 +18,41 @@ def own_cache(cache):
     """Puts the cache of these tests back."""
     yield
     jax.config.update("jax_compilation_cache_dir", str(cache))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
     compilation_cache.reset_cache()
 
 
-def test_the_next_run_reads_what_this_one_compiled(own_cache, config, tmp_path):
-    folder, hits = tmp_path / "compiled", []
-    made = dataclasses.replace(config(steps=(2, 1)), compile_cache=str(folder))
-    made = dataclasses.replace(made, stages=made.stages[:1])
-    train(made, tmp_path / "first")
-    kept = sorted(p.name for p in folder.iterdir() if p.name.startswith("jit_step"))
-    assert kept
+def test_the_next_process_reads_what_this_one_compiled(own_cache, monkeypatch, tmp_path):
+    hits = []
     jax.monitoring.register_event_listener(lambda name, **_: hits.append(name))
+    monkeypatch.setattr(compile_cache, "SECONDS", 0.0)
+    assert keep_compiled(str(tmp_path / "compiled"), "cpu") == str(tmp_path / "compiled")
+
+    def function(x):
+        return x * 3.25 + 1.5
+
+    assert jax.jit(function)(jnp.ones(7))[0] == 4.75
+    kept = {p.name for p in (tmp_path / "compiled").iterdir() if p.name.startswith("jit_function")}
+    assert kept
+    hits.clear()
     jax.clear_caches()
-    train(made, tmp_path / "second")
+    assert jax.jit(function)(jnp.ones(7))[0] == 4.75
     assert "/jax/compilation_cache/cache_hits" in hits
-    assert sorted(p.name for p in folder.iterdir() if p.name.startswith("jit_step")) == kept
+    assert {p.name for p in (tmp_path / "compiled").iterdir() if p.name.startswith("jit_function")} == kept
+
+
+def test_a_run_keeps_what_it_compiles(own_cache, config, monkeypatch, tmp_path):
+    """The setting reaches jax before anything of the run is compiled."""
+    asked = []
+
+    def stop(*arguments):
+        asked.append(arguments)
+        raise UserError("stopped here")
+
+    monkeypatch.setattr(loop, "keep_compiled", stop)
+    with pytest.raises(UserError, match="stopped here"):
+        loop.train(dataclasses.replace(config(), compile_cache="somewhere"), tmp_path / "run")
+    assert asked == [("somewhere", "cpu")]
 
 
 def test_where_compiled_programs_are_kept(own_cache, monkeypatch, tmp_path):

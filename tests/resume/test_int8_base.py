@@ -22,7 +22,7 @@ def int8(made, **changes):
 
 
 def test_imported_base(config, weights, tmp_path):
-    made = int8(config())
+    made = int8(config(steps=(2, 1)))
     train(made, tmp_path / "run")
     digests = read_run(tmp_path / "run").digests
     assert digests[KERNEL]["dtype"] == "int8"
@@ -35,6 +35,7 @@ def test_imported_base(config, weights, tmp_path):
     np.testing.assert_array_equal(leaves[KERNEL], open_checkpoint(weights).load().leaves[KERNEL])
 
 
+@pytest.mark.slow
 def test_random_base_goes_on_exactly(config, tmp_path):
     """Integers drawn at random are kept in `frozen.safetensors` as float32, and are the same when read back."""
     made = int8(config(init={}, tokenizer="embedded"))

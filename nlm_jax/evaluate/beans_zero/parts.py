@@ -26,6 +26,13 @@ PARTS: dict[str, Kind] = {
 }
 
 
+MAX_SECONDS = {"esc50": 5.0, "watkins": 3.0, "humbugdb": 3.0}
+"""Parts whose clips are cut shorter than the ten seconds the model hears."""
+LONG_LISTS = ("dcase", "enabirds", "rfcx")
+"""Detections among more than ten species: listing them all in the question confuses the model."""
+SHORT_QUESTION = "What are the common names for the species in the audio, if any?"
+
+
 def kind_of(part: str, labels: set[str]) -> Kind:
     """What a part asks for; of an unknown one by its labels: "None" among them is a detection."""
     return PARTS.get(part, DETECTION if "None" in labels else CLASSIFICATION)
