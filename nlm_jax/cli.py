@@ -40,7 +40,12 @@ COMMANDS = {
     ),
     "infer": Command("nlm_jax.generate.infer", "ask a question of recordings: files or folders of any length"),
     "evaluate": Command(
-        "nlm_jax.evaluate.command", "score answers to BEANS-Zero, by its own scorer and by that of BEANS-Next"
+        "nlm_jax.evaluate.command",
+        "answer BEANS-Zero with a model, and score answers by its own scorer and by that of BEANS-Next",
+    ),
+    "serve": Command("nlm_jax.serve.command", "answer over HTTP, by the predictions_v1 contract of BEANS-Next"),
+    "check": Command(
+        "nlm_jax.generate.check", "look into a model: what each stage makes of a recording, and the known ways to fail"
     ),
     "plan": Command(
         "nlm_jax.plan.command",

@@ -1,0 +1,165 @@
+"""`nlm check`: does a model hear? Shapes and statistics of every stage, its vectors beside word embeddings, answers."""
+
+import argparse
+import functools
+import json
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from nlm_jax.audio import wave
+from nlm_jax.audio.fbank import fbank
+from nlm_jax.core import remote
+from nlm_jax.core.dims import SAMPLE_RATE
+from nlm_jax.generate.windows import CLIP_SECONDS, recordings
+
+SUMMARY = "look into a model: what each stage makes of a recording, and the known ways to fail"
+QUERY = "What is the common name for the focal species in the audio?"
+STAGES = ("waveform", "filter bank", "BEATs", "Q-Former", "projected vectors")
+CLIPS = 8
+ALIKE = 0.999
+"""Mean cosine above which vectors count as one and the same."""
+SHORT, LONG = 0.05, 50.0
+"""Size of the vectors, in word embeddings, below or above which the language model cannot have learnt to read them."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Flags of `nlm check`."""
+    parser.add_argument("--model", required=True, help="official directory, export, or training run; or a hub id")
+    parser.add_argument("--audio", required=True, type=remote.reads, help="a recording, or a folder of different ones")
+    parser.add_argument("--query", default=QUERY, help="what to ask")
+    parser.add_argument("--llm", help="Hugging Face Llama directory or hub id, where the model does not carry one")
+    parser.add_argument("--qformer-config", help="Q-Former sizes (JSON), where they are not bert-base's")
+    parser.add_argument("--max-new-tokens", type=int, default=40, help="longest answer, in tokens (default 40)")
+    parser.add_argument("--json", type=remote.writes, help="write the figures to this file")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prints the three experiments and what they point to; 0 whatever is found.
+
+    Raises:
+      UserError: no model or no recording there.
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    from nlm_jax.generate.api import NatureLM
+
+    files = recordings(args.audio)[:CLIPS]
+    samples = round(CLIP_SECONDS * SAMPLE_RATE)
+    waves = np.stack([wave.fit(wave.load(file, seconds=CLIP_SECONDS), samples) for file in files])
+    model = NatureLM.from_pretrained(args.model, llm=args.llm, dtype="float32", qformer_config=args.qformer_config)
+    found = {"stages": stages(model, waves), "vectors": vectors(model, waves)}
+    # One recording says little: silence and noise are asked beside it, which should sound different.
+    rng = np.random.default_rng(0)
+    extra = {"(silence)": np.zeros(samples, np.float32), "(noise)": rng.normal(0, 0.1, samples).astype(np.float32)}
+    asked = dict(zip(map(str, files), waves, strict=True)) | (extra if len(files) == 1 else {})
+    texts = model.generate(list(asked.values()), [args.query] * len(asked), max_new_tokens=args.max_new_tokens)
+    found["answers"] = dict(zip(asked, texts, strict=True))
+    found["signs"] = signs(found)
+
+    console = Console()
+    table = Table("stage", "shape", "mean", "deviation", "least", "largest", title="what each stage makes of it")
+    for name, s in found["stages"].items():
+        figures = (f"{s[key]:.4g}" for key in ("mean", "deviation", "least", "largest"))
+        table.add_row(name, "x".join(map(str, s["shape"])), *figures)
+    console.print(table)
+    v = found["vectors"]
+    console.print(
+        f"vectors: norm {v['norm']:.3g}, word embeddings {v['embedding_norm']:.3g}; cosine between windows "
+        f"{v['cosine_windows']:.4f}, between recordings {v['cosine_clips']:.4f}; nearest tokens of the first "
+        f"recording: {' '.join(map(repr, v['nearest'][:12]))}",
+        highlight=False,
+    )
+    for name, text in found["answers"].items():
+        console.print(f"{name}: {text!r}", highlight=False)
+    for sign in found["signs"] or ["none of the known signs of failure"]:
+        console.print(sign, highlight=False)
+    if args.json:
+        args.json.parent.mkdir(parents=True, exist_ok=True)
+        args.json.write_text(json.dumps(found, indent=1, ensure_ascii=False), encoding="utf-8")
+    return 0
+
+
+def stages(model, waves: np.ndarray) -> dict[str, dict[str, Any]]:
+    """Shape and statistics of each stage's output for f32[B, T]."""
+    made = _stages(model.graphdef, model.state, jnp.asarray(waves))
+    return {name: statistics(np.asarray(x)) for name, x in zip(STAGES, made, strict=True)}
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _stages(graphdef, state, waves):
+    whole = nnx.merge(graphdef, state)
+    mel = fbank(waves)
+    tokens = whole.beats.encode(mel)
+    heard = whole.qformer(whole.ln_audio(tokens))
+    return waves, mel, tokens, heard, whole.audio_proj(heard)
+
+
+def statistics(x: np.ndarray) -> dict[str, Any]:
+    """What is printed of an array."""
+    finite = bool(np.isfinite(x).all())
+    figures = {"mean": x.mean(), "deviation": x.std(), "least": x.min(), "largest": x.max()}
+    return {"shape": list(x.shape), "finite": finite, **{name: float(value) for name, value in figures.items()}}
+
+
+def vectors(model, waves: np.ndarray) -> dict[str, Any]:
+    """The projected vectors in the embedding space of the language model: sizes, likeness, nearest tokens."""
+    heard = np.asarray(model.encode_audio(waves), np.float32)
+    words = np.asarray(_embeddings(model.graphdef, model.state), np.float32)
+    sizes = np.linalg.norm(words, axis=1)
+    known = words / np.maximum(sizes, 1e-12)[:, None]
+    first = heard[0] / np.maximum(np.linalg.norm(heard[0], axis=1), 1e-12)[:, None]
+    nearest = (first @ known.T).argmax(1)
+    return {
+        "norm": float(np.linalg.norm(heard, axis=-1).mean()),
+        "embedding_norm": float(np.median(sizes)),
+        "cosine_windows": float(np.mean([likeness(clip) for clip in heard])),
+        "cosine_clips": likeness(heard.reshape(len(heard), -1)),
+        "nearest": [model.tokenizer.decode([int(token)]) for token in nearest],
+    }
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _embeddings(graphdef, state):
+    return nnx.merge(graphdef, state).llama.embed_tokens.embedding[...]
+
+
+def likeness(rows: np.ndarray) -> float:
+    """Mean cosine between different rows; NaN of fewer than two."""
+    if len(rows) < 2:
+        return float("nan")
+    unit = rows / np.maximum(np.linalg.norm(rows, axis=1), 1e-12)[:, None]
+    together = unit @ unit.T
+    return float((together.sum() - np.trace(together)) / (len(rows) * (len(rows) - 1)))
+
+
+def signs(found: dict[str, Any]) -> list[str]:
+    """The known ways to fail that the figures show, each with what to look at."""
+    said = [
+        f"{name} holds infinity or NaN: the weights or the recording are damaged"
+        for name, s in found["stages"].items()
+        if not s["finite"]
+    ]
+    v = found["vectors"]
+    ratio = v["norm"] / max(v["embedding_norm"], 1e-12)
+    if not SHORT <= ratio <= LONG:
+        said.append(
+            f"random outputs are likely: the vectors are {ratio:.3g} times as long as word embeddings; is the "
+            "projection trained, and of this language model?"
+        )
+    if v["cosine_windows"] > ALIKE:
+        said.append("mode collapse: all windows of a recording give the same vector; look at the Q-Former's training")
+    if v["cosine_clips"] > ALIKE:
+        said.append("mode collapse: different recordings give the same vectors; look at the encoder's training")
+    answers = set(found["answers"].values())
+    if len(found["answers"]) > 1 and len(answers) == 1:
+        said.append(
+            f"constant answers: {next(iter(answers))!r} whatever is heard; compare --merging-alpha and the prompts"
+        )
+    if not any(text.strip() for text in answers):
+        said.append("empty answers: the end symbol comes first; is the tokenizer that of this language model?")
+    return said
