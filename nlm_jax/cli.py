@@ -112,12 +112,12 @@ def _run(name: str, argv: list[str]) -> int:
     for override in overrides:
         if "=" not in override:
             parser.error(f"{override}: an override reads {override}=VALUE, with the equals sign and no space")
-    args, left = parser.parse_known_args([a for a in argv if a not in overrides])
-    if left:
-        parser.error(_left_over(left[0], parser, command))
-    if command.overrides:
-        args.overrides = overrides
-    with remote.delivering():
+    with remote.delivering():  # arguments may name buckets
+        args, left = parser.parse_known_args([a for a in argv if a not in overrides])
+        if left:
+            parser.error(_left_over(left[0], parser, command))
+        if command.overrides:
+            args.overrides = overrides
         return module.run(args)
 
 
