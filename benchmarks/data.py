@@ -13,10 +13,11 @@ import itertools
 import json
 import pathlib
 import shutil
+import subprocess
+import sys
 import tempfile
 import time
 
-import loader
 import numpy as np
 import soundfile
 from common import arguments, cores, median, report
@@ -30,6 +31,7 @@ from nlm_jax.generate.answer import text_format
 from nlm_jax.models.presets import preset
 
 SECONDS = 10.0
+LOADER = pathlib.Path(__file__).with_name("loader.py")
 
 
 def make(folder: pathlib.Path, clips: int, kind: str, rate: int) -> list[dict]:
@@ -82,9 +84,9 @@ def main(given: list[str] | None = None) -> None:
             ours.close()
             files = (wave.load(folder / row["path"], seconds=SECONDS) for row in itertools.cycle(rows))
             found["nlm_jax, from files"].append(workers * rate_of(files, lambda _: 1, args.seconds))
-            theirs = loader.batches(folder, rows, "embedded", round(SECONDS * 16_000), 32, workers)
-            found["torch DataLoader"].append(rate_of(theirs, lambda b: len(b[0]), args.seconds))
-            del theirs
+            command = [sys.executable, LOADER, folder, str(workers), str(args.seconds)]
+            done = subprocess.run(command, check=True, capture_output=True, text=True)
+            found["torch DataLoader"].append(float(done.stdout.split()[-1]))
     finally:
         shutil.rmtree(folder)
     rates = {name: median(values) / workers for name, values in found.items()}

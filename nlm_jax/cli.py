@@ -44,6 +44,10 @@ COMMANDS = {
         "answer BEANS-Zero with a model, and score answers by its own scorer and by that of BEANS-Next",
     ),
     "serve": Command("nlm_jax.serve.command", "answer over HTTP, by the predictions_v1 contract of BEANS-Next"),
+    "embed": Command(
+        "nlm_jax.generate.embed",
+        "vectors of recordings: of the encoder, the Q-Former, or as the language model hears them",
+    ),
     "check": Command(
         "nlm_jax.generate.check", "look into a model: what each stage makes of a recording, and the known ways to fail"
     ),
