@@ -3,6 +3,7 @@
 import argparse
 import functools
 import pathlib
+import zipfile
 from collections.abc import Sequence
 
 import jax
@@ -124,7 +125,10 @@ def write(file: pathlib.Path, columns: dict[str, np.ndarray]) -> None:
     """Writes a table as NPZ or Parquet, as the file is called."""
     file.parent.mkdir(parents=True, exist_ok=True)
     if file.suffix == ".npz":
-        np.savez(file, **columns)
+        with zipfile.ZipFile(file, "w") as archive:  # as np.savez does, which has no room for a column called "file"
+            for name, values in columns.items():
+                with archive.open(f"{name}.npy", "w", force_zip64=True) as out:
+                    np.lib.format.write_array(out, values, allow_pickle=False)
         return
     try:
         import pyarrow

@@ -1,5 +1,6 @@
 """`nlm embed`: vectors of windows and of recordings, equal to the model's own, padding left out."""
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import soundfile
@@ -51,7 +52,7 @@ def test_padding_is_left_out_of_the_mean(embed, golden, recording):
     model = NatureLM.from_pretrained(golden / "model", dtype="float32", qformer_config=golden / "qformer_config.json")
     sound = soundfile.read(recording / "in" / "a.wav", dtype="float32")[0]
     padded = np.concatenate([sound[32_000:], np.zeros(8_000, np.float32)])[None]
-    tokens = np.asarray(model.checkpoint.model().beats(padded))[0]
+    tokens = np.asarray(model.checkpoint.model().beats(jnp.asarray(padded)))[0]
     real = n_tokens(24_000)
     assert real < len(tokens)
     np.testing.assert_allclose(found["embedding"][1], tokens[:real].mean(0), rtol=0, atol=1e-5)
