@@ -63,7 +63,7 @@ EXTRAS = {
         # libtpu's compiler, for `nlm plan`: it needs no TPU.
         *[f"jax[tpu]==0.10.2; {OLD}", f"jax[tpu]>=0.12.0,<0.13; {NEW}"],
         "pytest>=8.4",
-        "pytest-xdist>=3.6",  # two workers halve the time on two cores
+        "pytest-xdist>=3.7",  # two workers halve the time on two cores; long files first, which 3.7 allows
         "beartype>=0.23",  # the checker behind jaxtyping's import hook
         "ruff==0.17.6",  # each version of the formatter may move a line, and the suite checks the format
         "jsonschema>=4.20",  # the manifests of launch/ against the fields their schedulers know

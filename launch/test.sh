@@ -7,6 +7,6 @@ source "$(dirname -- "${BASH_SOURCE[0]}")/_venv.sh"
 ensure_venv test
 cd -- "$ROOT"
 if [ $# -eq 0 ]; then # the whole suite: a worker a core, up to four; a file's tests stay together, as they share fixtures
-  set -- -n "$("$VENV_PYTHON" -c 'import os; print(min(4, os.cpu_count() or 1))')" --dist loadfile
+  set -- -n "$("$VENV_PYTHON" -c 'import os; print(min(4, os.cpu_count() or 1))')" --dist loadfile --no-loadscope-reorder
 fi
 exec "$VENV_PYTHON" -m pytest "$@"

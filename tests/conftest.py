@@ -23,7 +23,13 @@ def pytest_configure(config):
         assert jax.device_count() == 8, "the tests need 8 fake CPU devices"
 
 
+LONG = ("multihost", "resume", "demo", "plan", "oracle", "sharding", "benchmarks")
+"""Folders that take longest: begun first, so that no worker is left alone with one of them at the end."""
+
+
 def pytest_collection_modifyitems(items):
+    folders = {item: item.path.parent.name for item in items}
+    items.sort(key=lambda item: LONG.index(folders[item]) if folders[item] in LONG else len(LONG))
     backend = jax.default_backend()
     for item in items:
         for needed in ("gpu", "tpu"):

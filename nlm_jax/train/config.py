@@ -71,7 +71,7 @@ class MeshConfig:
     rules: str = "default"
     distributed: bool = False
     """Join the other processes first: those of a TPU pod, GKE job or Slurm job, or those that JAX_COORDINATOR_ADDRESS,
-    JAX_NUM_PROCESSES and JAX_PROCESS_ID name (mesh/hosts.py)."""
+    JAX_NUM_PROCESSES and JAX_PROCESS_ID name (mesh/join.py)."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -19,7 +19,8 @@ from nlm_jax.data.pipeline import TrainSet, train_set
 from nlm_jax.data.text import Tokenizer
 from nlm_jax.generate.answer import text_format
 from nlm_jax.mesh.build import check_processes, describe, make_mesh
-from nlm_jax.mesh.hosts import initialize_distributed, leaving
+from nlm_jax.mesh.hosts import leaving
+from nlm_jax.mesh.join import initialize_distributed
 from nlm_jax.mesh.place import place_batch
 from nlm_jax.mesh.rules import rules
 from nlm_jax.train import checkpoint, overview

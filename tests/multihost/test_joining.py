@@ -11,7 +11,7 @@ import pytest
 
 from nlm_jax.core.errors import UserError
 from nlm_jax.mesh.build import check_processes
-from nlm_jax.mesh.hosts import addresses, check_port, seconds
+from nlm_jax.mesh.join import addresses, check_port, seconds
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PLAIN = {"JAX_COORDINATOR_ADDRESS": "10.0.0.1:8476", "JAX_NUM_PROCESSES": "4", "JAX_PROCESS_ID": "3"}

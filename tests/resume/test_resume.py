@@ -131,8 +131,10 @@ def same_run(straight, other):
 
 
 def test_resumed_on_another_mesh(config, straight, tmp_path, at_step):
-    at_step(2, interrupt)
-    assert train(config(steps=(4, 3)), tmp_path / "run") == 130
+    """In the middle of stage 2: what stage 1 made and the optimiser's state move to the other mesh."""
+    at_step(5, interrupt)
+    assert train(config(), tmp_path / "run") == 130
+    assert len(records(tmp_path / "run")) < len(records(straight))
     assert train(config(mesh=(2, 2, 2)), tmp_path / "run") == 0
     for (*_, ours), (*_, theirs) in zip(records(tmp_path / "run", "loss"), records(straight, "loss"), strict=True):
         assert abs(ours - theirs) <= 1e-5

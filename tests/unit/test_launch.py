@@ -61,7 +61,7 @@ def machine(tmp_path):
     return run
 
 
-WHOLE_SUITE = f"run pytest -n {min(4, os.cpu_count() or 1)} --dist loadfile"
+WHOLE_SUITE = f"run pytest -n {min(4, os.cpu_count() or 1)} --dist loadfile --no-loadscope-reorder"
 
 
 def test_first_run_installs_and_the_second_does_not(machine):

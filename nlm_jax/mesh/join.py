@@ -1,0 +1,132 @@
+"""How the processes of one job find each other: the environment's addresses, checked, and a bounded wait."""
+
+import contextlib
+import os
+import socket
+import sys
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+
+from nlm_jax.core.errors import UserError
+from nlm_jax.mesh.hosts import several, watch
+
+ADDRESS, COUNT, INDEX = "JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID"
+JOIN, HEARTBEAT = "NLM_JOIN_SECONDS", "NLM_HEARTBEAT_SECONDS"
+POD_INDEX = "JOB_COMPLETION_INDEX"
+"""What Kubernetes calls a pod of an indexed Job or JobSet."""
+
+
+def initialize_distributed() -> None:
+    """Joins the other processes of the job; call it before anything asks for a device.
+
+    They are found through `JAX_COORDINATOR_ADDRESS` (host:port of process 0), `JAX_NUM_PROCESSES` and `JAX_PROCESS_ID`
+    (without it, the index Kubernetes gives the pods of a JobSet), or by what TPU pods, GKE, Slurm and Open MPI set.
+    `NLM_JOIN_SECONDS` (300) is how long they may take to come together. A process that is not heard of for
+    `NLM_HEARTBEAT_SECONDS` (60) is given up, and the others end.
+
+    Raises:
+      UserError: the environment does not say where the others are, or says what cannot be.
+    """
+    join, heartbeat = seconds(os.environ, JOIN, 300), seconds(os.environ, HEARTBEAT, 60)
+    found = addresses(os.environ)
+    if found.get("process_id") == 0:
+        check_port(found["coordinator_address"])
+    # Its handler would take SIGTERM away from train/interrupt.py.
+    jax.config.update("jax_enable_preemption_service", False)
+    # The runtime aborts with a C++ trace when nobody comes; this is earlier, and says what to do.
+    late = threading.Timer(join, give_up, (join,))
+    late.daemon = True
+    late.start()
+    try:
+        jax.distributed.initialize(
+            **found,
+            initialization_timeout=join + 60,
+            heartbeat_timeout_seconds=heartbeat,
+            shutdown_timeout_seconds=heartbeat,
+        )
+    except (ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(
+            f"config.mesh.distributed: the other processes were not found ({reason}); set {ADDRESS}=host:port, {COUNT} "
+            f"and {INDEX} for each process, start it under Slurm or on a TPU pod, or leave config.mesh.distributed off"
+        ) from None
+    finally:
+        late.cancel()
+    if several():
+        watch()
+
+
+def addresses(env: Mapping[str, str]) -> dict[str, Any]:
+    """Arguments of `jax.distributed.initialize` that `env` gives; jax finds the rest by itself.
+
+    Raises:
+      UserError: only some of the addresses are given, or one cannot be.
+    """
+    given = {name: env.get(name, "").strip() for name in (ADDRESS, COUNT, INDEX)}
+    given[INDEX] = given[INDEX] or (env.get(POD_INDEX, "").strip() if given[COUNT] else "")
+    if not given[COUNT] and not given[INDEX]:
+        if given[ADDRESS]:
+            check_address(given[ADDRESS])
+        # Under Slurm jax gives each process one GPU; a process that has its host to itself gets all of them.
+        alone = env.get("SLURM_NTASKS") and env.get("SLURM_NTASKS") == env.get("SLURM_STEP_NUM_NODES")
+        return {"local_device_ids": []} if alone and "JAX_LOCAL_DEVICE_IDS" not in env else {}
+    if missing := [name for name, value in given.items() if not value]:
+        raise UserError(
+            f"{' and '.join(missing)}: not set; plain addresses need all of {ADDRESS}=host:port of process 0, {COUNT} "
+            f"and {INDEX} (0 to {COUNT} - 1)"
+        )
+    check_address(given[ADDRESS])
+    for name in (COUNT, INDEX):
+        if not given[name].isdecimal():
+            raise UserError(f"{name}={given[name]!r}: set it to a whole number")
+    count, index = int(given[COUNT]), int(given[INDEX])
+    if index >= count:
+        raise UserError(
+            f"{INDEX}={index}: {COUNT}={count} processes are numbered 0 to {count - 1}; set it to one of those"
+        )
+    method = {"cluster_detection_method": "deactivate"}
+    return {"coordinator_address": given[ADDRESS], "num_processes": count, "process_id": index, **method}
+
+
+def check_address(address: str) -> None:
+    """Raises UserError unless it reads host:port."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal() or not 0 < int(port) < 65536:
+        raise UserError(f"{ADDRESS}={address!r}: set it to host:port, the host of process 0 and a free port there")
+
+
+def check_port(address: str) -> None:
+    """Raises UserError where another program listens already: jax would crash."""
+    port = int(address.rpartition(":")[2])
+    for family, host in ((socket.AF_INET6, "::"), (socket.AF_INET, "0.0.0.0")):
+        with contextlib.closing(socket.socket(family)) as one:
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                one.bind((host, port))
+                return
+            except OSError as error:
+                refused = error
+    raise UserError(f"{ADDRESS}={address}: port {port} of this host cannot be used ({refused.strerror}); set another")
+
+
+def seconds(env: Mapping[str, str], name: str, default: int) -> int:
+    """A positive whole number of seconds from the environment."""
+    value = env.get(name, "").strip() or str(default)
+    if not value.isdecimal() or int(value) < 1:
+        raise UserError(f"{name}={value!r}: set it to a whole number of seconds, at least 1")
+    return int(value)
+
+
+def give_up(after: int) -> None:
+    """Ends the process: the others did not come."""
+    where = os.environ.get(ADDRESS) or "the first host of the job"
+    print(
+        f"nlm: error: the processes of the job did not come together at {where} within {after} s; see that all of them "
+        f"run and reach that host and port, and set {JOIN} where they need longer to start",
+        file=sys.stderr,
+        flush=True,
+    )
+    os._exit(2)
