@@ -74,6 +74,7 @@ EXTRAS = {
         "httpx>=0.27",  # the client of FastAPI's tests
         "peft>=0.19",  # oracle: LoRA at training time, merged, and our adapters loaded (first with transformers 5)
         "pyarrow>=17",  # a small BEANS-Zero in its own formats
+        "qwix>=0.1.8",  # the peer of the int8 base
         "kaldi-native-fbank>=1.20",  # oracle: the filter bank
     ],
 }

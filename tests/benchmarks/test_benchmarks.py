@@ -1,5 +1,6 @@
 """The benchmarks run, at sizes that take seconds, and write down what they compared. Times are not looked at."""
 
+import dataclasses
 import importlib
 import json
 import pathlib
@@ -7,6 +8,12 @@ import sys
 
 import numpy as np
 import pytest
+import soundfile
+import tiny_training as tiny
+
+from nlm_jax.convert.checkpoint import Checkpoint
+from nlm_jax.convert.formats import save
+from nlm_jax.data.text import Tokenizer, embedded_directory
 
 FOLDER = pathlib.Path(__file__).parents[2] / "benchmarks"
 
@@ -62,3 +69,21 @@ def test_train_step(bench):
     losses = found["loss of the first step"]
     assert all(abs(loss - np.log(513)) < 0.7 for loss in losses.values()), losses
     assert found["useful positions, nlm_jax"].endswith("%")
+
+
+def test_int8(bench, tmp_path):
+    """Both roundings are eight bits of one scale a channel: they move the loss of a random model as little."""
+    pytest.importorskip("qwix")
+    cfg = tiny.model_config(layers=1)
+    words = Tokenizer.from_pretrained("embedded").vocab_size
+    cfg = dataclasses.replace(cfg, llama=dataclasses.replace(cfg.llama, vocab=words))
+    made = Checkpoint(cfg, dict(tiny.params(cfg)), tokenizer=embedded_directory())
+    save(made, tmp_path / "model", "nlm")
+    soundfile.write(tmp_path / "a.wav", np.random.default_rng(0).normal(0, 0.1, 16_000), 16_000)
+    row = {"path": "a.wav", "prompt": "What is this?", "text": "a wren", "task": "name", "split": "valid"}
+    (tmp_path / "rows.jsonl").write_text(json.dumps(row))
+    flags = (f"--model={tmp_path / 'model'}", f"--data={tmp_path / 'rows.jsonl'}", "--seconds=1", "--batch=1")
+    found = bench("int8", *flags)
+    assert float(found["loss minus float32's, float32"]) == 0
+    moved = [abs(float(found[f"loss minus float32's, {name}"])) for name in ("nlm_jax int8", "qwix int8")]
+    assert all(0 < m < 0.05 for m in moved), moved
