@@ -3,16 +3,16 @@
 import html
 import json
 import pathlib
-from collections.abc import Sequence
 from typing import Any
 
 from nlm_jax.data.text import PLACEHOLDER
-from nlm_jax.demo import data, picture
+from nlm_jax.demo import data
 from nlm_jax.evaluate.baselines import log_mel
 from nlm_jax.evaluate.score import Prediction, confusion, score
+from nlm_jax.page import picture
+from nlm_jax.page.html import figure, page, section, table
 from nlm_jax.train.config import TrainConfig
 
-STYLE = pathlib.Path(__file__).with_name("report.css")
 MOST_CONFUSED = 24
 """Kinds of answers up to which a confusion matrix is readable."""
 
@@ -29,26 +29,8 @@ def write(path: pathlib.Path, result: dict[str, Any], demo: Any, config: TrainCo
         section("What was run", facts(result, demo, config)),
     ]
     title = "nlm_jax: real recordings" if demo.recordings else "nlm_jax: the demo"
-    page = (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
-        f'<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<style>{STYLE.read_text(encoding='utf-8')}</style>"
-        f"</head><body><main>{''.join(parts)}</main></body></html>"
-    )
-    path.write_text(page, encoding="utf-8")
+    path.write_text(page(title, "".join(parts)), encoding="utf-8")
     return path
-
-
-def section(title: str, body: str) -> str:
-    """A part of the page under a heading."""
-    return f"<section><h2>{html.escape(title)}</h2>{body}</section>"
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """An HTML table; cells are escaped."""
-    cells = lambda tag, row: "".join(f"<{tag}>{html.escape(str(c))}</{tag}>" for c in row)  # noqa: E731
-    body = "".join(f"<tr>{cells('td', row)}</tr>" for row in rows)
-    return f'<div class="scroll"><table><thead><tr>{cells("th", head)}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
 def headline(result: dict[str, Any], demo: Any) -> str:
@@ -119,11 +101,6 @@ def records(folder: pathlib.Path, kind: str) -> list[dict[str, Any]]:
     file = folder / "metrics.jsonl"
     lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
     return [r for r in map(json.loads, lines) if r["kind"] == kind]
-
-
-def figure(picture_html: str, caption: str) -> str:
-    """A picture with its caption."""
-    return f"<figure>{picture_html}<figcaption>{html.escape(caption)}</figcaption></figure>"
 
 
 def confusions(result: dict[str, Any]) -> str:

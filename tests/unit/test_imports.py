@@ -14,7 +14,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "nlm_jax"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
-BELOW_DATA = {"core", "audio"}
+BELOW_DATA = {"core", "audio", "page"}
 BELOW_MODELS = BELOW_DATA | {"mesh", "nn"}
 BELOW_TRAIN = BELOW_MODELS | {"models", "data", "convert", "generate"}
 BELOW_CLI = BELOW_TRAIN | {"train", "evaluate"}
@@ -23,6 +23,7 @@ MAY_IMPORT = {
     "mesh": {"core"},
     "nn": {"core", "mesh"},
     "audio": {"core"},
+    "page": {"core", "audio"},
     "data": BELOW_DATA,
     "models": BELOW_MODELS,
     "convert": BELOW_MODELS | {"models", "data"},

@@ -1,4 +1,4 @@
-"""Pictures for the report without a plotting library: PNG heat maps and SVG charts that follow the page's colours."""
+"""Pictures for pages without a plotting library: PNG heat maps and SVG charts that follow the page's colours."""
 
 import base64
 import html

@@ -6,7 +6,7 @@ import zlib
 
 import numpy as np
 
-from nlm_jax.demo import picture
+from nlm_jax.page import picture
 
 
 def test_png_holds_the_pixels():
