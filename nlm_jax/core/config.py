@@ -111,9 +111,18 @@ def load(path: str | pathlib.Path, overrides: Sequence[str] = (), cls: type | No
     if not hasattr(module, "get_config"):
         raise UserError(f"--config={name}: the file defines no get_config()")
     config = module.get_config(argument) if argument else module.get_config()
-    for override in overrides:
-        _override(config, override, cls)
+    override(config, overrides, cls)
     return config
+
+
+def override(config: ml_collections.ConfigDict, overrides: Sequence[str], cls: type | None = None) -> None:
+    """Sets fields of `config` from texts `--config.a.b=value`; see `load`.
+
+    Raises:
+      UserError: an unknown field, or a value of another type.
+    """
+    for text in overrides:
+        _override(config, text, cls)
 
 
 def _override(config: ml_collections.ConfigDict, text: str, cls: type | None) -> None:

@@ -38,6 +38,8 @@ class Init:
     run_which: Literal["best", "last"] = "last"
     naturelm: str = ""
     """A whole model: official directory or .pth, or a directory of format nlm."""
+    config: str = ""
+    """The official config.json of a `naturelm` that is a bare .pth."""
     llm: str = ""
     """Language model under `naturelm` where that does not carry it."""
     llama: str = ""

@@ -112,9 +112,8 @@ def entries(init: Init) -> list[dict[str, Any]]:
     """Arguments of `open_checkpoint` for each import, in order of preference. Local paths become absolute."""
     made = []
     if init.naturelm:
-        made.append(
-            {"src": absolute(init.naturelm), "kind": "auto"} | ({"llm": absolute(init.llm)} if init.llm else {})
-        )
+        beside = {"llm": init.llm, "config": init.config}
+        made.append({"src": absolute(init.naturelm), "kind": "auto"} | {k: absolute(v) for k, v in beside.items() if v})
     if init.llama:
         made.append({"src": absolute(init.llama), "kind": "llama", "pad_rows": 0})
     if init.beats:

@@ -43,6 +43,7 @@ SERVER = {"nlm_jax.serve.app", "nlm_jax.serve.contract"}
 IMPORT_NAME = {
     "absl-py": "absl",
     "orbax-checkpoint": "orbax",
+    "pyyaml": "yaml",
     "scikit-learn": "sklearn",
 }
 
