@@ -10,6 +10,7 @@ import array
 import collections
 import concurrent.futures
 import dataclasses
+import functools
 import hashlib
 import json
 import math
@@ -28,7 +29,7 @@ from nlm_jax.core import remote
 from nlm_jax.core.chat import DEFAULT_END_SYM, DEFAULT_TEMPLATE
 from nlm_jax.core.dims import SAMPLE_RATE
 from nlm_jax.core.errors import UserError
-from nlm_jax.data import corpora, shards
+from nlm_jax.data import corpora, holdout, shards
 from nlm_jax.data.schema import Example, part_of
 from nlm_jax.data.text import Tokenizer, build_sequence, normalize_query
 
@@ -54,18 +55,30 @@ class Options:
     encoding: shards.Encoding = "flac"
     quality: wave.Quality = "HQ"
     format: str = "auto"
+    hold_out: float = 0.0
+    """Share of the recordings without a split that become split "valid"; the others become "train"."""
 
     @property
     def root(self) -> pathlib.Path:
         return self.audio_root or (self.annotations if self.annotations.is_dir() else self.annotations.parent)
 
     def examples(self) -> Iterator[Example]:
-        return corpora.read(self.annotations, self.format, self.split)
+        if not self.hold_out:
+            return corpora.read(self.annotations, self.format, self.split)
+        every = holdout.divided(corpora.read(self.annotations, self.format), self.held_out[0])
+        return (e for e in every if self.split in (None, e.split))
+
+    @functools.cached_property
+    def held_out(self) -> tuple[frozenset[str], list[str]]:
+        """Recordings to hold out, and labels too rare for that."""
+        return holdout.draw(corpora.read(self.annotations, self.format), self.hold_out)
 
     def plan(self) -> dict[str, Any]:
         """What a continued run must have in common with the one before it."""
         same = dataclasses.asdict(self)
         del same["out"], same["audio_root"], same["annotations"]
+        if not self.hold_out:
+            del same["hold_out"]
         return {"version": FORMAT_VERSION, "annotations_sha256": shards.digest(self.annotations), **same}
 
 
@@ -81,6 +94,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--out", type=remote.writes, required=True, help="directory to write; a killed run continues in it"
     )
     parser.add_argument("--split", help="keep only examples of this split")
+    parser.add_argument(
+        "--hold-out", type=float, default=0.0, metavar="SHARE", help="of recordings that become split valid, as in 0.2"
+    )
     parser.add_argument(
         "--audio-root", type=remote.reads, help="folder of relative audio paths (default: annotations' own)"
     )
@@ -107,6 +123,8 @@ def run(args: argparse.Namespace) -> int:
     print(f"{args.out}: {manifest['examples']} examples, {manifest['clips']} clips, {manifest['hours']:.2f} h")
     if manifest["rejected"]["clips"] or manifest["rejected"]["examples"]:
         print(f"left out: {manifest['rejected']}; the reasons are in {args.out / 'rejects.jsonl'}")
+    if options.hold_out and (rare := options.held_out[1]):
+        print(f"in training only, for there is one recording of each: {', '.join(rare)}")
     return 0
 
 
@@ -118,6 +136,7 @@ def prepare(options: Options, workers: int = 1, console: rich.console.Console | 
     """
     if options.shard_size < 1 or workers < 1 or not 0 <= options.max_seconds < math.inf:
         raise UserError("--shard-size and --workers must be at least 1, --max-seconds at least 0")
+    holdout.check(options.hold_out)
     paths, n_examples = _clips(options)
     tokenizer = Tokenizer.from_pretrained(options.tokenizer)
     finished = _begin(options)
