@@ -55,6 +55,7 @@ class Corpus:
             )
         self.tasks, self.task = self._codes("task")
         self.domains, self.domain = self._codes("domain")
+        self.taxa, self.taxon = self._taxa()
         self.n_clips = self._gather([np.diff(part.clip_start) for part in self.parts])
 
     def __len__(self) -> int:
@@ -63,7 +64,7 @@ class Corpus:
     def subset(self, keep: Bool[np.ndarray, "N"]) -> "Corpus":
         """The examples where `keep` is true, numbered anew."""
         out = copy.copy(self)
-        for name in ("part_of", "local", "task", "domain", "n_clips"):
+        for name in ("part_of", "local", "task", "domain", "taxon", "n_clips"):
             setattr(out, name, getattr(self, name)[keep])
         return out
 
@@ -73,6 +74,12 @@ class Corpus:
             np.asarray([names.setdefault(n, len(names)) for n in p.manifest[f"{key}s"]], np.int32) for p in self.parts
         ]
         return list(names), self._gather([m[p.index[key]] for m, p in zip(maps, self.parts, strict=True)])
+
+    def _taxa(self) -> tuple[list[str], Int[np.ndarray, "N"]]:
+        """Lineages (or labels) by code, and the code of every example."""
+        names: dict[str, int] = {}
+        maps = [np.asarray([names.setdefault(n, len(names)) for n in p.taxa], np.int32) for p in self.parts]
+        return list(names), self._gather([m[p.taxon] for m, p in zip(maps, self.parts, strict=True)])
 
     def _gather(self, columns) -> np.ndarray:
         return np.concatenate([c[self.local[self.part_of == k]] for k, c in enumerate(columns)])
@@ -147,6 +154,10 @@ class _Part:
         self.clip_records = shards.Records(directory, "clips")
         self.examples = shards.Records(directory, "examples")
         self._lengths: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+        # Directories prepared by an earlier version have no taxa.
+        taxa = directory / "index" / "taxa.json"
+        self.taxa: list[str] = json.loads(taxa.read_text(encoding="utf-8")) if taxa.is_file() else [""]
+        self.taxon = self.index.get("taxon", np.zeros(self.manifest["examples"], np.int32))
 
     def select(self, split: str, tasks, domains) -> Int[np.ndarray, "N"]:
         keep = np.ones(self.manifest["examples"], bool)

@@ -29,8 +29,8 @@ from nlm_jax.core import remote
 from nlm_jax.core.chat import DEFAULT_END_SYM, DEFAULT_TEMPLATE
 from nlm_jax.core.dims import SAMPLE_RATE
 from nlm_jax.core.errors import UserError
-from nlm_jax.data import corpora, holdout, shards
-from nlm_jax.data.schema import Example, part_of
+from nlm_jax.data import corpora, holdout, recordings, shards
+from nlm_jax.data.schema import Example, lineage
 from nlm_jax.data.text import Tokenizer, build_sequence, normalize_query
 
 SUMMARY = "recordings + annotations -> ArrayRecord shards + manifest"
@@ -226,13 +226,7 @@ def _accepted(done, clips: list[dict[str, Any]], advance) -> Iterator[bytes]:
 def _clip(options: Options, path: str) -> tuple[bytes | None, dict[str, Any]]:
     seconds = options.max_seconds or None
     try:
-        if (part := part_of(path)) and not (options.root / path).is_file():
-            name, start, end = part
-            kept = min(end - start, seconds or math.inf)
-            audio, cut = wave.load(options.root / name, start, kept, options.quality), kept < end - start
-        else:
-            audio = wave.load(options.root / path, seconds=seconds, quality=options.quality)
-            cut = bool(seconds) and wave.info(options.root / path).seconds > seconds + 0.01
+        audio, cut = recordings.load(options.root, path, seconds, options.quality)
     except UserError as error:
         return None, {"name": path, "reason": str(error)}
     record, header = shards.encode_clip(audio, path, options.encoding)
@@ -245,12 +239,15 @@ class _Table:
     def __init__(self):
         self.columns: dict[str, array.array] = collections.defaultdict(lambda: array.array("q"))
         self.names: dict[str, dict[str, int]] = {k: {} for k in ("task", "domain", "licence", "split")}
+        self.taxa: dict[str, int] = {}
         self.clips = array.array("q")
         self.rejects: list[dict[str, Any]] = []
 
     def add(self, example: Example, clips: list[int], text_tokens: int, answer_tokens: int) -> None:
         for key, names in self.names.items():
             self.columns[key].append(names.setdefault(getattr(example, key), len(names)))
+        taxon = lineage(example.facts) or example.label
+        self.columns["taxon"].append(self.taxa.setdefault(taxon, len(self.taxa)))
         self.columns["text_tokens"].append(text_tokens)
         self.columns["answer_tokens"].append(answer_tokens)
         self.clips.extend(clips)
@@ -287,9 +284,10 @@ def _write_examples(options, notes, tokenizer, progress, total) -> _Table:
                 table.rejects.append({"file": example.where, "reason": str(error), "examples": 1})
                 continue
             table.add(example, [number[p] for p in example.paths], sequence.answer_start, sequence.n_answers)
-            yield json.dumps(
-                {key: getattr(example, key) for key in ("id", "prompt", "text", "label")}, ensure_ascii=False
-            ).encode()
+            stored = {key: getattr(example, key) for key in ("id", "prompt", "text", "label")}
+            if example.facts:
+                stored["facts"] = dict(example.facts)
+            yield json.dumps(stored, ensure_ascii=False).encode()
 
     stream, shard = usable(), 0
     while shards.write_records(
@@ -315,6 +313,7 @@ def _write_examples(options, notes, tokenizer, progress, total) -> _Table:
     for key, values in {**table.columns, **{f"clip_{k}": v for k, v in places.items()}, "clips": table.clips}.items():
         kind = np.int64 if key == "clip_end" else np.int32
         np.save(options.out / "index" / f"{key}.npy", np.asarray(values, kind))
+    _write_json(options.out / "index" / "taxa.json", list(table.taxa))
     return table
 
 
@@ -322,7 +321,7 @@ def _manifest(options: Options, notes, table: _Table, tokenizer: Tokenizer) -> d
     kept = [clip for note in notes for clip in note["clips"] if "reason" not in clip]
     seconds = sum(clip["samples"] for clip in kept) / SAMPLE_RATE
     lengths = np.asarray(table.columns["text_tokens"]) + np.asarray(table.columns["answer_tokens"])
-    files = sorted([*options.out.glob("examples-*.arrayrecord"), *(options.out / "index").glob("*.npy")])
+    files = sorted([*options.out.glob("examples-*.arrayrecord"), *(options.out / "index").iterdir()])
     counts = {
         f"{key}s": dict(zip(names, np.bincount(table.columns[key]).tolist(), strict=True))
         for key, names in table.names.items()

@@ -29,6 +29,28 @@ class Example:
     split: str = ""
     where: str = ""
     """file:line it came from, for messages."""
+    facts: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """What is known of the recording, by the names in `FACTS`; instructions are made from it."""
+
+
+RANKS = ("phylum", "class", "order", "family", "genus", "species")
+FACTS = (
+    *("common_name", "scientific_name", *RANKS, "subspecies"),
+    *("others", "call_type", "life_stage", "sex", "count", "individuals", "caption"),
+    *("sound", "instrument", "pitch", "velocity", "quality", "speaker", "speakers", "gender", "word", "transcript"),
+    *("place", "country", "time", "date", "notes", "recordist", "url"),
+)
+"""Names that facts may have. `species` is the binomial; `others`, `call_type`, `sound` may list several by commas."""
+
+
+def lineage(facts: Mapping[str, str]) -> str:
+    """`Chordata;Aves;Passeriformes;Corvidae;Corvus;Corvus corax`, ranks that are not known empty; "" without any."""
+    ranks = [facts.get(rank, "") for rank in RANKS]
+    binomial = ranks[-1] or facts.get("scientific_name", "")
+    ranks[-1] = binomial
+    if binomial and not ranks[-2]:
+        ranks[-2] = binomial.split()[0]
+    return ";".join(ranks) if any(ranks) else ""
 
 
 PART = re.compile(r"(.+)#t=([0-9.e+-]+),([0-9.e+-]+)")
