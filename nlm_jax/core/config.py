@@ -94,9 +94,7 @@ def load(path: str | pathlib.Path, overrides: Sequence[str] = (), cls: type | No
     Raises:
       UserError: no such file, no `get_config`, an override of an unknown field or of another type.
     """
-    protocol, sign, name = str(path).rpartition("://")
-    name, _, argument = name.partition(":")
-    name = protocol + sign + name
+    name, _, argument = _split_argument(str(path))
     file = beside(name)
     if not file.is_file():
         raise UserError(f"--config={name}: no such file; configs/ holds the ones that ship with the project")
@@ -113,6 +111,16 @@ def load(path: str | pathlib.Path, overrides: Sequence[str] = (), cls: type | No
     config = module.get_config(argument) if argument else module.get_config()
     override(config, overrides, cls)
     return config
+
+
+def _split_argument(path: str) -> tuple[str, str, str]:
+    """A config's path, ":" and its argument, which may be a URL as may the path."""
+    head, py, argument = path.partition(".py:")
+    if py:
+        return f"{head}.py", ":", argument
+    protocol, sign, name = path.rpartition("://")
+    name, colon, argument = name.partition(":")
+    return protocol + sign + name, colon, argument
 
 
 def override(config: ml_collections.ConfigDict, overrides: Sequence[str], cls: type | None = None) -> None:

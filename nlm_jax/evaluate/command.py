@@ -14,7 +14,12 @@ METRICS, PREDICTIONS = "metrics.json", "predictions.jsonl"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of `nlm evaluate`."""
-    parser.add_argument("--benchmark", choices=("beans-zero",), default="beans-zero", help="the only one so far")
+    parser.add_argument(
+        "--benchmark",
+        choices=("beans-zero", "corpus"),
+        default="beans-zero",
+        help="corpus: the held-out part of prepared data, --data and --split",
+    )
     parser.add_argument("--out", type=remote.writes, required=True, help=f"folder for {PREDICTIONS} and {METRICS}")
     made = parser.add_argument_group("answers made elsewhere")
     made.add_argument(
@@ -22,9 +27,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     model = parser.add_argument_group("answers of a model")
     model.add_argument("--model", help="official directory, export, or training run; or a hub id")
-    model.add_argument("--data", help="BEANS-Zero: folder of Parquet files or of datasets.save_to_disk, or hub id")
+    model.add_argument("--data", help="BEANS-Zero (folder of Parquet or save_to_disk, or hub id), or prepared data")
     model.add_argument("--llm", help="Hugging Face Llama directory or hub id, where the model does not carry one")
     model.add_argument("--qformer-config", help="Q-Former sizes (JSON), where they are not bert-base's")
+    model.add_argument("--split", default="valid", help="of a corpus: the one that is asked about (default valid)")
     model.add_argument("--parts", nargs="+", default=(), help="these parts only")
     model.add_argument("--limit", type=int, default=0, help="at most so many questions of each part (default: all)")
     model.add_argument("--shard", default="0/1", help="this process's share, such as 1/4; then score the folder")
@@ -49,6 +55,10 @@ def run(args: argparse.Namespace) -> int:
     from nlm_jax.evaluate.beans_zero import files
     from nlm_jax.evaluate.beans_zero.score import score, tied
 
+    if args.benchmark == "corpus":
+        from nlm_jax.evaluate import held_out_run
+
+        return held_out_run.run(args, Console())
     if bool(args.predictions) == bool(args.model):
         raise UserError("give --predictions with answers to score, or --model and --data to make them")
     console = Console()

@@ -2,6 +2,7 @@
 
 import ast
 import dataclasses
+import json
 import pathlib
 from typing import Any, Literal
 
@@ -209,8 +210,11 @@ def test_a_folder_is_no_config(tmp_path):
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
-def test_every_config_that_ships(path):
-    assert train_config(config.load(path)).stages
+def test_every_config_that_ships(path, tmp_path):
+    manifest = {"examples": 40, "splits": {"train": 32, "valid": 8}, "text": {"tokens_without_audio": {"max": 50}}}
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    argument = f":{tmp_path}" if path.stem == "finetune" else ""
+    assert train_config(config.load(f"{path}{argument}")).stages
     said = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
     for word in ("command", "hardware", "time", "numbers"):
         assert f"\n{word} " in f"\n{said}", f"its header does not say: {word}"
@@ -224,3 +228,17 @@ def test_free_fields_are_plain_dicts():
     overrides = config.build(ModelSetup, given).overrides
     assert type(overrides["llama"]) is dict
     assert type(overrides["llama"]["lora"]) is dict
+
+
+@pytest.mark.parametrize(
+    ("path", "parts"),
+    [
+        ("c.py", ("c.py", "", "")),
+        ("c.py:data,model", ("c.py", ":", "data,model")),
+        ("c.py:gs://b/data", ("c.py", ":", "gs://b/data")),
+        ("gs://b/c.py:gs://b/data", ("gs://b/c.py", ":", "gs://b/data")),
+        ("train.yml:x", ("train.yml", ":", "x")),
+    ],
+)
+def test_the_argument_of_a_config(path, parts):
+    assert config._split_argument(path) == parts

@@ -82,6 +82,45 @@ def test_demo_needs_the_plain_installation_alone(machine):
     assert machine("launch/demo.sh")[1] == ["run nlm_jax.cli demo"]
 
 
+COMMANDS = [
+    "run nlm_jax.cli prepare {folder} --out=w/data --hold-out=0.2",
+    "run nlm_jax.cli train --config={root}/configs/finetune.py:w/data{model} --workdir=w/run "
+    "--config.model.compute_dtype=float32{more}",
+    "run nlm_jax.cli evaluate --benchmark=corpus --model=w/run --data=w/data --out=w/scores --dtype=float32",
+]
+
+
+def test_fine_tuning_is_three_commands(machine, tmp_path):
+    """Two of them at the second start too: each goes on by itself."""
+    folder = tmp_path / "my birds"
+    folder.mkdir()
+    made = [c.format(folder=folder, root=machine.repository, model="", more="") for c in COMMANDS]
+    cpu = {"JAX_PLATFORMS": "cpu"}
+    assert machine("launch/finetune.sh", folder, "--out=w", **cpu)[1] == ["make environment", "install .", *made]
+    made = [c.format(folder=folder, root=machine.repository, model=",m", more=" --config.init.llm=l --config.seed=1")
+            for c in COMMANDS]  # fmt: skip
+    flags = ("--out", "w", "--from=m", "--llm=l", "--", "--config.seed=1")
+    assert machine("launch/finetune.sh", folder, *flags, **cpu)[1] == made
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ([], "which recordings?"),
+        (["nowhere"], "nowhere: no such file or folder"),
+        ([".", "--from"], "--from needs a value"),
+        ([".", "--fro=x"], "unknown flag --fro=x"),
+        ([".", "--llm=x"], "--llm goes with --from"),
+        ([".", "--from=a,b"], "a path without commas"),
+        ([".", ".."], "one FOLDER only"),
+    ],
+)
+def test_fine_tuning_says_what_is_wrong(machine, arguments, says):
+    status, lines, err = machine("launch/finetune.sh", *arguments)
+    assert (status, lines) == (2, [])
+    assert says in err
+
+
 def test_a_changed_setup_installs_again(machine):
     machine("launch/test.sh")
     with open(machine.repository / "setup.py", "a") as file:

@@ -4,10 +4,24 @@ import json
 import pathlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Protocol, runtime_checkable
 
 from nlm_jax.core.errors import UserError
-from nlm_jax.evaluate.beans_zero.dataset import Item
 from nlm_jax.evaluate.beans_zero.files import FIELDS
+
+
+@runtime_checkable
+class Item(Protocol):
+    """A question about recordings: of the benchmark (`dataset.Item`) or of prepared data (`held_out.Question`)."""
+
+    part: str
+    id: str
+    question: str
+    label: str
+
+    def waveform(self) -> Any:
+        """What `Answers` takes as its sound. Raises UserError where it cannot be used."""
+
 
 Answers = Callable[[list, list[str]], list[str]]
 """(waveforms, questions) -> answers."""

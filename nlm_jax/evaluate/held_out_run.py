@@ -1,0 +1,138 @@
+"""`nlm evaluate --benchmark corpus`: asks a model the held-out questions of prepared data, scores, writes a page."""
+
+import argparse
+import html
+import json
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+from nlm_jax.core.errors import UserError
+from nlm_jax.evaluate import held_out
+from nlm_jax.evaluate.baselines import log_mel
+from nlm_jax.evaluate.beans_zero import answering
+from nlm_jax.evaluate.held_out import Question
+from nlm_jax.evaluate.score import Prediction, confusion, score
+from nlm_jax.page import picture
+from nlm_jax.page.html import figure, page, section, table
+
+METRICS, PREDICTIONS, REPORT = "metrics.json", "predictions.jsonl", "report.html"
+LARGEST = 40
+"""Kinds of answers up to which a confusion picture is readable."""
+HEAD = (
+    *("task", "questions", "right", "95% Wilson interval", "by nearest label", "mean over classes"),
+    *("majority answer", "logistic regression"),
+)
+
+
+def run(args: argparse.Namespace, console) -> int:
+    """Answers what is not answered yet and writes predictions, metrics and a report below `args.out`.
+
+    Raises:
+      UserError: no model, no prepared data, no such split, a folder that holds other predictions.
+    """
+    if not (args.model and args.data):
+        raise UserError("--benchmark corpus needs --model and --data: a directory written by nlm prepare")
+    if args.limit < 0 or args.batch_size < 1:
+        raise UserError("--limit must not be negative, --batch-size must be at least 1")
+    data = args.data.split(",")
+    asked = list(held_out.questions(data, args.split, args.limit))
+    file = args.out / PREDICTIONS
+    failed = _answer(args, asked, file, console)
+    if failed:
+        console.print(f"{failed} questions were left out: their audio is damaged", highlight=False)
+    made = held_out.predictions(file, asked)
+    base = held_out.compared(data, args.split, made, asked)
+    found = held_out.figures(made, base)
+    content = {"model": str(args.model), "data": data, "split": args.split, "left_out": failed, "tasks": found}
+    (args.out / METRICS).write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    (args.out / REPORT).write_text(report(args, asked, made, base, found), encoding="utf-8")
+    console.print(shown(found))
+    console.print(f"{args.out / REPORT}: {len(made)} answers, their scores and some to hear", highlight=False)
+    return 0
+
+
+def _answer(args: argparse.Namespace, asked: Sequence[Question], file: pathlib.Path, console) -> int:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from nlm_jax.generate.api import NatureLM
+
+    known = answering.done(file)
+    if all((q.part, q.id) in known for q in asked):
+        return 0
+    model = NatureLM.from_pretrained(
+        args.model, llm=args.llm, dtype=args.dtype, merging_alpha=args.merging_alpha, qformer_config=args.qformer_config
+    )
+    options = {"max_new_tokens": args.max_new_tokens, "batch_size": args.batch_size, "num_beams": args.num_beams}
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task("questions", total=len(asked))
+        return answering.answer(
+            asked, lambda sounds, texts: model.generate(sounds, texts, **options), file, args.batch_size,
+            lambda count: bar.advance(task, count),
+        )  # fmt: skip
+
+
+def cells(task: str, f: dict[str, Any]) -> list[str]:
+    """A row below `HEAD`."""
+    low, high = f["interval"]
+    others = [f"{f[name]:.1%}" if name in f else "" for name in ("majority", "logistic")]
+    means = [f"{f[name]:.1%}" for name in ("accuracy_by_nearest_label", "macro_recall")]
+    return [task, str(f["questions"]), f"{f['accuracy']:.1%}", f"{low:.1%} to {high:.1%}", *means, *others]
+
+
+def shown(found: dict[str, dict[str, Any]]):
+    """The scores for the terminal."""
+    from rich.table import Table
+
+    head = ("task", "asked", "right", "95%", "nearest", "classes", "majority", "logistic")
+    view = Table(*head, title="held-out questions", title_justify="left", box=None, padding=(0, 1))
+    for task, figures in found.items():
+        row = cells(task, figures)
+        view.add_row(*row[:3], row[3].replace("% to ", "-"), *row[4:])
+    return view
+
+
+def report(args, asked: Sequence[Question], made: Sequence[Prediction], base, found: dict[str, dict[str, Any]]) -> str:
+    """One self-contained page: scores, confusions, and answers with spectrogram and player, wrong ones first."""
+    lead = f"{args.model}, asked {len(made)} questions of split {args.split!r} of {args.data}."
+    note = (
+        "Right means equal to the expected answer word for word. Bars: the model with its interval. Grey mark: the "
+        "most frequent answer of the other splits. Orange mark: logistic regression on log-mel statistics."
+    )
+    scores = f'<p class="note">{note}</p>{picture.bars(held_out.bars(made, base))}'
+    confused = [
+        figure(picture.confusion_chart(*confusion(made, task)), task)
+        for task, s in score(made).items()
+        if 1 < s.kinds_expected <= LARGEST
+    ]
+    parts = [
+        f'<header><h1>Held-out questions</h1><p class="lead">{html.escape(lead)}</p></header>',
+        section("Scores", scores + table(HEAD, [cells(t, f) for t, f in found.items()])),
+        section("What is confused with what", "".join(confused) or "<p>No task with few enough kinds of answers.</p>"),
+        section("Answers", f'<div class="cards">{"".join(map(card, *_examples(asked, made)))}</div>'),
+    ]
+    return page("nlm_jax: held-out questions", "".join(parts))
+
+
+def _examples(asked: Sequence[Question], made: Sequence[Prediction], most: int = 3) -> tuple[list, list]:
+    """Of each task a few answers, wrong ones first."""
+    chosen = []
+    for task in dict.fromkeys(p.task for p in made):
+        chosen += sorted((p for p in made if p.task == task), key=lambda p: p.right)[:most]
+    return [asked[int(p.path)] for p in chosen], chosen
+
+
+def card(question: Question, answer: Prediction) -> str:
+    """A clip to see and hear, with its question and answer."""
+    pictures = "".join(
+        f'<img alt="log-mel spectrogram" src="{picture.data_uri(picture.spectrogram(log_mel(wave)), "image/png")}">'
+        f"{picture.player(wave)}"
+        for wave in question.waveform()
+    )
+    verdict = "right" if answer.right else f"expected: {answer.expected}"
+    return (
+        f'<article>{pictures}<p class="question">{html.escape(answer.prompt)}</p>'
+        f'<p class="answer">{html.escape(answer.answer)}</p>'
+        f'<p class="verdict">{html.escape(f"{answer.task} · {verdict}")}</p></article>'
+    )
