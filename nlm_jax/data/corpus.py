@@ -14,7 +14,8 @@ from jaxtyping import Bool, Float, Int
 from nlm_jax.core.errors import UserError
 from nlm_jax.core.remote import local
 from nlm_jax.data import shards
-from nlm_jax.data.prepare import EXAMPLES_PER_SHARD, text_digest
+from nlm_jax.data.preparation.examples import EXAMPLES_PER_SHARD
+from nlm_jax.data.preparation.manifest import text_digest
 from nlm_jax.data.text import Format, Tokenizer, build_sequence, normalize_query
 
 log = logging.getLogger(__name__)

@@ -11,6 +11,7 @@ from nlm_jax.audio import wave
 from nlm_jax.core.errors import UserError
 from nlm_jax.data import corpora, prepare, shards
 from nlm_jax.data.corpus import Corpus
+from nlm_jax.data.preparation import clips
 from nlm_jax.data.prepare import Options
 
 
@@ -115,7 +116,7 @@ def test_workers_do_not_change_a_byte(annotations, prepared, tmp_path):
 
 
 def test_a_killed_run_continues(annotations, prepared, tmp_path, monkeypatch):
-    decoded, real = [], prepare._clip
+    decoded, real = [], clips.convert
 
     def clip(options, path):
         if len(decoded) == 40:
@@ -124,7 +125,7 @@ def test_a_killed_run_continues(annotations, prepared, tmp_path, monkeypatch):
         return real(options, path)
 
     options = Options(annotations, tmp_path / "out", shard_size=16, encoding="pcm16")
-    monkeypatch.setattr(prepare, "_clip", clip)
+    monkeypatch.setattr(clips, "convert", clip)
     with pytest.raises(KeyboardInterrupt):
         prepare.prepare(options)
     with pytest.raises(UserError, match="finish it with nlm prepare"):

@@ -1,0 +1,1 @@
+"""The stages of `nlm prepare`: options, clips, examples with their index, manifest."""
