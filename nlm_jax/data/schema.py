@@ -132,7 +132,7 @@ def read_rows(path: pathlib.Path) -> Iterator[Row]:
     if whole is not None:
         yield from whole
         return
-    with path.open(encoding="utf-8") as lines:
+    with path.open(encoding="utf-8-sig") as lines:
         for number, line in enumerate(lines, start=1):
             if line.strip():
                 try:
@@ -144,7 +144,7 @@ def read_rows(path: pathlib.Path) -> Iterator[Row]:
 
 def _whole(path: pathlib.Path) -> list[Row] | None:
     """The rows of a file that is one JSON value (a list, or an object with "annotation"); None for JSON lines."""
-    with path.open(encoding="utf-8") as lines:
+    with path.open(encoding="utf-8-sig") as lines:
         first = next((line for line in lines if line.strip()), "")
     try:
         content = json.loads(first)
@@ -152,7 +152,7 @@ def _whole(path: pathlib.Path) -> list[Row] | None:
         if first.strip() not in ("[", "{") and not first.lstrip().startswith("["):
             return None  # a damaged first line: the line reader names it
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = json.loads(path.read_text(encoding="utf-8-sig"))
         except json.JSONDecodeError as error:
             raise UserError(f"{path}:{error.lineno}: not valid JSON ({error.msg} at column {error.colno})") from broken
         if isinstance(content, dict) and "annotation" not in content:

@@ -153,14 +153,3 @@ def file_digest(path: pathlib.Path) -> str:
     """SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def digest(annotations: pathlib.Path) -> str:
-    """Of the annotations: of a file its content, of a folder the names and sizes in it and its tables."""
-    if not annotations.is_dir():
-        return file_digest(annotations)
-    lines = []
-    for file in sorted(p for p in annotations.rglob("*") if p.is_file()):
-        content = file_digest(file) if file.suffix == ".csv" else ""
-        lines.append(f"{file.relative_to(annotations)} {file.stat().st_size} {content}")
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()

@@ -1,38 +1,96 @@
 """Readers of annotations. To add one, list its module here: of JSON objects, with `matches(row)` and `examples(row)`;
-of anything else, with `opens(path)` and `examples(path)`."""
+of anything else, with `opens(path)` and `examples(path, root)`, which names recordings from the audio root."""
 
+import glob
+import hashlib
 import pathlib
 from collections.abc import Iterator
 
 from nlm_jax.core.errors import UserError
-from nlm_jax.data.corpora import audacity, folder, manifest, official_jsonl, raven
+from nlm_jax.data import shards, tars
+from nlm_jax.data.corpora import (
+    animalspeak,
+    audacity,
+    darwin_core,
+    datasets,
+    folder,
+    manifest,
+    naturelm,
+    official_jsonl,
+    raven,
+    tables,
+    webdataset,
+    xeno_canto,
+)
 from nlm_jax.data.schema import Example, read_rows
 
 READERS = {"manifest": manifest, "official": official_jsonl}  # the first that matches the first row is taken
-FILES = {"folder": folder, "raven": raven, "audacity": audacity}  # the first that opens the path is taken
+FILES = {  # from general to particular: the last that opens the path is taken
+    "folder": folder,
+    "datasets": datasets,
+    "webdataset": webdataset,
+    "darwin-core": darwin_core,
+    "inaturalist": darwin_core,
+    "animalspeak": animalspeak,
+    "xeno-canto": xeno_canto,
+    "raven": raven,
+    "audacity": audacity,
+    "naturelm": naturelm,
+}
 KINDS = ("auto", *READERS, *FILES)
+SUFFIXES = (*tables.SUFFIXES, ".tar", ".parquet", ".arrow")
 
 
-def read(path: str | pathlib.Path, kind: str = "auto", split: str | None = None) -> Iterator[Example]:
+def read(
+    path: str | pathlib.Path, kind: str = "auto", split: str | None = None, root: pathlib.Path | None = None
+) -> Iterator[Example]:
     """Examples of a file or folder of annotations, in its order; `split` keeps those of one split.
+
+    Names of audio are relative to `root` (default: the folder of the annotations) or absolute.
 
     Raises:
       UserError: unreadable file, missing field (with file and line), unknown kind.
     """
+    kind, path = kind.replace("_", "-"), pathlib.Path(path)
     if kind not in KINDS:
         raise UserError(f"--format={kind}: unknown; choose one of {', '.join(KINDS)}")
-    for example in _all(pathlib.Path(path), kind):
+    for example in _all(path, kind, home(path) if root is None else root):
         if split is None or example.split == split:
             yield example
 
 
-def _all(path: pathlib.Path, kind: str) -> Iterator[Example]:
-    opened = FILES.get(kind) or (next((r for r in FILES.values() if r.opens(path)), None) if kind == "auto" else None)
+def _all(path: pathlib.Path, kind: str, root: pathlib.Path) -> Iterator[Example]:
+    opened = FILES.get(kind)
+    if kind == "auto":
+        opened = next((reader for reader in reversed(FILES.values()) if reader.opens(path)), None)
     if opened is not None:
-        yield from opened.examples(path)
+        yield from opened.examples(path, root)
         return
     reader = READERS.get(kind)
     for row in read_rows(path):
         if reader is None:
             reader = next(r for r in READERS.values() if r.matches(row))
         yield from reader.examples(row)
+
+
+def home(path: pathlib.Path) -> pathlib.Path:
+    """The folder of annotations: their own, that of their file, or the one above the first `*` or `{` of a pattern."""
+    if path.is_dir():
+        return path
+    kept = [] if path.exists() else list(path.parts)
+    first = next((n for n, part in enumerate(kept) if glob.has_magic(part) or "{" in part), None)
+    return path.parent if first is None else pathlib.Path(*kept[:first])
+
+
+def digest(path: pathlib.Path) -> str:
+    """Of the annotations: of a file its content, of a folder the names and sizes in it and its tables."""
+    if path.is_file():
+        return shards.file_digest(path)
+    if path.parent.name == "snapshots":  # of the hub's cache: a commit, of which more may be fetched later
+        return hashlib.sha256(f"{path.parent.parent.name}@{path.name}".encode()).hexdigest()
+    files = [p for p in path.rglob("*") if p.is_file()] if path.is_dir() else tars.matching(path)
+    lines = []
+    for file in sorted(files):
+        content = shards.file_digest(file) if file.suffix.lower() in tables.SUFFIXES else ""
+        lines.append(f"{file.relative_to(home(path))} {file.stat().st_size} {content}")
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()

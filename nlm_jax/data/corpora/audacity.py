@@ -26,14 +26,14 @@ def times(line: str) -> tuple[float, float, str] | None:
         return None
 
 
-def examples(path: pathlib.Path) -> Iterator[Example]:
+def examples(path: pathlib.Path, root: pathlib.Path) -> Iterator[Example]:
     """One question for each label; the recording is beside the track, under the same name.
 
     Raises:
       UserError: no recording, or a line that is no label. Lines with frequencies (they begin with a backslash) and
         labels without text are passed over.
     """
-    file = labels.recording(path.parent, path.stem, str(path))
+    file = labels.recording(path.parent, path.stem, str(path), root)
     with path.open(encoding="utf-8") as lines:
         for number, line in enumerate(lines, 1):
             if not line.strip() or line.startswith("\\"):

@@ -1,38 +1,119 @@
-"""What readers of plain labels share: the question a label answers, names of parts of recordings, tables of text."""
+"""What readers of labels and metadata share: the question a row answers, names of parts, and where recordings are."""
 
-import csv
+import glob
+import logging
+import os
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from nlm_jax.core.errors import UserError
+from nlm_jax.data import recordings
+from nlm_jax.data.corpora import metadata
 from nlm_jax.data.schema import Example, Row, part_name
 
+log = logging.getLogger(__name__)
 AUDIO = (".wav", ".flac", ".ogg", ".mp3")
 PROMPT, TASK = "What is the common name for the focal species in the audio?", "common-name"
+QUESTIONS = {
+    "caption": ("Caption the audio.", "caption"),
+    "common_name": (PROMPT, TASK),
+    "scientific_name": ("What is the scientific name for the focal species in the audio?", "scientific-name"),
+    **{
+        rank: (f"What is the {rank} of the focal species in the audio?", f"{rank}-name")
+        for rank in ("genus", "family", "order", "class", "phylum")
+    },
+    "call_type": ("What call types are heard from the focal species in the audio?", "call-type"),
+    "sound": ("What sound is in the audio?", "sound"),
+    "transcript": ("Transcribe the speech in the audio.", "transcription"),
+}
+"""Fact -> the question that it answers, and the task. Of a row without a question the first fact that it has counts."""
+ASKS = ("prompt", "instruction_text", "instruction", "question", "query")
+ANSWERS = ("text", "output", "answer", "response", "target")
+LABELS = ("label", "labels", "cls", "category", "target_name", "species", "class")
 
 
-def example(row: Row, path: str, label: str, start: float | None = None, end: float | None = None) -> Example:
+def example(
+    row: Row,
+    path: str,
+    label: str,
+    start: float | None = None,
+    end: float | None = None,
+    facts: Mapping[str, str] | None = None,
+    ask: tuple[str, str] = (PROMPT, TASK),
+    source: str = "unknown",
+) -> Example:
     """The question about a recording, or the part of it between `start` and `end` seconds, that `label` answers.
 
     Columns `prompt`, `text`, `task`, `domain`, `licence`, `split` and `id` of the row change what is asked.
     """
     name = path if start is None else part_name(path, start, end)
     return Example(
-        id=row.text("id", default=name),
+        id=row.text("id", default="") or name,
         paths=(name,),
-        prompt=row.text("prompt", default="") or PROMPT,
+        prompt=row.text(*ASKS[:1], default="") or ask[0],
         text=row.text("text", default="") or label,
-        task=row.text("task", default="") or TASK,
-        domain=row.text("domain", default="") or "unknown",
-        licence=row.text("licence", "license", default="") or "unknown",
+        task=row.text("task", default="") or ask[1],
+        domain=row.text("domain", default="") or source,
+        licence=metadata.licence(row.text("licence", "license", default="")),
         label=label,
         split=row.text("split", default=""),
         where=row.where,
+        facts=metadata.facts(row.values, sure=False) if facts is None else facts,
     )
 
 
+def told(row: Row, path: str, facts: Mapping[str, str], source: str = "unknown") -> Example | None:
+    """The question about a recording that a row of metadata answers: its own, its label's, or that of its first fact.
+
+    None where the row says nothing that could be asked.
+    """
+    values = row.values
+    asks = next((values[k] for k in ASKS if isinstance(values.get(k), str) and values[k].strip()), "")
+    answer = next((metadata.text(values[k]) for k in ANSWERS if metadata.text(values.get(k))), "")
+    bare = Row({k: v for k, v in values.items() if k not in ASKS and (k != "text" or asks)}, row.where)
+    if asks and answer:
+        return example(bare, path, answer, facts=facts, ask=(asks, "question"), source=source)
+    if not asks and isinstance(values.get("text"), str) and not {"caption", "transcript"} & set(facts):
+        facts = {**facts, "caption": values["text"]} if values["text"].strip() else facts
+    if fact := next((name for name in QUESTIONS if facts.get(name)), ""):
+        return example(bare, path, facts[fact], facts=facts, ask=QUESTIONS[fact], source=source)
+    label = next((metadata.text(values[k]) for k in LABELS if metadata.text(values.get(k))), "")
+    return example(bare, path, label, facts=facts, source=source) if label else None
+
+
+def report(path: pathlib.Path, made: int, silent: int, columns: Iterable[str]) -> None:
+    """Says how many rows told nothing about their recording.
+
+    Raises:
+      UserError: all of them.
+    """
+    if silent and not made:
+        known = "label, caption, common_name, scientific_name, or prompt and text"
+        raise UserError(
+            f"{path}: no row says what is heard; have a column {known}. Its columns are {', '.join(columns)}"
+        )
+    if silent:
+        log.warning("%s: %d of %d rows say nothing about their recording and are left out", path, silent, silent + made)
+
+
+def unique(examples: Iterable[Example]) -> Iterator[Example]:
+    """The examples without repeats of the same one.
+
+    Raises:
+      UserError: an id that belongs to two different ones, with both places.
+    """
+    seen: dict[str, tuple[int, str]] = {}
+    for one in examples:
+        content = hash((one.paths, one.prompt, one.text))
+        before = seen.setdefault(one.id, (content, one.where))
+        if before[0] != content:
+            raise UserError(f"{one.where}: id {one.id!r} is that of {before[1]} as well; give each row its own id")
+        if before[1] == one.where:
+            yield one
+
+
 def seconds(row: Row, *names: str) -> float | None:
-    """A time of a table; None where the row has none.
+    """A time of a table; None where the row has none. A decimal comma counts as a point.
 
     Raises:
       UserError: something that is no number.
@@ -41,38 +122,32 @@ def seconds(row: Row, *names: str) -> float | None:
     if not text:
         return None
     try:
-        return float(text)
+        return float(text.replace(",", ".") if text.count(",") == 1 and "." not in text else text)
     except ValueError:
         raise UserError(f"{row.where}: {names[0]} must be seconds, is {text!r}") from None
 
 
-def table(file: pathlib.Path, delimiter: str = ",") -> Iterator[Row]:
-    """The rows of a table with a header line; names of columns lose blanks and capitals.
-
-    Raises:
-      UserError: no header, not text, or a row with more cells than the header.
-    """
-    try:
-        with file.open(encoding="utf-8-sig", newline="") as opened:
-            rows = csv.DictReader(opened, delimiter=delimiter)
-            if not rows.fieldnames:
-                raise UserError(f"{file}: has no header line")
-            for values in rows:
-                where = f"{file}:{rows.line_num}"
-                if None in values:
-                    raise UserError(f"{where}: more cells than the header has columns; quote values that hold a comma")
-                yield Row({k.strip().lower(): v.strip() for k, v in values.items() if v is not None}, where)
-    except UnicodeDecodeError as error:
-        raise UserError(f"{file}: not a text file in UTF-8") from error
-
-
-def recording(folder: pathlib.Path, stem: str, where: str) -> str:
-    """Name of the recording called `stem` in `folder`.
+def recording(folder: pathlib.Path, stem: str, where: str, root: pathlib.Path) -> str:
+    """Name of the recording called `stem` in `folder`, or else in the audio root.
 
     Raises:
       UserError: there is none.
     """
-    found = sorted(p.name for p in folder.glob(f"{stem}.*") if p.suffix.lower() in AUDIO)
+    every = [*sorted(folder.glob(f"{glob.escape(stem)}.*")), *sorted(root.glob(f"{glob.escape(stem)}.*"))]
+    found = [recordings.name_of(p, root) for p in every if p.suffix.lower() in AUDIO]
     if not found:
         raise UserError(f"{where}: no recording {stem} with {', '.join(AUDIO)} beside it")
     return found[0]
+
+
+def below(root: pathlib.Path) -> dict[str, str]:
+    """Every recording below `root` by its file name, and by its stem, without capitals -> its path from there."""
+    found: dict[str, str] = {}
+    for folder, folders, files in os.walk(root):
+        folders.sort()
+        for name in sorted(files):
+            if name.lower().endswith(AUDIO):
+                path = (pathlib.Path(folder) / name).relative_to(root).as_posix()
+                found.setdefault(name.lower(), path)
+                found.setdefault(os.path.splitext(name)[0].lower(), path)
+    return found

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 
 from nlm_jax.core.errors import UserError
-from nlm_jax.data.corpora import labels
+from nlm_jax.data.corpora import labels, tables
 from nlm_jax.data.schema import Example
 
 BEGIN, END = "begin time (s)", "end time (s)"
@@ -26,7 +26,7 @@ def opens(path: pathlib.Path) -> bool:
     return BEGIN in header and END in header
 
 
-def examples(path: pathlib.Path) -> Iterator[Example]:
+def examples(path: pathlib.Path, root: pathlib.Path) -> Iterator[Example]:
     """One question for each selection; one that is listed in two views (waveform and spectrogram) counts once.
 
     The recording is named in the table (Begin File), or is beside it under the table's own name.
@@ -35,12 +35,14 @@ def examples(path: pathlib.Path) -> Iterator[Example]:
       UserError: no column with labels, no recording, or times that are none.
     """
     seen: set[tuple[str, ...]] = set()
-    for row in labels.table(path, "\t"):
+    for row in tables.rows(path):
         column = next((name for name in LABEL if row.values.get(name)), None)
         if column is None:
             raise UserError(f"{row.where}: no label; name its column one of {', '.join(LABEL)}")
         file = row.text(*FILE, default="")
-        file = pathlib.PureWindowsPath(file).name if file else labels.recording(path.parent, stem(path), row.where)
+        file = (
+            pathlib.PureWindowsPath(file).name if file else labels.recording(path.parent, stem(path), row.where, root)
+        )
         begin, end = labels.seconds(row, BEGIN), labels.seconds(row, END)
         if begin is None or end is None:
             raise UserError(f"{row.where}: {BEGIN} and {END} are needed")

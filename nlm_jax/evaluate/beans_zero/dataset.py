@@ -4,26 +4,22 @@ Rows are streamed batch by batch: the benchmark's waveforms, stored as lists of 
 """
 
 import dataclasses
-import io
 import json
 import pathlib
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-import soundfile
 
 from nlm_jax.audio import wave
-from nlm_jax.core import remote
 from nlm_jax.core.dims import SAMPLE_RATE
 from nlm_jax.core.errors import UserError
+from nlm_jax.data import arrow, hub, recordings
 from nlm_jax.evaluate.beans_zero.parts import LONG_LISTS, MAX_SECONDS, SHORT_QUESTION
 
 COLUMNS = ("audio", "id", "dataset_name", "output", "instruction_text", "metadata")
 SECONDS = 10.0
 """What the model was trained on."""
-BATCH = 16
-"""Rows read at once."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,12 +42,9 @@ class Item:
         """
         audio, rate = self.audio, self.rate
         if isinstance(audio, dict):
-            if audio.get("bytes"):
-                samples, rate = soundfile.read(io.BytesIO(audio["bytes"]), dtype="float32", always_2d=True)
-                audio = samples.mean(1)
-            else:
-                audio, rate = audio["array"], int(audio.get("sampling_rate") or rate)
-        made = wave.prepare(np.asarray(audio, np.float32), rate)
+            rate = int(audio.get("sampling_rate") or rate)
+            audio = audio.get("bytes") or audio["array"]
+        made = recordings.decoded(audio, rate, self.id)
         longest = MAX_SECONDS.get(self.part, SECONDS)
         return wave.fit(made[: round(longest * SAMPLE_RATE)], round(SECONDS * SAMPLE_RATE))
 
@@ -83,49 +76,17 @@ def item(row: dict[str, Any], part: str, file: pathlib.Path) -> Item:
         metadata = json.loads(row["metadata"].as_py() or "{}")
     except json.JSONDecodeError:
         raise UserError(f"{file}: metadata of {row['id']} is no JSON") from None
-    cell = row["audio"]
-    audio = cell.as_py() if hasattr(cell, "keys") else np.asarray(cell.values.to_numpy(zero_copy_only=False))
     rate = int(metadata.get("sample_rate") or SAMPLE_RATE)
     question = question_of(part, row["instruction_text"].as_py() or "")
-    return Item(str(row["id"].as_py()), part, question, row["output"].as_py() or "", audio, rate)
+    return Item(str(row["id"].as_py()), part, question, row["output"].as_py() or "", arrow.value(row["audio"]), rate)
 
 
 def batches(source: str) -> Iterator[tuple[pathlib.Path, Any]]:
     """(file, record batch) of every file of a dataset."""
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError:
-        raise UserError("the dataset is read with pyarrow; pip install 'nlm_jax[data]'") from None
-    folder = located(source)
-    parquet = sorted(folder.rglob("*.parquet")) if folder.is_dir() else [folder] * (folder.suffix == ".parquet")
-    arrow = sorted(folder.rglob("*.arrow")) if folder.is_dir() else []
-    if not parquet and not arrow:
+    arrow.installed()
+    files = arrow.files(hub.located(source, "--data="))
+    if not files:
         raise UserError(f"--data={source}: neither Parquet files nor a folder that datasets.save_to_disk wrote")
-    for file in parquet:
-        for batch in pyarrow.parquet.ParquetFile(file).iter_batches(BATCH):
+    for file in files:
+        for batch in arrow.batches(file):
             yield file, batch
-    for file in arrow if not parquet else ():
-        with pyarrow.memory_map(str(file)) as mapped:
-            for batch in pyarrow.ipc.open_stream(mapped):
-                for start in range(0, batch.num_rows, BATCH):
-                    yield file, batch.slice(start, BATCH)
-
-
-def located(source: str) -> pathlib.Path:
-    """The local folder or file of a path, a bucket's URL or a hub id."""
-    path = remote.local(source)
-    if path.exists():
-        return path
-    if source.count("/") != 1 or source.startswith((".", "/")):
-        raise UserError(f"--data={source}: no such file or folder")
-    try:
-        import huggingface_hub
-
-        return pathlib.Path(
-            huggingface_hub.snapshot_download(source, repo_type="dataset", allow_patterns=["*.parquet", "*.arrow"])
-        )
-    except Exception as error:  # the library raises its own, the network's and the file system's
-        raise UserError(
-            f"--data={source}: no such folder, and not to be had as a hub dataset ({type(error).__name__})"
-        ) from error

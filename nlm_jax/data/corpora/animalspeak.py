@@ -1,0 +1,81 @@
+"""Captions as AnimalSpeak has them: a table (CSV or JSON lines) with a path of the audio, one or several captions, and
+the names of the species."""
+
+import pathlib
+from collections.abc import Iterator
+
+from nlm_jax.core.errors import UserError
+from nlm_jax.data.corpora import labels, metadata, tables
+from nlm_jax.data.schema import Example, Row
+
+PATHS = ("audio_path_16khz", "audio_path", "local_path", "audio_path_32khz", "path", "file", "file_name", "filename")
+SAYS = ("caption", "captions", "text", "description")
+"""Columns of captions, also with something before or behind: caption2, gpt_caption, caption_scientific."""
+
+
+def opens(path: pathlib.Path) -> bool:
+    """A table with a path and a caption, that has no questions of its own."""
+    found = tables.columns(path)
+    return any(map(_is_path, found)) and any("caption" in name for name in found) and not found & {*labels.ASKS, "task"}
+
+
+def examples(path: pathlib.Path, root: pathlib.Path) -> Iterator[Example]:
+    """One question for each caption of a row; for a row without any the question that its names answer.
+
+    Raises:
+      UserError: a column is missing, or no row says anything.
+    """
+    yield from labels.unique(_examples(path))
+
+
+def _examples(path: pathlib.Path) -> Iterator[Example]:
+    made, silent, row = 0, 0, None
+    for row in tables.rows(path):
+        file = _path(row)
+        known = metadata.facts(row.values, sure="species_scientific" in row.values or "scientific_name" in row.values)
+        known.pop("caption", None)
+        ident = row.text("id", default="") or file
+        source = row.text("source", "source_dataset", default="") or "unknown"
+        said = captions(row)
+        for number, caption in enumerate(said):
+            values = {k: v for k, v in row.values.items() if not _says(k)}
+            numbered = Row({**values, "id": ident if len(said) == 1 else f"{ident}#{number}"}, row.where)
+            prompt = labels.QUESTIONS["caption"]
+            made += 1
+            one = {"facts": {**known, "caption": caption}, "ask": prompt, "source": source}
+            yield labels.example(numbered, file, caption, **one)
+        if not said and (one := labels.told(row, file, known, source)):
+            made += 1
+            yield one
+        elif not said:
+            silent += 1
+    labels.report(path, made, silent, row.values if row else ())
+
+
+def captions(row: Row) -> list[str]:
+    """The captions of a row, each once."""
+    found = []
+    for name, value in row.values.items():
+        if _says(name):
+            found += [metadata.text(v) for v in (value if isinstance(value, list) else [value])]
+    return list(dict.fromkeys(filter(None, found)))
+
+
+def _says(name: str) -> bool:
+    return name in SAYS or ("caption" in name and not name.endswith(("id", "source", "model")))
+
+
+def _is_path(name: str) -> bool:
+    return name in PATHS or name.startswith("audio_path")
+
+
+def _path(row: Row) -> str:
+    """The audio of a row: of several columns the one at 16 kHz first, and files before addresses."""
+    names = sorted(filter(_is_path, row.values), key=lambda name: PATHS.index(name) if name in PATHS else len(PATHS))
+    given = [value for name in names if (value := metadata.text(row.values[name]))]
+    if not given:
+        raise UserError(
+            f"{row.where}: no path of the audio; name its column one of {', '.join(PATHS)}. "
+            f"The columns are {', '.join(row.values)}"
+        )
+    return next((value for value in given if "://" not in value), given[0])

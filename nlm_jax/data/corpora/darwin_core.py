@@ -1,0 +1,82 @@
+"""Darwin Core, as GBIF and museums publish it, and the tables of iNaturalist: a table of occurrences with links to
+their sounds in it, or a folder (an unpacked archive) with a table of media beside it. The sounds themselves are below
+the audio root, under the last part of their address, or as `<id of the occurrence>.<suffix>`."""
+
+import pathlib
+from collections.abc import Iterator
+
+from nlm_jax.core.errors import UserError
+from nlm_jax.data.corpora import labels, media, metadata, tables
+from nlm_jax.data.schema import RANKS, Example, Row
+
+IDS = ("occurrenceid", "gbifid", "id", "catalognumber", "observation_uuid")
+MARKS = {"basisofrecord", "occurrenceid", "gbifid", "associatedmedia", "sound_url", "taxonrank", "vernacularname"}
+LICENCES = ("license", "licence", "rights", "accessrights")
+
+
+def opens(path: pathlib.Path) -> bool:
+    """A table of occurrences, or a folder with one."""
+    return _occurrences(path) is not None
+
+
+def _occurrences(path: pathlib.Path) -> pathlib.Path | None:
+    every = sorted(path.glob("*")) if path.is_dir() else [path]
+    return next((file for file in every if _fits(tables.columns(file))), None)
+
+
+def _fits(columns: frozenset[str]) -> bool:
+    named = columns & {"scientificname", "scientific_name", "genus", "species"}
+    return bool(named and columns & MARKS) and not {"gen", "sp"} <= columns
+
+
+def examples(path: pathlib.Path, root: pathlib.Path) -> Iterator[Example]:
+    """One question for each sound of an occurrence: its species, or the lowest rank that is known.
+
+    Raises:
+      UserError: no table of occurrences, no link to a sound in it, or an id that two different ones have.
+    """
+    yield from labels.unique(_examples(path, root))
+
+
+def _examples(path: pathlib.Path, root: pathlib.Path) -> Iterator[Example]:
+    table = _occurrences(path)
+    if table is None:
+        raise UserError(f"{path}: no occurrences; they have scientificName and one of {', '.join(sorted(MARKS))}")
+    beside = [file for file in sorted(table.parent.glob("*")) if not _fits(tables.columns(file))]
+    there, links = labels.below(root), media.listed(beside)
+    made = silent = mute = 0
+    for row in tables.rows(table):
+        idents = [ident for name in IDS if (ident := metadata.text(row.values.get(name)))]
+        sounds = media.files(row, idents, links, there)
+        mute += not sounds
+        for number, file in enumerate(sounds):
+            one = _example(row, file, idents[0] if idents else file, f"#{number}" if len(sounds) > 1 else "")
+            made, silent = made + (one is not None), silent + (one is None)
+            if one is not None:
+                yield one
+    if mute and not made + silent:
+        raise UserError(
+            f"{table}: no occurrence has a sound; give its file in a column {', '.join(media.LINKS)}, in multimedia.csv"
+            f" beside it, or name recordings by the id of their occurrence"
+        )
+    if mute:
+        labels.log.warning("%s: %d occurrences have no sound and are left out", table, mute)
+    labels.report(table, made, silent, tables.columns(table))
+
+
+def _example(row: Row, file: str, ident: str, number: str) -> Example | None:
+    values = {k: v for k, v in row.values.items() if k not in ("type", "identifier", "id", *media.LINKS)}
+    known = metadata.facts(values)
+    rank, name = metadata.text(values.get("taxonrank")).lower(), metadata.text(values.get("scientificname"))
+    if rank in RANKS and name and "scientific_name" not in known:
+        known.setdefault(rank, name.split()[0])
+    where = [metadata.text(values.get(f"{at}{axis}")) for axis in ("latitude", "longitude") for at in ("decimal", "")]
+    if "place" not in known and len(given := list(filter(None, where))) == 2:
+        known["place"] = ", ".join(given)
+    fields = {
+        "id": ident + number,
+        "license": next((said for name in LICENCES if (said := metadata.text(values.get(name)))), ""),
+        "split": metadata.text(values.get("split")),
+    }
+    source = "iNaturalist" if "user_login" in values or "inaturalist" in str(values).lower() else "Darwin Core"
+    return labels.told(Row(fields, row.where), file, known, source)

@@ -1,0 +1,107 @@
+"""Metadata of xeno-canto.org: what its API answers (versions 2 and 3, one page or a list of them) or a table of the
+same fields, with the recordings below the audio root as `XC<id>...` or under their `file-name`."""
+
+import pathlib
+import re
+from collections.abc import Iterator
+
+from nlm_jax.core.errors import UserError
+from nlm_jax.data.corpora import labels, metadata, tables
+from nlm_jax.data.schema import Example, Row
+
+NEEDED = {"gen", "sp"}
+SEXES, STAGES = {"male", "female"}, {"adult", "juvenile", "nestling", "immature", "subadult", "hatchling", "larva"}
+NUMBER = re.compile(r"xc\d+")
+NO_SPECIES = {"Mystery", "Sonus"}
+"""Genera of unknown species, and of soundscapes."""
+
+
+def opens(path: pathlib.Path) -> bool:
+    """A file of metadata, or a folder with one in it or in its folder `metadata`."""
+    return bool(_files(path))
+
+
+def _files(path: pathlib.Path) -> list[pathlib.Path]:
+    every = [*path.glob("*"), *path.glob("metadata/**/*")] if path.is_dir() else [path]
+    return sorted(file for file in every if _fits(file))
+
+
+def _fits(file: pathlib.Path) -> bool:
+    found = tables.columns(file)
+    return found >= NEEDED or ("recordings" in found and _first(file) >= NEEDED)
+
+
+def _first(file: pathlib.Path) -> set[str]:
+    return next((set(row.values) for row in _rows(file)), NEEDED)  # a page may be empty
+
+
+def _rows(file: pathlib.Path) -> Iterator[Row]:
+    """One row a recording; pages are unfolded."""
+    for page in tables.rows(file):
+        listed = page.values.get("recordings")
+        if listed is None:
+            yield page
+            continue
+        if not isinstance(listed, list) or not all(isinstance(one, dict) for one in listed):
+            raise UserError(f"{page.where}: recordings must be a list of objects")
+        for number, one in enumerate(listed):
+            yield Row({k.lower(): v for k, v in one.items()}, f"{page.where}: recordings[{number}]")
+
+
+def examples(path: pathlib.Path, root: pathlib.Path) -> Iterator[Example]:
+    """One question for each recording: its species by its English name, or by its scientific one. Recordings of what
+    nobody could name, and soundscapes, are passed over and counted.
+
+    Raises:
+      UserError: no such metadata, a recording without id or genus, or two different ones with the same id.
+    """
+    yield from labels.unique(_examples(path, root))
+
+
+def _examples(path: pathlib.Path, root: pathlib.Path) -> Iterator[Example]:
+    there, columns = labels.below(root), ()
+    for name, file in list(there.items()):  # as the site names them: XC123 - Common Raven - Corvus corax.mp3
+        if number := NUMBER.match(name):
+            there.setdefault(number[0], file)
+    made = silent = 0
+    for row in (row for file in _files(path) or [path] for row in _rows(file)):
+        columns = row.values
+        if missing := [name for name in ("id", "gen") if not metadata.text(row.values.get(name))]:
+            raise UserError(f"{row.where}: no {missing[0]!r}; xeno-canto gives id, gen, sp, en, ... of every recording")
+        one = None if row.values["gen"] in NO_SPECIES else _example(row, there)
+        made, silent = made + (one is not None), silent + (one is None)
+        if one is not None:
+            yield one
+    labels.report(path, made, silent, columns)
+
+
+def _example(row: Row, there: dict[str, str]) -> Example | None:
+    values = dict(row.values)
+    ident = f"XC{metadata.text(values.pop('id')).upper().removeprefix('XC')}"
+    address = metadata.text(values.pop("url", ""))
+    also = values.get("also")
+    also = re.sub(r"[\[\]'\"]", "", also) if isinstance(also, str) else also  # a table writes the list as text
+    values |= {"also": also, "sp": metadata.text(values.get("sp")).removeprefix("sp.")}
+    known = metadata.facts(values)
+    known = _voice(known.pop("call_type", "")) | known
+    if address:
+        known["url"] = f"https:{address}" if address.startswith("//") else address
+    fields = {"id": ident, "license": metadata.text(values.get("lic")), "split": row.text("split", default="")}
+    return labels.told(Row(fields, row.where), _audio(row, ident, there), known, "Xeno-canto")
+
+
+def _voice(kinds: str) -> dict[str, str]:
+    """Call types; earlier versions list sex and life stage among them."""
+    words = [word.strip() for word in kinds.split(",") if word.strip()]
+    sorted_ = {
+        "sex": [w for w in words if w.lower() in SEXES],
+        "life_stage": [w for w in words if w.lower() in STAGES],
+        "call_type": [w for w in words if w.lower() not in SEXES | STAGES | metadata.NOTHING],
+    }
+    return {fact: ", ".join(found) for fact, found in sorted_.items() if found}
+
+
+def _audio(row: Row, ident: str, there: dict[str, str]) -> str:
+    """Path of the recording; where it is not there, the name it should have."""
+    name = metadata.text(row.values.get("file-name"))
+    return there.get(name.lower()) or there.get(ident.lower()) or name or f"{ident}.mp3"
