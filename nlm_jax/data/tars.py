@@ -3,12 +3,14 @@
 import functools
 import glob
 import itertools
+import logging
 import pathlib
 import re
 import tarfile
 
 from nlm_jax.core.errors import UserError
 
+log = logging.getLogger(__name__)
 KEPT = 64
 """Tar files whose table of contents is kept."""
 
@@ -23,7 +25,9 @@ def matching(path: pathlib.Path) -> list[pathlib.Path]:
         found = sorted(path.rglob("*.tar"))
     else:
         names = [str(path)] if path.is_file() else braces(str(path))
-        found = [pathlib.Path(n) for name in names for n in (sorted(glob.glob(name)) if "*" in name else [name])]
+        found = [
+            pathlib.Path(n) for name in names for n in (sorted(glob.glob(name)) if glob.has_magic(name) else [name])
+        ]
     if not found:
         raise UserError(f"{path}: no tar files there")
     return found
@@ -57,12 +61,17 @@ def members(file: pathlib.Path) -> dict[str, tuple[int, int]]:
 
 @functools.lru_cache(KEPT)
 def _members(file: pathlib.Path, changed: int, size: int) -> dict[str, tuple[int, int]]:
+    found: dict[str, tuple[int, int]] = {}
     try:
         with tarfile.open(file, "r:") as opened:
-            found = {m.name: (m.offset_data, m.size) for m in opened if m.isreg()}
+            for member in opened:
+                if member.isreg():
+                    found[member.name] = member.offset_data, member.size
     except tarfile.TarError as error:
-        raise UserError(f"{file}: not a plain tar file ({error}); decompress it, or fetch it again") from error
-    return {name: place for name, place in found.items() if sum(place) <= size}  # a cut file lacks the last
+        if not found:
+            raise UserError(f"{file}: not a plain tar file ({error}); decompress it, or fetch it again") from error
+        log.warning("%s: is cut off (%s); what is whole in it is used, fetch it again for the rest", file, error)
+    return {name: place for name, place in found.items() if sum(place) <= size}
 
 
 def read(file: pathlib.Path, name: str) -> bytes:

@@ -25,11 +25,10 @@ def examples(path: pathlib.Path, root: pathlib.Path) -> Iterator[Example]:
     Raises:
       UserError: a column is missing, or no row says anything.
     """
-    yield from labels.unique(_examples(path))
+    yield from labels.unique(labels.told_of(path, _examples(path), tables.columns(path)))
 
 
-def _examples(path: pathlib.Path) -> Iterator[Example]:
-    made, silent, row = 0, 0, None
+def _examples(path: pathlib.Path) -> Iterator[Example | None]:
     for row in tables.rows(path):
         file = _path(row)
         known = metadata.facts(row.values, sure="species_scientific" in row.values or "scientific_name" in row.values)
@@ -41,15 +40,10 @@ def _examples(path: pathlib.Path) -> Iterator[Example]:
             values = {k: v for k, v in row.values.items() if not _says(k)}
             numbered = Row({**values, "id": ident if len(said) == 1 else f"{ident}#{number}"}, row.where)
             prompt = labels.QUESTIONS["caption"]
-            made += 1
             one = {"facts": {**known, "caption": caption}, "ask": prompt, "source": source}
             yield labels.example(numbered, file, caption, **one)
-        if not said and (one := labels.told(row, file, known, source)):
-            made += 1
-            yield one
-        elif not said:
-            silent += 1
-    labels.report(path, made, silent, row.values if row else ())
+        if not said:
+            yield labels.told(row, file, known, source)
 
 
 def captions(row: Row) -> list[str]:

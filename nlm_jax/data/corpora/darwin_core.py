@@ -35,33 +35,29 @@ def examples(path: pathlib.Path, root: pathlib.Path) -> Iterator[Example]:
     Raises:
       UserError: no table of occurrences, no link to a sound in it, or an id that two different ones have.
     """
-    yield from labels.unique(_examples(path, root))
-
-
-def _examples(path: pathlib.Path, root: pathlib.Path) -> Iterator[Example]:
     table = _occurrences(path)
     if table is None:
         raise UserError(f"{path}: no occurrences; they have scientificName and one of {', '.join(sorted(MARKS))}")
+    yield from labels.unique(labels.told_of(table, _examples(table, root), tables.columns(table)))
+
+
+def _examples(table: pathlib.Path, root: pathlib.Path) -> Iterator[Example | None]:
     beside = [file for file in sorted(table.parent.glob("*")) if not _fits(tables.columns(file))]
     there, links = labels.below(root), media.listed(beside)
-    made = silent = mute = 0
+    heard = mute = 0
     for row in tables.rows(table):
         idents = [ident for name in IDS if (ident := metadata.text(row.values.get(name)))]
         sounds = media.files(row, idents, links, there)
-        mute += not sounds
+        mute, heard = mute + (not sounds), heard + len(sounds)
         for number, file in enumerate(sounds):
-            one = _example(row, file, idents[0] if idents else file, f"#{number}" if len(sounds) > 1 else "")
-            made, silent = made + (one is not None), silent + (one is None)
-            if one is not None:
-                yield one
-    if mute and not made + silent:
+            yield _example(row, file, idents[0] if idents else file, f"#{number}" if len(sounds) > 1 else "")
+    if mute and not heard:
         raise UserError(
             f"{table}: no occurrence has a sound; give its file in a column {', '.join(media.LINKS)}, in multimedia.csv"
             f" beside it, or name recordings by the id of their occurrence"
         )
     if mute:
         labels.log.warning("%s: %d occurrences have no sound and are left out", table, mute)
-    labels.report(table, made, silent, tables.columns(table))
 
 
 def _example(row: Row, file: str, ident: str, number: str) -> Example | None:

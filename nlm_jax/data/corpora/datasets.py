@@ -23,15 +23,9 @@ def examples(path: pathlib.Path, root: pathlib.Path) -> Iterator[Example]:
     """
     if not stored.files(path):
         raise UserError(f"{path}: neither Parquet files, nor a folder of save_to_disk, nor recordings with metadata")
-    counted, columns = [0, 0], ()
-    for row, name in stored.rows(path, root):
-        columns = tuple(row.values)
-        row = unfolded(row)
-        made = labels.told(row, name, metadata.facts(row.values, sure=False))
-        counted[made is None] += 1
-        if made is not None:
-            yield made
-    labels.report(path, *counted, columns)
+    rows = ((unfolded(row), name) for row, name in stored.rows(path, root))
+    found = (labels.told(row, name, metadata.facts(row.values, sure=False)) for row, name in rows)
+    yield from labels.told_of(path, found, stored.columns(path))
 
 
 def unfolded(row: Row) -> Row:

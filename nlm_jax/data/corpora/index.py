@@ -40,7 +40,7 @@ class Found:
     def has(self, ident: str) -> bool:
         """Whether an id is wanted."""
         at = int(np.searchsorted(self.ids, digest(ident)))
-        return at < len(self.ids) and self.ids[at] == digest(ident)
+        return at < len(self.ids) and int(self.ids[at]) == digest(ident)
 
 
 def look_up(file: pathlib.Path, taxa: Sequence[str], tasks: Sequence[str]) -> Found:
@@ -68,7 +68,7 @@ def _look_up(file: pathlib.Path, changed: int, taxa: tuple[str, ...], tasks: tup
             shards.add(shard(row["shard_id"]))
     missing = tuple(taxon for taxon in taxa if taxon.strip().lower() not in met)
     names = frozenset(name for row in _rows(file) for name in taxa_of(row)) if missing else frozenset()
-    return Found(np.unique(np.asarray(ids, np.uint64)), frozenset(shards), missing, names, told)
+    return Found(np.unique(np.fromiter(ids, np.uint64, len(ids))), frozenset(shards), missing, names, told)
 
 
 def _rows(file: pathlib.Path, needles: Sequence[str] = ()) -> Iterator[dict[str, Any]]:

@@ -81,17 +81,21 @@ def told(row: Row, path: str, facts: Mapping[str, str], source: str = "unknown")
     return example(bare, path, label, facts=facts, source=source) if label else None
 
 
-def report(path: pathlib.Path, made: int, silent: int, columns: Iterable[str]) -> None:
-    """Says how many rows told nothing about their recording.
+def told_of(path: pathlib.Path, found: Iterable[Example | None], columns: Iterable[str]) -> Iterator[Example]:
+    """The examples among `found`; how many rows told nothing (None) is said at the end.
 
     Raises:
-      UserError: all of them.
+      UserError: all of them did.
     """
+    made = silent = 0
+    for one in found:
+        made, silent = made + (one is not None), silent + (one is None)
+        if one is not None:
+            yield one
     if silent and not made:
         known = "label, caption, common_name, scientific_name, or prompt and text"
-        raise UserError(
-            f"{path}: no row says what is heard; have a column {known}. Its columns are {', '.join(columns)}"
-        )
+        given = ", ".join(sorted(columns))
+        raise UserError(f"{path}: no row says what is heard; have a column {known}. Its columns are {given}")
     if silent:
         log.warning("%s: %d of %d rows say nothing about their recording and are left out", path, silent, silent + made)
 

@@ -7,7 +7,7 @@ import pathlib
 from collections.abc import Iterable, Iterator, Sequence
 
 from nlm_jax.core.errors import UserError
-from nlm_jax.data import corpora, hub
+from nlm_jax.data import arrow, corpora, hub
 from nlm_jax.data.corpora import index, naturelm, stored
 from nlm_jax.data.schema import RANKS, Example
 
@@ -36,10 +36,19 @@ def located(source: pathlib.Path, taxa: Sequence[str] = (), tasks: Sequence[str]
         shards = None if found.missing or not found.narrows else found.shards
     if shards is None:
         folder = hub.snapshot(name, [*hub.TABLES, "*.json", "*.jsonl"])
-        return folder if stored.files(folder) else hub.snapshot(name, None)
+        return folder if arrow.files(folder) else hub.snapshot(name, None)
     listed = hub.listing(name)
-    wanted = index.patterns(shards) if listed is None else [file for file in listed if index.holds(file, shards)]
-    return hub.snapshot(name, [index.NAME, "*dataset_info.json", *wanted] if wanted else None)
+    wanted = index.patterns(shards) if listed is None else _files(listed, shards)
+    folder = hub.snapshot(name, [index.NAME, "*dataset_info.json", *wanted]) if wanted else None
+    return folder if folder is not None and stored.files(folder) else hub.snapshot(name, None)
+
+
+def _files(listed: Sequence[str], shards: frozenset[str]) -> list[str]:
+    """The shards among the files of a hub dataset: tables, or folders of recordings with their metadata."""
+    held = [file for file in listed if file.endswith((".parquet", ".arrow"))]
+    if held:
+        return [file for file in held if index.holds(file, shards)]
+    return [file for file in listed if index.holds(file.rpartition("/")[0], shards)]
 
 
 def read(
@@ -70,7 +79,7 @@ def _indexed(path, kind, root, taxa, tasks) -> Iterator[Example]:
         return
     found = index.look_up(file, taxa, tasks)
     if found.missing or not found.narrows:  # a rank that the index leaves out, such as the class
-        yield from chosen(corpora.read(path, kind, None, root), path, taxa, tasks, found.names)
+        yield from chosen(corpora.read(path, kind, None, root), path, found.missing, tasks, found)
         return
 
     def kept(part: pathlib.Path) -> bool:
@@ -93,15 +102,16 @@ def chosen(
     path: pathlib.Path,
     taxa: Sequence[str],
     tasks: Sequence[str],
-    known: Iterable[str] = (),
+    found: index.Found | None = None,
 ) -> Iterator[Example]:
     """The examples with one of `taxa` in their facts (or as their label) and one of `tasks`; none given = every one.
+    Those that an index has `found` for further taxa belong to them.
 
     Raises:
       UserError: at the end, where nothing has a taxon, a task, or both.
     """
     wanted = {taxon.strip().lower(): taxon for taxon in taxa}
-    names, kinds, met, fitted, count = set(known), set(), set(), set(), 0
+    names, kinds, met, fitted, count = set(found.names if found else ()), set(), set(), set(), 0
     for example in examples:
         mine = taxa_of(example)
         names |= mine
@@ -109,7 +119,8 @@ def chosen(
         hit = {name.lower() for name in mine} & wanted.keys()
         fit = {pattern for pattern in tasks if index.fits(example.task, (pattern,))}
         met, fitted = met | hit, fitted | fit
-        if (hit or not wanted) and (fit or not tasks):
+        listed = found is not None and found.has(example.id)
+        if (hit or listed or not wanted) and (fit or not tasks):
             count += 1
             yield example
     for name, taxon in wanted.items():

@@ -26,7 +26,10 @@ def examples(path: pathlib.Path, root: pathlib.Path) -> Iterator[Example]:
     Raises:
       UserError: no tar, a damaged one, or JSON that is none (with its tar and member).
     """
-    made = silent = 0
+    yield from labels.told_of(path, _examples(path, root), ("json", "txt", "cls"))
+
+
+def _examples(path: pathlib.Path, root: pathlib.Path) -> Iterator[Example | None]:
     for file in tars.matching(path):
         classes = _classes(file.parent)
         for key, sample in _samples(file).items():
@@ -35,11 +38,7 @@ def examples(path: pathlib.Path, root: pathlib.Path) -> Iterator[Example]:
                 continue
             row = _row(file, key, sample, classes)
             name = recordings.member_name(recordings.name_of(file, root), sample[audio])
-            one = labels.told(row, name, metadata.facts(row.values, sure=False))
-            made, silent = made + (one is not None), silent + (one is None)
-            if one is not None:
-                yield one
-    labels.report(path, made, silent, ("json", "txt", "cls"))
+            yield labels.told(row, name, metadata.facts(row.values, sure=False))
 
 
 def _samples(file: pathlib.Path) -> dict[str, dict[str, str]]:

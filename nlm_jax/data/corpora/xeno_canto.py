@@ -28,11 +28,7 @@ def _files(path: pathlib.Path) -> list[pathlib.Path]:
 
 def _fits(file: pathlib.Path) -> bool:
     found = tables.columns(file)
-    return found >= NEEDED or ("recordings" in found and _first(file) >= NEEDED)
-
-
-def _first(file: pathlib.Path) -> set[str]:
-    return next((set(row.values) for row in _rows(file)), NEEDED)  # a page may be empty
+    return found >= NEEDED or ("recordings" in found and all(row.values.keys() >= NEEDED for row in _rows(file)))
 
 
 def _rows(file: pathlib.Path) -> Iterator[Row]:
@@ -55,32 +51,25 @@ def examples(path: pathlib.Path, root: pathlib.Path) -> Iterator[Example]:
     Raises:
       UserError: no such metadata, a recording without id or genus, or two different ones with the same id.
     """
-    yield from labels.unique(_examples(path, root))
-
-
-def _examples(path: pathlib.Path, root: pathlib.Path) -> Iterator[Example]:
-    there, columns = labels.below(root), ()
+    there = labels.below(root)
     for name, file in list(there.items()):  # as the site names them: XC123 - Common Raven - Corvus corax.mp3
         if number := NUMBER.match(name):
             there.setdefault(number[0], file)
-    made = silent = 0
-    for row in (row for file in _files(path) or [path] for row in _rows(file)):
-        columns = row.values
-        if missing := [name for name in ("id", "gen") if not metadata.text(row.values.get(name))]:
-            raise UserError(f"{row.where}: no {missing[0]!r}; xeno-canto gives id, gen, sp, en, ... of every recording")
-        one = None if row.values["gen"] in NO_SPECIES else _example(row, there)
-        made, silent = made + (one is not None), silent + (one is None)
-        if one is not None:
-            yield one
-    labels.report(path, made, silent, columns)
+    rows = (row for file in _files(path) or [path] for row in _rows(file))
+    yield from labels.unique(labels.told_of(path, (_example(row, there) for row in rows), NEEDED))
 
 
 def _example(row: Row, there: dict[str, str]) -> Example | None:
+    if missing := [name for name in ("id", "gen") if not metadata.text(row.values.get(name))]:
+        raise UserError(f"{row.where}: no {missing[0]!r}; xeno-canto gives id, gen, sp, en, ... of every recording")
+    if row.values["gen"] in NO_SPECIES:
+        return None
     values = dict(row.values)
     ident = f"XC{metadata.text(values.pop('id')).upper().removeprefix('XC')}"
     address = metadata.text(values.pop("url", ""))
     also = values.get("also")
-    also = re.sub(r"[\[\]'\"]", "", also) if isinstance(also, str) else also  # a table writes the list as text
+    if isinstance(also, str):  # a table writes the list as text
+        also = [name.strip(" '\"") for name in also.strip("[]").split(",")]
     values |= {"also": also, "sp": metadata.text(values.get("sp")).removeprefix("sp.")}
     known = metadata.facts(values)
     known = _voice(known.pop("call_type", "")) | known
