@@ -57,7 +57,7 @@ EXTRAS = {
     "tpu": [f"jax[tpu]==0.10.2; {OLD}", f"jax[tpu]>=0.12.0,<0.13; {NEW}"],
     "cuda": [f"jax[cuda12]==0.10.2; {OLD}", f"jax[cuda12]>=0.12.0,<0.13; {NEW}"],
     "torch": TORCH,
-    "data": ["pyarrow>=17"],  # BEANS-Zero as the hub has it
+    "data": ["pyarrow>=17"],  # datasets as the hub has them: Parquet and Arrow files
     "bucket": ["gcsfs>=2024.6", "s3fs>=2024.6"],
     "serve": SERVE,
     "test": [

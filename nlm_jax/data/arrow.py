@@ -84,20 +84,24 @@ def schema(file: pathlib.Path) -> Any:
             return _stream(pyarrow, mapped).schema
 
 
-def batches(file: pathlib.Path, columns: Sequence[str] | None = None) -> Iterator[Any]:
-    """Record batches of a file, of `columns` only where they are named. Raises UserError where it is damaged."""
+def batches(file: pathlib.Path, columns: Sequence[str] | None = None, rows: int = BATCH) -> Iterator[Any]:
+    """Record batches of a file of at most `rows`, of `columns` only where they are named.
+
+    Raises:
+      UserError: the file is damaged.
+    """
     with _readable(file) as pyarrow:
         if file.suffix == ".parquet":
             with pyarrow.parquet.ParquetFile(file) as opened:
-                yield from opened.iter_batches(BATCH, columns=columns)
+                yield from opened.iter_batches(rows, columns=columns)
             return
         with pyarrow.memory_map(str(file)) as mapped:
             reader = _stream(pyarrow, mapped)
             every = reader if hasattr(reader, "__iter__") else map(reader.get_batch, range(reader.num_record_batches))
             for batch in every:
                 batch = batch if columns is None else batch.select(columns)
-                for start in range(0, batch.num_rows, BATCH):
-                    yield batch.slice(start, BATCH)
+                for start in range(0, batch.num_rows, rows):
+                    yield batch.slice(start, rows)
 
 
 def features(file: pathlib.Path, columns: Any) -> dict[str, Any]:

@@ -149,6 +149,11 @@ def decoded(
     return made
 
 
+def seconds(root: pathlib.Path, name: str) -> float:
+    """Length of a whole recording. Raises UserError as `stored`, or where its header is no audio's."""
+    return duration(*stored(root, name))
+
+
 def duration(audio: Any, rate: int) -> float:
     """Seconds of what is stored."""
     if isinstance(audio, pathlib.Path | bytes):

@@ -153,3 +153,18 @@ def file_digest(path: pathlib.Path) -> str:
     """SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+TABLES = (".csv", ".tsv", ".tab", ".txt", ".json", ".jsonl", ".ndjson")
+"""Files whose content counts in the digest of a folder."""
+
+
+def digest(annotations: pathlib.Path) -> str:
+    """Of the annotations: of a file its content, of a folder the names and sizes in it and its tables."""
+    if not annotations.is_dir():
+        return file_digest(annotations)
+    lines = []
+    for file in sorted(p for p in annotations.rglob("*") if p.is_file()):
+        content = file_digest(file) if file.suffix.lower() in TABLES else ""
+        lines.append(f"{file.relative_to(annotations)} {file.stat().st_size} {content}")
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()

@@ -86,6 +86,22 @@ def test_audacity(tmp_path):
         ("night.wav#t=0.1,0.6", "Owl"), ("night.wav#t=1.5,2", "Fox")]  # fmt: skip
 
 
+def test_folders_of_tables_and_of_labels(tmp_path):
+    """Many recordings, each with its table or its label track beside it; the audio root may be above them."""
+    for name in ("one", "two"):
+        sound(tmp_path / "raven" / name / f"{name}.wav")
+        (tmp_path / "raven" / name / f"{name}.Table.1.selections.txt").write_text(RAVEN)
+        sound(tmp_path / "audacity" / f"{name}.wav")
+        (tmp_path / "audacity" / f"{name}.txt").write_text("\ufeff0.1\t0.6\tOwl\n", encoding="utf-8")
+    names = ["one/one.wav#t=0.25,0.75", "one/one.wav#t=1,1.5", "two/two.wav#t=0.25,0.75", "two/two.wav#t=1,1.5"]
+    assert [e.paths[0] for e in corpora.read(tmp_path / "raven")] == names
+    found = corpora.read(tmp_path / "raven" / "one", root=tmp_path)
+    assert [e.paths[0] for e in found] == [f"raven/{name}" for name in names[:2]]
+    assert [e.paths[0] for e in corpora.read(tmp_path / "audacity")] == ["one.wav#t=0.1,0.6", "two.wav#t=0.1,0.6"]
+    for kind, count in (("raven", 4), ("audacity", 2)):
+        assert prepared(tmp_path / kind, tmp_path / f"out-{kind}")[0]["clips"] == count
+
+
 def test_a_part_beyond_the_end_is_left_out_by_name(tmp_path):
     folder = tmp_path / "field"
     sound(folder / "a.wav")

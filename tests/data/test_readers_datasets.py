@@ -151,6 +151,7 @@ def test_audio_as_samples(tmp_path):
         part, cut = recordings.load(tmp_path, f"{one.paths[0]}#t=0.25,0.75")
         np.testing.assert_array_equal(part, heard[4000:12000])
         assert not cut
+        assert recordings.seconds(tmp_path, one.paths[0]) == 1.0
 
 
 def test_rows_in_any_order_from_threads_and_processes(tmp_path, monkeypatch):
@@ -460,6 +461,19 @@ def test_webdataset(tmp_path):
     assert [round(float(np.median(corpus.clip(e, 0))) * 64) - 1 for e in (0, 1, 3)] == [0, 1, 3]
     part, _ = recordings.load(tmp_path, "s-000.tar#member=a/002.wav#t=0.1,0.2")
     np.testing.assert_allclose(part, np.full(1600, level(1)), atol=1e-4)
+
+
+def test_tars_beside_recordings_and_labels(tmp_path):
+    """A tar from which the recordings came, or labels that somebody made, do not change what the folder is."""
+    (tmp_path / "Wren").mkdir()
+    (tmp_path / "Wren" / "a.wav").write_bytes(encoded(0, "WAV"))
+    tar(tmp_path / "all.tar", {"b.wav": encoded(1, "WAV"), "b.cls": b"Robin"})
+    assert [e.text for e in corpora.read(tmp_path)] == ["Wren"]
+    (tmp_path / "Wren" / "a.wav").unlink()
+    assert [e.text for e in corpora.read(tmp_path)] == ["Robin"]
+    (tmp_path / "labels.csv").write_text("file,label\nall.tar#member=b.wav,Owl\n")
+    (one,) = corpora.read(tmp_path)
+    assert (one.text, recordings.load(tmp_path, one.paths[0])[0].size) == ("Owl", 4000)
 
 
 def test_bad_tars(tmp_path):

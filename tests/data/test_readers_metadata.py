@@ -281,6 +281,23 @@ def test_json_with_a_mark(tmp_path):
     assert [e.text for e in corpora.read(tmp_path / "x.jsonl")] == ["t"]
 
 
+def test_annotations_with_facts(tmp_path):
+    """Columns of a manifest or of official lines, and an object with the names of facts."""
+    row = {"path": "a.wav", "prompt": "p", "text": "t", "task": "k", "common_name": "Cat", "class": "dog"}
+    lineage = {"taxonomy": "Chordata Mammalia Carnivora Felidae Felis catus", "extra_tasks": []}
+    rows = [row, {**row, **lineage}, {**row, "facts": {"life_stage": "adult", "colour": "red", "common_name": "Lynx"}}]
+    expected = [
+        {"common_name": "Cat"},
+        {"common_name": "Cat", "phylum": "Chordata", "class": "Mammalia", "order": "Carnivora", "family": "Felidae",
+         "genus": "Felis", "species": "Felis catus", "scientific_name": "Felis catus"},
+        {"common_name": "Lynx", "life_stage": "adult"},
+    ]  # fmt: skip
+    for one, facts in zip(rows, expected, strict=True):
+        (tmp_path / "x.jsonl").write_text(json.dumps(one))
+        (made,) = corpora.read(tmp_path / "x.jsonl")
+        assert made.facts == facts
+
+
 @pytest.mark.parametrize(
     ("given", "name"),
     [

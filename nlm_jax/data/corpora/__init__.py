@@ -18,7 +18,6 @@ from nlm_jax.data.corpora import (
     naturelm,
     official_jsonl,
     raven,
-    tables,
     webdataset,
     xeno_canto,
 )
@@ -38,7 +37,7 @@ FILES = {  # from general to particular: the last that opens the path is taken
     "naturelm": naturelm,
 }
 KINDS = ("auto", *READERS, *FILES)
-SUFFIXES = (*tables.SUFFIXES, ".tar", ".parquet", ".arrow")
+SUFFIXES = (*shards.TABLES, ".tar", ".parquet", ".arrow")
 
 
 def read(
@@ -62,7 +61,9 @@ def read(
 def _all(path: pathlib.Path, kind: str, root: pathlib.Path) -> Iterator[Example]:
     opened = FILES.get(kind)
     if kind == "auto":
-        opened = next((reader for reader in reversed(FILES.values()) if reader.opens(path)), None)
+        # Labels that somebody made count before whatever else lies in the folder.
+        known = FILES.values() if (path / folder.TABLE).is_file() else reversed(FILES.values())
+        opened = next((reader for reader in known if reader.opens(path)), None)
     if opened is not None:
         yield from opened.examples(path, root)
         return
@@ -83,14 +84,10 @@ def home(path: pathlib.Path) -> pathlib.Path:
 
 
 def digest(path: pathlib.Path) -> str:
-    """Of the annotations: of a file its content, of a folder the names and sizes in it and its tables."""
-    if path.is_file():
-        return shards.file_digest(path)
-    if path.parent.name == "snapshots":  # of the hub's cache: a commit, of which more may be fetched later
+    """What changes with the annotations: of a snapshot of the hub its commit, of a pattern each tar's name and size."""
+    if path.is_dir() and path.parent.name == "snapshots":  # more of it may be fetched later
         return hashlib.sha256(f"{path.parent.parent.name}@{path.name}".encode()).hexdigest()
-    files = [p for p in path.rglob("*") if p.is_file()] if path.is_dir() else tars.matching(path)
-    lines = []
-    for file in sorted(files):
-        content = shards.file_digest(file) if file.suffix.lower() in tables.SUFFIXES else ""
-        lines.append(f"{file.relative_to(home(path))} {file.stat().st_size} {content}")
+    if path.exists():
+        return shards.digest(path)
+    lines = [f"{file.relative_to(home(path))} {file.stat().st_size} " for file in tars.matching(path)]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()

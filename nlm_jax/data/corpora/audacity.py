@@ -9,10 +9,18 @@ from nlm_jax.data.schema import Example, Row
 
 
 def opens(path: pathlib.Path) -> bool:
-    """A text file whose first line is two times and a label."""
-    if not path.is_file() or path.suffix.lower() != ".txt":
+    """A text file whose first line is two times and a label, or a folder with some."""
+    return bool(_tracks(path))
+
+
+def _tracks(path: pathlib.Path) -> list[pathlib.Path]:
+    return [file for file in (sorted(path.rglob("*.txt")) if path.is_dir() else [path]) if _fits(file)]
+
+
+def _fits(file: pathlib.Path) -> bool:
+    if not file.is_file() or file.suffix.lower() != ".txt":
         return False
-    with path.open(encoding="utf-8", errors="replace") as lines:
+    with file.open(encoding="utf-8-sig", errors="replace") as lines:
         return times(lines.readline()) is not None
 
 
@@ -33,8 +41,13 @@ def examples(path: pathlib.Path, root: pathlib.Path) -> Iterator[Example]:
       UserError: no recording, or a line that is no label. Lines with frequencies (they begin with a backslash) and
         labels without text are passed over.
     """
+    for track in _tracks(path) or [path]:
+        yield from _labels(track, root)
+
+
+def _labels(path: pathlib.Path, root: pathlib.Path) -> Iterator[Example]:
     file = labels.recording(path.parent, path.stem, str(path), root)
-    with path.open(encoding="utf-8") as lines:
+    with path.open(encoding="utf-8-sig") as lines:
         for number, line in enumerate(lines, 1):
             if not line.strip() or line.startswith("\\"):
                 continue

@@ -6,13 +6,13 @@ import pathlib
 from collections.abc import Iterator
 
 from nlm_jax.core.errors import UserError
-from nlm_jax.data.corpora import folder, labels, metadata, stored
+from nlm_jax.data.corpora import labels, metadata, stored
 from nlm_jax.data.schema import Example, Row
 
 
 def opens(path: pathlib.Path) -> bool:
     """A folder or file in one of the formats."""
-    return not (path / folder.TABLE).is_file() and bool(stored.files(path))
+    return bool(stored.files(path))
 
 
 def examples(path: pathlib.Path, root: pathlib.Path) -> Iterator[Example]:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from nlm_jax.core.errors import UserError
+from nlm_jax.data.corpora import metadata
 from nlm_jax.data.schema import Example, Row
 
 
@@ -17,6 +18,7 @@ def examples(row: Row) -> Iterator[Example]:
     extra = row.values.get("extra_tasks") or []
     if not isinstance(extra, list) or not all(isinstance(item, dict) for item in extra):
         raise UserError(f"{row.where}: field 'extra_tasks' must be a list of objects with task, prompt and text")
+    known = metadata.given(row.values)
     for number, item in enumerate([row.values, *extra]):
         ask = Row(item, row.where if number == 0 else f"{row.where}: extra_tasks[{number - 1}]")
         task = ask.text("task", empty=False)
@@ -31,4 +33,5 @@ def examples(row: Row) -> Iterator[Example]:
             label=row.text("label", default=""),
             split=row.text("split", default=""),
             where=row.where,
+            facts=known,
         )

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from nlm_jax.data.schema import RANKS
+from nlm_jax.data.schema import FACTS, RANKS
 
 COLUMNS = {
     "common_name": "common_name commonname vernacularname english_name english en species_common taxon_common_name",
@@ -48,6 +48,9 @@ def facts(values: Mapping[str, Any], sure: bool = True) -> dict[str, str]:
             found[fact] = filled
     if not sure and not {"genus", "family"} & set(found):  # `class` may be dog, and `order` anything
         found = {fact: value for fact, value in found.items() if fact not in ("species", "class", "order")}
+    lineage = re.split(r"[;\s]+", table.get("taxonomy", ""))
+    if len(lineage) == len(RANKS):  # Chordata Aves Passeriformes Corvidae Corvus corax
+        found = {**dict(zip(RANKS, lineage, strict=True)), **found}
     epithet = found.pop("species", "") or table.get("specificepithet", "") or table.get("sp", "")
     if epithet and " " not in epithet and found.get("genus") and epithet not in ("sp.", "sp"):
         epithet = f"{found['genus']} {epithet}"
@@ -59,6 +62,13 @@ def facts(values: Mapping[str, Any], sure: bool = True) -> dict[str, str]:
         found["species"] = " ".join(full.split()[:2])
         found.setdefault("genus", full.split()[0])
     return found
+
+
+def given(values: Mapping[str, Any]) -> dict[str, str]:
+    """The facts of a row of annotations: of its columns, and of its object `facts`, which has the names of FACTS."""
+    own = values.get("facts")
+    own = {k: text(v) for k, v in own.items() if k in FACTS and text(v)} if isinstance(own, dict) else {}
+    return {**facts(values, sure=False), **own}
 
 
 def text(value: Any) -> str:

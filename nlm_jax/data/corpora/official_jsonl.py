@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from nlm_jax.data.corpora import metadata
 from nlm_jax.data.schema import Example, Row
 
 
@@ -24,4 +25,5 @@ def examples(row: Row) -> Iterator[Example]:
         label=row.text("label", "labels", default="") if not isinstance(row.values.get("labels"), list) else "",
         split=row.text("split", default=""),
         where=row.where,
+        facts=metadata.given(row.values),
     )

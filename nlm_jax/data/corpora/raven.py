@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator
 
 from nlm_jax.core.errors import UserError
+from nlm_jax.data import recordings
 from nlm_jax.data.corpora import labels, tables
 from nlm_jax.data.schema import Example
 
@@ -18,12 +19,13 @@ STEM = re.compile(r"(\.table\.\d+)?(\.selections)?$", re.IGNORECASE)
 
 
 def opens(path: pathlib.Path) -> bool:
-    """A text file whose header names the times of selections."""
-    if not path.is_file() or path.suffix.lower() not in (".txt", ".tsv"):
-        return False
-    with path.open(encoding="utf-8", errors="replace") as lines:
-        header = lines.readline().lower()
-    return BEGIN in header and END in header
+    """A text file whose header names the times of selections, or a folder with some."""
+    return bool(_tables(path))
+
+
+def _tables(path: pathlib.Path) -> list[pathlib.Path]:
+    files = sorted(path.rglob("*")) if path.is_dir() else [path]
+    return [file for file in files if file.suffix.lower() in (".txt", ".tsv") and {BEGIN, END} <= tables.columns(file)]
 
 
 def examples(path: pathlib.Path, root: pathlib.Path) -> Iterator[Example]:
@@ -34,15 +36,21 @@ def examples(path: pathlib.Path, root: pathlib.Path) -> Iterator[Example]:
     Raises:
       UserError: no column with labels, no recording, or times that are none.
     """
+    for table in _tables(path) or [path]:
+        yield from _selections(table, root)
+
+
+def _selections(path: pathlib.Path, root: pathlib.Path) -> Iterator[Example]:
     seen: set[tuple[str, ...]] = set()
     for row in tables.rows(path):
         column = next((name for name in LABEL if row.values.get(name)), None)
         if column is None:
             raise UserError(f"{row.where}: no label; name its column one of {', '.join(LABEL)}")
-        file = row.text(*FILE, default="")
-        file = (
-            pathlib.PureWindowsPath(file).name if file else labels.recording(path.parent, stem(path), row.where, root)
-        )
+        file = pathlib.PureWindowsPath(row.text(*FILE, default="")).name
+        if not file:
+            file = labels.recording(path.parent, stem(path), row.where, root)
+        elif (path.parent / file).is_file():
+            file = recordings.name_of(path.parent / file, root)
         begin, end = labels.seconds(row, BEGIN), labels.seconds(row, END)
         if begin is None or end is None:
             raise UserError(f"{row.where}: {BEGIN} and {END} are needed")

@@ -12,6 +12,8 @@ from nlm_jax.data.schema import Row
 
 METADATA = ("metadata.csv", "metadata.jsonl")
 FILE = "file_name"
+LIGHT = 1024
+"""Rows without their audio that are read at once."""
 ARROW = (".parquet", ".arrow")
 SPLITS = ("train", "validation", "valid", "val", "dev", "test", "eval")
 
@@ -69,7 +71,7 @@ def _stored(file: pathlib.Path, root: pathlib.Path) -> Iterator[tuple[Row, str]]
     light = [n for n in schema.names if n != audio and not _heavy(str(schema.field(n).type))]
     names = {n: v["names"] for n, v in said.items() if isinstance(v, dict) and isinstance(v.get("names"), list)}
     called, number = recordings.name_of(file, root), 0
-    for batch in arrow.batches(file, light) if light else _bare(file, audio):
+    for batch in arrow.batches(file, light, LIGHT) if light else _bare(file, audio):
         for values in batch.select(light).to_pylist():
             for key in names.keys() & values.keys():  # classes are stored as numbers
                 values[key] = _named(names[key], values[key])

@@ -6,9 +6,9 @@ import pathlib
 from collections.abc import Iterator
 
 from nlm_jax.core.errors import UserError
+from nlm_jax.data import shards
 from nlm_jax.data.schema import Row, read_rows
 
-SUFFIXES = (".csv", ".tsv", ".txt", ".tab", ".json", ".jsonl", ".ndjson")
 JSON = (".json", ".jsonl", ".ndjson")
 
 
@@ -49,7 +49,7 @@ def delimiter(header: str) -> str:
 
 def columns(file: pathlib.Path) -> frozenset[str]:
     """Names of the columns of a table, or of the first JSON row; none where the file is neither."""
-    if file.suffix.lower() not in SUFFIXES or not file.is_file():
+    if file.suffix.lower() not in shards.TABLES or not file.is_file():
         return frozenset()
     return _columns(file, file.stat().st_mtime_ns, file.stat().st_size)
 

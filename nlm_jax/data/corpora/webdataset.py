@@ -16,8 +16,10 @@ CLASSES = ("classes.txt", "classnames.txt", "labels.txt")
 
 
 def opens(path: pathlib.Path) -> bool:
-    """A tar, a folder with some, or a pattern of their names."""
-    return path.suffix == ".tar" or (path.is_dir() and next(path.rglob("*.tar"), None) is not None)
+    """A tar, a folder with some and no recordings beside them, or a pattern of their names."""
+    if not path.is_dir():
+        return path.suffix == ".tar"
+    return next(path.rglob("*.tar"), None) is not None and not labels.below(path)
 
 
 def examples(path: pathlib.Path, root: pathlib.Path) -> Iterator[Example]:
