@@ -42,6 +42,16 @@ def test_labels_csv(tmp_path):
     np.testing.assert_allclose(waves[0][[0, -1]], [0.225, 0.675], atol=1e-3)  # the part, not the start of the file
 
 
+def test_two_labels_of_one_recording(tmp_path):
+    (tmp_path / "labels.csv").write_text("file,label\na.wav,Wren\na.wav,Robin\n")
+    assert [e.label for e in corpora.read(tmp_path)] == ["Wren", "Robin"]
+    (tmp_path / "labels.csv").write_text("id,file,label\n1,a.wav,Wren\n1,a.wav,Wren\n2,a.wav,Robin\n")
+    assert [e.label for e in corpora.read(tmp_path)] == ["Wren", "Robin"]
+    (tmp_path / "labels.csv").write_text("id,file,label\n1,a.wav,Wren\n1,a.wav,Robin\n")
+    with pytest.raises(UserError, match=r"labels\.csv:3: id '1' is that of .*labels\.csv:2 as well"):
+        list(corpora.read(tmp_path))
+
+
 def test_a_folder_for_each_class(tmp_path):
     folder = tmp_path / "field"
     for name in ("Tawny_Owl/1.wav", "Tawny_Owl/2/x.wav", "Robin/1.wav"):

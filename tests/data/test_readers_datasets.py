@@ -1,5 +1,6 @@
 """The NatureLM training set in its four layouts, datasets with an Audio column, tars; and subsets of them."""
 
+import csv
 import io
 import json
 import multiprocessing
@@ -105,6 +106,12 @@ def lay(layout, folder, count=9):
         for k, one in enumerate(rows):
             (folder / "audio" / f"{k}.flac").write_bytes(one.pop("audio")["bytes"])
             one["file_name"] = f"audio/{k}.flac"
+        if layout.endswith("CSV"):
+            with (folder / "metadata.csv").open("w", encoding="utf-8", newline="") as out:
+                writer = csv.DictWriter(out, list(rows[0]))
+                writer.writeheader()
+                writer.writerows(rows)
+            return folder
         lines = "".join(json.dumps(one) + "\n" for one in rows)
         (folder / "metadata.jsonl").write_text(lines, encoding="utf-8")
     return folder
@@ -117,7 +124,7 @@ def levels(corpus):
     return [round(float(w.mean()) * 64) - 1 for w in waves]
 
 
-@pytest.mark.parametrize("layout", ["parquet", "one file", "disk", "splits", "audio and metadata"])
+@pytest.mark.parametrize("layout", ["parquet", "one file", "disk", "splits", "audio and metadata", "audio and CSV"])
 def test_the_training_set_in_each_layout(tmp_path, layout):
     data = lay(layout, tmp_path / "data")
     found = sorted(corpora.read(data), key=lambda e: e.id)
@@ -195,6 +202,12 @@ def test_a_bad_row(tmp_path, change, says):
     parquet.write_table(table([row(0), {**row(1), **change}]), tmp_path / "x.parquet")
     with pytest.raises(UserError, match=says):
         list(corpora.read(tmp_path / "x.parquet"))
+
+
+def test_ids_that_are_there_twice(tmp_path, caplog):
+    parquet.write_table(table([row(0), row(0), {**row(0), "instruction_text": "Else?"}]), tmp_path / "x.parquet")
+    assert len(list(corpora.read(tmp_path / "x.parquet"))) == 3
+    assert "1 questions are there again under the same id" in caplog.text
 
 
 def test_bad_files(tmp_path, monkeypatch):

@@ -101,13 +101,16 @@ def told_of(path: pathlib.Path, found: Iterable[Example | None], columns: Iterab
 
 
 def unique(examples: Iterable[Example]) -> Iterator[Example]:
-    """The examples without repeats of the same one.
+    """The examples without repeats of the same one; those that have no id but their recording's name all stay.
 
     Raises:
       UserError: an id that belongs to two different ones, with both places.
     """
     seen: dict[str, tuple[int, str]] = {}
     for one in examples:
+        if one.id.startswith(one.paths[0]):
+            yield one
+            continue
         content = hash((one.paths, one.prompt, one.text))
         before = seen.setdefault(one.id, (content, one.where))
         if before[0] != content:

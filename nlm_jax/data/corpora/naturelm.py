@@ -2,6 +2,7 @@
 that `save_to_disk` wrote, or recordings with their metadata. A hub id is fetched first (`select.located`)."""
 
 import json
+import logging
 import pathlib
 from collections.abc import Callable, Iterator
 
@@ -10,6 +11,7 @@ from nlm_jax.data.corpora import metadata, stored, tables
 from nlm_jax.data.schema import Example, Row
 from nlm_jax.data.text import CLIP_MARK
 
+log = logging.getLogger(__name__)
 INDEX = "annotations.jsonl"
 """Says of every id its shard and its taxonomy, see `select`."""
 NEVER = ("source", "sample_rate", "duration", "data_category")
@@ -39,10 +41,16 @@ def examples(
     """
     if not stored.files(folder(path)):
         raise UserError(f"{path}: neither Parquet files, nor a folder of save_to_disk, nor recordings with metadata")
+    seen, again = set(), 0
     for row, name in stored.rows(folder(path), root, keep):
         ident = row.text("id", default="") or name
         if wanted(ident):
-            yield _example(row, name, ident)
+            one = _example(row, name, ident)
+            again += (key := hash((ident, one.prompt))) in seen
+            seen.add(key)
+            yield one
+    if again:
+        log.warning("%s: %d questions are there again under the same id; each counts", path, again)
 
 
 def _example(row: Row, name: str, ident: str) -> Example:
