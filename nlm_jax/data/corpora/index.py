@@ -67,8 +67,18 @@ def _look_up(file: pathlib.Path, changed: int, taxa: tuple[str, ...], tasks: tup
             ids.append(digest(str(row["id"])))
             shards.add(shard(row["shard_id"]))
     missing = tuple(taxon for taxon in taxa if taxon.strip().lower() not in met)
-    names = frozenset(name for row in _rows(file) for name in taxa_of(row)) if missing else frozenset()
+    names = _names(file) if missing else frozenset()
     return Found(np.unique(np.fromiter(ids, np.uint64, len(ids))), frozenset(shards), missing, names, told)
+
+
+def _names(file: pathlib.Path) -> frozenset[str]:
+    seen, names = set(), set()
+    for row in _rows(file):
+        key = tuple(value for name, value in row.items() if name not in NOT_TAXA and isinstance(value, str))
+        if key not in seen:  # many recordings share a species
+            seen.add(key)
+            names |= taxa_of(row)
+    return frozenset(names)
 
 
 def _rows(file: pathlib.Path, needles: Sequence[str] = ()) -> Iterator[dict[str, Any]]:

@@ -1,5 +1,6 @@
 """What columns of metadata say about a recording, in the words of `schema.FACTS`, and names of licences."""
 
+import functools
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -31,6 +32,10 @@ COLUMNS = {
     **{name: name for name in ("count", "word")},
 }
 """Fact -> columns that hold it, the first that is filled; columns are compared without capitals and signs."""
+APART = ("taxonomy", "specificepithet", "sp")
+"""Columns that hold no fact, but parts of some."""
+MEANING = {name: (n, fact) for fact, names in COLUMNS.items() for n, name in enumerate(names.split())}
+MEANING |= {name: (0, name) for name in APART}
 NOTHING = {"", "none", "nan", "null", "n/a", "na", "unknown", "uncertain", "?", "no score", "not specified"}
 EPITHET = re.compile(r"[a-z][\w-]+")
 PARTICLES = {"de", "van", "von", "del", "da", "di", "la", "le", "et", "ex", "in", "and", "sensu"}
@@ -41,14 +46,15 @@ CODE = re.compile(r"CC[ _-]*(0|(?:BY|NC|ND|SA)(?:[ _-]+(?:NC|ND|SA))*)(?:[ _-]+(
 
 def facts(values: Mapping[str, Any], sure: bool = True) -> dict[str, str]:
     """The facts of a row. `sure` = a column `species` is in Latin; other tables may hold any name there."""
-    table = {re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_"): text(v) for name, v in values.items()}
+    table = {plain: said for name, v in values.items() if (plain := _plain(name)) in MEANING and (said := text(v))}
     found = {}
-    for fact, names in COLUMNS.items():
-        if filled := next((table[name] for name in names.split() if table.get(name)), ""):
-            found[fact] = filled
+    for name in sorted(table, key=MEANING.__getitem__, reverse=True):  # the first column of a fact comes last and stays
+        found[MEANING[name][1]] = table[name]
+    for name in APART:
+        found.pop(name, None)
     if not sure and not {"genus", "family"} & set(found):  # `class` may be dog, and `order` anything
         found = {fact: value for fact, value in found.items() if fact not in ("species", "class", "order")}
-    lineage = re.split(r"[;\s]+", table.get("taxonomy", ""))
+    lineage = re.split(r"[;\s]+", table["taxonomy"]) if "taxonomy" in table else ()
     if len(lineage) == len(RANKS):  # Chordata Aves Passeriformes Corvidae Corvus corax
         found = {**dict(zip(RANKS, lineage, strict=True)), **found}
     epithet = found.pop("species", "") or table.get("specificepithet", "") or table.get("sp", "")
@@ -62,6 +68,11 @@ def facts(values: Mapping[str, Any], sure: bool = True) -> dict[str, str]:
         found["species"] = " ".join(full.split()[:2])
         found.setdefault("genus", full.split()[0])
     return found
+
+
+@functools.lru_cache(4096)
+def _plain(name: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
 
 
 def given(values: Mapping[str, Any]) -> dict[str, str]:
@@ -81,6 +92,7 @@ def text(value: Any) -> str:
     return "" if bare.lower() in NOTHING else bare
 
 
+@functools.lru_cache(1 << 16)
 def binomial(name: str) -> str:
     """`Corvus corax Linnaeus, 1758` -> `Corvus corax`; a third epithet stays; "" for a name of one word."""
     first, *rest = [w for w in name.split() if w not in MARKS and not w.startswith("(")] or [""]
@@ -92,6 +104,7 @@ def binomial(name: str) -> str:
     return " ".join([first, *kept]) if kept else ""
 
 
+@functools.lru_cache(1 << 12)
 def licence(value: str) -> str:
     """`//creativecommons.org/licenses/by-nc-sa/4.0/` and `CC_BY_NC_SA_4_0` -> `CC BY-NC-SA 4.0`; others as they are."""
     if match := DEED.search(value):
