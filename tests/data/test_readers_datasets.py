@@ -261,6 +261,16 @@ def test_a_dataset_with_labels(tmp_path):
         list(corpora.read(tmp_path / "y.parquet"))
 
 
+def test_a_table_with_paths(tmp_path):
+    """Parquet that names its recordings instead of holding them."""
+    (tmp_path / "b.flac").write_bytes(encoded(5))
+    rows = [{"file_name": f"{name}.flac", "label": name} for name in "ab"]
+    parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "metadata.parquet")
+    assert [e.paths[0] for e in corpora.read(tmp_path)] == ["a.flac", "b.flac"]
+    assert prepare(Options(tmp_path / "metadata.parquet", tmp_path / "out"))["rejected"]["clips"] == 1
+    assert levels(Corpus([tmp_path / "out"])) == [5]
+
+
 def test_an_audio_folder(tmp_path):
     for split, k in (("train", 0), ("test", 1)):
         (tmp_path / "data" / split).mkdir(parents=True)
@@ -504,6 +514,9 @@ def test_bad_tars(tmp_path):
         list(corpora.read(tmp_path / "none-{000..002}.tar"))
     with pytest.raises(UserError, match=r"holds no member b\.flac"):
         tars.read(file, "b.flac")
+    tar(tmp_path / "n.tar", {"a.flac": encoded(0), "a.cls": b"3"})
+    with pytest.raises(UserError, match=r"n\.tar: a is of class 3; put classes\.txt with the names"):
+        list(corpora.read(tmp_path / "n.tar"))
     tar(tmp_path / "s.tar", {"a.flac": encoded(0), "a.npy": b""})
     with pytest.raises(UserError, match="no row says what is heard"):
         list(corpora.read(tmp_path / "s.tar"))

@@ -147,6 +147,7 @@ def test_a_darwin_core_archive(tmp_path, caplog):
     (folder / "occurrence.txt").write_text(OCCURRENCES, encoding="utf-8")
     (folder / "multimedia.txt").write_text(MULTIMEDIA, encoding="utf-8")
     (folder / "meta.xml").write_text("<archive/>")
+    (folder / "verbatim.txt").write_text(OCCURRENCES.replace("individualCount", "verbatimCount"), encoding="utf-8")
     first, second, third = corpora.read(folder)
     assert "1 occurrences have no sound" in caplog.text
     assert (first.id, first.paths, first.text) == ("a1", ("media/11.wav",), '"European" Tree Frog')
@@ -201,6 +202,8 @@ def test_the_export_of_inaturalist(tmp_path, tmp_path_factory):
     assert expected.items() <= one.facts.items()
     assert (one.facts["date"], one.facts["url"]) == ("2023-06-01", "https://www.inaturalist.org/observations/10")
     assert list(corpora.read(tmp_path, "inaturalist")) == [one]
+    (tmp_path / "observations-2.csv").write_text(header + line.replace("10,u-u", "12,v-v"), encoding="utf-8")
+    assert [e.id for e in corpora.read(tmp_path)] == ["10", "12"]
     assert prepare(Options(tmp_path, tmp_path_factory.mktemp("out") / "o"))["clips"] == 1
 
 
@@ -238,6 +241,13 @@ def test_animalspeak(tmp_path, shape):
     assert (three.task, three.text, three.paths) == ("common-name", "Killer Whale", ("2.wav",))
     manifest = prepare(Options(file, tmp_path / "out"))
     assert (manifest["examples"], manifest["clips"]) == (3, 2)
+
+
+def test_a_folder_of_captions(tmp_path):
+    for split in ("train", "validation"):
+        (tmp_path / f"{split}_v2.csv").write_text(f"audio_path,caption\n{split}.wav,A wren\n")
+    assert [(e.split, e.text, e.paths[0]) for e in corpora.read(tmp_path)] == [
+        ("train", "A wren", "train.wav"), ("validation", "A wren", "validation.wav")]  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import pathlib
 from collections.abc import Iterator
 
 from nlm_jax.core.errors import UserError
-from nlm_jax.data.corpora import labels, metadata, tables
+from nlm_jax.data.corpora import labels, metadata, stored, tables
 from nlm_jax.data.schema import Example, Row
 
 PATHS = ("audio_path_16khz", "audio_path", "local_path", "audio_path_32khz", "path", "file", "file_name", "filename")
@@ -14,8 +14,16 @@ SAYS = ("caption", "captions", "text", "description")
 
 
 def opens(path: pathlib.Path) -> bool:
-    """A table with a path and a caption, that has no questions of its own."""
-    found = tables.columns(path)
+    """A table with a path and a caption, that has no questions of its own, or a folder with some."""
+    return bool(_tables(path))
+
+
+def _tables(path: pathlib.Path) -> list[pathlib.Path]:
+    every = sorted(path.glob("*")) if path.is_dir() else [path]
+    return [file for file in every if file.name not in stored.METADATA and _fits(tables.columns(file))]
+
+
+def _fits(found: frozenset[str]) -> bool:
     return any(map(_is_path, found)) and any("caption" in name for name in found) and not found & {*labels.ASKS, "task"}
 
 
@@ -25,11 +33,14 @@ def examples(path: pathlib.Path, root: pathlib.Path) -> Iterator[Example]:
     Raises:
       UserError: a column is missing, or no row says anything.
     """
-    yield from labels.unique(labels.told_of(path, _examples(path), tables.columns(path)))
+    files = _tables(path) or [path]
+    found = (one for file in files for one in _examples(file, stored.split_of(file) if len(files) > 1 else ""))
+    yield from labels.unique(labels.told_of(path, found, tables.columns(files[0])))
 
 
-def _examples(path: pathlib.Path) -> Iterator[Example | None]:
+def _examples(path: pathlib.Path, split: str) -> Iterator[Example | None]:
     for row in tables.rows(path):
+        row = Row({"split": split, **row.values}, row.where)
         file = _path(row)
         known = metadata.facts(row.values, sure="species_scientific" in row.values or "scientific_name" in row.values)
         known.pop("caption", None)

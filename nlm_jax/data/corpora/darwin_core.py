@@ -15,13 +15,15 @@ LICENCES = ("license", "licence", "rights", "accessrights")
 
 
 def opens(path: pathlib.Path) -> bool:
-    """A table of occurrences, or a folder with one."""
-    return _occurrences(path) is not None
+    """A table of occurrences, or a folder with some."""
+    return bool(_occurrences(path))
 
 
-def _occurrences(path: pathlib.Path) -> pathlib.Path | None:
+def _occurrences(path: pathlib.Path) -> list[pathlib.Path]:
+    """Tables of one kind: an archive has its occurrences a second time, verbatim, with other columns."""
     every = sorted(path.glob("*")) if path.is_dir() else [path]
-    return next((file for file in every if _fits(tables.columns(file))), None)
+    fitting = [file for file in every if _fits(tables.columns(file))]
+    return [file for file in fitting if tables.columns(file) == tables.columns(fitting[0])]
 
 
 def _fits(columns: frozenset[str]) -> bool:
@@ -35,17 +37,17 @@ def examples(path: pathlib.Path, root: pathlib.Path) -> Iterator[Example]:
     Raises:
       UserError: no table of occurrences, no link to a sound in it, or an id that two different ones have.
     """
-    table = _occurrences(path)
-    if table is None:
+    files = _occurrences(path)
+    if not files:
         raise UserError(f"{path}: no occurrences; they have scientificName and one of {', '.join(sorted(MARKS))}")
-    yield from labels.unique(labels.told_of(table, _examples(table, root), tables.columns(table)))
+    yield from labels.unique(labels.told_of(path, _examples(path, files, root), tables.columns(files[0])))
 
 
-def _examples(table: pathlib.Path, root: pathlib.Path) -> Iterator[Example | None]:
-    beside = [file for file in sorted(table.parent.glob("*")) if not _fits(tables.columns(file))]
+def _examples(path: pathlib.Path, files: list[pathlib.Path], root: pathlib.Path) -> Iterator[Example | None]:
+    beside = [file for file in sorted(files[0].parent.glob("*")) if not _fits(tables.columns(file))]
     there, links = labels.below(root), media.listed(beside)
     heard = mute = 0
-    for row in tables.rows(table):
+    for row in (row for file in files for row in tables.rows(file)):
         idents = [ident for name in IDS if (ident := metadata.text(row.values.get(name)))]
         sounds = media.files(row, idents, links, there)
         mute, heard = mute + (not sounds), heard + len(sounds)
@@ -53,11 +55,11 @@ def _examples(table: pathlib.Path, root: pathlib.Path) -> Iterator[Example | Non
             yield _example(row, file, idents[0] if idents else file, f"#{number}" if len(sounds) > 1 else "")
     if mute and not heard:
         raise UserError(
-            f"{table}: no occurrence has a sound; give its file in a column {', '.join(media.LINKS)}, in multimedia.csv"
+            f"{path}: no occurrence has a sound; give its file in a column {', '.join(media.LINKS)}, in multimedia.csv"
             f" beside it, or name recordings by the id of their occurrence"
         )
     if mute:
-        labels.log.warning("%s: %d occurrences have no sound and are left out", table, mute)
+        labels.log.warning("%s: %d occurrences have no sound and are left out", path, mute)
 
 
 def _example(row: Row, file: str, ident: str, number: str) -> Example | None:

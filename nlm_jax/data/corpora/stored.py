@@ -12,6 +12,8 @@ from nlm_jax.data.schema import Row
 
 METADATA = ("metadata.csv", "metadata.jsonl")
 FILE = "file_name"
+PATHS = ("audio_path_16KHz", "audio_path", "local_path", FILE, "path", "file")
+"""Columns of a dataset without audio that say where it is."""
 LIGHT = 1024
 """Rows without their audio that are read at once."""
 ARROW = (".parquet", ".arrow")
@@ -66,7 +68,8 @@ def _listed(file: pathlib.Path, root: pathlib.Path) -> Iterator[tuple[Row, str]]
 def _stored(file: pathlib.Path, root: pathlib.Path) -> Iterator[tuple[Row, str]]:
     schema, said = arrow.schema(file), arrow.features(file, arrow.schema(file))
     audio = arrow.audio_column(file, schema)
-    if audio is None:
+    path = next((n for n in PATHS if n in schema.names), None) if audio is None else None
+    if audio is None and path is None:
         raise UserError(f"{file}: no column with audio; it has {', '.join(schema.names)}")
     light = [n for n in schema.names if n != audio and not _heavy(str(schema.field(n).type))]
     names = {n: v["names"] for n, v in said.items() if isinstance(v, dict) and isinstance(v.get("names"), list)}
@@ -75,7 +78,8 @@ def _stored(file: pathlib.Path, root: pathlib.Path) -> Iterator[tuple[Row, str]]
         for values in batch.select(light).to_pylist():
             for key in names.keys() & values.keys():  # classes are stored as numbers
                 values[key] = _named(names[key], values[key])
-            yield Row(values, f"{file}: row {number}"), recordings.row_name(called, number)
+            there = recordings.name_of(file.parent / str(values[path]), root) if path else ""
+            yield Row(values, f"{file}: row {number}"), there or recordings.row_name(called, number)
             number += 1
 
 

@@ -77,4 +77,10 @@ def _row(file: pathlib.Path, key: str, sample: dict[str, str], classes: list[str
     code = metadata.text(values.get("cls"))
     if code.isdigit() and int(code) < len(classes):
         values["cls"] = classes[int(code)]
+    elif code.isdigit() and len(values) == 1:
+        raise UserError(
+            f"{file}: {key} is of class {code}; put {CLASSES[0]} with the names, a line each, beside the tars"
+        )
+    elif code.isdigit():
+        del values["cls"]
     return Row({"id": f"{file.stem}/{key}", **values}, f"{file}: {key}")
