@@ -197,4 +197,5 @@ def _opened(file: pathlib.Path, changed: int, size: int, columns: tuple[str, ...
     return (_Parquet if file.suffix == ".parquet" else _Mapped)(file, columns)
 
 
-os.register_at_fork(after_in_child=_opened.cache_clear)  # its locks may be held by threads that the child has not
+if hasattr(os, "register_at_fork"):  # locks may be held by threads that the child does not have
+    os.register_at_fork(after_in_child=_opened.cache_clear)
