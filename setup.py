@@ -58,6 +58,8 @@ EXTRAS = {
     "cuda": [f"jax[cuda12]==0.10.2; {OLD}", f"jax[cuda12]>=0.12.0,<0.13; {NEW}"],
     "torch": TORCH,
     "data": ["pyarrow>=17"],  # datasets as the hub has them: Parquet and Arrow files
+    # SPICE of captions: 104 MB of Java archives, unchanged since 2020; only used where Java is there too.
+    "spice": ["pycocoevalcap>=1.2"],
     "bucket": ["gcsfs>=2024.6", "s3fs>=2024.6"],
     "serve": SERVE,
     "test": [
@@ -89,7 +91,7 @@ setup(
     license="Apache-2.0",
     license_files=["LICENSE"],
     packages=find_packages(include=["nlm_jax", "nlm_jax.*"]),
-    package_data={"nlm_jax": ["data/tokenizer/*.json", "**/*.html", "**/*.css"]},
+    package_data={"nlm_jax": ["data/tokenizer/*.json", "evaluate/beans_zero/*.json", "**/*.html", "**/*.css"]},
     python_requires=">=3.11",
     install_requires=INSTALL,
     extras_require=EXTRAS,

@@ -41,8 +41,8 @@ class AudioInfo:
 
 def info(source: Source, name: str | None = None) -> AudioInfo:
     """Rate, channels and length of a file (or of its bytes) without decoding it. Errors as in `load`."""
-    with _open(source, _name(source, name)) as file:
-        return AudioInfo(file.samplerate, file.channels, file.frames)
+    with Recording(source, name) as recording:
+        return recording.info
 
 
 def load(
@@ -62,8 +62,35 @@ def load(
     Raises:
       UserError: no such file, not audio, no samples in the part, or samples that are not finite.
     """
-    label = _name(source, name)
-    with _open(source, label) as file:
+    with Recording(source, name) as recording:
+        return recording.part(start, seconds, quality)
+
+
+class Recording:
+    """A file (or its bytes) that stays open while parts of it are taken, one after the other.
+
+    Parts in order cost the same wherever they lie. (An MP3 has no index: to find the first part of one that has just
+    been opened, all frames before it are walked through.)
+    """
+
+    def __init__(self, source: Source, name: str | None = None):
+        """Errors as in `load`; they call bytes by `name`."""
+        self._label = _name(source, name)
+        self._file = _open(source, self._label)
+
+    def __enter__(self) -> "Recording":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._file.close()
+
+    @property
+    def info(self) -> AudioInfo:
+        return AudioInfo(self._file.samplerate, self._file.channels, self._file.frames)
+
+    def part(self, start: float = 0.0, seconds: float | None = None, quality: Quality = "HQ") -> Float[np.ndarray, "T"]:
+        """What `load` gives of the same part."""
+        label, file = self._label, self._file
         rate = file.samplerate
         # The part starts on a sample of both rates, so that the resampled grid is that of the whole file.
         first = round(start * SAMPLE_RATE)
@@ -76,16 +103,16 @@ def load(
         if begin and begin >= file.frames:
             raise UserError(f"{label}: has {file.frames / rate:.2f} s, nothing at {start:.2f} s")
         try:
-            if begin:
+            if file.tell() != begin:
                 file.seek(begin)
             samples = file.read(count, dtype="float32", always_2d=True)
         except (soundfile.SoundFileError, RuntimeError) as error:
             raise UserError(f"{label}: damaged audio ({_reason(error)}); convert or replace the file") from error
-    wave = resample(_checked(samples, label).mean(axis=1), rate, quality)
-    wave = wave[skip:] if seconds is None else wave[skip : skip + round(seconds * SAMPLE_RATE)]
-    if not wave.size:
-        raise UserError(f"{label}: has no audio after {start:.2f} s")
-    return np.clip(wave, -1.0, 1.0)
+        wave = resample(_checked(samples, label).mean(axis=1), rate, quality)
+        wave = wave[skip:] if seconds is None else wave[skip : skip + round(seconds * SAMPLE_RATE)]
+        if not wave.size:
+            raise UserError(f"{label}: has no audio after {start:.2f} s")
+        return np.clip(wave, -1.0, 1.0)
 
 
 def prepare(

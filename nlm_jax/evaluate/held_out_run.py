@@ -3,14 +3,13 @@
 import argparse
 import html
 import json
-import pathlib
 from collections.abc import Sequence
 from typing import Any
 
 from nlm_jax.core.errors import UserError
 from nlm_jax.evaluate import held_out
 from nlm_jax.evaluate.baselines import log_mel
-from nlm_jax.evaluate.beans_zero import answering
+from nlm_jax.evaluate.beans_zero import answering, ranking
 from nlm_jax.evaluate.held_out import Question
 from nlm_jax.evaluate.score import Prediction, confusion, score
 from nlm_jax.page import picture
@@ -33,12 +32,16 @@ def run(args: argparse.Namespace, console) -> int:
     """
     if not (args.model and args.data):
         raise UserError("--benchmark corpus needs --model and --data: a directory written by nlm prepare")
+    if not args.out:
+        raise UserError("give --out: a folder for the metrics and the report")
+    if len(args.merging_alpha) > 1:
+        raise UserError("--benchmark corpus takes one --merging-alpha at a time")
     if args.limit < 0 or args.batch_size < 1:
         raise UserError("--limit must not be negative, --batch-size must be at least 1")
     data = args.data.split(",")
     asked = list(held_out.questions(data, args.split, args.limit))
     file = args.out / PREDICTIONS
-    failed = _answer(args, asked, file, console)
+    failed = _answer(args, asked, console)
     if failed:
         console.print(f"{failed} questions were left out: their audio is damaged", highlight=False)
     made = held_out.predictions(file, asked)
@@ -52,25 +55,26 @@ def run(args: argparse.Namespace, console) -> int:
     return 0
 
 
-def _answer(args: argparse.Namespace, asked: Sequence[Question], file: pathlib.Path, console) -> int:
+def _answer(args: argparse.Namespace, asked: Sequence[Question], console) -> int:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from nlm_jax.generate.api import NatureLM
 
-    known = answering.done(file)
-    if all((q.part, q.id) in known for q in asked):
+    known = answering.known(args.out)
+    todo = [q for q in asked if not known[q.part, q.id]]
+    if not todo:
         return 0
     model = NatureLM.from_pretrained(
-        args.model, llm=args.llm, dtype=args.dtype, merging_alpha=args.merging_alpha, qformer_config=args.qformer_config
-    )
+        args.model, llm=args.llm, dtype=args.dtype, merging_alpha=args.merging_alpha[0],
+        qformer_config=args.qformer_config,
+    )  # fmt: skip
     options = {"max_new_tokens": args.max_new_tokens, "batch_size": args.batch_size, "num_beams": args.num_beams}
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console) as bar:
-        task = bar.add_task("questions", total=len(asked))
+        task = bar.add_task("questions", total=len(asked), completed=len(asked) - len(todo))
         return answering.answer(
-            asked, lambda sounds, texts: model.generate(sounds, texts, **options), file, args.batch_size,
-            lambda count: bar.advance(task, count),
-        )  # fmt: skip
+            todo, ranking.writer(model, **options), args.out, "", args.batch_size, lambda n: bar.advance(task, n)
+        )
 
 
 def cells(task: str, f: dict[str, Any]) -> list[str]:

@@ -1,10 +1,13 @@
 """`nlm embed`: what a model makes of recordings, as vectors for other programs."""
 
 import argparse
+import dataclasses
 import functools
+import itertools
+import math
 import pathlib
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import jax
 import jax.numpy as jnp
@@ -12,23 +15,23 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
-from nlm_jax.audio import wave
 from nlm_jax.core import remote
 from nlm_jax.core.dims import SAMPLE_RATE
 from nlm_jax.core.errors import UserError
 from nlm_jax.core.frames import n_tokens, n_windows
-from nlm_jax.generate.windows import Window, recordings, spans, windows_of
+from nlm_jax.generate.windows import all_recordings, check_spans, n_spans, seconds_of, sounds, windows_of
 
 SUMMARY = "vectors of recordings: of the encoder, the Q-Former, or as the language model hears them"
 LEVELS = ("encoder", "qformer", "llm")
 """BEATs' tokens, the Q-Former's queries, and their projection into the language model's embedding space."""
 SUFFIXES = (".npz", ".parquet")
+COLUMNS = ("file", "start", "end", "embedding")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of `nlm embed`."""
     parser.add_argument("--model", required=True, help="official directory, export, or training run; or a hub id")
-    parser.add_argument("--audio", required=True, type=remote.reads, help="a recording, or a folder of them")
+    parser.add_argument("--audio", required=True, nargs="+", type=remote.reads, help="recordings, or folders of them")
     parser.add_argument("--out", required=True, type=remote.writes, help="file.npz or file.parquet")
     parser.add_argument("--level", choices=LEVELS, default="encoder", help="(default encoder)")
     parser.add_argument("--pool", choices=("window", "file"), default="window", help="a vector each (default window)")
@@ -47,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
       UserError: wrong flags or paths, or not one recording that could be read.
     """
     from rich.console import Console
-    from rich.progress import track
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from nlm_jax.generate.api import NatureLM
 
@@ -55,46 +58,92 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"--out {args.out}: give a file that ends in {' or '.join(SUFFIXES)}")
     if args.batch_size < 1:
         raise UserError(f"--batch-size {args.batch_size}: must be at least 1")
-    spans(0.0, args.window, args.hop)
-    console, todo = Console(stderr=True), []
-    for file in recordings(args.audio):
+    check_spans(args.window, args.hop)
+    write = writer(args.out)
+    console, lengths = Console(stderr=True, markup=False, highlight=False), {}
+    for file in all_recordings(args.audio):
         try:
-            todo += windows_of(file, args.window, args.hop)
+            lengths[file] = seconds_of(file)
         except UserError as error:
-            console.print(f"left out: {error}", highlight=False)
-    if not todo:
-        raise UserError(f"{args.audio}: no recording could be read")
+            console.print(f"left out: {error}")
+    if not lengths:
+        raise UserError(f"{args.audio[0]}: no recording could be read")
     model = NatureLM.from_pretrained(args.model, llm=args.llm, dtype=args.dtype, qformer_config=args.qformer_config)
-    batches = [todo[i : i + args.batch_size] for i in range(0, len(todo), args.batch_size)]
-    sums, counts = [], []
-    for batch in track(batches, "windows", console=console):
-        total, count = pooled(model, batch, args.level, args.batch_size)
-        sums.append(total)
-        counts.append(count)
-    rows = table(todo, np.concatenate(sums), np.concatenate(counts), args.pool)
-    write(args.out, rows)
-    console.print(f"{args.out}: {len(rows['file'])} vectors of {rows['embedding'].shape[1]}", highlight=False)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task("windows", total=sum(n_spans(s, args.window, args.hop) for s in lengths.values()))
+
+        def told(reason: str) -> None:
+            bar.advance(task)
+            if reason:
+                console.print(f"left out: {reason}")
+
+        made = vectors(model, lengths, args.window, args.hop, args.level, args.batch_size, told)
+        count, width = write(pooled(made) if args.pool == "file" else mean(made))
+    if not count:
+        raise UserError(f"{args.audio[0]}: no window could be read")
+    console.print(f"{args.out}: {count} vectors of {width}")
     return 0
 
 
-def pooled(model, windows: Sequence[Window], level: str, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Sum over what is audio and not padding of each window, f32[B, D], and how many vectors that were, i32[B]."""
-    samples = round((windows[0].end - windows[0].start) * SAMPLE_RATE)
-    waves, lengths = np.zeros((size, samples), np.float32), np.full(size, samples)
-    for i, window in enumerate(windows):
-        waves[i] = window.wave()
-        lengths[i] = min(samples, round((wave.info(window.file).seconds - window.start) * SAMPLE_RATE))
-    made = np.asarray(_level(model.graphdef, level, model.state, jnp.asarray(waves)))[: len(windows)]
+@dataclasses.dataclass(frozen=True)
+class Vector:
+    """What is heard in a stretch of a recording: the sum over `count` vectors, f32[D]."""
+
+    file: str
+    start: float
+    end: float
+    sum: np.ndarray
+    count: int
+
+
+def vectors(
+    model, lengths: Mapping[pathlib.Path, float], window: float, hop: float, level: str, size: int, told
+) -> Iterator[Vector]:
+    """One of each window of the recordings, `size` at a time; padding is left out of the sums.
+
+    Args:
+      lengths: recording -> seconds.
+      told: called after each window, with the reason where its audio could not be read.
+    """
+    windows = itertools.chain.from_iterable(windows_of(file, window, hop, s) for file, s in lengths.items())
+    heard = sounds(windows)
+    while group := list(itertools.islice(heard, size)):
+        good = [(one, audio) for one, audio, _ in group if audio is not None]
+        if good:
+            waves = np.zeros((size, round(window * SAMPLE_RATE)), np.float32)
+            waves[: len(good)] = [audio for _, audio in good]
+            made = np.asarray(_level(model.graphdef, level, model.state, jnp.asarray(waves)))
+            for (one, _), tokens in zip(good, made, strict=False):
+                inside = min(one.end, lengths[one.file]) - one.start
+                count = int(np.clip(n_vectors(model, level, round(inside * SAMPLE_RATE)), 1, len(tokens)))
+                yield Vector(str(one.file), one.start, one.end, tokens[:count].sum(0), count)
+        for _, _, reason in group:
+            told(reason)
+
+
+def n_vectors(model, level: str, samples: int) -> int:
+    """Vectors of `level` that hear something of the first `samples` samples."""
     qformer = model.config.qformer
-    counts = np.zeros(len(windows), np.int32)
-    for i in range(len(windows)):
-        real = int(lengths[i])
-        heard = n_tokens(real)
-        if level != "encoder":
-            heard = n_windows(real, qformer.kernel, qformer.stride) * qformer.queries
-        counts[i] = np.clip(heard, 1, made.shape[1])
-    inside = np.arange(made.shape[1])[None, :, None] < counts[:, None, None]
-    return np.where(inside, made, 0).sum(1), counts
+    if level == "encoder":
+        return n_tokens(samples)
+    return n_windows(samples, qformer.kernel, qformer.stride) * qformer.queries
+
+
+def mean(made: Iterable[Vector]) -> Iterator[tuple[str, float, float, np.ndarray]]:
+    """(file, start, end, embedding f32[D]) of each window."""
+    for one in made:
+        yield one.file, one.start, one.end, (one.sum / one.count).astype(np.float32)
+
+
+def pooled(made: Iterable[Vector]) -> Iterator[tuple[str, float, float, np.ndarray]]:
+    """The same of each recording: the mean over all that was heard of it, in no more room than one window takes."""
+    for file, mine in itertools.groupby(made, key=lambda one: one.file):
+        total, count, start, end = np.float64(0.0), 0, math.inf, 0.0
+        for one in mine:
+            total, count = total + one.sum, count + one.count
+            start, end = min(start, one.start), one.end
+        yield file, start, end, (total / count).astype(np.float32)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
@@ -107,33 +156,49 @@ def _level(graphdef, level: str, state, waves) -> Float[Array, "B P D"]:
     return (tokens if level == "encoder" else whole.qformer(whole.ln_audio(tokens))).astype(jnp.float32)
 
 
-def table(windows: Sequence[Window], sums: np.ndarray, counts: np.ndarray, pool: str) -> dict[str, np.ndarray]:
-    """Columns file, start, end and embedding f32[N, D]: a row for each window, or for each recording."""
-    groups = {}
-    for i, window in enumerate(windows):
-        groups.setdefault(window.file if pool == "file" else (window.file, i), []).append(i)
-    rows = list(groups.values())
-    return {
-        "file": np.array([str(windows[g[0]].file) for g in rows]),
-        "start": np.array([windows[g[0]].start for g in rows]),
-        "end": np.array([windows[g[-1]].end for g in rows]),
-        "embedding": np.stack([sums[g].sum(0) / counts[g].sum() for g in rows]).astype(np.float32),
-    }
+def writer(file: pathlib.Path) -> Callable[[Iterable[tuple]], tuple[int, int]]:
+    """Writes rows of `mean` or `pooled` as NPZ or Parquet, as the file is called; how many of them, and their width.
 
+    Parquet is written as the rows come; NPZ when all are there.
 
-def write(file: pathlib.Path, columns: dict[str, np.ndarray]) -> None:
-    """Writes a table as NPZ or Parquet, as the file is called."""
-    file.parent.mkdir(parents=True, exist_ok=True)
+    Raises:
+      UserError: pyarrow is not installed.
+    """
     if file.suffix == ".npz":
-        with zipfile.ZipFile(file, "w") as archive:  # as np.savez does, which has no room for a column called "file"
-            for name, values in columns.items():
-                with archive.open(f"{name}.npy", "w", force_zip64=True) as out:
-                    np.lib.format.write_array(out, values, allow_pickle=False)
-        return
+        return functools.partial(write_npz, file)
     try:
-        import pyarrow
-        import pyarrow.parquet
+        import pyarrow.parquet  # noqa: F401
     except ImportError:
         raise UserError("--out: Parquet is written with pyarrow; pip install 'nlm_jax[data]', or write .npz") from None
-    cells = {name: list(values) if values.ndim > 1 else values for name, values in columns.items()}
-    pyarrow.parquet.write_table(pyarrow.table(cells), file)
+    return functools.partial(write_parquet, file)
+
+
+def write_npz(file: pathlib.Path, rows: Iterable[tuple]) -> tuple[int, int]:
+    """Columns file, start, end and embedding f32[N, D]."""
+    columns = dict(zip(COLUMNS, map(np.array, zip(*rows, strict=True)), strict=False))
+    if not columns:
+        return 0, 0
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(file, "w") as archive:  # as np.savez does, which has no room for a column called "file"
+        for name, values in columns.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as out:
+                np.lib.format.write_array(out, values, allow_pickle=False)
+    return columns["embedding"].shape
+
+
+def write_parquet(file: pathlib.Path, rows: Iterable[tuple]) -> tuple[int, int]:
+    """The same, a thousand rows at a time."""
+    import pyarrow
+    import pyarrow.parquet
+
+    types = (pyarrow.string(), pyarrow.float64(), pyarrow.float64(), pyarrow.list_(pyarrow.float32()))
+    schema, count, width, rows = pyarrow.schema(list(zip(COLUMNS, types, strict=True))), 0, 0, iter(rows)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with pyarrow.parquet.ParquetWriter(file, schema) as out:
+        while chunk := list(itertools.islice(rows, 1_000)):
+            arrays = [
+                pyarrow.array(list(values), kind) for values, kind in zip(zip(*chunk, strict=True), types, strict=True)
+            ]
+            out.write_batch(pyarrow.record_batch(arrays, schema=schema))
+            count, width = count + len(chunk), len(chunk[0][-1])
+    return count, width

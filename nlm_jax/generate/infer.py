@@ -2,23 +2,33 @@
 
 import argparse
 import collections
+import concurrent.futures
+import itertools
 import json
 import pathlib
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
 
 from nlm_jax.core import remote
 from nlm_jax.core.errors import UserError
 from nlm_jax.generate import labels
-from nlm_jax.generate.windows import Window, recordings, spans, windows_of
+from nlm_jax.generate.answered import Answered, answered
+from nlm_jax.generate.windows import Window, all_recordings, check_spans, n_spans, seconds_of, sounds, windows_of
 
 SUMMARY = "ask a question of recordings: files or folders of any length"
+AHEAD = 4
+"""Batches that are handed to the model at once: it replaces a finished answer by the next question."""
+Heard = tuple[Window, np.ndarray | None, str]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of `nlm infer`."""
     parser.add_argument("--model", required=True, help="official directory, export, or training run; or a hub id")
-    parser.add_argument("--audio", required=True, type=remote.reads, help="a recording, or a folder of them")
+    parser.add_argument(
+        "--audio", required=True, nargs="+", type=remote.reads, help="recordings, or folders of them (with all below)"
+    )
     parser.add_argument("--query", required=True, help="what to ask of every window")
     parser.add_argument(
         "--out", required=True, type=remote.writes, help="JSON lines; a second run adds what is missing"
@@ -35,6 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--hop", type=float, default=10.0, help="seconds from one window to the next (default 10)")
     parser.add_argument("--batch-size", type=int, default=8, help="windows answered together (default 8)")
     parser.add_argument("--max-new-tokens", type=int, default=300, help="longest answer, in tokens (default 300)")
+    parser.add_argument("--num-beams", type=int, default=1, help="beams of the search (default 1: greedy)")
     parser.add_argument("--merging-alpha", type=float, default=1.0, help="0 = base LLM ... 1 = trained (default 1)")
     parser.add_argument("--dtype", default="bfloat16", choices=("bfloat16", "float32"), help="of the computation")
     parser.add_argument("--qformer-config", help="Q-Former sizes (JSON), where they are not bert-base's")
@@ -47,36 +58,28 @@ def run(args: argparse.Namespace) -> int:
       UserError: wrong flags or paths, or not one recording that could be read.
     """
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    if args.batch_size < 1:
-        raise UserError(f"--batch-size {args.batch_size}: must be at least 1")
+    for name in ("batch_size", "max_new_tokens", "num_beams"):
+        if getattr(args, name) < 1:
+            raise UserError(f"--{name.replace('_', '-')} {getattr(args, name)}: must be at least 1")
     if args.out.is_dir():
         raise UserError(f"--out {args.out}: is a folder; give a file such as {args.out / 'answers.jsonl'}")
-    spans(0.0, args.window, args.hop)  # a wrong window or hop is said before anything is read
-    console, files, done = Console(stderr=True), recordings(args.audio), answered(args.out, args.query)
-    todo, errors = plan(files, args.window, args.hop, done)
-    model = _load(args) if todo else None
+    check_spans(args.window, args.hop)  # a wrong window or hop is said before anything is read
+    console = Console(stderr=True, markup=False, highlight=False)
+    files, done = all_recordings(args.audio), answered(args.out, args.query)
+    lengths, count, errors = plan(files, args.window, args.hop, done)
+    model = _load(args) if count else None
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    begun = time.perf_counter()
     with args.out.open("a", encoding="utf-8") as out:
-        count = _write(out, errors)
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=console) as bar:
-            task = bar.add_task("windows", total=len(todo))
-            for start in range(0, len(todo), args.batch_size):
-                batch = todo[start : start + args.batch_size]
-                count += _write(out, answer(model, batch, args.query, args.max_new_tokens, args.batch_size))
-                bar.advance(task, len(batch))
-    there = f"; {len(done)} windows were there already" if done else ""
-    console.print(f"{args.out}: {count['answers']} answers, {count['errors']} error rows{there}")
-    if count["answers"]:
-        heard, took = sum(w.end - w.start for w in todo) / 3600, (time.perf_counter() - begun) / 3600
-        console.print(f"{heard:.2f} hours of audio, {heard / took:.1f} a hour", highlight=False)
-    if count["errors"] and not count["answers"] and not done:
-        raise UserError(f"{args.audio}: no recording could be read; the reasons are in {args.out}")
+        written = _write(out, errors)
+        if count:
+            written += ask(args, model, todo(lengths, args.window, args.hop, done), count, out, console)
+    there = f"; {len(done)} windows were there already" if len(done) else ""
+    console.print(f"{args.out}: {written['answers']} answers, {written['errors']} error rows{there}")
+    if written["errors"] and not written["answers"] and not len(done):
+        raise UserError(f"{args.audio[0]}: no recording could be read; the reasons are in {args.out}")
     for file in labels.write(args.out, args.query, args.labels) if args.labels else ():
-        console.print(f"{file}: written", highlight=False)
+        console.print(f"{file}: written")
     return 0
 
 
@@ -88,61 +91,76 @@ def _load(args):
     )
 
 
-def answered(out: pathlib.Path, query: str) -> set[tuple[str, float, float]]:
-    """(file, start, end) of the windows that `out` already answers for `query`.
-
-    Error rows are dropped, as they will be tried again, and so is a last line cut short by a crash.
-
-    Raises:
-      UserError: the file holds something else.
-    """
-    if not out.exists():
-        return set()
-    done, kept = set(), []
-    lines = out.read_text(encoding="utf-8").splitlines(keepends=True)
-    for number, line in enumerate(lines, start=1):
-        try:
-            row = json.loads(line)
-            if "error" in row:
-                continue
-            if row["query"] == query:
-                done.add((row["file"], row["start"], row["end"]))
-        except (ValueError, KeyError, TypeError) as error:
-            if number == len(lines) and not line.endswith("\n"):
-                continue
-            raise UserError(f"{out}:{number}: not a line of nlm infer; give another --out") from error
-        kept.append(line)
-    if len(kept) < len(lines):
-        out.write_text("".join(kept), encoding="utf-8")
-    return done
-
-
 def plan(
-    files: Iterable[pathlib.Path], window: float, hop: float, done: set[tuple[str, float, float]]
-) -> tuple[list[Window], list[dict]]:
-    """Windows still to be answered, and an error row for each file that is not audio."""
-    todo, errors = [], []
+    files: Iterable[pathlib.Path], window: float, hop: float, done: Answered
+) -> tuple[dict[pathlib.Path, float], int, list[dict]]:
+    """Seconds of each recording, how many windows are still to be answered, and a row for each file that is not audio.
+
+    Only headers are read, and no window is made yet.
+    """
+    lengths, count, errors = {}, 0, []
     for file in files:
         try:
-            todo += [w for w in windows_of(file, window, hop) if (str(file), w.start, w.end) not in done]
+            lengths[file] = seconds_of(file)
         except UserError as error:
             errors.append({"file": str(file), "error": str(error)})
-    return todo, errors
+            continue
+        known = done.starts(str(file), window)
+        total = n_spans(lengths[file], window, hop)
+        count += total - (sum(i * hop in known for i in range(total)) if known else 0)
+    return lengths, count, errors
 
 
-def answer(model, windows: Sequence[Window], query: str, max_new_tokens: int, batch_size: int) -> list[dict]:
-    """A row for every window: its answer, or why its audio could not be read."""
-    heard, rows = [], []
-    for w in windows:
-        try:
-            heard.append((w, w.wave()))
-        except UserError as error:
-            rows.append({"file": str(w.file), "start": w.start, "end": w.end, "error": str(error)})
-    if heard:
-        audios, queries = [audio for _, audio in heard], [query] * len(heard)
-        texts = model.generate(audios, queries, max_new_tokens=max_new_tokens, batch_size=batch_size)
-        for (w, _), text in zip(heard, texts, strict=True):
-            rows.append({"file": str(w.file), "start": w.start, "end": w.end, "query": query, "prediction": text})
+def todo(lengths: dict[pathlib.Path, float], window: float, hop: float, done: Answered) -> Iterator[Window]:
+    """The windows still to be answered, made as they are asked for."""
+    for file, seconds in lengths.items():
+        known = done.starts(str(file), window)
+        for one in windows_of(file, window, hop, seconds):
+            if one.start not in known:
+                yield one
+
+
+def ask(args, model, windows: Iterable[Window], count: int, out, console) -> collections.Counter:
+    """Answers windows while the next ones are being read, with a bar that tells speed and time left."""
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    written: collections.Counter = collections.Counter()
+    begun, hours, heard = time.perf_counter(), 0.0, sounds(windows)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[speed]}"),
+               TimeElapsedColumn(), TimeRemainingColumn())  # fmt: skip
+    options = {"max_new_tokens": args.max_new_tokens, "num_beams": args.num_beams, "batch_size": args.batch_size}
+    with Progress(*columns, console=console) as bar, concurrent.futures.ThreadPoolExecutor(1) as reader:
+        task = bar.add_task("windows", total=count, speed="")
+
+        def following() -> concurrent.futures.Future[list[Heard]]:
+            return reader.submit(lambda: list(itertools.islice(heard, AHEAD * args.batch_size)))
+
+        ahead = following()
+        while group := ahead.result():
+            ahead = following()
+            written += _write(out, answer(model, group, args.query, **options))
+            hours += sum(window.end - window.start for window, _, _ in group) / 3600
+            rate = hours / max(1e-9, (time.perf_counter() - begun) / 3600)
+            bar.update(task, advance=len(group), speed=f"{rate:.1f} audio-hours an hour")
+    console.print(f"{hours:.2f} hours of audio, {rate:.1f} an hour")
+    return written
+
+
+def answer(model, group: Sequence[Heard], query: str, **options) -> list[dict]:
+    """A row for every window in order: its answer, or why its audio could not be read."""
+    audios = [audio for _, audio, _ in group if audio is not None]
+    texts = iter(model.generate(audios, [query] * len(audios), **options) if audios else ())
+    rows = []
+    for window, audio, reason in group:
+        where = {"file": str(window.file), "start": window.start, "end": window.end}
+        rows.append(where | ({"error": reason} if audio is None else {"query": query, "prediction": next(texts)}))
     return rows
 
 

@@ -73,6 +73,19 @@ def test_parquet(embed):
     assert table.num_rows == 2
 
 
+def test_a_window_that_cannot_be_read_is_left_out(nlm, golden, tmp_path):
+    """The rest of the recording is there; the second of its windows holds what is no number."""
+    sound = 0.1 * np.random.default_rng(0).normal(size=96_000).astype(np.float32)
+    sound[40_000] = np.nan
+    soundfile.write(tmp_path / "a.wav", sound, 16_000, subtype="FLOAT")
+    model = (f"--model={golden / 'model'}", f"--qformer-config={golden / 'qformer_config.json'}")
+    flags = (*model, f"--audio={tmp_path / 'a.wav'}", "--window=2", "--hop=2", "--level=qformer")
+    status, _, err = nlm("embed", *flags, f"--out={tmp_path / 'a.npz'}", "--batch-size=2")
+    assert status == 0
+    assert "holds samples that are NaN or infinite" in " ".join(err.split())
+    assert np.load(tmp_path / "a.npz")["start"].tolist() == [0.0, 4.0]
+
+
 def test_mistakes(nlm, tmp_path):
     soundfile.write(tmp_path / "a.wav", np.zeros(100), 16_000)
     flags = ("embed", "--model=x", f"--audio={tmp_path / 'a.wav'}")

@@ -6,6 +6,7 @@ import numpy as np
 import soundfile
 
 from nlm_jax.data import corpora
+from nlm_jax.generate.answered import Rows
 from nlm_jax.generate.labels import Label, merged, write
 
 
@@ -13,19 +14,31 @@ def row(file, start, prediction, query="What?", window=10.0):
     return {"file": file, "start": start, "end": start + window, "query": query, "prediction": prediction}
 
 
-def test_equal_neighbours_are_one_label():
-    rows = [row("a.wav", 20.0, "Owl"), row("a.wav", 0.0, "Owl "), row("a.wav", 10.0, "Owl"), row("a.wav", 40.0, "Owl"),
-            row("b.wav", 50.0, "Owl"), {"file": "c.wav", "error": "damaged"}]  # fmt: skip
-    assert merged(rows) == [
+def labelled(folder, rows):
+    """The labels of every recording in rows that lie in a file in any order."""
+    (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = Rows(folder / "rows.jsonl", "What?")
+    return [label for file in found.files() for label in merged(found.of(file))]
+
+
+def test_equal_neighbours_are_one_label(tmp_path):
+    rows = [row("a.wav", 20.0, "Owl"), row("b.wav", 50.0, "Owl"), row("a.wav", 0.0, "Owl "), row("a.wav", 10.0, "Owl"),
+            row("a.wav", 40.0, "Owl"), {"file": "c.wav", "error": "damaged"}]  # fmt: skip
+    assert labelled(tmp_path, rows) == [
         Label("a.wav", 0.0, 30.0, "Owl"),
         Label("a.wav", 40.0, 50.0, "Owl"),
         Label("b.wav", 50.0, 60.0, "Owl"),
     ]
 
 
-def test_windows_that_overlap():
-    rows = [row("a.wav", 0.0, "Owl"), row("a.wav", 5.0, "Fox"), row("a.wav", 10.0, "Fox")]
-    assert merged(rows) == [Label("a.wav", 0.0, 10.0, "Owl"), Label("a.wav", 5.0, 20.0, "Fox")]
+def test_windows_that_overlap(tmp_path):
+    rows = [
+        row("ä.wav", 0.0, "Owl"),
+        row("ä.wav", 5.0, "Fox"),
+        row("ä.wav", 10.0, "Fox"),
+        row("ä.wav", 0.0, "x", "Who?"),
+    ]
+    assert labelled(tmp_path, rows) == [Label("ä.wav", 0.0, 10.0, "Owl"), Label("ä.wav", 5.0, 20.0, "Fox")]
 
 
 def test_files_are_read_back(tmp_path):

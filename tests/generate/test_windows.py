@@ -2,14 +2,16 @@
 
 import itertools
 import json
+import pathlib
 
 import numpy as np
 import pytest
 import soundfile
 
 from nlm_jax.core.errors import UserError
-from nlm_jax.generate.infer import answered
-from nlm_jax.generate.windows import Window, recordings, spans, windows_of
+from nlm_jax.generate import infer
+from nlm_jax.generate.answered import Answered, answered
+from nlm_jax.generate.windows import Window, all_recordings, n_spans, recordings, sounds, spans, windows_of
 
 
 @pytest.mark.parametrize(
@@ -67,6 +69,61 @@ def test_recordings_of_a_folder(tmp_path):
         recordings(tmp_path / "empty")
 
 
+def test_count_of_windows():
+    """Counted without making them; hops that do not divide anything evenly."""
+    rng = np.random.default_rng(0)
+    for _ in range(2_000):
+        window = rng.uniform(0.5, 10)
+        seconds, hop = rng.uniform(0.01, 60), rng.uniform(0.05, 1) * window
+        starts, at = [0.0], 1
+        while starts[-1] + window < seconds - 0.01:
+            starts.append(at * hop)
+            at += 1
+        assert n_spans(seconds, window, hop) == len(starts)
+    assert n_spans(1e9, 10, 0.1) > 9e9  # thirty years
+
+
+@pytest.mark.parametrize("suffix", ["wav", "flac", "ogg", "mp3"])
+def test_windows_one_after_the_other(tmp_path, suffix):
+    """A recording that stays open gives the same windows as one that is opened for each, in any order."""
+    noise = np.random.default_rng(0).normal(0, 0.1, 44_100 * 7)
+    soundfile.write(tmp_path / f"a.{suffix}", noise, 44_100)
+    windows = list(windows_of(tmp_path / f"a.{suffix}", 2.0, 1.0))
+    for some in (windows, windows[::2], windows[::-1]):
+        for (window, heard, reason), expected in zip(sounds(some), some, strict=True):
+            assert (window, reason) == (expected, "")
+            # An MP3's decoder keeps a state; where one jumps to, the first samples differ in the last bits.
+            np.testing.assert_allclose(heard, expected.wave(), rtol=0, atol=2e-3 if suffix == "mp3" else 1e-6)
+
+
+def test_windows_that_cannot_be_read(tmp_path):
+    soundfile.write(tmp_path / "a.wav", np.full(32_000, np.nan), 16_000, subtype="FLOAT")
+    (tmp_path / "b.wav").write_bytes(b"RIFF")
+    windows = [Window(tmp_path / name, 0.0, 1.0) for name in ("a.wav", "b.wav", "b.wav")]
+    found = [(window.file.name, heard, reason.partition(": ")[2]) for window, heard, reason in sounds(windows)]
+    assert [(name, heard) for name, heard, _ in found] == [("a.wav", None), ("b.wav", None), ("b.wav", None)]
+    assert found[0][2] == "holds samples that are NaN or infinite"
+
+
+def test_a_year_is_planned_in_a_moment(tmp_path, monkeypatch):
+    """No window is made before it is heard, and what is answered already takes eight bytes a window."""
+    monkeypatch.setattr(infer, "seconds_of", lambda file: 365 * 86_400.0)
+    done = Answered()
+    for i in range(1_000):
+        done.add("long.wav", i * 10.0, i * 10.0 + 10.0)
+    lengths, count, errors = infer.plan([tmp_path / "long.wav"], 10.0, 10.0, done)
+    assert (count, errors) == (3_153_600, [])
+    lengths = {pathlib.Path("long.wav"): 365 * 86_400.0}
+    assert next(infer.todo(lengths, 10.0, 10.0, done)).start == 10_000.0
+
+
+def test_several_paths(tmp_path):
+    for name in ("b.wav", "a.wav"):
+        (tmp_path / name).touch()
+    paths = [tmp_path / "b.wav", tmp_path]
+    assert [file.name for file in all_recordings(paths)] == ["b.wav", "a.wav"]
+
+
 @pytest.fixture
 def folder(tmp_path):
     rng = np.random.default_rng(0)
@@ -102,8 +159,9 @@ def test_infer_on_a_folder(nlm, golden, folder):
 def test_another_question_is_asked_anew(tmp_path):
     row = {"file": "a.wav", "start": 0.0, "end": 10.0, "query": "What?", "prediction": "x"}
     (tmp_path / "out.jsonl").write_text(json.dumps(row) + "\n")
-    assert answered(tmp_path / "out.jsonl", "What?") == {("a.wav", 0.0, 10.0)}
-    assert answered(tmp_path / "out.jsonl", "Who?") == set()
+    assert answered(tmp_path / "out.jsonl", "What?").starts("a.wav", 10.0) == {0.0}
+    assert answered(tmp_path / "out.jsonl", "What?").starts("a.wav", 5.0) == set()
+    assert len(answered(tmp_path / "out.jsonl", "Who?")) == 0
     (tmp_path / "other.jsonl").write_text('{"something": "else"}\n')
     with pytest.raises(UserError, match=r"other\.jsonl:1"):
         answered(tmp_path / "other.jsonl", "What?")

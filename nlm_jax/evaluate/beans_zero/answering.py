@@ -1,13 +1,17 @@
 """A model's answers to the benchmark, written as they are made and gone on with where they stopped."""
 
+import dataclasses
 import json
 import pathlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from nlm_jax.core.errors import UserError
-from nlm_jax.evaluate.beans_zero.files import FIELDS
+from nlm_jax.evaluate.beans_zero.dataset import Head
+from nlm_jax.evaluate.beans_zero.files import FIELDS, line
+
+PREDICTIONS, SCORES, ERRORS, SETTINGS = "predictions", "label_scores", "errors", "run.json"
 
 
 @runtime_checkable
@@ -20,79 +24,152 @@ class Item(Protocol):
     label: str
 
     def waveform(self) -> Any:
-        """What `Answers` takes as its sound. Raises UserError where it cannot be used."""
+        """Its sound, as `NatureLM.generate` takes it. Raises UserError where it cannot be used."""
 
 
-Answers = Callable[[list, list[str]], list[str]]
-"""(waveforms, questions) -> answers."""
+@dataclasses.dataclass(frozen=True)
+class Reply:
+    """What a model makes of one question."""
+
+    text: str
+    scores: Mapping[str, float] | None = None
+    """Label -> number, where labels were scored."""
 
 
-def share(items: Iterable[Item], number: int, of: int, limit: int = 0) -> Iterator[Item]:
-    """The items that process `number` of `of` answers, and at most `limit` (0 = all) of each part in all."""
-    seen: Counter = Counter()
-    for index, item in enumerate(items):
-        seen[item.part] += 1
-        if limit and seen[item.part] > limit:
-            continue
-        if index % of == number:
-            yield item
+Replies = Callable[[Sequence[Item], Sequence[Any]], Sequence[Reply]]
+"""(questions, their sounds) -> replies."""
 
 
-def done(file: pathlib.Path) -> set[tuple[str, str]]:
-    """(part, id) of the answers that `file` holds; a last line cut short by a crash is dropped.
-
-    Raises:
-      UserError: the file holds something else.
-    """
-    if not file.is_file():
-        return set()
-    lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
-    if lines and not lines[-1].endswith("\n"):
-        file.write_text("".join(lines[:-1]), encoding="utf-8")
-        lines = lines[:-1]
-    try:
-        return {(row["dataset_name"], row["id"]) for row in map(json.loads, lines)}
-    except (ValueError, KeyError, TypeError):
-        raise UserError(f"{file}: not a file of predictions; give another --out") from None
-
-
-def answer(items: Iterable[Item], answers: Answers, file: pathlib.Path, batch: int, tell: Callable[[int], None]) -> int:
-    """Appends an answer for each item that `file` lacks; the number of items whose audio could not be used.
+def plan(
+    heads: Sequence[Head], parts: Sequence[str], limit: int, number: int, of: int, known: Counter[tuple[str, str]]
+) -> tuple[list[int], int]:
+    """Numbers of the rows that process `number` of `of` has still to answer, and how many are its own in all.
 
     Args:
+      parts: these only; all where none is named.
+      limit: of each part the first so many rows; 0 = all.
+      known: how often (part, id) is answered; an id that stands twice in the data is asked twice.
+    """
+    seen: Counter[str] = Counter()
+    answered, todo, taken, own = known.copy(), [], 0, 0
+    for row, head in enumerate(heads):
+        if parts and head.part not in parts:
+            continue
+        seen[head.part] += 1
+        if limit and seen[head.part] > limit:
+            continue
+        taken += 1
+        if (taken - 1) % of != number:
+            continue
+        own += 1
+        key = (head.part, head.id)
+        if answered[key]:
+            answered[key] -= 1
+        else:
+            todo.append(row)
+    return todo, own
+
+
+def known(folder: pathlib.Path) -> Counter[tuple[str, str]]:
+    """How often (part, id) is answered in the prediction files of a folder, whichever process wrote them.
+
+    A last line that a crash has cut short does not count.
+
+    Raises:
+      UserError: a file holds something else.
+    """
+    found: Counter[tuple[str, str]] = Counter()
+    for file in sorted(folder.glob(f"{PREDICTIONS}*.jsonl")):
+        with file.open(encoding="utf-8") as lines:
+            for text in lines:
+                if text.endswith("\n"):
+                    try:
+                        row = json.loads(text)
+                        found[str(row["dataset_name"]), str(row["id"])] += 1
+                    except (ValueError, KeyError, TypeError):
+                        raise UserError(f"{file}: not a file of predictions; give another --out") from None
+    return found
+
+
+def settle(folder: pathlib.Path, settings: Mapping[str, Any]) -> None:
+    """Writes down how the answers of a folder are made, so that no run goes on with another model's.
+
+    Raises:
+      UserError: the folder holds answers that were made in another way.
+    """
+    file = folder / SETTINGS
+    there = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else settings
+    for name, value in settings.items():
+        if there.get(name) != value:
+            raise UserError(f"{folder}: holds answers made with {name}={there.get(name)}, not {value}; "
+                            "give another --out")  # fmt: skip
+    folder.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(settings, indent=1), encoding="utf-8")
+
+
+def mended(file: pathlib.Path) -> pathlib.Path:
+    """The file without a last line that a crash has cut short."""
+    if file.is_file():
+        text = file.read_bytes()
+        if text and not text.endswith(b"\n"):
+            with file.open("r+b") as out:
+                out.truncate(text.rfind(b"\n") + 1)
+    return file
+
+
+def answer(
+    items: Iterable[Item], replies: Replies, folder: pathlib.Path, mark: str, batch: int, tell: Callable[[int], None]
+) -> int:
+    """Appends the reply to each item to the files of `folder`; the number of items whose audio could not be used.
+
+    Those are named, with the reason, in a file of their own, and tried again by the next run.
+
+    Args:
+      mark: of this process in the names of its files, such as ".1-of-4".
+      batch: items replied to together.
       tell: called with the number of items that were answered or passed over.
     """
-    known, failed = done(file), 0
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("a", encoding="utf-8") as out:
-        waiting: list[Item] = []
+    folder.mkdir(parents=True, exist_ok=True)
+    names = (PREDICTIONS, SCORES, ERRORS)
+    predictions, scores, errors = (mended(folder / f"{name}{mark}.jsonl") for name in names)
+    errors.unlink(missing_ok=True)
+    predictions.touch()
+    failed, waiting = 0, []
 
-        def flush() -> int:
-            heard, bad = [], 0
-            for item in waiting:
-                try:
-                    heard.append((item, item.waveform()))
-                except (UserError, RuntimeError):
-                    bad += 1
-            texts = answers([w for _, w in heard], [item.question for item, _ in heard]) if heard else []
-            for (item, _), text in zip(heard, texts, strict=True):
-                values = (text, item.label, item.id, item.part)
-                out.write(json.dumps(dict(zip(FIELDS, values, strict=True)), ensure_ascii=False) + "\n")
-            out.flush()
-            tell(len(waiting))
-            waiting.clear()
-            return bad
+    def flush() -> int:
+        heard, bad = [], []
+        for item in waiting:
+            try:
+                heard.append((item, item.waveform()))
+            except (UserError, RuntimeError, ValueError) as error:
+                bad.append({"id": item.id, "dataset_name": item.part, "error": str(error)})
+        made = replies([item for item, _ in heard], [wave for _, wave in heard]) if heard else []
+        pairs = [(item, reply) for (item, _), reply in zip(heard, made, strict=True)]
+        graded = [
+            {"id": item.id, "dataset_name": item.part, "scores": dict(reply.scores)}
+            for item, reply in pairs
+            if reply.scores is not None
+        ]
+        values = ((reply.text, item.label, item.id, item.part) for item, reply in pairs)
+        done = [dict(zip(FIELDS, row, strict=True)) for row in values]
+        # Scores first: what stands in the predictions is not done again.
+        for file, rows in (
+            (errors, bad),
+            (scores, graded),
+            (predictions, done),
+        ):
+            if rows:
+                with file.open("a", encoding="utf-8") as out:
+                    out.writelines(map(line, rows))
+        tell(len(waiting))
+        waiting.clear()
+        return len(bad)
 
-        for item in items:
-            if (item.part, item.id) in known:
-                tell(1)
-                continue
-            waiting.append(item)
-            if len(waiting) == batch:
-                failed += flush()
-        if waiting:
+    for item in items:
+        waiting.append(item)
+        if len(waiting) == batch:
             failed += flush()
-    return failed
+    return failed + (flush() if waiting else 0)
 
 
 def check_shard(text: str) -> tuple[int, int]:

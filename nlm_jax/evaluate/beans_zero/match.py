@@ -1,25 +1,32 @@
 """From free answers to labels: the nearest by edit distance, as the benchmark's scorer does it, with its ties shown.
 
-That scorer walks a Python set, so where two labels are equally near its result moves with the hash seed. Here the first
-in sorted order counts; `ties` gives the others.
+That scorer walks a Python set, so where two labels are equally near its result moves with the hash seed. Here every
+equally near label is given, in sorted order, and the first of them counts.
 """
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 from rapidfuzz.distance import Levenshtein
 
-END_TOKENS = ("<|end_of_text|>", "<|eot_id|>")
-NONE = "None"
+from nlm_jax.evaluate.beans_zero.parts import NONE
+
+END = "<|end_of_text|>"
+END_TOKENS = (END, "<|eot_id|>")
 FAR = 5
 """Largest distance at which a detected item still counts as a label."""
 
 
+def cut(answer: str) -> str:
+    """What stands before the end token: all that the benchmark's scorer does to an answer. Blanks stay."""
+    return answer.split(END)[0]
+
+
 def cleaned(answer: str) -> str:
-    """Without end tokens and outer blanks."""
+    """What stands before the first end token of either kind, without outer blanks."""
     for token in END_TOKENS:
-        answer = answer.replace(token, "")
+        answer = answer.split(token)[0]
     return answer.strip()
 
 
@@ -35,7 +42,7 @@ class Labels:
     names: tuple[str, ...]
 
     @classmethod
-    def of(cls, names) -> "Labels":
+    def of(cls, names: Iterable[str]) -> "Labels":
         return cls(tuple(sorted(set(names))))
 
     @functools.cached_property
@@ -58,18 +65,27 @@ def _nearest(labels: Labels, answer: str) -> tuple[int, tuple[str, ...]]:
 
 def classified(answer: str, labels: Labels) -> tuple[str, ...]:
     """The labels an answer to a classification may mean: one, or several equally near ones in sorted order."""
-    return labels.nearest(cleaned(answer))[1] or (cleaned(answer),)
+    answer = cut(answer)
+    return labels.nearest(answer)[1] or (answer,)
 
 
 def detected(answer: str, labels: Labels) -> tuple[tuple[str, ...], ...]:
-    """The same for each item of an answer to a detection; an item far from every label is "None"."""
+    """The same for each item of an answer to a detection; an item far from every label is "None".
+
+    A label may itself be a list ("Ovenbird, Blue Jay"): the scorer's label set holds whatever the file has as a label.
+    """
     found = []
-    for item in items(cleaned(answer)):
-        distance, names = labels.nearest(item)
+    for item in answer.split(","):
+        distance, names = labels.nearest(cut(item.strip()))
         found.append(names if names and distance <= FAR else (NONE,))
     return tuple(found)
 
 
-def chosen(options: Sequence[str], rank: int) -> str:
-    """Of equally near labels the one at `rank` in sorted order; the last where there are fewer."""
-    return options[min(rank, len(options) - 1)]
+def listed(text: str) -> list[str]:
+    """The labels of a detection's answer or truth as the scorer splits them: at comma and blank; "None" is none."""
+    return [] if text.lower() == NONE.lower() else text.split(", ")
+
+
+def species(labels: Iterable[str]) -> list[str]:
+    """The labels that a detection is scored over: the items of all that are not "None", sorted."""
+    return sorted({item for label in labels if label.lower() != NONE.lower() for item in items(label)})

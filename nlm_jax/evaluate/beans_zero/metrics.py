@@ -2,20 +2,23 @@
 
 Classification: accuracy, precision, recall and F1 weighted by support, and "top-1", which is right where the answer is
 one of the comma-separated parts of the label. Detection: macro figures over the species ("None" is no species) and
-BEANS' mean average precision in float32. Source: earthspecies/beans-zero and earthspecies/beans, `metrics.py`.
+BEANS' mean average precision in float32. Source: earthspecies/beans-zero, beans and beans-next, `metrics`.
 """
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Float, Int
 from sklearn.metrics import precision_recall_fscore_support
 
-from nlm_jax.evaluate.beans_zero.match import NONE, items
+from nlm_jax.evaluate.beans_zero.match import items
 from nlm_jax.evaluate.beans_zero.order import descending
 
 VECTOR, ROWS = 8, 4
 """Lanes of the machine the published float32 figures were summed on, and vectors added side by side."""
+Truth = Int[np.ndarray, "N species"]
+Scores = Float[np.ndarray, "N species"]
 
 
 def classification(answers: Sequence[str], labels: Sequence[str], average: str = "weighted") -> dict[str, float]:
@@ -31,35 +34,72 @@ def classification(answers: Sequence[str], labels: Sequence[str], average: str =
     }
 
 
-def detection(answers: Sequence[Sequence[str]], labels: Sequence[str], species: Sequence[str]) -> dict[str, float]:
-    """Figures of sets of labels over `species`, in which "None" does not count."""
-    columns = {name: i for i, name in enumerate(sorted(set(species) - {NONE}))}
-    truth, given = (np.zeros((len(labels), len(columns)), np.int64) for _ in range(2))
-    for row, (answer, label) in enumerate(zip(answers, labels, strict=True)):
-        for name in items(label):
-            if name in columns:
-                truth[row, columns[name]] = 1
-        for name in answer:
-            if name in columns:
-                given[row, columns[name]] = 1
-    precision, recall, f1, _ = precision_recall_fscore_support(truth, given, average="macro", zero_division=0)
-    mean = mean_average_precision(truth, given)
-    return {"mAP": mean, "F1": float(f1), "Recall": float(recall), "Precision": float(precision)}
-
-
-def mean_average_precision(truth: Int[np.ndarray, "N species"], given: Int[np.ndarray, "N species"]) -> float:
+def mean_average_precision(truth: Truth, scores: Scores) -> float:
     """Mean over species of the precision at each true positive, answers sorted by score as torch sorts them.
 
     In float32 and in torch's order of summation, so that published figures come out to the last digit.
     """
-    if not truth.size:
-        return 0.0
-    ranks, found = np.arange(1, len(truth) + 1, dtype=np.float32), []
-    for wanted, scores in zip(truth.T, given.T, strict=True):
-        sorted_ = wanted[descending(scores.tolist())]
-        precision = np.cumsum(sorted_, dtype=np.float32) / ranks
-        found.append(float32_sum(precision[sorted_ > 0]) / np.float32(max(int(wanted.sum()), 1)))
+    found = [
+        average_precision(wanted.tobytes(), given.astype(np.float64).tobytes())
+        for wanted, given in zip(np.ascontiguousarray(truth.T, np.int64), scores.T, strict=True)
+    ]
     return float(float32_sum(np.asarray(found, np.float32)) / np.float32(len(found)))
+
+
+@functools.lru_cache(maxsize=1024)
+def average_precision(truth: bytes, scores: bytes) -> np.float32:
+    """Of one species, from the bytes of i64[N] and f64[N]: breaking ties another way changes few species of many."""
+    wanted, given = np.frombuffer(truth, np.int64), np.frombuffer(scores, np.float64)
+    sorted_ = wanted[descending(given.tolist())]
+    precision = np.cumsum(sorted_, dtype=np.float32) / np.arange(1, len(wanted) + 1, dtype=np.float32)
+    return float32_sum(precision[sorted_ > 0]) / np.float32(max(int(wanted.sum()), 1))
+
+
+def stable_average_precision(truth: Truth, scores: Scores) -> float:
+    """The same in float64, equals in the order of the file: BEANS-Next's."""
+    found = []
+    for wanted, given in zip(truth.T, scores.T, strict=True):
+        sorted_ = wanted[np.argsort(-given, kind="stable")]
+        precision = np.cumsum(sorted_) / np.arange(1, len(truth) + 1)
+        found.append(precision[sorted_ > 0].sum() / max(int(wanted.sum()), 1))
+    return float(np.mean(found))
+
+
+def detection(
+    answers: Sequence[Collection[str]],
+    truths: Sequence[Collection[str]],
+    species: Sequence[str],
+    scores: Sequence[Mapping[str, float]] | None = None,
+    mean: Callable[[Truth, Scores], float] = mean_average_precision,
+) -> dict[str, float]:
+    """Figures of sets of labels over `species`, each once; names that are none of them do not count.
+
+    All are 0 where there is no species at all (the benchmark's scorer stops there).
+
+    Args:
+      scores: per answer species -> a real number for mAP, in the place of 1 for a species that was named.
+    """
+    columns = {name: i for i, name in enumerate(species)}
+    if not columns:
+        return dict.fromkeys(("mAP", "F1", "Recall", "Precision"), 0.0)
+    truth, given = (np.zeros((len(truths), len(columns)), np.int64) for _ in range(2))
+    for filled, sets in ((truth, truths), (given, answers)):
+        for row, names in enumerate(sets):
+            filled[row, [columns[name] for name in names if name in columns]] = 1
+    graded = given.astype(np.float64)
+    if scores is not None:
+        graded = np.array([[one.get(name, -np.inf) for name in species] for one in scores], np.float64)
+    # Not scikit-learn's: it reads a matrix of one column (hiceas has one species) as labels 0 and 1, and averages both.
+    hits = (truth & given).sum(0)
+    precision, recall = share(hits, given.sum(0)), share(hits, truth.sum(0))
+    f1 = share(2.0 * precision * recall, precision + recall)
+    figures = {"F1": f1, "Recall": recall, "Precision": precision}
+    return {"mAP": mean(truth, graded), **{name: float(value.mean()) for name, value in figures.items()}}
+
+
+def share(part: np.ndarray, whole: np.ndarray) -> Float[np.ndarray, "species"]:
+    """part / whole, 0 where there is no whole."""
+    return np.divide(part, whole, out=np.zeros(len(whole)), where=whole > 0)
 
 
 def float32_sum(values: Float[np.ndarray, "N"]) -> np.float32:
