@@ -118,11 +118,11 @@ def test_workers_do_not_change_a_byte(annotations, prepared, tmp_path):
 def test_a_killed_run_continues(annotations, prepared, tmp_path, monkeypatch):
     decoded, real = [], clips.convert
 
-    def clip(options, path):
+    def clip(recipe, path):
         if len(decoded) == 40:
             raise KeyboardInterrupt
         decoded.append(path)
-        return real(options, path)
+        return real(recipe, path)
 
     options = Options(annotations, tmp_path / "out", shard_size=16, encoding="pcm16")
     monkeypatch.setattr(clips, "convert", clip)
@@ -152,7 +152,7 @@ def test_manifest(annotations, prepared):
     assert set(manifest["domains"]) == {"animal", "speech", "music"}
     assert manifest["licences"] == {"CC0": 195}
     assert manifest["hours"] == pytest.approx(manifest["seconds"] / 3600, abs=1e-4)
-    assert len(manifest["files"]) == 4 + 1 + len(list((prepared / "index").iterdir()))
+    assert len(manifest["files"]) == 4 + 1 + len(list((prepared / "index").iterdir())) + 1  # duplicates.jsonl
     for name, digest in manifest["files"].items():
         assert shards.file_digest(prepared / name) == digest
 
