@@ -105,8 +105,8 @@ def load(source: str | pathlib.Path) -> HeldOut | None:
     except json.JSONDecodeError as error:
         raise UserError(f"--held-out-taxa={source}:{error.lineno}: not valid JSON ({error.msg})") from None
     try:
-        entries = list(_entries(content) if content else _lines(text))
-    except (TypeError, AttributeError):
+        entries = [(why, name.strip()) for why, name in (_entries(content) if content else _lines(text))]
+    except (TypeError, AttributeError, ValueError):
         raise UserError(f"--held-out-taxa={source}: families, genera and species must be lists of names") from None
     return _compiled(entries, str(source))
 

@@ -115,6 +115,31 @@ def test_workers_do_not_change_a_byte(annotations, prepared, tmp_path):
     assert contents(tmp_path / "again") == contents(prepared)
 
 
+def test_processes_do_not_change_a_byte(annotations, prepared, tmp_path, monkeypatch):
+    monkeypatch.setattr(clips, "PROCESSES_FROM", 10)
+    prepare.prepare(Options(annotations, tmp_path / "again", shard_size=16, encoding="pcm16"), workers=2)
+    assert contents(tmp_path / "again") == contents(prepared)
+
+
+def test_a_worker_is_only_a_few_recordings_ahead(annotations, tmp_path, monkeypatch):
+    """What bounds memory: no more recordings are converted than the shard that is written needs soon."""
+    started, written, real, write = [], [], clips.convert, shards.write_records
+
+    def convert(recipe, path):
+        started.append(path)
+        assert len(started) <= len(written) + clips.AHEAD * 2 + 1
+        return real(recipe, path)
+
+    def writing(path, records, options):
+        return write(path, (written.append(record) or record for record in records), options)
+
+    monkeypatch.setattr(clips, "convert", convert)
+    monkeypatch.setattr(shards, "write_records", writing)
+    manifest = prepare.prepare(Options(annotations, tmp_path / "out", shard_size=50), workers=2)
+    assert manifest["rejected"]["clips"] == 0
+    assert len(started) == 60
+
+
 def test_a_killed_run_continues(annotations, prepared, tmp_path, monkeypatch):
     decoded, real = [], clips.convert
 
