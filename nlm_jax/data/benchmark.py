@@ -62,8 +62,11 @@ _VERSION = np.int64(fingerprint.VERSION)
 
 
 def stem(path: str) -> str:
-    """`esc50/5-256452-A.WAV#t=0,5` -> `5-256452-a`."""
-    return pathlib.PurePosixPath(path.partition("#")[0].replace("\\", "/")).stem.casefold()
+    """`esc50/5-256452-A.WAV#t=0,5` -> `5-256452-a`; "" of a row of a dataset, whose file is many recordings."""
+    if "#row=" in path:
+        return ""
+    name = path.partition("#member=")[2] or path
+    return pathlib.PurePosixPath(name.partition("#t=")[0].replace("\\", "/")).stem.casefold()
 
 
 def load(source: pathlib.Path) -> Benchmark:

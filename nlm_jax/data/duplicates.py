@@ -24,6 +24,9 @@ MOST_BIT_ERRORS = 0.23
 differ in 0.25 (two cuts of one field recording) and 0.27. A copy as MP3 or OGG, shifted or resampled has 0 to 0.18."""
 LEAST_FRAMES = 24
 """Frames (0.8 s) that two clips must share to be compared."""
+HALVES = (np.uint64(0xFFFFFFFF), np.uint64(0xFFFFFFFF << 32))
+FEW, LOOKS = 32, 1 << 14
+"""Frames that a first look compares, and pairs that it compares at once."""
 MOST_CANDIDATES = 2_000_000
 """Pairs compared frame by frame; of more those with the most votes are."""
 
@@ -72,6 +75,8 @@ def near(
     if len(pairs) > MOST_CANDIDATES:
         enough = np.sort(votes)[-MOST_CANDIDATES]
         pairs, votes = pairs[votes > enough], votes[votes > enough]
+    alike = _alike(prints, pairs)
+    pairs, votes = pairs[alike], votes[alike]
     order = np.argsort(-votes, kind="stable")
     found: dict[tuple[int, int], Match] = {}
     for code in pairs[order].tolist():
@@ -91,6 +96,25 @@ def exact(digests: UInt64[np.ndarray, "N"]) -> list[list[int]]:
     return sorted(sorted(part.tolist()) for part in np.split(order, edges) if len(part) > 1)
 
 
+def _alike(prints: Prints, codes: np.ndarray) -> Bool[np.ndarray, "C"]:
+    """Whether a look at a few frames leaves a chance that a candidate is a match: words agree by accident as well."""
+    start = np.concatenate([np.zeros(1, np.int64), prints.end])
+    out = np.zeros(len(codes), bool)
+    for begin in range(0, len(codes), LOOKS):
+        code = codes[begin : begin + LOOKS]
+        (first, second), offset = np.divmod(code // (2 * SHIFT), len(prints)), code % (2 * SHIFT) - SHIFT
+        a, b = start[first] + np.maximum(offset, 0), start[second] + np.maximum(-offset, 0)
+        frames = np.minimum(start[first + 1] - a, start[second + 1] - b)
+        places = (frames[:, None] * np.arange(FEW)) // FEW
+        x, y = prints.words[a[:, None] + places], prints.words[b[:, None] + places]
+        for half in HALVES:
+            p, q = x & half, y & half
+            told = (p != 0) & (q != 0)
+            wrong = np.where(told, np.bitwise_count(p ^ q), 0).sum(axis=1)
+            out[begin : begin + LOOKS] |= wrong <= (MOST_BIT_ERRORS + 0.15) * 32 * told.sum(axis=1)
+    return out
+
+
 def _compared(prints: Prints, first: int, second: int, offset: int) -> Match | None:
     a, b = prints.of(first), prints.of(second)
     best = None
@@ -99,7 +123,7 @@ def _compared(prints: Prints, first: int, second: int, offset: int) -> Match | N
         frames = min(len(x), len(y))
         if frames < max(LEAST_FRAMES, min(0.5 * min(len(a), len(b)), 2 * FRAMES_PER_SECOND)):
             continue
-        for half in (np.uint64(0xFFFFFFFF), np.uint64(0xFFFFFFFF << 32)):
+        for half in HALVES:
             p, q = x[:frames] & half, y[:frames] & half
             told = (p != 0) & (q != 0)
             if told.sum() < max(LEAST_FRAMES, frames / 4):

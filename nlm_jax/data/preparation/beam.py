@@ -7,7 +7,6 @@ started again does the shards whose notes are missing. Everything else, which is
 
 import contextlib
 import dataclasses
-import functools
 import json
 import pathlib
 import re
@@ -41,7 +40,7 @@ class Work:
             made = pathlib.Path(folder)
             (made / "work").mkdir()
             paths = json.loads(self._read(listed(number)))
-            clips.write_shard(made, number, map(functools.partial(self._convert, made / "audio"), paths))
+            clips.write_shard(made, number, self._converted(made / "audio", paths))
             files = sorted(p for p in made.rglob("*") if p.is_file() and p.parent.name != "audio")
             for file in sorted(files, key=lambda p: p.suffix == ".json"):  # the note last: with it the shard is done
                 self._deliver(file, file.relative_to(made).as_posix())
@@ -60,12 +59,17 @@ class Work:
         files, folder = remote.filesystem(self.out)
         files.put_file(str(file), f"{folder}/{name}")
 
-    def _convert(self, audio: pathlib.Path, path: str) -> clips.Made:
-        """`clips.convert`; a recording in a bucket is fetched first, and kept until another one is needed."""
-        if not remote.is_remote(self.root):
-            return clips.convert(self.recipe, path)
+    def _converted(self, audio: pathlib.Path, paths: Sequence[str]) -> Iterator[clips.Made]:
+        for group in clips.grouped(paths):
+            if remote.is_remote(self.root):
+                yield from self._fetched(audio, group)
+            else:
+                yield from clips.convert_all(self.recipe, group)
+
+    def _fetched(self, audio: pathlib.Path, group: Sequence[str]) -> Iterator[clips.Made]:
+        """`clips.convert_all`; a recording in a bucket is fetched first, and kept until another one is needed."""
         files, folder = remote.filesystem(self.root)
-        name = CONTAINED.sub("", whole(path))
+        name = CONTAINED.sub("", whole(group[0]))
         local = audio / name
         if not local.is_file():
             for old in audio.rglob("*"):
@@ -74,10 +78,10 @@ class Work:
             local.parent.mkdir(parents=True, exist_ok=True)
             with contextlib.suppress(FileNotFoundError):  # `convert` says so
                 files.get_file(f"{folder}/{name}", str(local))
-        record, entry, words = clips.convert(dataclasses.replace(self.recipe, root=audio), path)
-        if "reason" in entry:
-            entry["reason"] = entry["reason"].replace(str(audio), self.root)
-        return record, entry, words
+        for record, entry, words in clips.convert_all(dataclasses.replace(self.recipe, root=audio), group):
+            if "reason" in entry:
+                entry["reason"] = entry["reason"].replace(str(audio), self.root)
+            yield record, entry, words
 
 
 def listed(number: int) -> str:

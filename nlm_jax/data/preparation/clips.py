@@ -19,11 +19,14 @@ from nlm_jax.audio import wave
 from nlm_jax.core.errors import UserError
 from nlm_jax.data import recordings, shards
 from nlm_jax.data.fingerprint import fingerprint
+from nlm_jax.data.holdout import whole
 from nlm_jax.data.preparation.options import Options
 from nlm_jax.data.preparation.selection import Survey
 
 AHEAD = 4
-"""Recordings a worker may be ahead of the shard that is written: what bounds memory."""
+"""Recordings, or groups of windows, that a worker may be ahead of the shard that is written: what bounds memory."""
+TOGETHER = 32
+"""Windows of one recording that one worker converts in one go."""
 PROCESSES_FROM = 1024
 """Recordings from which processes pay for their start."""
 RESULTS = ("rejects.jsonl", "duplicates.jsonl", "leakage.jsonl", "held_out_taxa.jsonl")
@@ -60,6 +63,22 @@ def convert(recipe: Recipe, path: str) -> Made:
     record, header = shards.encode_clip(audio, path, recipe.encoding)
     entry = {"name": path, "samples": header["samples"], "sha256": header["sha256"], "cut": cut}
     return record, entry, fingerprint(audio) if recipe.fingerprints else _NONE
+
+
+def convert_all(recipe: Recipe, paths: Sequence[str]) -> list[Made]:
+    """`convert` of each of `grouped` recordings; the windows of one are read in one go."""
+    with wave.keeping_open():
+        return [convert(recipe, path) for path in paths]
+
+
+def grouped(paths: Iterable[str]) -> Iterator[list[str]]:
+    """Windows of one recording that follow each other, up to `TOGETHER`; anything else alone.
+
+    What a window becomes may depend on the one before it in a lossy file, so groups depend on names alone.
+    """
+    for _, group in itertools.groupby(paths, whole):
+        every = list(group)
+        yield from (every[first : first + TOGETHER] for first in range(0, len(every), TOGETHER))
 
 
 def begin(options: Options) -> dict[str, Any] | None:
@@ -118,18 +137,20 @@ def write_shard(out: pathlib.Path, number: int, made: Iterable[Made]) -> None:
 def write_clips(options: Options, todo: list[tuple[int, Sequence[str]]], workers: int, advance: Callable) -> None:
     """Writes shards on this machine; workers stay a few recordings ahead of the shard that is written."""
     recipe, pool = Recipe.of(options), _pool(workers, sum(len(part) for _, part in todo))
-    paths = itertools.chain.from_iterable(part for _, part in todo)
-    waiting = collections.deque(pool.submit(convert, recipe, p) for p in itertools.islice(paths, AHEAD * workers))
+    groups = itertools.chain.from_iterable(grouped(part) for _, part in todo)
+    waiting = collections.deque(pool.submit(convert_all, recipe, g) for g in itertools.islice(groups, AHEAD * workers))
 
-    def next_one() -> Made:
-        made = waiting.popleft().result()
-        waiting.extend(pool.submit(convert, recipe, path) for path in itertools.islice(paths, 1))
-        advance()
-        return made
+    def made() -> Iterator[Made]:
+        while waiting:
+            for one in waiting.popleft().result():
+                yield one
+                advance()
+            waiting.extend(pool.submit(convert_all, recipe, group) for group in itertools.islice(groups, 1))
 
+    every = made()
     try:
         for number, part in todo:
-            write_shard(options.out, number, (next_one() for _ in part))
+            write_shard(options.out, number, itertools.islice(every, len(part)))
     finally:
         pool.shutdown(cancel_futures=True)  # an interrupted run stops at once
 
