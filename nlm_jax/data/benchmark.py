@@ -12,12 +12,13 @@ import numpy as np
 from jaxtyping import UInt64
 
 from nlm_jax.core.errors import UserError
-from nlm_jax.data import corpora, fingerprint, recordings, shards
+from nlm_jax.data import arrow, corpora, fingerprint, recordings, shards
 from nlm_jax.data.duplicates import Prints
 from nlm_jax.data.schema import Example
 
 SECONDS = 30.0
 """Of a recording of a benchmark that are compared."""
+FILE_NAME = "file_name"
 COMMON = re.compile(r"(audio|clip|example|file|rec|recording|sample|segment|sound|track|wav|x)?[ _-]?\d*")
 """Names of files that say nothing of what they hold."""
 
@@ -115,7 +116,7 @@ def _prepared(source: pathlib.Path) -> Benchmark:
 
 def _heard(source: pathlib.Path) -> Benchmark:
     """Fingerprints every recording of annotations; those that cannot be read are compared by name only."""
-    root = source if source.is_dir() else source.parent
+    root = corpora.home(source)
     ids, paths = set(), {}
     for example in corpora.read(source):
         ids.add(example.id)
@@ -127,7 +128,20 @@ def _heard(source: pathlib.Path) -> Benchmark:
     digests = np.asarray([digest for digest, _ in made], np.uint64)
     words = np.concatenate([np.zeros(0, np.uint64), *(words for _, words in made)])
     end = np.cumsum([len(words) for _, words in made], dtype=np.int64)
-    return Benchmark(source.name, frozenset(ids), tuple(paths), digests, Prints(words, end))
+    known = _file_names(source, root)
+    names = tuple(known.get(path) or path for path in paths)
+    return Benchmark(source.name, frozenset(ids), names, digests, Prints(words, end))
+
+
+def _file_names(source: pathlib.Path, root: pathlib.Path) -> dict[str, str]:
+    """Of rows of a dataset, by the name of their recording, what its column `file_name` calls them."""
+    found: dict[str, str] = {}
+    for file in arrow.files(source):
+        if FILE_NAME in arrow.schema(file).names:
+            cells = (v for batch in arrow.batches(file, [FILE_NAME]) for v in batch.column(0).to_pylist())
+            name = recordings.name_of(file, root)
+            found |= {recordings.row_name(name, row): str(v) for row, v in enumerate(cells) if v}
+    return found
 
 
 def _print(root: pathlib.Path, path: str) -> tuple[int, UInt64[np.ndarray, "F"]]:

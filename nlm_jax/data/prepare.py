@@ -19,6 +19,7 @@ import rich.progress
 
 from nlm_jax.core import remote
 from nlm_jax.core.errors import UserError
+from nlm_jax.data import hub
 from nlm_jax.data.preparation import beam, clips, examples, manifest, selection
 from nlm_jax.data.preparation.options import Options, add_arguments
 from nlm_jax.data.preparation.repeats import Repeats
@@ -32,6 +33,7 @@ SUMMARY = "recordings + annotations -> ArrayRecord shards + manifest"
 def run(args: argparse.Namespace) -> int:
     """Runs the command; its exit status."""
     with contextlib.ExitStack() as stack:
+        args.benchmark = hub.located(args.benchmark, "--benchmark=") if args.benchmark else None
         convert = _beam(args, stack) if args.runner == "beam" else _local(args)
         fields = {field.name for field in dataclasses.fields(Options)}
         options = Options(**{name: value for name, value in vars(args).items() if name in fields})

@@ -267,6 +267,42 @@ def test_other_forms_of_a_benchmark(folder, exam, tmp_path):
     assert found[0] == found[1] == found[2]
 
 
+def test_beans_zero_in_parquet(folder, tmp_path):
+    """The benchmark as the hub has it: ids, file names and samples are columns."""
+    pyarrow = pytest.importorskip("pyarrow")
+    import pyarrow.parquet
+
+    waves = [song(0, 3.0), song(90, 3.0), song(91, 3.0)]
+    columns = {
+        "audio": [wave.tolist() for wave in waves],
+        "id": ["b-0", "b-1", "song2.wav-2"],
+        "file_name": ["XC1.ogg", "Copy1.wav", "XC3.ogg"],
+        **{name: ["x"] * 3 for name in ("instruction", "instruction_text", "output", "dataset_name", "license")},
+        "task": ["classification"] * 3,
+        "source_dataset": ["XC"] * 3,
+        "metadata": ['{"sample_rate": 16000}'] * 3,
+    }
+    (tmp_path / "data").mkdir()
+    pyarrow.parquet.write_table(pyarrow.table(columns), tmp_path / "data" / "test-00000.parquet")
+    options = Options(folder / "rows.jsonl", tmp_path / "out", benchmark=tmp_path / "data")
+    leakage = prepare(options)["leakage"]
+    assert leakage["clips"] == {"exact": 0, "near": 2}  # song 0, and its copy in valid
+    assert leakage["examples"] == {"file name": 1, "id": 1}
+    assert texts(tmp_path / "out", "train") == ["song1.wav", "song3.wav", "song4.wav"]
+
+
+def test_names_that_say_something():
+    for name, want in (
+        ("a/5-256452-A.WAV#t=0,5", "5-256452-a"),
+        ("x.tar#member=deep/XC12.ogg", "xc12"),
+        ("test-00000.parquet#row=3", ""),
+        ("C:\\data\\XC12.mp3", "xc12"),
+    ):
+        assert benchmark.stem(name) == want
+    made = benchmark.Benchmark("b", frozenset({"17", "xc-17-a"}), ("clip_001.wav", "12.wav", "XC9.wav"), [], None)
+    assert list(made.stems) == ["xc9"]
+
+
 def test_bad_benchmarks(nlm, folder, tmp_path):
     (tmp_path / "junk.npz").write_bytes(b"junk")
     (tmp_path / "empty.jsonl").touch()

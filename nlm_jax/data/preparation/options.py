@@ -11,7 +11,6 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Literal, get_args
 
 from nlm_jax.audio import wave
-from nlm_jax.core import remote
 from nlm_jax.core.errors import UserError
 from nlm_jax.data import benchmark as benchmarks
 from nlm_jax.data import corpora, heldout_taxa, holdout, recordings, shards
@@ -22,7 +21,10 @@ from nlm_jax.data.windows import Windows
 FORMAT_VERSION = 1
 Duplicates = Literal["report", "drop", "none"]
 Leakage = Literal["drop", "report"]
-LATER = ("hold_out", "taxon", "task", "window", "hop", "held_out_taxa", "duplicates", "benchmark", "leakage", "training_splits")
+LATER = (
+    *("hold_out", "taxon", "task", "window", "hop"),
+    *("held_out_taxa", "duplicates", "benchmark", "leakage", "training_splits"),
+)
 """Options that came after the first version."""
 
 
@@ -186,7 +188,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--benchmark",
-        type=remote.reads,
         metavar="PATH",
         help="recordings that training must not hear: BEANS-Zero, a prepared directory, or saved fingerprints",
     )
