@@ -270,8 +270,7 @@ def test_other_forms_of_a_benchmark(folder, exam, tmp_path):
 def test_beans_zero_in_parquet(folder, tmp_path):
     """The benchmark as the hub has it: ids, file names and samples are columns."""
     pyarrow = pytest.importorskip("pyarrow")
-    import pyarrow.parquet
-
+    parquet = pytest.importorskip("pyarrow.parquet")
     waves = [song(0, 3.0), song(90, 3.0), song(91, 3.0)]
     columns = {
         "audio": [wave.tolist() for wave in waves],
@@ -283,7 +282,7 @@ def test_beans_zero_in_parquet(folder, tmp_path):
         "metadata": ['{"sample_rate": 16000}'] * 3,
     }
     (tmp_path / "data").mkdir()
-    pyarrow.parquet.write_table(pyarrow.table(columns), tmp_path / "data" / "test-00000.parquet")
+    parquet.write_table(pyarrow.table(columns), tmp_path / "data" / "test-00000.parquet")
     options = Options(folder / "rows.jsonl", tmp_path / "out", benchmark=tmp_path / "data")
     leakage = prepare(options)["leakage"]
     assert leakage["clips"] == {"exact": 0, "near": 2}  # song 0, and its copy in valid
