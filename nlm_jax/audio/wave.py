@@ -5,10 +5,13 @@ reference resamples with resampy's Kaiser filter, this with soxr: the two agree 
 tests/data/test_wave.py), and audio that is at 16 kHz already agrees exactly.
 """
 
+import contextlib
 import dataclasses
 import io
 import math
 import pathlib
+import threading
+from collections.abc import Iterator
 from typing import Literal
 
 import numpy as np
@@ -62,8 +65,33 @@ def load(
     Raises:
       UserError: no such file, not audio, no samples in the part, or samples that are not finite.
     """
-    with Recording(source, name) as recording:
-        return recording.part(start, seconds, quality)
+    if isinstance(source, bytes) or not hasattr(_kept, "open"):
+        with Recording(source, name) as recording:
+            return recording.part(start, seconds, quality)
+    if str(source) not in _kept.open:
+        _close_kept()
+        _kept.open[str(source)] = Recording(source, name)
+    return _kept.open[str(source)].part(start, seconds, quality)
+
+
+_kept = threading.local()
+
+
+@contextlib.contextmanager
+def keeping_open() -> Iterator[None]:
+    """Inside, `load` keeps the last file open in this thread, as a `Recording` for who takes its parts one by one."""
+    _kept.open = {}
+    try:
+        yield
+    finally:
+        _close_kept()
+        del _kept.open
+
+
+def _close_kept() -> None:
+    while _kept.open:
+        with _kept.open.popitem()[1]:
+            pass
 
 
 class Recording:

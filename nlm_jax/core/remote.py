@@ -45,10 +45,15 @@ _waiting: list["Mirror"] = []
 
 def writes(text: str) -> pathlib.Path:
     """A path to write, as an argument of a command: itself, or a copy that `delivering` sends to the URL."""
-    if not is_remote(text):
-        return pathlib.Path(text)
-    mirror = _told(Mirror, text)
-    _told(lambda _: mirror.pull(), text)
+    return _told(delivered, text)
+
+
+def delivered(path: str | os.PathLike) -> pathlib.Path:
+    """`path`, or a copy of what is at a URL, which `delivering` sends back."""
+    if not is_remote(path):
+        return pathlib.Path(path)
+    mirror = Mirror(str(path))
+    mirror.pull()
     _waiting.append(mirror)
     return mirror.local
 

@@ -14,7 +14,6 @@ from jaxtyping import Bool, Float, Int
 from nlm_jax.core.errors import UserError
 from nlm_jax.core.remote import local
 from nlm_jax.data import shards
-from nlm_jax.data.preparation.examples import EXAMPLES_PER_SHARD
 from nlm_jax.data.preparation.manifest import text_digest
 from nlm_jax.data.text import Format, Tokenizer, build_sequence, normalize_query
 
@@ -89,7 +88,7 @@ class Corpus:
         """Example `e`. Raises `CorruptRecord` where its record is damaged."""
         part, local = self.parts[self.part_of[e]], int(self.local[e])
         try:
-            stored = json.loads(part.examples.read(*divmod(local, EXAMPLES_PER_SHARD)))
+            stored = json.loads(part.examples.read(*divmod(local, shards.EXAMPLES_PER_SHARD)))
         except ValueError as error:
             raise shards.CorruptRecord(f"{part.directory}: example {local} is damaged") from error
         n = len(part.clips_of(local))
@@ -188,7 +187,7 @@ class _Part:
             log.info("%s: counting the tokens of %d examples anew (other tokenizer or template)", self.directory, n)
             counted = np.zeros((2, n), np.int32)
             for local in range(n):
-                stored = json.loads(self.examples.read(*divmod(local, EXAMPLES_PER_SHARD)))
+                stored = json.loads(self.examples.read(*divmod(local, shards.EXAMPLES_PER_SHARD)))
                 clips = len(self.clips_of(local))
                 query = normalize_query(stored["prompt"], clips)
                 made = build_sequence(tokenizer, query, stored["text"], clips, 0, fmt.template, fmt.end_sym, 1 << 30)

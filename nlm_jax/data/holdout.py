@@ -13,8 +13,13 @@ TRAIN, VALID = "train", "valid"
 
 def recording(example: Example) -> str:
     """The recording a question is about; parts of one recording, and clips of one question, belong together."""
-    part = part_of(example.paths[0]) if example.paths else None
-    return part[0] if part else (example.paths or (example.id,))[0]
+    return whole(example.paths[0]) if example.paths else example.id
+
+
+def whole(name: str) -> str:
+    """The recording that a name stands for, or for a part of."""
+    part = part_of(name)
+    return part[0] if part else name
 
 
 def check(fraction: float) -> None:

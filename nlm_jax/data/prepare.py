@@ -6,57 +6,125 @@ token lengths. The result depends only on the annotations and the options, not o
 """
 
 import argparse
+import contextlib
 import dataclasses
-import math
+import functools
+import pathlib
 import shutil
+from collections.abc import Callable
 from typing import Any
 
 import rich.console
 import rich.progress
 
+from nlm_jax.core import remote
 from nlm_jax.core.errors import UserError
-from nlm_jax.data import holdout
-from nlm_jax.data.preparation import clips, examples, manifest
+from nlm_jax.data import hub
+from nlm_jax.data.preparation import beam, clips, examples, manifest, selection
 from nlm_jax.data.preparation.options import Options, add_arguments
+from nlm_jax.data.preparation.repeats import Repeats
 from nlm_jax.data.text import Tokenizer
 
-__all__ = ["SUMMARY", "Options", "add_arguments", "prepare", "run"]
+__all__ = ["SUMMARY", "Options", "add_arguments", "prepare", "report", "run"]
+Convert = Callable[..., None]
 SUMMARY = "recordings + annotations -> ArrayRecord shards + manifest"
 
 
 def run(args: argparse.Namespace) -> int:
     """Runs the command; its exit status."""
-    fields = {field.name for field in dataclasses.fields(Options)}
-    options = Options(**{name: value for name, value in vars(args).items() if name in fields})
-    made = prepare(options, workers=args.workers, console=rich.console.Console(stderr=True))
+    with contextlib.ExitStack() as stack:
+        args.benchmark = hub.located(args.benchmark, "--benchmark=") if args.benchmark else None
+        convert = _beam(args, stack) if args.runner == "beam" else _local(args)
+        fields = {field.name for field in dataclasses.fields(Options)}
+        options = Options(**{name: value for name, value in vars(args).items() if name in fields})
+        made = prepare(options, args.workers, rich.console.Console(stderr=True), convert)
     print(f"{args.out}: {made['examples']} examples, {made['clips']} clips, {made['hours']:.2f} h")
     if made["rejected"]["clips"] or made["rejected"]["examples"]:
         print(f"left out: {made['rejected']}; the reasons are in {args.out / 'rejects.jsonl'}")
     if options.hold_out and (rare := options.held_out[1]):
         print(f"in training only, for there is one recording of each: {', '.join(rare)}")
+    for line in report(made):
+        print(line)
     return 0
 
 
-def prepare(options: Options, workers: int = 1, console: rich.console.Console | None = None) -> dict[str, Any]:
+def report(made: dict[str, Any]) -> list[str]:
+    """What a manifest says was found in training that should not be there, a line a check."""
+    lines = []
+    if (found := made.get("held_out_taxa")) and found["examples_dropped"]:
+        lines.append(f"held-out taxa: {found['examples_dropped']} examples dropped ({_counts(found['by_reason'])})")
+    if found := made.get("leakage"):
+        clips_, named = sum(found["clips"].values()), sum(found["examples"].values())
+        lines.append(
+            f"benchmark {found['benchmark']}: {clips_} clips sound like its own, {named} examples bear its names; "
+            f"{found['examples_dropped']} examples dropped, listed in leakage.jsonl"
+        )
+    if (found := made.get("duplicates")) and sum(sum(found[kind].values()) for kind in ("exact", "near")):
+        kinds = ", ".join(f"{kind} {_counts(found[kind])}" for kind in ("exact", "near"))
+        lines.append(f"duplicates: {kinds} splits; {found['examples_dropped']} examples dropped; see duplicates.jsonl")
+    return lines
+
+
+def _counts(counts: dict[str, int]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in counts.items())
+
+
+def _local(args: argparse.Namespace) -> None:
+    """Fetches what is read from buckets, and has what is written sent there."""
+    if args.beam_args:
+        raise UserError("--beam-args goes with --runner=beam; give both, or neither")
+    args.annotations = remote.beside(args.annotations)
+    args.audio_root = remote.local(args.audio_root) if args.audio_root else None
+    args.out = remote.delivered(args.out)
+
+
+def _beam(args: argparse.Namespace, stack: contextlib.ExitStack) -> Convert:
+    """The same for workers elsewhere: recordings and clips in buckets pass by this machine."""
+    flags = beam.pipeline_options(args.beam_args)
+    root = args.audio_root if args.audio_root and remote.is_remote(args.audio_root) else None
+    out = args.out if remote.is_remote(args.out) else None
+    args.annotations = remote.local(args.annotations) if root else remote.beside(args.annotations)
+    args.audio_root = pathlib.Path(args.audio_root) if args.audio_root and not root else None
+    args.out = stack.enter_context(beam.bucket(out)) if out else pathlib.Path(args.out)
+    return functools.partial(beam.convert, flags=flags, root=root, out=out)
+
+
+def prepare(
+    options: Options, workers: int = 1, console: rich.console.Console | None = None, convert: Convert | None = None
+) -> dict[str, Any]:
     """Writes the corpus and returns its manifest; a finished directory is left as it is.
+
+    Args:
+      options: what the result depends on.
+      workers: threads or processes of this machine; they change nothing of the result.
+      console: where progress is shown; default nowhere.
+      convert: what writes the shards that are missing, `(options, jobs, advance)`; default this machine.
 
     Raises:
       UserError: unreadable annotations, no examples, nothing usable, or a directory that holds something else.
     """
-    if options.shard_size < 1 or workers < 1 or not 0 <= options.max_seconds < math.inf:
+    if workers < 1:
         raise UserError("--shard-size and --workers must be at least 1, --max-seconds at least 0")
-    holdout.check(options.hold_out)
-    paths, n_examples = clips.survey(options)
-    tokenizer = Tokenizer.from_pretrained(options.tokenizer)
-    finished = clips.begin(options)
-    if finished is not None:
-        return finished
+    options.check()
     console = console or rich.console.Console(quiet=True)
     columns = (*rich.progress.Progress.get_default_columns(), rich.progress.MofNCompleteColumn())
     with rich.progress.Progress(*columns, console=console) as progress:
-        notes = clips.write_clips(options, paths, workers, progress)
-        table = examples.write_examples(options, notes, tokenizer, progress, n_examples)
-    made = manifest.describe(options, notes, table, tokenizer)
+        found = selection.survey(options)
+        tokenizer = Tokenizer.from_pretrained(options.tokenizer)
+        finished = clips.begin(options)
+        if finished is not None:
+            return finished
+        todo = clips.jobs(list(found.paths), options.out, options.shard_size)
+        task = progress.add_task("clips", total=len(found.paths))
+        progress.advance(task, len(found.paths) - sum(len(part) for _, part in todo))
+        convert = convert or functools.partial(clips.write_clips, workers=workers)
+        convert(options, todo, advance=functools.partial(progress.advance, task))
+        written = clips.Clips(options, found)
+        repeats = Repeats(options, found, written)
+        task = progress.add_task("examples", total=found.examples)
+        advance = functools.partial(progress.advance, task)
+        table = examples.write_examples(options, found, written, repeats, tokenizer, advance)
+    made = manifest.describe(options, written, repeats, table, tokenizer)
     clips.write_json(options.out / "manifest.json", made)  # last: a directory without it is not finished
     shutil.rmtree(options.out / "work")
     return made

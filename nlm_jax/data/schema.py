@@ -58,7 +58,8 @@ PART = re.compile(r"(.+)#t=([0-9.e+-]+),([0-9.e+-]+)")
 
 def part_name(path: str, start: float, end: float) -> str:
     """Name of the part of a recording from `start` to `end` seconds, written as a media fragment: `a.wav#t=1.5,3`."""
-    return f"{path}#t={start:g},{end:g}"
+    start, end = (f"{seconds:.6f}".rstrip("0").rstrip(".") for seconds in (start, end))
+    return f"{path}#t={start},{end}"
 
 
 def part_of(name: str) -> tuple[str, float, float] | None:

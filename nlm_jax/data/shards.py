@@ -23,13 +23,14 @@ from nlm_jax.core.errors import UserError
 
 Encoding = Literal["flac", "pcm16"]
 MAGIC = b"NLM1"
+EXAMPLES_PER_SHARD = 65_536
 # One record a chunk, so that a read touches one record; FLAC does not shrink further.
 CLIP_OPTIONS, EXAMPLE_OPTIONS = "group_size:1,uncompressed", "group_size:1,zstd:3"
 
 
 def encode_clip(wave: Float[np.ndarray, "T"], name: str, encoding: Encoding = "flac") -> tuple[bytes, dict[str, Any]]:
     """Record bytes of f32[T] in [-1, 1] and the header in them. 16-bit material comes back bit for bit."""
-    pcm = np.clip(np.rint(wave * 32768.0), -32768, 32767).astype("<i2")
+    pcm = _pcm(wave)
     header = {
         "name": name,
         "samples": int(pcm.size),
@@ -44,6 +45,15 @@ def encode_clip(wave: Float[np.ndarray, "T"], name: str, encoding: Encoding = "f
         payload = pcm.tobytes()
     text = json.dumps(header, ensure_ascii=False).encode()
     return MAGIC + struct.pack("<I", len(text)) + text + payload, header
+
+
+def _pcm(wave: Float[np.ndarray, "T"]) -> np.ndarray:
+    return np.clip(np.rint(wave * 32768.0), -32768, 32767).astype("<i2")
+
+
+def pcm_digest(wave: Float[np.ndarray, "T"]) -> int:
+    """The first 64 bits of the `sha256` that the clip of f32[T] has in its header."""
+    return int.from_bytes(hashlib.sha256(_pcm(wave).tobytes()).digest()[:8])
 
 
 def decode_clip(record: bytes, start: int = 0, samples: int | None = None) -> Float[np.ndarray, "T"]:

@@ -115,14 +115,39 @@ def test_workers_do_not_change_a_byte(annotations, prepared, tmp_path):
     assert contents(tmp_path / "again") == contents(prepared)
 
 
+def test_processes_do_not_change_a_byte(annotations, prepared, tmp_path, monkeypatch):
+    monkeypatch.setattr(clips, "PROCESSES_FROM", 10)
+    prepare.prepare(Options(annotations, tmp_path / "again", shard_size=16, encoding="pcm16"), workers=2)
+    assert contents(tmp_path / "again") == contents(prepared)
+
+
+def test_a_worker_is_only_a_few_recordings_ahead(annotations, tmp_path, monkeypatch):
+    """What bounds memory: no more recordings are converted than the shard that is written needs soon."""
+    started, written, real, write = [], [], clips.convert, shards.write_records
+
+    def convert(recipe, path):
+        started.append(path)
+        assert len(started) <= len(written) + clips.AHEAD * 2 + 1
+        return real(recipe, path)
+
+    def writing(path, records, options):
+        return write(path, (written.append(record) or record for record in records), options)
+
+    monkeypatch.setattr(clips, "convert", convert)
+    monkeypatch.setattr(shards, "write_records", writing)
+    manifest = prepare.prepare(Options(annotations, tmp_path / "out", shard_size=50), workers=2)
+    assert manifest["rejected"]["clips"] == 0
+    assert len(started) == 60
+
+
 def test_a_killed_run_continues(annotations, prepared, tmp_path, monkeypatch):
     decoded, real = [], clips.convert
 
-    def clip(options, path):
+    def clip(recipe, path):
         if len(decoded) == 40:
             raise KeyboardInterrupt
         decoded.append(path)
-        return real(options, path)
+        return real(recipe, path)
 
     options = Options(annotations, tmp_path / "out", shard_size=16, encoding="pcm16")
     monkeypatch.setattr(clips, "convert", clip)
@@ -152,7 +177,7 @@ def test_manifest(annotations, prepared):
     assert set(manifest["domains"]) == {"animal", "speech", "music"}
     assert manifest["licences"] == {"CC0": 195}
     assert manifest["hours"] == pytest.approx(manifest["seconds"] / 3600, abs=1e-4)
-    assert len(manifest["files"]) == 4 + 1 + len(list((prepared / "index").iterdir()))
+    assert len(manifest["files"]) == 4 + 1 + len(list((prepared / "index").iterdir())) + 1  # duplicates.jsonl
     for name, digest in manifest["files"].items():
         assert shards.file_digest(prepared / name) == digest
 

@@ -1,25 +1,84 @@
-"""The first stage of `nlm prepare`: which recordings there are, and their samples in shards with a note each."""
+"""The second stage of `nlm prepare`: the samples of every recording, in shards with a note and fingerprints each."""
 
+import array
+import collections
 import concurrent.futures
+import dataclasses
+import itertools
 import json
+import multiprocessing
 import pathlib
-from collections.abc import Iterator
+import signal
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
+import numpy as np
+from jaxtyping import UInt64
+
+from nlm_jax.audio import wave
 from nlm_jax.core.errors import UserError
 from nlm_jax.data import recordings, shards
+from nlm_jax.data.fingerprint import fingerprint
+from nlm_jax.data.holdout import whole
 from nlm_jax.data.preparation.options import Options
+from nlm_jax.data.preparation.selection import Survey
+
+AHEAD = 4
+"""Recordings, or groups of windows, that a worker may be ahead of the shard that is written: what bounds memory."""
+TOGETHER = 32
+"""Windows of one recording that one worker converts in one go."""
+PROCESSES_FROM = 1024
+"""Recordings from which processes pay for their start."""
+RESULTS = ("rejects.jsonl", "duplicates.jsonl", "leakage.jsonl", "held_out_taxa.jsonl")
+"""Lists that a run writes beside the shards."""
 
 
-def survey(options: Options) -> tuple[list[str], int]:
-    seen: dict[str, None] = {}
-    count = 0
-    for count, example in enumerate(options.examples(), start=1):  # noqa: B007
-        seen.update(dict.fromkeys(example.paths))
-    if not count:
-        of = f" of split {options.split!r}" if options.split else ""
-        raise UserError(f"{options.annotations}: holds no examples{of}; check the file and --split")
-    return list(seen), count
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """How a recording becomes a clip; small, for it is sent to every worker."""
+
+    root: pathlib.Path
+    seconds: float | None
+    quality: wave.Quality
+    encoding: shards.Encoding
+    fingerprints: bool
+
+    @classmethod
+    def of(cls, options: Options) -> "Recipe":
+        """The recipe of a run."""
+        seconds = max(options.max_seconds, options.window) if options.max_seconds else None
+        return cls(options.root, seconds, options.quality, options.encoding, options.fingerprints)
+
+
+_NONE = np.zeros(0, np.uint64)
+Made = tuple[bytes | None, dict[str, Any], UInt64[np.ndarray, "F"]]
+
+
+def convert(recipe: Recipe, path: str) -> Made:
+    """The record of a recording (None where it cannot be used), its entry in the note, and its fingerprint."""
+    try:
+        audio, cut = recordings.load(recipe.root, path, recipe.seconds, recipe.quality)
+    except UserError as error:
+        return None, {"name": path, "reason": str(error)}, _NONE
+    record, header = shards.encode_clip(audio, path, recipe.encoding)
+    entry = {"name": path, "samples": header["samples"], "sha256": header["sha256"], "cut": cut}
+    return record, entry, fingerprint(audio) if recipe.fingerprints else _NONE
+
+
+def convert_all(recipe: Recipe, paths: Sequence[str]) -> list[Made]:
+    """`convert` of each of `grouped` recordings; the windows of one are read in one go."""
+    with wave.keeping_open():
+        return [convert(recipe, path) for path in paths]
+
+
+def grouped(paths: Iterable[str]) -> Iterator[list[str]]:
+    """Windows of one recording that follow each other, up to `TOGETHER`; anything else alone.
+
+    What a window becomes may depend on the one before it in a lossy file, so groups depend on names alone.
+    """
+    for _, group in itertools.groupby(paths, whole):
+        every = list(group)
+        yield from (every[first : first + TOGETHER] for first in range(0, len(every), TOGETHER))
 
 
 def begin(options: Options) -> dict[str, Any] | None:
@@ -27,7 +86,7 @@ def begin(options: Options) -> dict[str, Any] | None:
     plan, file = options.plan(), options.out / "plan.json"
     if file.is_file():
         before = json.loads(file.read_text())
-        changed = [key for key in plan if plan[key] != before.get(key)]
+        changed = [key for key in {**before, **plan} if plan.get(key) != before.get(key)]
         if changed:
             raise UserError(
                 f"--out={options.out}: holds a corpus made with other {', '.join(changed)}; choose another one"
@@ -44,54 +103,123 @@ def begin(options: Options) -> dict[str, Any] | None:
 
 def _foreign(out: pathlib.Path) -> bool:
     """Whether a directory without plan holds more than what a run that could use nothing left behind."""
-    return any(entry.name not in ("rejects.jsonl", "index") for entry in out.iterdir())
+    return any(entry.name not in (*RESULTS, "index") for entry in out.iterdir())
 
 
-def write_clips(options, paths, workers, progress) -> list[dict[str, Any]]:
-    """Per shard its note: file digest and, per clip in order, name, samples and sha256, or why it is left out."""
-    task = progress.add_task("clips", total=len(paths))
-    notes = []
-    pool = concurrent.futures.ThreadPoolExecutor(workers)  # decoding and resampling release the interpreter lock
+def jobs(paths: Sequence[str], out: pathlib.Path, shard_size: int) -> list[tuple[int, Sequence[str]]]:
+    """Number and recordings of every shard that is not there yet."""
+    every = enumerate(range(0, len(paths), shard_size))
+    return [(n, paths[first : first + shard_size]) for n, first in every if not _note(out, n).is_file()]
+
+
+def _note(out: pathlib.Path, number: int) -> pathlib.Path:
+    return out / "work" / f"{number:05d}.json"
+
+
+def write_shard(out: pathlib.Path, number: int, made: Iterable[Made]) -> None:
+    """One shard of what `convert` made of its recordings, its fingerprints, and last its note."""
+    file, entries, words = shards.shard_path(out, "clips", number), [], []
+
+    def records() -> Iterator[bytes]:
+        for record, entry, print_ in made:
+            entries.append(entry)
+            if record is not None:
+                words.append(print_)
+                yield record
+
+    shards.write_records(file, records(), shards.CLIP_OPTIONS)
+    end = np.cumsum([len(print_) for print_ in words], dtype=np.int64)
+    np.savez(_note(out, number).with_suffix(".npz"), words=np.concatenate([_NONE, *words]), end=end)
+    note = {"file": file.name, "sha256": shards.file_digest(file), "bytes": file.stat().st_size, "clips": entries}
+    write_json(_note(out, number), note)
+
+
+def write_clips(options: Options, todo: list[tuple[int, Sequence[str]]], workers: int, advance: Callable) -> None:
+    """Writes shards on this machine; workers stay a few recordings ahead of the shard that is written."""
+    recipe, pool = Recipe.of(options), _pool(workers, sum(len(part) for _, part in todo))
+    groups = itertools.chain.from_iterable(grouped(part) for _, part in todo)
+    waiting = collections.deque(pool.submit(convert_all, recipe, g) for g in itertools.islice(groups, AHEAD * workers))
+
+    def made() -> Iterator[Made]:
+        while waiting:
+            for one in waiting.popleft().result():
+                yield one
+                advance()
+            waiting.extend(pool.submit(convert_all, recipe, group) for group in itertools.islice(groups, 1))
+
+    every = made()
     try:
-        for number, first in enumerate(range(0, len(paths), options.shard_size)):
-            part = paths[first : first + options.shard_size]
-            file, note_file = (
-                shards.shard_path(options.out, "clips", number),
-                options.out / "work" / f"{number:05d}.json",
-            )
-            if not (note_file.is_file() and file.is_file()):
-                clips: list[dict[str, Any]] = []
-                done = pool.map(lambda path: convert(options, path), part)
-                shards.write_records(file, _accepted(done, clips, lambda: progress.advance(task)), shards.CLIP_OPTIONS)
-                note = {"file": file.name, "sha256": shards.file_digest(file), "bytes": file.stat().st_size}
-                write_json(note_file, {**note, "clips": clips})
-            else:
-                progress.advance(task, len(part))
-            notes.append(json.loads(note_file.read_text()))
+        for number, part in todo:
+            write_shard(options.out, number, itertools.islice(every, len(part)))
     finally:
         pool.shutdown(cancel_futures=True)  # an interrupted run stops at once
-    return notes
 
 
-def _accepted(done, clips: list[dict[str, Any]], advance) -> Iterator[bytes]:
-    for record, entry in done:
-        clips.append(entry)
-        advance()
-        if record is not None:
-            yield record
+def _pool(workers: int, recordings: int) -> concurrent.futures.Executor:
+    """Threads share decoding and resampling, processes the Python around them as well, but take seconds to start."""
+    if workers == 1 or recordings < PROCESSES_FROM:
+        return concurrent.futures.ThreadPoolExecutor(workers)
+    context = multiprocessing.get_context("forkserver")
+    return concurrent.futures.ProcessPoolExecutor(workers, context, _leave_interrupts)
 
 
-def convert(options: Options, path: str) -> tuple[bytes | None, dict[str, Any]]:
-    seconds = options.max_seconds or None
-    try:
-        audio, cut = recordings.load(options.root, path, seconds, options.quality)
-    except UserError as error:
-        return None, {"name": path, "reason": str(error)}
-    record, header = shards.encode_clip(audio, path, options.encoding)
-    return record, {"name": path, "samples": header["samples"], "sha256": header["sha256"], "cut": cut}
+def _leave_interrupts() -> None:
+    """Ctrl-C is for the process that writes: it stops the others."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+class Clips:
+    """What is known of the clips that were written, from the notes of their shards: numbers only."""
+
+    def __init__(self, options: Options, survey: Survey):
+        self.places = {key: array.array("i") for key in ("shard", "record", "samples")}
+        self.digests = array.array("Q")
+        self.path = array.array("i")
+        """Number of the recording of each clip."""
+        self.number = array.array("i", [-1]) * len(survey.paths)
+        """Number of the clip of each recording; -1 for one that is left out."""
+        self.rejected: dict[str, str] = {}
+        self.files: dict[str, str] = {}
+        self.cut = 0
+        seen, shard_count = 0, -(-len(survey.paths) // options.shard_size)
+        for shard in range(shard_count):
+            note = json.loads(_note(options.out, shard).read_text())
+            self.files[note["file"]] = note["sha256"]
+            record = 0
+            for clip in note["clips"]:
+                if "reason" in clip:
+                    self.rejected[clip["name"]] = clip["reason"]
+                else:
+                    self.number[seen] = len(self.path)
+                    self.path.append(seen)
+                    self.digests.append(int(clip["sha256"][:16], 16))
+                    self.cut += clip["cut"]
+                    for key, value in (("shard", shard), ("record", record), ("samples", clip["samples"])):
+                        self.places[key].append(value)
+                    record += 1
+                seen += 1
+        np.save(options.out / "index" / "clip_digest.npy", np.frombuffer(self.digests, np.uint64))
+        if options.fingerprints:
+            self._gather(options.out, shard_count)
+
+    def _gather(self, out: pathlib.Path, shard_count: int) -> None:
+        """Puts the fingerprints of all shards one behind the other, a shard in memory at a time."""
+        parts = [_note(out, shard).with_suffix(".npz") for shard in range(shard_count)]
+        kept, sizes = [], [0]
+        for part in parts:
+            with np.load(part) as stored:
+                kept.append(stored["end"] + sizes[-1])
+                sizes.append(sizes[-1] + len(stored["words"]))
+        total = np.lib.format.open_memmap(out / "index" / "fingerprint.npy", "w+", np.uint64, (sizes[-1],))
+        for part, first, last in zip(parts, sizes, sizes[1:], strict=False):
+            with np.load(part) as stored:
+                total[first:last] = stored["words"]
+        total.flush()
+        np.save(out / "index" / "fingerprint_end.npy", np.concatenate(kept))
 
 
 def write_json(path: pathlib.Path, content: Any) -> None:
+    """Writes a file whole or not at all."""
     part = path.with_name(path.name + ".part")
     part.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     part.replace(path)

@@ -1,21 +1,23 @@
-"""The second stage of `nlm prepare`: the examples whose clips are there, their index, and what was left out."""
+"""The last stage but one of `nlm prepare`: the examples whose clips are there, their index, and what was left out."""
 
 import array
 import collections
+import contextlib
 import json
 import shutil
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, NoReturn
 
 import numpy as np
 
 from nlm_jax.core.errors import UserError
 from nlm_jax.data import shards
-from nlm_jax.data.preparation.clips import write_json
+from nlm_jax.data.preparation.clips import Clips, write_json
+from nlm_jax.data.preparation.options import Options
+from nlm_jax.data.preparation.repeats import Repeats
+from nlm_jax.data.preparation.selection import Survey, selected
 from nlm_jax.data.schema import Example, lineage
-from nlm_jax.data.text import build_sequence, normalize_query
-
-EXAMPLES_PER_SHARD = 65_536
+from nlm_jax.data.text import Tokenizer, build_sequence, normalize_query
 
 
 class Table:
@@ -27,6 +29,8 @@ class Table:
         self.taxa: dict[str, int] = {}
         self.clips = array.array("q")
         self.rejects: list[dict[str, Any]] = []
+        self.left_out: dict[str, collections.Counter] = collections.defaultdict(collections.Counter)
+        """Examples that training must not hear: per check the reasons, and what was dropped with its clip."""
 
     def add(self, example: Example, clips: list[int], text_tokens: int, answer_tokens: int) -> None:
         for key, names in self.names.items():
@@ -39,64 +43,102 @@ class Table:
         self.columns["clip_end"].append(len(self.clips))
 
 
-def write_examples(options, notes, tokenizer, progress, total) -> Table:
-    number, rejected = {}, {}
-    places = {key: array.array("q") for key in ("shard", "record", "samples")}
-    for shard, note in enumerate(notes):
-        record = 0
-        for clip in note["clips"]:
-            if "reason" in clip:
-                rejected[clip["name"]] = clip["reason"]
-                continue
-            number[clip["name"]] = len(number)
-            for key, value in (("shard", shard), ("record", record), ("samples", clip["samples"])):
-                places[key].append(value)
-            record += 1
+def write_examples(
+    options: Options, survey: Survey, clips: Clips, repeats: Repeats, tokenizer: Tokenizer, advance: Callable[[], None]
+) -> Table:
+    """Writes examples and index.
+
+    Raises:
+      UserError: no example is left.
+    """
     table, lost = Table(), collections.Counter()
-    task = progress.add_task("examples", total=total)
 
     def usable() -> Iterator[bytes]:
-        for example in options.examples():
-            progress.advance(task)
-            bad = [path for path in example.paths if path in rejected]
-            lost.update(bad)
-            if bad:
-                continue
-            query = normalize_query(example.prompt, len(example.paths))
-            try:
-                sequence = build_sequence(tokenizer, query, example.text, len(example.paths), 0, max_txt_len=1 << 30)
-            except UserError as error:
-                table.rejects.append({"file": example.where, "reason": str(error), "examples": 1})
-                continue
-            table.add(example, [number[p] for p in example.paths], sequence.answer_start, sequence.n_answers)
-            stored = {key: getattr(example, key) for key in ("id", "prompt", "text", "label")}
-            if example.facts:
-                stored["facts"] = dict(example.facts)
-            yield json.dumps(stored, ensure_ascii=False).encode()
+        with _left_out(options, table) as (tell, gone):
+            for example in selected(options, tell):
+                advance()
+                bad = [path for path in example.paths if path in clips.rejected]
+                lost.update(bad)
+                if bad:
+                    continue
+                numbers = [clips.number[survey.paths[path]] for path in example.paths]
+                why = {repeats.gone[number] for number in numbers if number in repeats.gone}
+                if why and options.training(example.split):
+                    gone(min(why))
+                    continue
+                query = normalize_query(example.prompt, len(example.paths))
+                try:
+                    made = build_sequence(tokenizer, query, example.text, len(example.paths), 0, max_txt_len=1 << 30)
+                except UserError as error:
+                    table.rejects.append({"file": example.where, "reason": str(error), "examples": 1})
+                    continue
+                table.add(example, numbers, made.answer_start, made.n_answers)
+                stored = {key: getattr(example, key) for key in ("id", "prompt", "text", "label")}
+                if example.facts:
+                    stored["facts"] = dict(example.facts)
+                yield json.dumps(stored, ensure_ascii=False).encode()
 
     stream, shard = usable(), 0
     while shards.write_records(
         shards.shard_path(options.out, "examples", shard),
-        (record for _, record in zip(range(EXAMPLES_PER_SHARD), stream, strict=False)),
+        (record for _, record in zip(range(shards.EXAMPLES_PER_SHARD), stream, strict=False)),
         shards.EXAMPLE_OPTIONS,
     ):
         shard += 1
     shards.shard_path(options.out, "examples", shard).unlink()  # the empty one behind the last
-    table.rejects[:0] = [{"file": f, "reason": r, "examples": lost[f]} for f, r in rejected.items()]
+    table.rejects[:0] = [{"file": f, "reason": r, "examples": lost[f]} for f, r in clips.rejected.items()]
     lines = "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in table.rejects)
     (options.out / "rejects.jsonl").write_text(lines, encoding="utf-8")
     if not table.columns["task"]:
-        first = table.rejects[0]
-        for leftover in (options.out / "work", options.out / "plan.json"):  # the corrected command starts afresh
-            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
-        for file in options.out.glob("*.arrayrecord"):
-            file.unlink()
-        raise UserError(
-            f"{options.annotations}: none of its {total} examples can be used; the first is left out because of "
-            f"{first['reason']}. All reasons are in {options.out / 'rejects.jsonl'}"
-        )
-    for key, values in {**table.columns, **{f"clip_{k}": v for k, v in places.items()}, "clips": table.clips}.items():
+        _start_over(options, survey, table)
+    places = {f"clip_{key}": values for key, values in clips.places.items()}
+    for key, values in {**table.columns, **places, "clips": table.clips}.items():
         kind = np.int64 if key == "clip_end" else np.int32
         np.save(options.out / "index" / f"{key}.npy", np.asarray(values, kind))
     write_json(options.out / "index" / "taxa.json", list(table.taxa))
     return table
+
+
+@contextlib.contextmanager
+def _left_out(options: Options, table: Table):
+    """What is told of examples that training must not hear: listed by id, counted by reason."""
+    files = {}
+    if options.taxa:
+        files["taxa"] = (options.out / "held_out_taxa.jsonl").open("w", encoding="utf-8")
+    if options.against:
+        files["leakage"] = (options.out / "leakage.jsonl").open("a", encoding="utf-8")  # behind the clips
+
+    def tell(example: Example, why: str, name: str) -> None:
+        leak = why in ("id", "file name")
+        entry = {"id": example.id, "where": example.where, "split": example.split, "reason": why, "name": name}
+        if leak:
+            entry = {"kind": why, **entry, "dropped": options.leakage == "drop"}
+            del entry["reason"]
+        files["leakage" if leak else "taxa"].write(json.dumps(entry, ensure_ascii=False) + "\n")
+        table.left_out["leakage" if leak else "held_out_taxa"][why] += 1
+
+    def gone(why: str) -> None:
+        table.left_out["dropped"][why] += 1
+
+    try:
+        yield tell, gone
+    finally:
+        for file in files.values():
+            file.close()
+
+
+def _start_over(options: Options, survey: Survey, table: Table) -> NoReturn:
+    """Says that nothing is left, and leaves a directory in which the corrected command starts afresh."""
+    for leftover in (options.out / "work", options.out / "plan.json"):
+        shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+    for file in options.out.glob("*.arrayrecord"):
+        file.unlink()
+    if not table.rejects:
+        raise UserError(
+            f"{options.annotations}: none of its {survey.examples} examples is left: all are duplicates or in the "
+            f"benchmark; see duplicates.jsonl and leakage.jsonl in {options.out}"
+        )
+    raise UserError(
+        f"{options.annotations}: none of its {survey.examples} examples can be used; the first is left out because of "
+        f"{table.rejects[0]['reason']}. All reasons are in {options.out / 'rejects.jsonl'}"
+    )

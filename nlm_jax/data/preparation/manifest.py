@@ -1,6 +1,7 @@
 """The last stage of `nlm prepare`: the manifest, which says what a prepared directory holds."""
 
 import hashlib
+import pathlib
 from typing import Any
 
 import numpy as np
@@ -8,30 +9,34 @@ import numpy as np
 from nlm_jax.core.chat import DEFAULT_END_SYM, DEFAULT_TEMPLATE
 from nlm_jax.core.dims import SAMPLE_RATE
 from nlm_jax.data import shards
+from nlm_jax.data.preparation.clips import RESULTS, Clips
 from nlm_jax.data.preparation.examples import Table
 from nlm_jax.data.preparation.options import FORMAT_VERSION, Options
+from nlm_jax.data.preparation.repeats import Repeats
 from nlm_jax.data.text import Tokenizer
 
 
-def describe(options: Options, notes, table: Table, tokenizer: Tokenizer) -> dict[str, Any]:
-    kept = [clip for note in notes for clip in note["clips"] if "reason" not in clip]
-    seconds = sum(clip["samples"] for clip in kept) / SAMPLE_RATE
+def describe(options: Options, clips: Clips, repeats: Repeats, table: Table, tokenizer: Tokenizer) -> dict[str, Any]:
+    """The manifest of a prepared directory, which is complete but for it."""
+    seconds = sum(clips.places["samples"]) / SAMPLE_RATE
     lengths = np.asarray(table.columns["text_tokens"]) + np.asarray(table.columns["answer_tokens"])
-    files = sorted([*options.out.glob("examples-*.arrayrecord"), *(options.out / "index").iterdir()])
+    lists = [options.out / name for name in RESULTS[1:] if (options.out / name).is_file()]
+    files = sorted([*options.out.glob("examples-*.arrayrecord"), *(options.out / "index").iterdir(), *lists])
     counts = {
         f"{key}s": dict(zip(names, np.bincount(table.columns[key]).tolist(), strict=True))
         for key, names in table.names.items()
     }
-    bad_clips = sum("reason" in clip for note in notes for clip in note["clips"])
     return {
         "version": FORMAT_VERSION,
         "annotations": {"name": options.annotations.name, "sha256": options.plan()["annotations_sha256"]},
         "examples": len(table.columns["task"]),
-        "clips": len(kept),
-        "clips_cut_short": sum(clip["cut"] for clip in kept),
+        "clips": len(clips.path),
+        "clips_cut_short": clips.cut,
         "seconds": round(seconds, 3),
         "hours": round(seconds / 3600, 4),
-        "rejected": {"clips": bad_clips, "examples": sum(entry["examples"] for entry in table.rejects)},
+        "audio": _audio(options),
+        "rejected": {"clips": len(clips.rejected), "examples": sum(entry["examples"] for entry in table.rejects)},
+        **_checks(options, repeats, table),
         **counts,
         "text": {
             "tokenizer": options.tokenizer,
@@ -42,11 +47,40 @@ def describe(options: Options, notes, table: Table, tokenizer: Tokenizer) -> dic
                 **{f"p{q}": float(np.percentile(lengths, q)) for q in (50, 90, 99)},
             },
         },
-        "files": {
-            **{note["file"]: note["sha256"] for note in notes},
-            **{str(file.relative_to(options.out)): shards.file_digest(file) for file in files},
-        },
+        "files": {**clips.files, **{str(file.relative_to(options.out)): shards.file_digest(file) for file in files}},
     }
+
+
+def _audio(options: Options) -> dict[str, Any]:
+    """How recordings became clips."""
+    made: dict[str, Any] = {"sample_rate": SAMPLE_RATE, "channels": 1, "encoding": options.encoding}
+    made |= {"resampler": "soxr", "quality": options.quality, "max_seconds": options.max_seconds}
+    if options.window:
+        made |= {"window": options.window, "hop": options.hop or options.window / 2}
+    return made
+
+
+def _checks(options: Options, repeats: Repeats, table: Table) -> dict[str, Any]:
+    """What was looked for in the training part, what was found, and how many examples went for it."""
+    out: dict[str, Any] = {}
+    dropped = table.left_out["dropped"]
+    if options.duplicates != "none":
+        out["duplicates"] = {**repeats.duplicates, "examples_dropped": dropped["duplicate"]}
+    if options.against is not None:
+        named = dict(table.left_out["leakage"])
+        gone = dropped["leak"] + (sum(named.values()) if options.leakage == "drop" else 0)
+        out["leakage"] = {
+            "benchmark": options.against.source,
+            "policy": options.leakage,
+            **repeats.leakage,
+            "examples": named,
+            "examples_dropped": gone,
+        }
+    if options.taxa is not None:
+        reasons = dict(sorted(table.left_out["held_out_taxa"].items()))
+        source = "paper" if options.held_out_taxa == "paper" else pathlib.Path(options.held_out_taxa).name
+        out["held_out_taxa"] = {"list": source, "examples_dropped": sum(reasons.values()), "by_reason": reasons}
+    return out
 
 
 def text_digest(tokenizer: Tokenizer, template: str, end_sym: str) -> str:

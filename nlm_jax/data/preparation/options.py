@@ -2,19 +2,30 @@
 
 import argparse
 import dataclasses
+import fnmatch
 import functools
+import math
 import os
 import pathlib
 from collections.abc import Iterator, Sequence
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 from nlm_jax.audio import wave
-from nlm_jax.core import remote
-from nlm_jax.data import corpora, holdout, shards
+from nlm_jax.core.errors import UserError
+from nlm_jax.data import benchmark as benchmarks
+from nlm_jax.data import corpora, heldout_taxa, holdout, recordings, shards
 from nlm_jax.data.corpora import select
 from nlm_jax.data.schema import Example
+from nlm_jax.data.windows import Windows
 
 FORMAT_VERSION = 1
+Duplicates = Literal["report", "drop", "none"]
+Leakage = Literal["drop", "report"]
+LATER = (
+    *("hold_out", "taxon", "task", "window", "hop"),
+    *("held_out_taxa", "duplicates", "benchmark", "leakage", "training_splits"),
+)
+"""Options that came after the first version."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +52,18 @@ class Options:
     """Keep examples of these alone: names of any rank, or common names."""
     task: Sequence[str] = ()
     """Keep these tasks alone (* allowed)."""
+    window: float = 0.0
+    """Seconds of the windows that recordings are cut into; 0 = none."""
+    hop: float = 0.0
+    """Seconds from one window to the next; 0 = half a window."""
+    held_out_taxa: str = "none"
+    """Taxa that training must not hear: none, paper, or a file (`heldout_taxa.load`)."""
+    duplicates: Duplicates = "report"
+    benchmark: pathlib.Path | None = None
+    """Recordings that training must not hear: a prepared directory, saved fingerprints, or annotations."""
+    leakage: Leakage = "drop"
+    training_splits: str = "train*"
+    """Names or patterns, with commas, of splits that may lose examples; examples without a split always may."""
 
     @functools.cached_property
     def source(self) -> pathlib.Path:
@@ -56,9 +79,12 @@ class Options:
         return select.read(self.source, self.format, None, self.root, self.taxon, self.task)
 
     def examples(self) -> Iterator[Example]:
-        if not self.hold_out:
-            return (e for e in self.read() if self.split in (None, e.split))
-        every = holdout.divided(self.read(), self.held_out[0])
+        """All examples of the split, as they are asked."""
+        every = self.read()
+        if self.hold_out:
+            every = holdout.divided(every, self.held_out[0])
+        if self.window:
+            every = self.windows.cut(every)
         return (e for e in every if self.split in (None, e.split))
 
     @functools.cached_property
@@ -66,13 +92,54 @@ class Options:
         """Recordings to hold out, and labels too rare for that."""
         return holdout.draw(self.read(), self.hold_out)
 
+    @functools.cached_property
+    def windows(self) -> Windows:
+        """How recordings are cut; the length of each is looked up once."""
+        duration = functools.cache(lambda name: recordings.duration(*recordings.stored(self.root, name)))
+        return Windows(self.window, self.hop or self.window / 2, duration)
+
+    @functools.cached_property
+    def taxa(self) -> heldout_taxa.HeldOut | None:
+        """The taxa held out."""
+        return heldout_taxa.load(self.held_out_taxa)
+
+    @functools.cached_property
+    def against(self) -> benchmarks.Benchmark | None:
+        """The recordings of the benchmark."""
+        return benchmarks.load(self.benchmark) if self.benchmark else None
+
+    @property
+    def fingerprints(self) -> bool:
+        """Whether clips get a fingerprint."""
+        return self.duplicates != "none" or self.benchmark is not None
+
+    def training(self, split: str) -> bool:
+        """Whether examples of a split may be left out for what is in others."""
+        return not split or any(fnmatch.fnmatchcase(split, p.strip()) for p in self.training_splits.split(","))
+
+    def check(self) -> None:
+        """Raises UserError for values that nothing can be made of."""
+        if self.shard_size < 1 or not 0 <= self.max_seconds < math.inf:
+            raise UserError("--shard-size and --workers must be at least 1, --max-seconds at least 0")
+        holdout.check(self.hold_out)
+        if not (self.window == 0 or 0.1 <= self.window < math.inf):
+            raise UserError(f"--window {self.window:g}: windows last at least 0.1 s, as in 10; 0 cuts none")
+        if self.hop and not self.window:
+            raise UserError("--hop goes with --window; give --window SECONDS as well, or leave --hop out")
+        if self.hop and not 0.1 <= self.hop <= self.window:
+            raise UserError(f"--hop {self.hop:g}: lies between 0.1 s and the window, {self.window:g} s")
+
     def plan(self) -> dict[str, Any]:
         """What a continued run must have in common with the one before it."""
-        same = dataclasses.asdict(self)
+        same = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         del same["out"], same["audio_root"], same["annotations"]
-        for name in ("hold_out", "taxon", "task"):
-            if not same[name]:
-                del same[name]
+        for field in dataclasses.fields(self):  # directories of versions without an option are those with its default
+            if field.name in LATER and same[field.name] in (field.default, []):
+                del same[field.name]
+        if self.held_out_taxa not in ("none", "paper"):
+            same["held_out_taxa"] = shards.file_digest(pathlib.Path(self.held_out_taxa))
+        if self.benchmark:
+            same["benchmark"] = corpora.digest(self.benchmark)
         return {"version": FORMAT_VERSION, "annotations_sha256": corpora.digest(self.source), **same}
 
 
@@ -80,13 +147,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of `nlm prepare`."""
     parser.add_argument(
         "annotations",
-        type=remote.reads_beside,
         metavar="ANNOTATIONS",
         help="JSON lines, a table, a folder, Parquet, tars ('x-{000..127}.tar') or the id of a hub dataset",
     )
-    parser.add_argument(
-        "--out", type=remote.writes, required=True, help="directory to write; a killed run continues in it"
-    )
+    parser.add_argument("--out", required=True, help="directory to write; a killed run continues in it")
     parser.add_argument("--split", help="keep only examples of this split")
     parser.add_argument(
         "--taxon", action="append", default=[], metavar="NAME", help="keep this taxon only: any rank or common name"
@@ -95,14 +159,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--hold-out", type=float, default=0.0, metavar="SHARE", help="of recordings that become split valid, as in 0.2"
     )
-    parser.add_argument(
-        "--audio-root", type=remote.reads, help="folder of relative audio paths (default: annotations' own)"
-    )
+    parser.add_argument("--audio-root", help="folder of relative audio paths (default: annotations' own)")
     parser.add_argument(
         "--tokenizer", default="embedded", help="directory, hub id or 'embedded', for the token lengths"
     )
     parser.add_argument(
-        "--workers", type=int, default=os.cpu_count() or 1, help="threads that decode (default: all cores)"
+        "--workers",
+        type=int,
+        default=os.cpu_count() or 1,
+        help="threads or processes that convert (default: all cores)",
     )
     parser.add_argument("--shard-size", type=int, default=512, help="clips in one shard (default 512)")
     parser.add_argument(
@@ -111,3 +176,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--encoding", choices=get_args(shards.Encoding), default="flac", help="flac is half the size")
     parser.add_argument("--quality", choices=get_args(wave.Quality), default="HQ", help="of the soxr resampler")
     parser.add_argument("--format", default="auto", help=f"of the annotations: {', '.join(corpora.KINDS)}")
+    parser.add_argument("--window", type=float, default=0.0, metavar="SECONDS", help="cut recordings into windows")
+    parser.add_argument(
+        "--hop", type=float, default=0.0, metavar="SECONDS", help="between windows (default: half of one)"
+    )
+    parser.add_argument(
+        "--duplicates",
+        choices=get_args(Duplicates),
+        default="report",
+        help="exact and near ones: list them, also drop them from training, or do not look (default report)",
+    )
+    parser.add_argument(
+        "--benchmark",
+        metavar="PATH",
+        help="recordings that training must not hear: BEANS-Zero, a prepared directory, or saved fingerprints",
+    )
+    parser.add_argument(
+        "--leakage", choices=get_args(Leakage), default="drop", help="of --benchmark into training (default drop)"
+    )
+    parser.add_argument(
+        "--held-out-taxa", default="none", metavar="paper|FILE|none", help="taxa that training must not hear"
+    )
+    parser.add_argument(
+        "--training-splits", default="train*", metavar="NAMES", help="splits that may lose examples (default 'train*')"
+    )
+    parser.add_argument("--runner", choices=("local", "beam"), default="local", help="what converts (default local)")
+    parser.add_argument(
+        "--beam-args", default="", metavar="FLAGS", help="for Beam, as in --beam-args='--runner=DataflowRunner ...'"
+    )

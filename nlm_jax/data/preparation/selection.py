@@ -1,0 +1,72 @@
+"""The first stage of `nlm prepare`: which examples are taken, and which recordings they need."""
+
+import array
+import dataclasses
+from collections.abc import Callable, Iterator
+
+from nlm_jax.core.errors import UserError
+from nlm_jax.data.preparation.options import Options
+from nlm_jax.data.schema import Example
+
+
+@dataclasses.dataclass(frozen=True)
+class Survey:
+    """Recordings in the order of their first example; some 300 bytes each."""
+
+    paths: dict[str, int]
+    splits: array.array
+    """Per recording the number of the set of splits in whose examples it is."""
+    sets: list[frozenset[str]]
+    examples: int
+
+
+def selected(options: Options, tell: Callable[[Example, str, str], None] | None = None) -> Iterator[Example]:
+    """Examples without those that training must not hear; `tell(example, why, name)` hears of each.
+
+    `why` is "family", "genus", "species", "common name" (of a held-out taxon), "id" or "file name" (of a benchmark).
+    """
+    taxa, against = options.taxa, options.against
+    for example in options.examples():
+        if options.training(example.split):
+            found = taxa.reason(example) if taxa else None
+            leak = against.named(example) if against and not found else None
+            if found or leak:
+                if tell:
+                    tell(example, *(found or leak))
+                if found or options.leakage == "drop":
+                    continue
+        yield example
+
+
+def survey(options: Options) -> Survey:
+    """The recordings that the examples need.
+
+    Raises:
+      UserError: there are no examples, or none is left.
+    """
+    paths: dict[str, int] = {}
+    splits, sets, codes = array.array("H"), [frozenset()], {}
+    count, dropped = 0, []
+
+    def tell(example: Example, why: str, name: str) -> None:
+        if not dropped:
+            dropped.append(f"{example.where}: {why} {name}")
+
+    for count, example in enumerate(selected(options, tell), start=1):  # noqa: B007
+        for path in example.paths:
+            number = paths.setdefault(path, len(paths))
+            if number == len(splits):
+                splits.append(0)
+            key = (splits[number], example.split)
+            if key not in codes:
+                grown = sets[key[0]] | {example.split}
+                if grown not in sets:
+                    sets.append(grown)
+                codes[key] = sets.index(grown)
+            splits[number] = codes[key]
+    if not count and dropped:
+        raise UserError(f"{options.annotations}: every example is of a held-out taxon or a benchmark ({dropped[0]})")
+    if not count:
+        of = f" of split {options.split!r}" if options.split else ""
+        raise UserError(f"{options.annotations}: holds no examples{of}; check the file and --split")
+    return Survey(paths, splits, sets, count)

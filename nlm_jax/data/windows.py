@@ -1,0 +1,107 @@
+"""Long recordings as windows: each a part of its recording, with the labels that are heard in it.
+
+Labels of a whole recording hold for each of its windows. Labels with start and end make a detection question of every
+window: it is answered with what is heard there, in order of appearance, or with None.
+"""
+
+import collections
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator
+
+from nlm_jax.core.errors import UserError
+from nlm_jax.data.schema import Example, part_name, part_of
+
+PROMPT, TASK = "What are the common names for the species in the audio, if any?", "common-multiple-detection"
+SCIENTIFIC = ("What are the scientific names for the species in the audio, if any?", "sci-multiple-detection")
+NOTHING = "None"
+SHORTEST = 0.01
+"""Seconds of a label that must be in a window: less is rounding."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Windows:
+    """How recordings are cut: a window of `seconds` every `hop` seconds."""
+
+    seconds: float
+    hop: float
+    duration: Callable[[str], float]
+    """Seconds of the recording of a name. It may raise UserError: such a recording stays whole, to be named later."""
+
+    def of(self, path: str) -> list[tuple[str, float, float]]:
+        """(name, start, end) of every window; one that is not longer than a window keeps its name.
+
+        The last window is the first that reaches the end; it is as short as the recording makes it.
+        """
+        try:
+            length = self.duration(path)
+        except UserError:
+            length = 0.0
+        if length <= self.seconds:
+            return [(path, 0.0, max(length, self.seconds))]
+        out, start, number = [], 0.0, 0
+        while not out or out[-1][2] < length - SHORTEST:
+            end = min(start + self.seconds, length)
+            out.append((part_name(path, start, end), start, end))
+            number += 1
+            start = number * self.hop
+            if start >= length - SHORTEST:
+                break
+        return out
+
+    def cut(self, examples: Iterable[Example]) -> Iterator[Example]:
+        """Examples of whole recordings, once a window, then those made of labels with times, recording by recording.
+
+        Examples of several recordings, or of none, stay as they are. One with a time and a question of its own is
+        asked of the windows that it reaches into.
+        """
+        timed: dict[tuple[str, str], list[tuple[float, float, Example]]] = collections.defaultdict(list)
+        for example in examples:
+            part = part_of(example.paths[0]) if len(example.paths) == 1 else None
+            if part is not None:
+                timed[part[0], example.split].append((part[1], part[2], example))
+            elif len(example.paths) == 1:
+                for name, start, _ in self.of(example.paths[0]):
+                    yield _moved(example, name, start) if name != example.paths[0] else example
+            else:
+                yield example
+        for (path, _), events in timed.items():
+            events.sort(key=lambda event: event[:2])
+            like = next((e for _, _, e in events if _plain(e)), None)
+            for name, start, end in self.of(path):
+                inside = [e for begin, finish, e in events if _reaches(begin, finish, start, end)]
+                yield from (_moved(e, name, start) for e in inside if not _plain(e))
+                if like is not None:
+                    yield _detection(name, [e for e in inside if _plain(e)], like)
+
+
+def _plain(example: Example) -> bool:
+    """Whether its answer is its label: what a table says was heard, not a question of its own."""
+    return bool(example.label) and example.text == example.label
+
+
+def _reaches(begin: float, finish: float, start: float, end: float) -> bool:
+    return min(finish, end) - max(begin, start) >= min(SHORTEST, finish - begin)
+
+
+def _moved(example: Example, name: str, start: float) -> Example:
+    return dataclasses.replace(example, id=f"{example.id}@{start:g}", paths=(name,))
+
+
+def _detection(name: str, heard: list[Example], like: Example) -> Example:
+    """The question what is in a window; `like` gives domain, licence and split."""
+    first = {example.text: example for example in reversed(heard)}
+    answers = list(dict.fromkeys(example.text for example in heard))
+    prompt, task = SCIENTIFIC if like.task == "scientific-name" else (PROMPT, TASK)
+    facts = dict(first[answers[0]].facts) if answers else {}
+    if len(answers) > 1:
+        facts["others"] = ", ".join(answers[1:])
+    return dataclasses.replace(
+        like,
+        id=name,
+        paths=(name,),
+        prompt=prompt,
+        text=", ".join(answers) or NOTHING,
+        task=task,
+        label=", ".join(answers) or NOTHING,
+        facts=facts,
+    )
