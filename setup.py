@@ -93,7 +93,9 @@ setup(
     license="Apache-2.0",
     license_files=["LICENSE"],
     packages=find_packages(include=["nlm_jax", "nlm_jax.*"]),
-    package_data={"nlm_jax": ["data/*.json", "data/tokenizer/*.json", "**/*.html", "**/*.css"]},
+    package_data={
+        "nlm_jax": ["data/*.json", "data/tasks/*.yaml", "data/tokenizer/*.json", "**/*.html", "**/*.css"],
+    },
     python_requires=">=3.11",
     install_requires=INSTALL,
     extras_require=EXTRAS,

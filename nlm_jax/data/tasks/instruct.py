@@ -5,13 +5,12 @@ import fnmatch
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from nlm_jax.core.errors import UserError
-from nlm_jax.data.corpora import labels
 from nlm_jax.data.schema import Example
-from nlm_jax.data.tasks import questions, templates
+from nlm_jax.data.tasks import entries, questions, templates
 from nlm_jax.data.tasks.draw import digest
 from nlm_jax.data.tasks.entries import Task
-from nlm_jax.data.tasks.pools import Pools
-from nlm_jax.data.tasks.taxa import HeldOut
+from nlm_jax.data.tasks.pools import HeldOut, Pools
+from nlm_jax.data.text import CLIP_MARK
 
 TEST_SPLITS = ("test*", "valid*", "val", "dev*", "eval*", "held*out*")
 """Splits that are asked in the test phrasings; all others, and examples without a split, in those of training."""
@@ -47,7 +46,8 @@ def instruct(
       pools: made by `Pools.collect` from the same tasks.
       per_recording: so many of the tasks that a recording has the facts for, drawn by seed and id; 0 = all of them.
       max_clips: clips in one prompt (`data.row_clips`).
-      held_out: taxa that must not be among the wrong answers.
+      held_out: taxa that must not be among the wrong answers: names of species, genera and families, or a function
+        that is true of examples about them.
 
     Raises:
       UserError: a task that does not exist, or numbers that cannot be.
@@ -107,6 +107,18 @@ def about(
     return [made[name] for name in tasks if name in made]
 
 
-def replaced(example: Example) -> bool:
-    """Whether an example's question is no one's own: what readers of plain labels ask where nothing else is said."""
-    return bool(example.facts) and example.prompt == labels.PROMPT and example.task == labels.TASK
+def with_instructions(examples: Iterable[Example], make: Callable[[Example], list[Example]]) -> Iterator[Example]:
+    """The examples of a corpus, each followed by what `make` (as `about`) makes of its recording.
+
+    Left out is a question that readers ask by themselves: one in the words of a test phrasing that a fact answers.
+    Where one recording has several questions in a row, instructions about it are made once.
+    """
+    spoken = {entries.same(text) for task in templates.load().values() for text in task.test}
+    last: tuple | None = None
+    for example in examples:
+        prompt = entries.same(example.prompt.replace(CLIP_MARK, ""))
+        if not (example.facts and prompt in spoken and example.text in example.facts.values()):
+            yield example
+        if example.facts and (example.paths, example.facts) != last:
+            last = (example.paths, example.facts)
+            yield from make(example)

@@ -3,17 +3,20 @@
 import dataclasses
 import functools
 import random
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 from nlm_jax.data.holdout import recording
 from nlm_jax.data.schema import RANKS, Example
 from nlm_jax.data.tasks.draw import Smallest, digest, distinct
 from nlm_jax.data.tasks.entries import Task
-from nlm_jax.data.tasks.fields import fields, several
-from nlm_jax.data.tasks.taxa import KINDS, HeldOut, Taxa, Taxon
+from nlm_jax.data.tasks.fields import clean, fields, ranks, scientific_name, several
+from nlm_jax.data.tasks.taxa import KINDS, Taxa, Taxon
 
 VALUES, LABELS, CLIPS = 4096, 4096, 8
 """Other answers and labels that are kept of each field, and recordings of each label."""
+HeldOut = Collection[str] | Callable[[Example], object]
+"""Names of species, genera and families in any case, or a function that is true of examples about them."""
+NAMING = ("common_name", "scientific_name", *RANKS, "subspecies")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,6 +28,7 @@ class Clip:
     label: str
     facts: Mapping[str, str]
     """Its names and ranks."""
+    held_out: bool = False
 
 
 def label_of(known: Mapping[str, str], field: str) -> str:
@@ -38,8 +42,8 @@ def label_of(known: Mapping[str, str], field: str) -> str:
 class ClipPool:
     """Clips by label, of one field and one split: `LABELS` labels of `CLIPS` recordings with a clip each."""
 
-    def __init__(self, field: str, held_out: HeldOut | None = None):
-        self.field, self._held_out = field, held_out
+    def __init__(self, field: str):
+        self.field = field
         self._labels: Smallest[Smallest[dict[str, Clip]]] = Smallest(LABELS, lambda: Smallest(CLIPS, dict))
 
     def add(self, clip: Clip) -> None:
@@ -66,18 +70,17 @@ class ClipPool:
 
     @functools.cached_property
     def _taxa(self) -> Taxa:
-        taxa = Taxa(held_out=self._held_out)
+        taxa = Taxa()
         for _, of in self._labels.items():
             for _, held in of.items():
-                taxa.add(held["clip"].facts)
+                taxa.add(held["clip"].facts, held["clip"].held_out)
         return taxa
 
     @functools.cached_property
     def _names(self) -> list[str]:
         """Labels that may be wrong answers."""
-        clips = [min((held["clip"] for _, held in of.items()), key=lambda c: c.label) for _, of in self._labels.items()]
-        refused = self._held_out or HeldOut()
-        return [clip.label for clip in clips if Taxon.of(clip.facts) not in refused]
+        every = ([held["clip"] for _, held in of.items()] for _, of in self._labels.items())
+        return [min(clip.label for clip in clips) for clips in every if not any(clip.held_out for clip in clips)]
 
 
 class Pools:
@@ -86,12 +89,12 @@ class Pools:
     def __init__(self, tasks: Iterable[Task], held_out: HeldOut | None = None):
         tasks = list(tasks)
         parts = [part for task in tasks for part in (task.options, task.ask) if part]
-        self.taxa = Taxa(held_out=held_out)
+        self.taxa = Taxa()
         self._values: dict[str, Smallest[dict[str, str]]] = {
             part.of: Smallest(VALUES, dict) for part in parts if part.of not in KINDS
         }
         self._fields = sorted({field for task in tasks if task.clips for field in task.clips.of})
-        self._held_out = held_out
+        self._held_out = held_out if callable(held_out) else frozenset(name.casefold() for name in held_out or ())
         self._clips: dict[tuple[str, str], ClipPool] = {}
         self._sorted: dict[str, list[str]] = {}
 
@@ -107,8 +110,8 @@ class Pools:
         """What an example has to offer; nothing where it has no facts."""
         if not example.facts:
             return
-        known = fields(example.facts)
-        self.taxa.add(example.facts)
+        known, held_out = fields(example.facts), self._is_held_out(example)
+        self.taxa.add(example.facts, held_out)
         for field, values in self._values.items():
             for value in several(known.get(field, "")):
                 if (spelling := values.at(value.casefold())) is not None:
@@ -119,9 +122,19 @@ class Pools:
             if label := label_of(known, field):
                 key = (example.split, field)
                 if key not in self._clips:
-                    self._clips[key] = ClipPool(field, self._held_out)
+                    self._clips[key] = ClipPool(field)
                 names = {k: known[k] for k in ("common_name", "scientific_name", *RANKS[:-1]) if k in known}
-                self._clips[key].add(Clip(example.paths[0], recording(example), label, names))
+                self._clips[key].add(Clip(example.paths[0], recording(example), label, names, held_out))
+
+    def _is_held_out(self, example: Example) -> bool:
+        if not self._held_out:
+            return False
+        facts = {key: example.facts[key] for key in NAMING if key in example.facts}
+        if callable(self._held_out):  # asked about the species alone, not about what else is heard or written
+            return bool(self._held_out(dataclasses.replace(example, facts=facts, label="", text="")))
+        names = {clean(name).casefold() for name in facts.values()} | {scientific_name(facts).casefold()}
+        names |= {name.casefold() for name in ranks(facts).values()}
+        return not self._held_out.isdisjoint(names - {""})
 
     def clips(self, split: str, field: str) -> ClipPool | None:
         """Clips of a split with a label in a field; None without any."""

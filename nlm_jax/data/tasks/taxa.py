@@ -3,12 +3,9 @@
 import collections
 import dataclasses
 import functools
-import json
-import pathlib
 import random
 from collections.abc import Collection, Mapping
 
-from nlm_jax.core.errors import UserError
 from nlm_jax.data.tasks.draw import Smallest, distinct, merged, unique
 from nlm_jax.data.tasks.fields import TAXONOMY, clean, ranks, scientific_name
 
@@ -27,6 +24,8 @@ class Taxon:
     common_name: str = ""
     scientific_name: str = ""
     above: dict[str, str] = dataclasses.field(default_factory=dict)
+    held_out: bool = False
+    """Whether it must not be heard of in training, not even as a wrong answer."""
 
     @classmethod
     def of(cls, known: Mapping[str, str]) -> "Taxon":
@@ -44,65 +43,19 @@ class Taxon:
         return getattr(self, kind)
 
 
-@dataclasses.dataclass(frozen=True)
-class HeldOut:
-    """Species, genera and families that must not be heard of in training; names in lower case."""
-
-    species: frozenset[str] = frozenset()
-    genera: frozenset[str] = frozenset()
-    families: frozenset[str] = frozenset()
-
-    @classmethod
-    def read(cls, path: str | pathlib.Path) -> "HeldOut":
-        """The lists `heldout_species`, `heldout_genera` and `heldout_families` of a JSON file.
-
-        Raises:
-          UserError: no such file, not JSON, or none of the lists in it.
-        """
-        path = pathlib.Path(path)
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise UserError(
-                f"{path}: cannot be read ({error.strerror}); give the JSON file of held-out taxa"
-            ) from error
-        except ValueError as error:
-            raise UserError(
-                f"{path}: not valid JSON; held-out taxa are lists under heldout_species and so on"
-            ) from error
-        lists = {}
-        for key in ("species", "genera", "families"):
-            names = content.get(f"heldout_{key}", []) if isinstance(content, dict) else None
-            if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-                raise UserError(f"{path}: heldout_{key} must be a list of names")
-            lists[key] = frozenset(clean(name).casefold() for name in names) - {""}
-        if not any(lists.values()):
-            raise UserError(f"{path}: holds none of heldout_species, heldout_genera, heldout_families")
-        return cls(**lists)
-
-    def __contains__(self, taxon: Taxon) -> bool:
-        return (
-            taxon.scientific_name.casefold() in self.species
-            or taxon.common_name.casefold() in self.species
-            or taxon.above.get("genus", "").casefold() in self.genera
-            or taxon.above.get("family", "").casefold() in self.families
-        )
-
-
 class Taxa:
     """Species by scientific name (by common name where there is no other), at most `most` of them.
 
     What is in it depends on what was added, not on the order; which of too many stay is decided by their names.
     """
 
-    def __init__(self, most: int = MOST, held_out: HeldOut | None = None):
-        self._held_out = held_out or HeldOut()
+    def __init__(self, most: int = MOST):
         self._taxa: Smallest[Taxon] = Smallest(most, Taxon)
 
     def __len__(self) -> int:
         return len(self._taxa)
 
-    def add(self, facts: Mapping[str, str]) -> None:
+    def add(self, facts: Mapping[str, str], held_out: bool = False) -> None:
         """The species that `facts` are about. Of two spellings of a name the first by the alphabet stays."""
         common, scientific = clean(facts.get("common_name", "")), scientific_name(facts)
         if scientific.casefold() == common.casefold():
@@ -111,6 +64,7 @@ class Taxa:
             return
         taxon.common_name = merged(taxon.common_name, common)
         taxon.scientific_name = merged(taxon.scientific_name, scientific)
+        taxon.held_out |= held_out
         for rank, name in ranks(facts).items():
             taxon.above[rank] = merged(taxon.above.get(rank, ""), name)
         self.__dict__.pop("_index", None)
@@ -155,7 +109,7 @@ class Taxa:
     @functools.cached_property
     def _index(self) -> "_Index":
         taxa = [taxon for _, taxon in self._taxa.items()]
-        return _Index([t for t in taxa if t not in self._held_out], taxa)
+        return _Index([t for t in taxa if not t.held_out], taxa)
 
 
 class _Index:
