@@ -25,16 +25,24 @@ def distinct(items: Sequence[T], count: int, rng: random.Random, refuse: Callabl
 
     Where most of many items are refused, fewer than there are may be found.
     """
+    dice, taken = rng.random, []
     if len(items) <= 8 * count + 64:
-        return [item for item in rng.sample(items, len(items)) if not refuse(item)][:count]
-    found: dict[int, T] = {}
+        left = list(items)
+        while left and len(taken) < count:
+            at = int(dice() * len(left))
+            left[at], left[-1] = left[-1], left[at]
+            if not refuse(item := left.pop()):
+                taken.append(item)
+        return taken
+    seen: set[int] = set()
     for _ in range(8 * count + 64):
-        at = rng.randrange(len(items))
-        if at not in found and not refuse(items[at]):
-            found[at] = items[at]
-            if len(found) == count:
+        at = int(dice() * len(items))
+        if at not in seen and not refuse(items[at]):
+            seen.add(at)
+            taken.append(items[at])
+            if len(taken) == count:
                 break
-    return list(found.values())
+    return taken
 
 
 class Smallest(Generic[T]):

@@ -50,8 +50,9 @@ def clean(value: object) -> str:
 
     Placeholders of clips and the chat template's tokens go: a field note must not add a clip or end a turn.
     """
-    text = MARKS.sub(" ", unicodedata.normalize("NFC", str(value)))
-    text = " ".join(text.split())
+    text = str(value)
+    text = text if text.isascii() else unicodedata.normalize("NFC", text)
+    text = " ".join((MARKS.sub(" ", text) if "<" in text else text).split())
     return "" if text.casefold() in UNKNOWN else text
 
 
@@ -87,8 +88,10 @@ def scientific_name(facts: Mapping[str, str]) -> str:
 
 def several(text: str) -> list[str]:
     """What a comma-separated fact lists, without repeats."""
-    listed = [part for part in map(clean, text.split(",")) if part]
-    return list({part.casefold(): part for part in reversed(listed)}.values())[::-1]
+    found: dict[str, str] = {}
+    for part in filter(None, map(clean, text.split(","))):
+        found.setdefault(part.casefold(), part)
+    return list(found.values())
 
 
 def whole(text: str) -> int | None:

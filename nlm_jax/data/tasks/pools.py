@@ -45,9 +45,10 @@ class ClipPool:
     def __init__(self, field: str):
         self.field = field
         self._labels: Smallest[Smallest[dict[str, Clip]]] = Smallest(LABELS, lambda: Smallest(CLIPS, dict))
+        self._listed: dict[str, list[Clip]] = {}
 
     def add(self, clip: Clip) -> None:
-        """Of a recording's clips the one stays whose name has the smallest digest."""
+        """Of a recording's clips the one stays whose name has the smallest digest. Add all before asking for any."""
         if (of := self._labels.at(clip.label.casefold())) is None or (held := of.at(clip.recording)) is None:
             return
         if "clip" not in held or digest(clip.path) < digest(held["clip"].path):
@@ -55,8 +56,11 @@ class ClipPool:
 
     def clips(self, label: str, count: int, rng: random.Random, used: Collection[str]) -> list[Clip] | None:
         """`count` clips of a label, from as many recordings, none of them in `used`; None where there are fewer."""
-        of = self._labels.get(label.casefold())
-        found = [held["clip"] for key, held in of.items() if key not in used] if of else []
+        key = label.casefold()
+        if key not in self._listed:
+            of = self._labels.get(key)
+            self._listed[key] = [held["clip"] for _, held in of.items()] if of else []
+        found = [clip for clip in self._listed[key] if clip.recording not in used]
         return rng.sample(found, count) if len(found) >= count else None
 
     def others(self, known: Mapping[str, str], label: str, rng: random.Random) -> list[str]:

@@ -5,7 +5,7 @@ import random
 from collections.abc import Mapping
 
 from nlm_jax.data.tasks import comparisons
-from nlm_jax.data.tasks.draw import generator
+from nlm_jax.data.tasks.draw import digest, generator
 from nlm_jax.data.tasks.entries import Ask, Options, Task, placeholders
 from nlm_jax.data.tasks.fields import several
 from nlm_jax.data.tasks.pools import Pools
@@ -44,14 +44,14 @@ def ask(
     """
     if any(name not in known for name in task.facts()):
         return None
-    rng = generator(seed, ident, task.name)
     values: dict[str, str] = dict(known)
     clips: dict[str, tuple[str, ...]] = {}
     if task.options:
-        built = candidates(task.options, known, pools, rng)
+        built = candidates(task.options, known, pools, generator(seed, ident, task.name))
     elif task.ask:
-        built = asked(task.ask, known, pools, rng)
+        built = asked(task.ask, known, pools, generator(seed, ident, task.name))
     elif task.clips:
+        rng = generator(seed, ident, task.name)
         compared = comparisons.build(task.clips, path, split, known, pools, rng, most_clips)
         built, clips = compared or (None, {})
     else:
@@ -67,9 +67,10 @@ def ask(
     answers = [answer for answer in task.answer if all(name in values for name in placeholders(answer, ""))]
     if not answers:
         return None
-    # Streams of their own: neither the pools nor the number of answers moves the phrasing.
-    phrasing = generator(seed, ident, task.name, "phrasing").choice(task.test if side == "test" else task.train)
-    answer = generator(seed, ident, task.name, "answer").choice(answers)
+    # Dice of their own: neither the pools nor the number of answers moves the phrasing.
+    phrasings = task.test if side == "test" else task.train
+    phrasing = phrasings[digest(str(seed), ident, task.name, "phrasing") % len(phrasings)]
+    answer = answers[digest(str(seed), ident, task.name, "answer") % len(answers)]
     paths = [p for name in placeholders(phrasing, "") for p in clips.get(name, ())] if task.clips else [path]
     return Question(phrasing.format(**values), answer.format(**values), tuple(paths))
 
@@ -126,8 +127,7 @@ def _right(of: str, known: Mapping[str, str], pools: Pools, several_may: bool) -
     right = [known[of]]
     if several_may:
         right += pools.names(known.get("others", ""), of)
-    right = list({name.casefold(): name for name in reversed(right)}.values())[::-1]
-    return None if any("," in name for name in right) else right
+    return None if any("," in name for name in right) else several(",".join(right))
 
 
 def _heard(known: Mapping[str, str], pools: Pools, of: str) -> list[str]:

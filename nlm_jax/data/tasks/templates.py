@@ -118,7 +118,10 @@ def _read(file: pathlib.Path) -> dict[str, Any]:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         at = f":{mark.line + 1}" if mark else ""
-        raise UserError(f"{file}{at}: not valid YAML ({getattr(error, 'problem', None) or 'unreadable'})") from error
+        raise UserError(
+            f"{file}{at}: not valid YAML ({getattr(error, 'problem', None) or 'unreadable'}); "
+            "put quotes around texts that hold any of : ? # { ["
+        ) from error
     if not isinstance(content, dict) or not content:
         raise UserError(f"{file}: must hold entries, each a task's name with its fields below it")
     return content
