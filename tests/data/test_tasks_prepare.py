@@ -12,6 +12,7 @@ from nlm_jax.data.config import DataConfig
 from nlm_jax.data.corpus import Corpus
 from nlm_jax.data.pipeline import train_set
 from nlm_jax.data.preparation import options as preparation_options
+from nlm_jax.data.preparation import selection
 from nlm_jax.data.prepare import Options
 from nlm_jax.data.schema import Example
 from nlm_jax.data.tasks import templates
@@ -124,6 +125,23 @@ def test_a_directory_remembers_what_was_asked(annotated, tmp_path, recordings):
         prepare.prepare(Options(annotated, out, encoding="pcm16", **options))
     plain = Options(annotated, tmp_path / "plain", encoding="pcm16")
     assert not {"instruct", "templates", "seed", "tasks_per_recording", "max_clips"} & set(plain.plan())
+
+
+def test_held_out_taxa_are_heard_in_no_training_question(annotated, tmp_path):
+    (tmp_path / "taxa.txt").write_text("Strix aluco\n")
+    tasks = "common-classification,common-*-options,icl-individual-count,compare-*"
+    options = Options(
+        annotated, tmp_path / "out", instruct=tasks, held_out_taxa=str(tmp_path / "taxa.txt"), encoding="pcm16"
+    )
+    made = list(selection.selected(options))
+    owls = {f"{k}.wav" for k in range(18) if k % 3 == 1}
+    training = [e for e in made if e.split == "train" and e.id != "bare"]
+    assert len({e.task for e in training}) >= 5
+    for e in training:
+        assert not owls & set(e.paths), e
+        assert "Owl" not in e.prompt + e.text, e
+    assert any("Tawny Owl" in e.text for e in made if e.split == "valid"), "they are asked about in evaluation"
+    assert prepare.prepare(options)["examples"] == len(made)
 
 
 def test_mistakes_of_the_flags(annotated, tmp_path):

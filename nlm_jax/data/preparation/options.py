@@ -89,7 +89,6 @@ class Options:
         """The chosen examples of the annotations, as they are there."""
         return select.read(self.source, self.format, None, self.root, self.taxon, self.task)
 
-    @hook.asked
     def examples(self) -> Iterator[Example]:
         """All examples of the split, as they are asked."""
         every = self.read()

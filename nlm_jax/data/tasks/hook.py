@@ -35,21 +35,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def asked(read: Callable[[Any], Iterator[Example]]) -> Callable[[Any], Iterator[Example]]:
-    """Wraps the method of the options that reads examples: behind each come its instructions, where any are wanted."""
+def asked(read: Callable[..., Iterator[Example]]) -> Callable[..., Iterator[Example]]:
+    """Wraps what reads the examples of options: behind each come its instructions, where the options ask for any.
+
+    The pools are made once, of the same examples.
+    """
 
     @functools.wraps(read)
-    def examples(options) -> Iterator[Example]:
+    def examples(options, *args, **kwargs) -> Iterator[Example]:
         if not options.instruct:
             if options.templates:
                 raise UserError("--templates goes with --instruct; give --instruct as well")
-            return read(options)
-        kept = vars(options).setdefault("_instructor", {})
+            return read(options, *args, **kwargs)
+        kept = vars(options).setdefault("_instructions", {})
         if not kept:
-            kept["tasks"] = chosen(options)
-            taxa = getattr(options, "taxa", None)  # what --held-out-taxa names is no wrong answer either
-            kept["pools"] = Pools.collect(read(options), kept["tasks"].values(), taxa.reason if taxa else None)
-        return _counted(options, read, kept["tasks"], kept["pools"])
+            tasks = chosen(options)
+            held_out = options.taxa.reason if options.taxa else None  # no wrong answers either
+            kept |= {"tasks": tasks, "pools": Pools.collect(read(options), tasks.values(), held_out)}
+        return _counted(options, read(options, *args, **kwargs), **kept)
 
     return examples
 
@@ -73,8 +76,14 @@ def plan(options) -> dict[str, Any]:
     return {**said, "templates": templates.digest(chosen(options))}
 
 
-def _counted(options, read, tasks, pools) -> Iterator[Example]:
-    made = 0
+def _counted(options, examples, tasks, pools) -> Iterator[Example]:
+    seen = made = 0
+
+    def each() -> Iterator[Example]:
+        nonlocal seen
+        for example in examples:
+            seen += 1
+            yield example
 
     def make(example: Example) -> list[Example]:
         nonlocal made
@@ -82,8 +91,8 @@ def _counted(options, read, tasks, pools) -> Iterator[Example]:
         made += len(new)
         return new
 
-    yield from with_instructions(read(options), make)
-    if not made:
+    yield from with_instructions(each(), make)
+    if seen and not made:
         wanted = sorted({fact for task in tasks.values() for fact in task.facts()})
         raise UserError(
             f"--instruct={options.instruct}: {options.annotations} has no recording with the facts that these tasks "

@@ -1,7 +1,6 @@
 """Instructions from facts: several questions about each recording, each a function of the seed and the example's id."""
 
 import dataclasses
-import fnmatch
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from nlm_jax.core.errors import UserError
@@ -9,19 +8,12 @@ from nlm_jax.data.schema import Example
 from nlm_jax.data.tasks import entries, questions, templates
 from nlm_jax.data.tasks.draw import digest
 from nlm_jax.data.tasks.entries import Task
-from nlm_jax.data.tasks.pools import HeldOut, Pools
+from nlm_jax.data.tasks.pools import HeldOut, Pools, side_of
 from nlm_jax.data.text import CLIP_MARK
 
-TEST_SPLITS = ("test*", "valid*", "val", "dev*", "eval*", "held*out*")
-"""Splits that are asked in the test phrasings; all others, and examples without a split, in those of training."""
 SEPARATOR = "@"
 """Between the id of an example and the task, in the ids of what is made from it."""
 Source = Iterable[Example] | Callable[[], Iterable[Example]]
-
-
-def side_of(split: str) -> str:
-    """Whether a split is asked in the "train" or the "test" phrasings."""
-    return "test" if any(fnmatch.fnmatchcase(split.strip().lower(), p) for p in TEST_SPLITS) else "train"
 
 
 def instruct(

@@ -1,6 +1,7 @@
 """What a first pass over a corpus collects for its questions: taxa, other answers, and clips to compare with."""
 
 import dataclasses
+import fnmatch
 import functools
 import random
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -16,6 +17,8 @@ VALUES, LABELS, CLIPS = 4096, 4096, 8
 """Other answers and labels that are kept of each field, and recordings of each label."""
 HeldOut = Collection[str] | Callable[[Example], object]
 """Names of species, genera and families in any case, or a function that is true of examples about them."""
+TEST_SPLITS = ("test*", "valid*", "val", "dev*", "eval*", "held*out*")
+"""Splits that are asked in the test phrasings; all others, and examples without a split, in those of training."""
 NAMING = ("common_name", "scientific_name", *RANKS, "subspecies")
 
 
@@ -29,6 +32,11 @@ class Clip:
     facts: Mapping[str, str]
     """Its names and ranks."""
     held_out: bool = False
+
+
+def side_of(split: str) -> str:
+    """Whether a split is asked in the "train" or the "test" phrasings."""
+    return "test" if any(fnmatch.fnmatchcase(split.strip().lower(), p) for p in TEST_SPLITS) else "train"
 
 
 def label_of(known: Mapping[str, str], field: str) -> str:
@@ -120,7 +128,7 @@ class Pools:
             for value in several(known.get(field, "")):
                 if (spelling := values.at(value.casefold())) is not None:
                     spelling[""] = min(spelling.get("", value), value)
-        if len(example.paths) != 1:
+        if len(example.paths) != 1 or (held_out and side_of(example.split) == "train"):
             return
         for field in self._fields:
             if label := label_of(known, field):
