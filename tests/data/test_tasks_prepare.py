@@ -1,6 +1,7 @@
 """Instructions through `nlm prepare` and the training pipeline: splits, a directory's plan, several clips a row."""
 
 import argparse
+import json
 
 import numpy as np
 import pytest
@@ -11,7 +12,6 @@ from nlm_jax.data import prepare
 from nlm_jax.data.config import DataConfig
 from nlm_jax.data.corpus import Corpus
 from nlm_jax.data.pipeline import train_set
-from nlm_jax.data.preparation import options as preparation_options
 from nlm_jax.data.preparation import selection
 from nlm_jax.data.prepare import Options
 from nlm_jax.data.schema import Example
@@ -25,7 +25,7 @@ DEFAULT = "What is the common name for the focal species in the audio?"
 
 @pytest.fixture(scope="module")
 def recordings(tmp_path_factory):
-    """18 clips of 0.2 s: three species, twelve in training; one without facts."""
+    """18 clips of 0.2 s."""
     folder = tmp_path_factory.mktemp("toads")
     for k in range(18):
         wave = 0.3 * np.sin(2 * np.pi * (300 + 50 * k) * np.arange(3200) / 16000)
@@ -33,27 +33,19 @@ def recordings(tmp_path_factory):
     return folder
 
 
-def examples():
+@pytest.fixture(scope="module")
+def annotated(recordings):
+    """Their annotations: a default question with facts, an own question, and one without facts."""
+    rows = []
     for k in range(18):
         common, scientific = NAMES[k % 3]
-        facts = {"common_name": common, "scientific_name": scientific, "individuals": str(k % 2 + 1)}
-        common_question = Example(
-            f"clip{k}", (f"{k}.wav",), DEFAULT, common, "common-name", split="valid" if k > 11 else "train", facts=facts
-        )
-        yield common_question
-    yield Example("own", ("3.wav",), "Is it loud?", "no", "loudness", split="train", facts=facts)
-    yield Example("bare", ("4.wav",), DEFAULT, "something", "common-name", split="train")
-
-
-@pytest.fixture(autouse=True)
-def annotated(monkeypatch, recordings):
-    """Annotations are read as the examples above: which reader fills their facts is no matter here."""
-
-    def read(path, kind="auto", split=None):
-        return (e for e in examples() if split in (None, e.split))
-
-    monkeypatch.setattr(preparation_options.corpora, "read", read)
-    (recordings / "a.jsonl").write_text("{}\n")
+        row = {"id": f"clip{k}", "path": f"{k}.wav", "prompt": DEFAULT, "text": common, "task": "common-name"}
+        row |= {"common_name": common, "scientific_name": scientific, "individuals": str(k % 2 + 1)}
+        rows.append({**row, "split": "valid" if k > 11 else "train"})
+    rows.append({**rows[2], "id": "own", "path": "3.wav", "prompt": "Is it loud?", "text": "no", "task": "loudness"})
+    bare = {"id": "bare", "path": "4.wav", "prompt": DEFAULT, "text": "something", "task": "common-name"}
+    rows.append({**bare, "split": "train"})
+    (recordings / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return recordings / "a.jsonl"
 
 

@@ -103,8 +103,13 @@ def whole(text: str) -> int | None:
 
 
 def hertz(text: str) -> float | None:
-    """A pitch in Hz: `440`, `440 Hz`, `0.44 kHz`, `MIDI 69`, or a note such as `A4`; None where it is none."""
+    """A pitch in Hz: `440`, `440 Hz`, `0.44 kHz`, `MIDI 69`, or a note such as `A4`; None where it is none.
+
+    A whole number up to 127 without a unit is a MIDI number, as NSynth has them: write `110 Hz` for 110 Hz.
+    """
     text = clean(text)
+    if re.fullmatch(r"\d{1,3}", text) and int(text) <= 127:
+        text = f"MIDI {text}"
     if match := re.fullmatch(r"(\d+(?:\.\d+)?)\s*(k?hz)?", text, re.IGNORECASE):
         value = float(match[1]) * (1000.0 if (match[2] or "").lower() == "khz" else 1.0)
         return value if 0 < value < 100_000 else None
