@@ -98,6 +98,7 @@ setup(
     package_data={
         "nlm_jax": [
             "data/*.json",
+            "data/tasks/*.yaml",
             "data/tokenizer/*.json",
             "evaluate/beans_zero/*.json",
             "**/*.html",

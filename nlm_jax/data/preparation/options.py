@@ -16,6 +16,7 @@ from nlm_jax.data import benchmark as benchmarks
 from nlm_jax.data import corpora, heldout_taxa, holdout, recordings, shards
 from nlm_jax.data.corpora import select
 from nlm_jax.data.schema import Example
+from nlm_jax.data.tasks import hook
 from nlm_jax.data.windows import Windows
 
 FORMAT_VERSION = 1
@@ -45,6 +46,16 @@ class Options:
     encoding: shards.Encoding = "flac"
     quality: wave.Quality = "HQ"
     format: str = "auto"
+    instruct: str = ""
+    """Tasks that questions are made for from the facts of recordings: names and patterns, or all; "" = none."""
+    templates: pathlib.Path | None = None
+    """Folder of task files beside the package's own."""
+    seed: int = 0
+    """Of phrasings and candidates."""
+    tasks_per_recording: int = 0
+    """So many of the tasks that a recording has the facts for; 0 = all of them."""
+    max_clips: int = 8
+    """Clips in one question."""
     hold_out: float = 0.0
     """Share of the recordings without a split that become split "valid"; the others become "train"."""
 
@@ -140,6 +151,7 @@ class Options:
             same["held_out_taxa"] = shards.file_digest(pathlib.Path(self.held_out_taxa))
         if self.benchmark:
             same["benchmark"] = corpora.digest(self.benchmark)
+        same = {key: value for key, value in same.items() if key not in hook.FIELDS} | hook.plan(self)
         return {"version": FORMAT_VERSION, "annotations_sha256": corpora.digest(self.source), **same}
 
 
@@ -175,6 +187,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--encoding", choices=get_args(shards.Encoding), default="flac", help="flac is half the size")
     parser.add_argument("--quality", choices=get_args(wave.Quality), default="HQ", help="of the soxr resampler")
+    hook.add_arguments(parser)
     parser.add_argument("--format", default="auto", help=f"of the annotations: {', '.join(corpora.KINDS)}")
     parser.add_argument("--window", type=float, default=0.0, metavar="SECONDS", help="cut recordings into windows")
     parser.add_argument(

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from nlm_jax.core.errors import UserError
 from nlm_jax.data.preparation.options import Options
 from nlm_jax.data.schema import Example
+from nlm_jax.data.tasks import hook
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,9 +21,11 @@ class Survey:
     examples: int
 
 
+@hook.asked
 def selected(options: Options, tell: Callable[[Example, str, str], None] | None = None) -> Iterator[Example]:
     """Examples without those that training must not hear; `tell(example, why, name)` hears of each.
 
+    Behind each come the instructions about it that the options ask for: what training must not hear is in none of them.
     `why` is "family", "genus", "species", "common name" (of a held-out taxon), "id" or "file name" (of a benchmark).
     """
     taxa, against = options.taxa, options.against
