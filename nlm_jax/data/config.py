@@ -1,13 +1,20 @@
 """What a run's config says about data. Plain values; `core.config.build(DataConfig, mapping)` checks them."""
 
 import dataclasses
+import math
 
 from nlm_jax.core.errors import UserError
+
+BALANCES = ("", "taxon", "sqrt")
 
 
 @dataclasses.dataclass(frozen=True)
 class MixtureConfig:
-    """How much of what. Everything empty: each example once an epoch, in one global shuffle."""
+    """How much of what. Everything empty: each example once an epoch, in one global shuffle.
+
+    Examples stand in groups of one source, domain and task, and a group's natural share is its number of examples.
+    Each stage of a curriculum has a mixture of its own.
+    """
 
     domain: dict[str, float] = dataclasses.field(default_factory=dict)
     """Share of each domain (normalised). If given, it must name every domain of the corpus; 0 leaves one out."""
@@ -15,6 +22,27 @@ class MixtureConfig:
     """Factor on a task's natural share within its domain; names may hold *, the first match counts, others keep 1."""
     source: dict[str, float] = dataclasses.field(default_factory=dict)
     """The same per corpus directory, by the directory's name."""
+    taxon: dict[str, float] = dataclasses.field(default_factory=dict)
+    """Factor on examples by taxon: a name at any rank (Aves, Corvus corax), a whole lineage, or a label; * allowed."""
+    temperature: float = 1.0
+    """T: tasks share their domain (all of the mixture, where `domain` is empty) by weight^(1/T). 1 = by weight; above 1
+    flattens, towards equal shares of all tasks."""
+    balance: str = ""
+    """Species inside each group: "" as often as their examples, "taxon" all equally often, "sqrt" as often as the
+    square root of their number. Where no source has a factor, a group spans all sources."""
+    species_cap: int = 0
+    """At most so many examples of a species, over all tasks and sources, drawn by the seed; 0 = all of them. A label
+    without a lineage counts as a species; examples with neither are not capped."""
+
+    def __post_init__(self):
+        if not 0 < self.temperature < math.inf:
+            raise UserError(
+                f"data.mixture.temperature={self.temperature}: must be positive; 1 leaves shares as they are"
+            )
+        if self.balance not in BALANCES:
+            raise UserError(f"data.mixture.balance={self.balance!r}: is none of '', 'taxon', 'sqrt'")
+        if self.species_cap < 0:
+            raise UserError(f"data.mixture.species_cap={self.species_cap}: must not be negative; 0 keeps all examples")
 
 
 @dataclasses.dataclass(frozen=True)

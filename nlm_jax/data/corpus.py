@@ -44,8 +44,12 @@ class Corpus:
         self.parts = tuple(_Part(local(d)) for d in directories)
         self.sources = _names([part.directory for part in self.parts])
         keep = [part.select(split, tasks, domains) for part in self.parts]
-        self.part_of = np.repeat(np.arange(len(keep), dtype=np.int32), [len(k) for k in keep])
-        self.local = np.concatenate(keep)
+        # Of one directory nothing is copied where its mapped columns will do: a corpus may have tens of millions.
+        single = len(keep) == 1
+        numbers = np.arange(len(keep), dtype=np.int32)
+        counts = [len(k) for k in keep]
+        self.part_of = np.broadcast_to(numbers[0], counts[0]) if single else np.repeat(numbers, counts)
+        self.local = keep[0] if single else np.concatenate(keep)
         if not len(self.local):
             known = {
                 key: sorted({n for p in self.parts for n in p.manifest[f"{key}s"]})
@@ -57,7 +61,7 @@ class Corpus:
         self.tasks, self.task = self._codes("task")
         self.domains, self.domain = self._codes("domain")
         self.taxa, self.taxon = self._taxa()
-        self.n_clips = self._gather([np.diff(part.clip_start) for part in self.parts])
+        self.n_clips = self._gather([part.n_clips for part in self.parts])
 
     def __len__(self) -> int:
         return len(self.local)
@@ -74,16 +78,21 @@ class Corpus:
         maps = [
             np.asarray([names.setdefault(n, len(names)) for n in p.manifest[f"{key}s"]], np.int32) for p in self.parts
         ]
-        return list(names), self._gather([m[p.index[key]] for m, p in zip(maps, self.parts, strict=True)])
+        return list(names), self._gather([_renamed(m, p.index[key]) for m, p in zip(maps, self.parts, strict=True)])
 
     def _taxa(self) -> tuple[list[str], Int[np.ndarray, "N"]]:
         """Lineages (or labels) by code, and the code of every example."""
         names: dict[str, int] = {}
         maps = [np.asarray([names.setdefault(n, len(names)) for n in p.taxa], np.int32) for p in self.parts]
-        return list(names), self._gather([m[p.taxon] for m, p in zip(maps, self.parts, strict=True)])
+        return list(names), self._gather([_renamed(m, p.taxon) for m, p in zip(maps, self.parts, strict=True)])
 
     def _gather(self, columns) -> np.ndarray:
-        return np.concatenate([c[self.local[self.part_of == k]] for k, c in enumerate(columns)])
+        """The columns of the parts at this corpus's examples, one after another."""
+        found = []
+        for k, column in enumerate(columns):
+            rows = self.local if len(self.parts) == 1 else self.local[self.part_of == k]
+            found.append(column if len(rows) == len(column) else column[rows])
+        return found[0] if len(found) == 1 else np.concatenate(found)
 
     def entry(self, e: int) -> Entry:
         """Example `e`. Raises `CorruptRecord` where its record is damaged."""
@@ -132,9 +141,12 @@ class Corpus:
         columns = []
         for part in self.parts:
             text, answer = part.lengths(tokenizer, fmt)
-            answer, clips = np.minimum(answer, fmt.max_txt_len), np.diff(part.clip_start)
-            columns.append(np.stack([text + answer + clips * fmt.vectors_per_clip, clips, answer], axis=1))
-        return self._gather(columns).astype(np.int64)
+            made = np.empty((len(text), 3), np.int32)
+            made[:, 1], made[:, 2] = part.n_clips, np.minimum(answer, fmt.max_txt_len)
+            made[:, 0] = text
+            made[:, 0] += made[:, 2] + made[:, 1] * np.int32(fmt.vectors_per_clip)
+            columns.append(made)
+        return self._gather(columns)
 
 
 class _Part:
@@ -148,10 +160,12 @@ class _Part:
         if not file.is_file():
             raise UserError(f"{directory}: no manifest.json; finish it with nlm prepare (the same command continues)")
         self.manifest = json.loads(file.read_text(encoding="utf-8"))
-        self.index = {f.stem: np.load(f, mmap_mode="r") for f in sorted((directory / "index").glob("*.npy"))}
+        self.index = {
+            f.stem: np.asarray(np.load(f, mmap_mode="r")) for f in sorted((directory / "index").glob("*.npy"))
+        }
         if len(self.index.get("task", ())) != self.manifest["examples"]:
             raise UserError(f"{directory}: index and manifest disagree; copy the prepared directory whole")
-        self.clip_start = np.concatenate([np.zeros(1, np.int64), self.index["clip_end"]])
+        self.n_clips = np.diff(self.index["clip_end"], prepend=0).astype(np.int32)
         self.clip_records = shards.Records(directory, "clips")
         self.examples = shards.Records(directory, "examples")
         self._lengths: dict[str, tuple[np.ndarray, np.ndarray]] = {}
@@ -170,10 +184,11 @@ class _Part:
                     if any(fnmatch.fnmatchcase(n, p) for p in patterns)
                 ]
                 keep &= np.isin(self.index[key], codes)
-        return np.flatnonzero(keep)
+        return np.flatnonzero(keep).astype(np.int32)
 
     def clips_of(self, local: int) -> Int[np.ndarray, "A"]:
-        return self.index["clips"][self.clip_start[local] : self.clip_start[local + 1]]
+        end = int(self.index["clip_end"][local])
+        return self.index["clips"][end - int(self.n_clips[local]) : end]
 
     def place(self, clip) -> tuple[int, int]:
         return int(self.index["clip_shard"][clip]), int(self.index["clip_record"][clip])
@@ -195,6 +210,11 @@ class _Part:
                 counted[:, local] = made.answer_start, made.n_answers
             self._lengths[digest] = counted[0], counted[1]
         return self._lengths[digest]
+
+
+def _renamed(codes: Int[np.ndarray, "C"], column: Int[np.ndarray, "N"]) -> Int[np.ndarray, "N"]:
+    """`codes[column]`; the column itself where no code changes."""
+    return column if np.array_equal(codes, np.arange(len(codes))) else codes[column]
 
 
 def _names(directories: Sequence[pathlib.Path]) -> list[str]:

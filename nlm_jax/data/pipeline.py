@@ -61,7 +61,7 @@ class TrainSet:
             corpus, needs = corpus.subset(fits), needs[fits]
         check_fit(needs, self._capacity, corpus.name)
         self.corpus, self._stored_needs = corpus, needs
-        self.stream = Stream(groups_of(corpus, config.mixture), seed)
+        self.stream = Stream(groups_of(corpus, config.mixture, seed), seed)
         noise = Corpus(config.augment.noise_dirs) if config.augment.noise_dirs else None
         self._chooser = Chooser(corpus, config.augment, seed)
         self._waves = Waves(corpus, noise, config.augment, config.samples, config.random_crop, seed)

@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from nlm_jax.audio import augment
 from nlm_jax.data.config import AugmentConfig
 from nlm_jax.data.corpus import Corpus
-from nlm_jax.data.mixture import mix64
+from nlm_jax.data.shuffle import mix64
 
 NONE = "None"
 # One stream of random numbers per kind of choice, so that switching one on leaves the others as they are.
