@@ -124,6 +124,12 @@ class Corpus:
         c = part.clips_of(int(self.local[e]))[number]
         return shards.decode_clip(part.clip_records.read(*part.place(c)), start, samples)
 
+    def clip_names(self, e: int) -> list[str]:
+        """What the annotations call the clips of example `e`. Raises `CorruptRecord` where a record is damaged."""
+        part = self.parts[self.part_of[e]]
+        records = (part.clip_records.read(*part.place(c)) for c in part.clips_of(int(self.local[e])))
+        return [shards.clip_header(record)[0]["name"] for record in records]
+
     def audio(self, e: int, samples: int) -> list[np.ndarray]:
         """Per clip f32[samples] from the start, zero-padded: what evaluation hears."""
         out = np.zeros((len(self.clip_samples(e)), samples), np.float32)

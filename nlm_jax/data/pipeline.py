@@ -25,7 +25,8 @@ from nlm_jax.data.mixture import Stream, groups_of
 from nlm_jax.data.plan import Planner, check_fit
 from nlm_jax.data.shards import CorruptRecord
 from nlm_jax.data.text import Format, Tokenizer
-from nlm_jax.data.transforms import Choice, Chooser, Waves
+from nlm_jax.data.transforms import Choice, Chooser
+from nlm_jax.data.waves import Waves
 
 log = logging.getLogger(__name__)
 REPLACEMENTS = 32  # examples tried in the place of a damaged one before giving up
@@ -62,9 +63,8 @@ class TrainSet:
         check_fit(needs, self._capacity, corpus.name)
         self.corpus, self._stored_needs = corpus, needs
         self.stream = Stream(groups_of(corpus, config.mixture, seed), seed)
-        noise = Corpus(config.augment.noise_dirs) if config.augment.noise_dirs else None
         self._chooser = Chooser(corpus, config.augment, seed)
-        self._waves = Waves(corpus, noise, config.augment, config.samples, config.random_crop, seed)
+        self._waves = Waves(corpus, config.augment, config.samples, config.random_crop, seed)
         self.planner = Planner(self.needs, self._capacity, config.window_rows, seed)
 
     def __reduce__(self):

@@ -104,7 +104,11 @@ def open_session(config: TrainConfig, workdir: Path, weights: Weights, place: Bu
 
 def fingerprints(config: TrainConfig) -> dict[str, str]:
     """Directory -> digest of its manifest, for all data of all stages that is there."""
-    named = [d for s in config.stages for d in (*s.data.train, *s.data.valid, *s.data.augment.noise_dirs)]
+    named = [
+        directory
+        for data in (stage.data for stage in config.stages)
+        for directory in (*data.train, *data.valid, *data.augment.noise_dirs, *data.augment.reverb_dirs)
+    ]
     files = {directory: local(directory) / "manifest.json" for directory in named}
     return {d: hashlib.sha256(f.read_bytes()).hexdigest()[:32] for d, f in files.items() if f.is_file()}
 
