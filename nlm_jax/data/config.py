@@ -148,6 +148,9 @@ class DataConfig:
     threads: int = 4
     prefetch: int = 4
     """Batches made ahead."""
+    cache_gb: float = 50.0
+    """Room for local copies of shards of directories in buckets, in 10^9 bytes; of this user, whatever the run. Every
+    epoch fetches again what does not fit."""
     mixture: MixtureConfig = dataclasses.field(default_factory=MixtureConfig)
     augment: AugmentConfig = dataclasses.field(default_factory=AugmentConfig)
 
@@ -158,6 +161,8 @@ class DataConfig:
         for name in ("seed", "workers", "prefetch"):
             if getattr(self, name) < 0:
                 raise UserError(f"data.{name}={getattr(self, name)}: must not be negative")
+        if not self.cache_gb > 0:
+            raise UserError(f"data.cache_gb={self.cache_gb}: must be positive")
         if not self.seconds > 0:
             raise UserError(f"data.seconds={self.seconds}: must be positive")
 

@@ -12,8 +12,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from nlm_jax.core.errors import UserError
-from nlm_jax.core.remote import local
-from nlm_jax.data import shards
+from nlm_jax.core.remote import is_remote
+from nlm_jax.data import shards, store
 from nlm_jax.data.preparation.examples import EXAMPLES_PER_SHARD
 from nlm_jax.data.preparation.manifest import text_digest
 from nlm_jax.data.text import Format, Tokenizer, build_sequence, normalize_query
@@ -36,12 +36,24 @@ class Entry:
 
 
 class Corpus:
-    """Examples 0..len-1 of one or more prepared directories, in their order; only the index is in memory (mapped)."""
+    """Examples 0..len-1 of one or more prepared directories, in their order; only the index is in memory (mapped).
 
-    def __init__(self, directories: Sequence[str | pathlib.Path], split: str = "", tasks=(), domains=()):
+    Of directories in buckets the index is fetched whole, and shards when a record of them is read; local copies of them
+    take up to `cache_gb`.
+    """
+
+    def __init__(
+        self,
+        directories: Sequence[str | pathlib.Path],
+        split: str = "",
+        tasks=(),
+        domains=(),
+        cache_gb: float = store.CACHE_GB,
+    ):
         if not directories:
             raise UserError("no data given; name directories written by nlm prepare in data.train and data.valid")
-        self.parts = tuple(_Part(local(d)) for d in directories)
+        self.cache_gb = cache_gb
+        self.parts = tuple(_Part(d, cache_gb) for d in directories)
         self.sources = _names([part.directory for part in self.parts])
         keep = [part.select(split, tasks, domains) for part in self.parts]
         # Of one directory nothing is copied where its mapped columns will do: a corpus may have tens of millions.
@@ -99,6 +111,8 @@ class Corpus:
         part, local = self.parts[self.part_of[e]], int(self.local[e])
         try:
             stored = json.loads(part.examples.read(*divmod(local, EXAMPLES_PER_SHARD)))
+        except UserError:  # a missing file is no damaged record
+            raise
         except ValueError as error:
             raise shards.CorruptRecord(f"{part.directory}: example {local} is damaged") from error
         n = len(part.clips_of(local))
@@ -158,22 +172,24 @@ class Corpus:
 class _Part:
     """One prepared directory."""
 
-    def __init__(self, directory: pathlib.Path):
-        self.directory = directory
+    def __init__(self, where: str | pathlib.Path, cache_gb: float):
+        directory = self.directory = store.index(where)
+        where = str(where).rstrip("/") if is_remote(where) else directory
         file = directory / "manifest.json"
         if not directory.is_dir():
-            raise UserError(f"{directory}: no such directory; data directories are written by nlm prepare")
+            raise UserError(f"{where}: no such directory; data directories are written by nlm prepare")
         if not file.is_file():
-            raise UserError(f"{directory}: no manifest.json; finish it with nlm prepare (the same command continues)")
+            raise UserError(f"{where}: no manifest.json; finish it with nlm prepare (the same command continues)")
         self.manifest = json.loads(file.read_text(encoding="utf-8"))
         self.index = {
             f.stem: np.asarray(np.load(f, mmap_mode="r")) for f in sorted((directory / "index").glob("*.npy"))
         }
         if len(self.index.get("task", ())) != self.manifest["examples"]:
-            raise UserError(f"{directory}: index and manifest disagree; copy the prepared directory whole")
+            raise UserError(f"{where}: index and manifest disagree; copy the prepared directory whole")
         self.n_clips = np.diff(self.index["clip_end"], prepend=0).astype(np.int32)
-        self.clip_records = shards.Records(directory, "clips")
-        self.examples = shards.Records(directory, "examples")
+        source = store.bucket(where, self.manifest["files"], cache_gb) if is_remote(where) else None
+        self.clip_records = shards.Records(directory, "clips", source)
+        self.examples = shards.Records(directory, "examples", source)
         self._lengths: dict[str, tuple[np.ndarray, np.ndarray]] = {}
         # Directories prepared by an earlier version have no taxa.
         taxa = directory / "index" / "taxa.json"

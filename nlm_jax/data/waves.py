@@ -31,12 +31,12 @@ def crop_start(stored: int, samples: int, rng: np.random.Generator) -> int:
     return int(rng.integers(0, stored - samples + 1)) if stored > samples else 0
 
 
-def _recordings(config: AugmentConfig, field: str) -> Corpus | None:
+def _recordings(config: AugmentConfig, field: str, cache_gb: float) -> Corpus | None:
     """The corpus that a field names; None where it names none."""
     directories = getattr(config, field)
     if not directories:
         return None
-    corpus = Corpus(directories)
+    corpus = Corpus(directories, cache_gb=cache_gb)
     if not corpus.n_clips.any():
         raise UserError(f"data.augment.{field}: no example there has a recording")
     return corpus.subset(corpus.n_clips > 0)
@@ -48,7 +48,9 @@ class Waves:
     def __init__(self, corpus: Corpus, config: AugmentConfig, samples: int, crop: bool, seed: int):
         self._corpus, self._config = corpus, config
         self._samples, self._crop, self._seed = samples, crop, seed
-        self._noise, self._rooms = (_recordings(config, name) for name in ("noise_dirs", "reverb_dirs"))
+        self._noise, self._rooms = (
+            _recordings(config, name, corpus.cache_gb) for name in ("noise_dirs", "reverb_dirs")
+        )
         kinds = ("noise", "time_scale", "time_shift", "band_stop", "reverb", "gain")
         self._spared = {kind: listed(corpus.tasks, getattr(config, f"{kind}_except")) for kind in kinds}
 

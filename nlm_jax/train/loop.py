@@ -167,6 +167,9 @@ def run_stage(
     if 0 < meta.step < stage.steps:
         save(session, index, state, meta, saved, meter)
     saved.wait()
+    if stream.retried:
+        kinds = ", ".join(f"{name} {count} times" for name, count in stream.retried.items())
+        log.say(f"{stage.name}: reads from buckets failed and were tried again: {kinds}")
     if stream.damaged:
         log.say(f"{stage.name}: {len(stream.damaged)} damaged examples were replaced by others; see the warnings")
     return state, meta
