@@ -132,7 +132,7 @@ def test_a_network_that_fails_now_and_then(bucket, config, tokenizer, fmt, monke
     with caplog.at_level(logging.WARNING):
         take(iterator, 10)  # by then every shard has come
     shards = sum(path.endswith(".arrayrecord") for path in failures)
-    assert iterator.retried == {"ConnectionError": shards, "TimeoutError": shards}
+    assert iterator.retried == {"ConnectionError": shards, "TimeoutError": shards}, iterator.retried
     named = [m for m in caplog.messages if m.startswith(f"{URL}/clips-00000.arrayrecord: ")]
     assert any("ConnectionError: reset; try 2 of 8" in m for m in named)
     assert any("TimeoutError: slow; try 3 of 8" in m for m in named)
