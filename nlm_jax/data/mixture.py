@@ -22,7 +22,7 @@ from nlm_jax.data.corpus import Corpus
 from nlm_jax.data.shuffle import mix64, permute, sides
 
 PERIOD = 65_536  # positions after which the pattern of groups repeats: shares are kept to 1 in 65,536
-TURNS = 64  # mean number of turns of a cell in a round, where shares differ: they are kept to about 1 in 128
+ROUND, TURNS = 4096, 64  # turns in a round whose cells have different shares: at least so many, and so many per cell
 
 
 @dataclasses.dataclass(frozen=True)
@@ -267,7 +267,7 @@ def _turns(weights: Float[np.ndarray, "C"]) -> Int[np.ndarray, "C"]:
     """Turns of every cell in a round: one each where all weigh the same, else in proportion, at least one."""
     if np.ptp(weights) <= 1e-9 * weights.max():
         return np.ones(len(weights), np.int64)
-    total = max(PERIOD, TURNS * len(weights))
+    total = max(ROUND, TURNS * len(weights))
     return np.maximum(1, np.rint(weights / weights.sum() * total)).astype(np.int64)
 
 

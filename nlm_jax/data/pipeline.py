@@ -19,7 +19,7 @@ from jaxtyping import Int
 from nlm_jax.core.batch import FIELDS, Batch
 from nlm_jax.core.errors import UserError
 from nlm_jax.core.remote import take_retries
-from nlm_jax.data import pack, text
+from nlm_jax.data import exposure, pack, text
 from nlm_jax.data.config import DataConfig
 from nlm_jax.data.corpus import Corpus
 from nlm_jax.data.mixture import Stream, groups_of
@@ -90,6 +90,11 @@ class TrainSet:
             "batches_per_epoch": self.batches_per_epoch,
             **self.planner.report(),
         }
+
+    def exposure(self, batches: int) -> list[dict[str, Any]]:
+        """What so many batches hold of each source, domain and task, as `exposure.rows`."""
+        per_batch = self.planner.per_window / self.config.window_rows * self.config.rows
+        return exposure.rows(self.corpus, self.stream, batches * per_batch)
 
     def needs(self, positions: Int[np.ndarray, "N"]) -> Int[np.ndarray, "N 3"]:
         """text.Sequence, clips and answer tokens of what stands at each stream position, augmented text included."""
