@@ -6,7 +6,7 @@ import fnmatch
 import json
 import logging
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -33,6 +33,8 @@ class Entry:
     domain: str
     source: str
     n_clips: int
+    facts: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """What is known of the recording; see `schema.FACTS`."""
 
 
 class Corpus:
@@ -70,8 +72,8 @@ class Corpus:
             raise UserError(
                 f"no example of split {split!r}, tasks {tasks!r}, domains {domains!r}; the data has {known}"
             )
-        self.tasks, self.task = self._codes("task")
-        self.domains, self.domain = self._codes("domain")
+        self.tasks, self.task = self.codes("task")
+        self.domains, self.domain = self.codes("domain")
         self.taxa, self.taxon = self._taxa()
         self.n_clips = self._gather([part.n_clips for part in self.parts])
 
@@ -85,7 +87,8 @@ class Corpus:
             setattr(out, name, getattr(self, name)[keep])
         return out
 
-    def _codes(self, key: str) -> tuple[list[str], Int[np.ndarray, "N"]]:
+    def codes(self, key: str) -> tuple[list[str], Int[np.ndarray, "N"]]:
+        """Names of the tasks, domains, licences or splits (`key` in the singular), and the number of each example's."""
         names: dict[str, int] = {}
         maps = [
             np.asarray([names.setdefault(n, len(names)) for n in p.manifest[f"{key}s"]], np.int32) for p in self.parts
@@ -106,6 +109,10 @@ class Corpus:
             found.append(column if len(rows) == len(column) else column[rows])
         return found[0] if len(found) == 1 else np.concatenate(found)
 
+    def column(self, name: str) -> np.ndarray:
+        """A column of the index, such as `text_tokens`, per example."""
+        return self._gather([part.index[name] for part in self.parts])
+
     def entry(self, e: int) -> Entry:
         """Example `e`. Raises `CorruptRecord` where its record is damaged."""
         part, local = self.parts[self.part_of[e]], int(self.local[e])
@@ -125,6 +132,7 @@ class Corpus:
             domain=self.domains[self.domain[e]],
             source=self.sources[self.part_of[e]],
             n_clips=n,
+            facts=stored.get("facts", {}),
         )
 
     def clip_samples(self, e: int) -> list[int]:
