@@ -8,7 +8,7 @@ COMMANDS = {"describe": "nlm_jax.data.describe.command"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    chosen = parser.add_subparsers(dest="data_command", required=True, metavar="COMMAND")
+    chosen = parser.add_subparsers(dest="data_command", required=True, metavar="{" + ",".join(COMMANDS) + "}")
     for name, module in COMMANDS.items():
         command = importlib.import_module(module)
         below = chosen.add_parser(name, help=command.SUMMARY, description=command.SUMMARY, allow_abbrev=False)

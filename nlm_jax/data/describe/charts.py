@@ -1,11 +1,13 @@
 """Pictures of distributions, and lists with bars, for the page about a corpus."""
 
 import html
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from nlm_jax.data.describe.index import round_step
 from nlm_jax.page.picture import label, nice, rule, svg
 
 CHILDREN = 100
@@ -23,9 +25,11 @@ def histogram(spread: dict[str, Any], unit: str) -> str:
     y = lambda count: height - bottom - (height - bottom - top) * count / most  # noqa: E731
     out = []
     for k in range(5):
-        count, value = most * k / 4, low + (high - low) * k / 4
+        count = most * k / 4
         out += [rule(left, y(count), width - 14, y(count)), label(left - 6, y(count) + 4, short(count), anchor="end")]
-        out.append(label(x(value), height - bottom + 15, short(value)))
+    step = round_step((high - low) / 6)
+    for k in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1):
+        out.append(label(x(k * step), height - bottom + 15, short(k * step)))
     for count, a, b in zip(counts, edges, edges[1:], strict=False):
         out.append(bar(x(a) + 0.5, y(count), max(1.0, x(b) - x(a) - 1), y(0) - y(count)))
     out.append(rule(x(spread["median"]), top, x(spread["median"]), y(0), "whisker"))
@@ -70,6 +74,13 @@ def short(value: float) -> str:
     return f"{value:.4g}"
 
 
+def duration(hours: float) -> str:
+    """Hours, minutes or seconds, whichever reads best."""
+    if hours >= 1:
+        return f"{hours:,.1f} h"
+    return f"{hours * 60:.0f} min" if hours * 60 >= 2 else f"{hours * 3600:.0f} s"
+
+
 def bar_table(head: Sequence[str], rows: Sequence[Sequence[Any]], share: Sequence[float]) -> str:
     """A table whose first column has a bar of length `share` (0 to 1) behind its text."""
     cells = "".join(f"<th{' class=number' if k else ''}>{html.escape(h)}</th>" for k, h in enumerate(head))
@@ -86,7 +97,7 @@ def tree(nodes: Sequence[dict[str, Any]], depth: int = 0) -> str:
     out = []
     for node in nodes[:CHILDREN]:
         species = f" · {node['species']} species" if node["children"] else ""
-        text = f"{node['examples']:,} examples · {node['clips']:,} clips · {node['hours']:.2f} h{species}"
+        text = f"{node['examples']:,} examples · {node['clips']:,} clips · {duration(node['hours'])}{species}"
         name = f'<b class="{node["rank"]}">{html.escape(node["name"])}</b> <small>{node["rank"]}</small>'
         name = f"{name} <span>{text}</span>"
         if node["children"]:

@@ -3,6 +3,7 @@
 import collections
 import json
 import math
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -155,25 +156,25 @@ def effective_number(counts: Int[np.ndarray, "N"]) -> float:
 
 
 def spread(values: Float[np.ndarray, "N"] | Int[np.ndarray, "N"], bins: int = 40) -> dict[str, Any]:
-    """Mean, quantiles and a histogram of finite numbers."""
+    """Mean, quantiles, and a histogram of at most `bins` + 2 bins between round edges."""
     values = np.asarray(values, np.float64)
     if not len(values):
         return {"count": 0, "edges": [], "counts": []}
     low, high = float(values.min()), float(values.max())
-    counts, edges = np.histogram(
-        values, bins if high > low else 1, (low, high) if high > low else (low - 0.5, low + 0.5)
-    )
-    quantiles = np.percentile(values, (5, 25, 50, 75, 95))
-    named = dict(zip(("p5", "p25", "median", "p75", "p95"), (round(float(q), 4) for q in quantiles), strict=True))
-    return {
-        "count": len(values),
-        "mean": round(float(values.mean()), 4),
-        "min": round(low, 4),
-        **named,
-        "max": round(high, 4),
-        "edges": [round(float(e), 4) for e in edges],
-        "counts": counts.tolist(),
-    }
+    step = round_step((high - low) / bins if high > low else 1.0)
+    first = math.floor(low / step)
+    edges = step * np.arange(first, max(first + 1, math.ceil(high / step)) + 1)
+    counts = np.histogram(values, edges)[0]
+    out = {"count": len(values), "mean": round(float(values.mean()), 4), "min": round(low, 4)}
+    for q, name in ((5, "p5"), (25, "p25"), (50, "median"), (75, "p75"), (95, "p95")):
+        out[name] = round(float(np.percentile(values, q)), 4)
+    return {**out, "max": round(high, 4), "edges": [round(float(e), 6) for e in edges], "counts": counts.tolist()}
+
+
+def round_step(least: float) -> float:
+    """The next of 1, 2, 5 times a power of ten."""
+    power = 10.0 ** math.floor(math.log10(least))
+    return next(step * power for step in (1, 2, 5, 10) if step * power >= least * 0.999999)
 
 
 def rejects(corpus: Corpus) -> dict[str, Any]:
@@ -190,8 +191,8 @@ def rejects(corpus: Corpus) -> dict[str, Any]:
         for line in file.read_text(encoding="utf-8").splitlines():
             entry = json.loads(line) if line.strip() else {}
             if entry:
-                reason = str(entry.get("reason", "unknown")).replace(str(entry.get("file", "\0")), "...").strip()
-                one = by_reason[reason]
+                told = str(entry.get("reason", "unknown")).replace(str(entry.get("file") or "\0"), "...")
+                one = by_reason[re.sub(r"\S*\.\.\.", "...", told).strip()]  # one reason, whatever file and folder
                 one["entries"] += 1
                 one["examples"] += int(entry.get("examples", 1))
                 one.setdefault("file", str(entry.get("file", "")))

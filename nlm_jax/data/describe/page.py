@@ -47,7 +47,7 @@ def headline(told: dict[str, Any], names: str) -> str:
         (f"{told['examples']:,}", f"examples of {len(told['tasks'])} tasks"),
         (f"{species:,}", "species with a lineage"),
         (f"{labels['labels']:,}", f"labels, as uneven as {labels['effective_number']:,.1f} even ones"),
-        (f"{levels['rms_dbfs'].get('median', 0):.1f} dBFS", "median level"),
+        (f"{levels['rms_dbfs'].get('median', 0):.1f}", "dBFS, the median level of a clip"),
         (f"{clipping['share_of_clips']:.1%}", "of clips are clipped"),
         (f"{silence['share_of_time']:.1%}", f"of the time is silence (below {silence['below_dbfs']:.0f} dBFS)"),
         (f"{rejected['clips']:,}", f"clips left out, and {rejected['examples']:,} examples"),
@@ -60,7 +60,7 @@ def headline(told: dict[str, Any], names: str) -> str:
 def directories(told: dict[str, Any]) -> str:
     """A line per prepared directory."""
     rows = [
-        (d["name"], d["annotations"] or "", d["examples"], d["clips"], f"{d['hours'] or 0:.2f}")
+        (d["name"], d["annotations"] or "", f"{d['examples']:,}", f"{d['clips']:,}", f"{d['hours'] or 0:.2f}")
         for d in told["directories"]
     ]
     return table(("directory", "annotations", "examples", "clips", "hours"), rows)
@@ -94,7 +94,8 @@ def taxa(told: dict[str, Any]) -> str:
     if told["roots"]:
         out = f'<div class="taxa">{charts.tree(told["roots"])}</div>'
     if told["labels"]:
-        out += "<h3>Labels without a lineage</h3>" + counted(told["labels"], "label")
+        shut = f"<summary>{len(told['labels']):,} labels without a lineage</summary>{counted(told['labels'], 'label')}"
+        out += f'<div class="taxa"><details>{shut}</details></div>'
     if told["unlabelled"]:
         out += f'<p class="note">{told["unlabelled"]:,} examples have neither.</p>'
     return out
@@ -153,7 +154,7 @@ def sound(told: dict[str, Any]) -> str:
     if levels["damaged"]["clips"]:
         said.append(f"{levels['damaged']['clips']:,} records are damaged, first {levels['damaged']['first'][0]}.")
     listed = "".join(f"<li>{html.escape(s)}</li>" for s in said)
-    return f'<div class="row">{"".join(figures)}</div><ul>{listed}</ul>'
+    return f'<div class="row two">{"".join(figures)}</div><ul>{listed}</ul>'
 
 
 def tokens(told: dict[str, Any]) -> str:
@@ -169,7 +170,10 @@ def rejects(told: dict[str, Any]) -> str:
     """What was left out, by reason."""
     if not told["clips"] and not told["examples"] and not told["reasons"]:
         return "<p>Nothing was left out.</p>"
-    rows = [(r["entries"], r["examples"], _cut(r["reason"], 110), _cut(r.get("file", ""), 50)) for r in told["reasons"]]
+    rows = [
+        (f"{r['entries']:,}", f"{r['examples']:,}", _cut(r["reason"], 110), _cut(r.get("file", ""), 50))
+        for r in told["reasons"]
+    ]
     out = f"<p>{told['clips']:,} clips and {told['examples']:,} examples.</p>"
     if rows:
         out += table(("entries", "examples", "reason", "first"), rows)

@@ -133,7 +133,7 @@ def _augmented(corpus: Corpus, config: AugmentConfig, kind: str, samples: int, s
             steps = list(waves.steps(choice, position))
         except CorruptRecord:
             continue
-        if steps[-1].name == kind and steps[0].clips:
+        if steps[-1].name == kind and any(clip.any() for clip in steps[0].clips):
             before = {**said, "example": corpus.name(example), "task": entry.task}
             after = {"parameters": {k: round(float(v), 4) for k, v in steps[-1].values.items()}}
             texts = [(entry.prompt, entry.text), _texts(entry, choice)]
