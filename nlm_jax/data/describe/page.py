@@ -205,7 +205,8 @@ def augmented(pairs: list[tuple[Shown, Shown | None]]) -> str:
     out = []
     for before, after in pairs:
         f = before.facts
-        title = f"<h3>{html.escape(f['kind'])} <small>probability {f['probability']:g}</small></h3>"
+        chance = f"probability {f['probability']:g}" if f["probability"] else "off unless a config switches it on"
+        title = f"<h3>{html.escape(f['kind'])} <small>{chance}</small></h3>"
         if after is None:
             out.append(f'{title}<p class="note">{html.escape(f["skipped"])}</p>')
             continue

@@ -21,6 +21,10 @@ from nlm_jax.data.waves import Waves
 KINDS = ("noise", "mixup", "none", "time_scale", "time_shift", "band_stop", "reverb", "gain")
 TRIED = 40
 """Examples tried until one takes an augmentation."""
+WHY = {
+    True: "it is for questions about one recording whose task is among augment.detection",
+    False: "all tasks here are among those it leaves alone, or nothing is heard",
+}
 ANSWERS_READ, ANSWERS_SHOWN = 20_000, 6
 
 
@@ -148,7 +152,7 @@ def _augmented(corpus: Corpus, config: AugmentConfig, kind: str, samples: int, s
                 for (q, a), heard in zip(texts, levels, strict=True)
             )
             return Shown({**before, **first}, steps[0].clips), Shown({**after, **second}, steps[-1].clips)
-    return Shown({**said, "skipped": "no example of this corpus takes it: its tasks are left alone"}, ()), None
+    return Shown({**said, "skipped": f"no example takes it; {WHY[kind in ('mixup', 'none')]}"}, ()), None
 
 
 def _texts(entry, choice: Choice) -> tuple[str, str]:
@@ -163,10 +167,12 @@ def _candidates(corpus: Corpus, chooser: Chooser, kind: str) -> list[int]:
     every = np.arange(len(corpus))
     if kind in ("mixup", "none"):
         return chooser.changed(every, every)[:TRIED].tolist()
-    out: list[int] = []
+    tokens = corpus.column("text_tokens")
+    short, out = np.median(tokens), []
     for e in order(corpus):
         if corpus.n_clips[e]:
             out.append(e)
         if len(out) >= TRIED * 5:
             break
-    return out
+    turn = KINDS.index(kind)  # not the same example for every kind, and none with a long list in its question
+    return sorted(out[turn:] + out[:turn], key=lambda e: tokens[e] > short)
