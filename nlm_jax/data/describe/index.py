@@ -52,7 +52,7 @@ class Clips:
 
 
 def numbers(corpus: Corpus) -> dict[str, Any]:
-    """Everything that the index tells; see the fields of describe.json in the README."""
+    """Everything that the index tells: the fields of describe.json but those about sound, answers and examples."""
     clips = Clips(corpus)
     manifests = [part.manifest for part in corpus.parts]
     species, code_of = taxa.species_codes(corpus.taxa)
