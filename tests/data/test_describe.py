@@ -211,6 +211,10 @@ def test_config_brings_data_ranges_and_epochs(prepared, nlm, tmp_path):
     assert "50 steps of 4 rows" in text
     nlm(*arguments, "--out", tmp_path / "b", "--config.stages.0.steps=100")
     assert read(tmp_path / "b")[0]["mixture"][0]["steps"] == 100
+    config.write_text(config.read_text().replace(str(prepared), "elsewhere"))
+    assert "elsewhere: no such directory" in nlm(*arguments, "--out", tmp_path / "c")[2]
+    assert nlm("data", "describe", prepared, *arguments[2:], "--out", tmp_path / "c")[0] == 0
+    assert read(tmp_path / "c")[0]["mixture"] == told["mixture"]
 
 
 def test_several_directories_and_what_old_ones_lack(known, prepared, nlm, tmp_path):

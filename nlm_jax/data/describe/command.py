@@ -1,6 +1,7 @@
 """`nlm data describe`: numbers and a page about prepared corpora."""
 
 import argparse
+import dataclasses
 import json
 import os
 import pathlib
@@ -33,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--examples", type=int, default=12, metavar="N", help="shown, tasks in turn (default 12)")
     add("--augmented", action="store_true", help="show every augmentation before and after")
     add("--sample", type=int, default=2000, metavar="N", help="clips measured for levels; 0 = all (default 2000)")
-    add("--config", help="of nlm train: its data where no DIR is given, its augmentation, and its effective epochs")
+    add("--config", help="of nlm train: its augmentation, its effective epochs, and its data where no DIR is given")
     add("--seconds", type=float, default=10.0, help="of a clip that are shown (default 10)")
     add("--seed", type=int, default=0, help="of the augmentations shown (default 0)")
     add("--workers", type=int, default=os.cpu_count() or 1, help="threads that decode (default: all cores)")
@@ -54,6 +55,8 @@ def run(args: argparse.Namespace) -> int:
     console = rich.console.Console(stderr=True)
     corpus = Corpus(directories)
     told = index.numbers(corpus)
+    own = {"train": tuple(directories)} if args.directories else {}  # the mixture of the config, of what is described
+    told["mixture"] = [epochs(stage, dataclasses.replace(data, **own)) for stage, data in stages]
     columns = (*rich.progress.Progress.get_default_columns(), rich.progress.MofNCompleteColumn())
     with rich.progress.Progress(*columns, console=console) as progress:
         told["levels"] = levels.levels(corpus, index.Clips(corpus), args.sample, args.workers, progress)
@@ -66,7 +69,6 @@ def run(args: argparse.Namespace) -> int:
         config = stages[-1][1].augment if stages else AugmentConfig()
         pairs = show.augmented(corpus, config, samples, args.seed)
         told["augmented"] = [{**a.facts, "after": b.facts if b else None} for a, b in pairs]
-    told["mixture"] = [epochs(stage, data) for stage, data in stages]
     write(args.out, told, page.document(told, shown, pairs))
     print(
         f"{args.out / PAGE}: {told['examples']} examples, {told['clips']} clips, {told['hours']:.2f} h, "
