@@ -29,6 +29,7 @@ class Command:
 
 COMMANDS = {
     "prepare": Command("nlm_jax.data.prepare", "recordings + annotations -> ArrayRecord shards + manifest"),
+    "data": Command("nlm_jax.data.command", "look into prepared data: nlm data describe", overrides=True),
     "train": Command("nlm_jax.train.command", "train from a config file; resumes by itself", overrides=True),
     "import": Command(
         "nlm_jax.convert.import_command",
@@ -135,6 +136,9 @@ def _left_over(argument: str, parser: argparse.ArgumentParser, command: Command)
     if flag.startswith("--config.") and not command.overrides:
         return f"{flag}: this command takes no config overrides"
     known = [option for action in parser._actions for option in action.option_strings]
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):  # of `nlm data`: the options of what is below it
+            known += [o for below in action.choices.values() for one in below._actions for o in one.option_strings]
     close = difflib.get_close_matches(flag, known, n=1) if flag.startswith("-") else []
     return f"unknown argument {argument!r}; " + (
         f"did you mean {close[0]}?" if close else f"{parser.prog} --help lists them"

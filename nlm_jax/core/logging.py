@@ -53,6 +53,12 @@ class RunLog:
             with open(self.directory / file, "a", encoding="utf-8") as out:
                 out.writelines(line + "\n" for line in lines)
 
+    def replace(self, file: str, content: str) -> None:
+        """Writes a file of the directory anew."""
+        if self.active:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            (self.directory / file).write_text(content, encoding="utf-8")
+
     @property
     def board(self):
         """TensorBoard's writer, made when first used; importing it takes a moment."""

@@ -5,23 +5,32 @@ A mirror lists the files that belong together in `FILES`, written last, so that 
 """
 
 import argparse
+import collections
 import contextlib
+import fnmatch
 import functools
 import hashlib
 import json
+import logging
 import os
 import pathlib
+import random
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from nlm_jax.core.errors import UserError
 
+log = logging.getLogger(__name__)
 FILES = ".nlm_files.json"
 TRIES, PAUSE = 4, 0.5
 """How often a transfer is tried, and the seconds before the second try; they double every time."""
+FATAL = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
+"""Errors that another try will not mend."""
+retries: collections.Counter[str] = collections.Counter()
+"""Transfers of this process that failed and were tried again, by kind of error."""
 PACKAGES = {"gs": "gcsfs", "gcs": "gcsfs", "s3": "s3fs", "az": "adlfs", "abfs": "adlfs", "hf": "huggingface_hub"}
-CHANGES = ("etag", "ETag", "mtime", "updated", "LastModified", "last_modified", "created", "generation")
+CHANGES = ("etag", "ETag", "mtime", "updated", "LastModified", "last_modified", "created", "generation", "blob_id")
 """What file systems call the sign that a file is another one than before."""
 
 
@@ -111,15 +120,16 @@ class Mirror:
     """A file or folder at a URL and its local copy, `local`.
 
     `beside` names folders below the URL that somebody else writes there: they are neither pulled nor pushed, but who
-    fetches the URL gets them.
+    fetches the URL gets them. Files whose names match `without` are left where they are.
     """
 
-    def __init__(self, url: str, beside: tuple[str, ...] = ()):
-        self._beside = beside
+    def __init__(self, url: str, beside: tuple[str, ...] = (), without: str = ""):
+        self._beside, self._without = beside, without
         self.url = url.rstrip("/")
         self._fs, self._root = filesystem(self.url)
         name = self.url.rsplit("/", 1)[-1]
-        self.local = cache_folder() / hashlib.sha256(self.url.encode()).hexdigest()[:16] / name
+        copy = f"{self.url} without {without}" if without else self.url
+        self.local = cache_folder() / hashlib.sha256(copy.encode()).hexdigest()[:16] / name
         self._sent: dict[str, Any] = {}
 
     def pull(self) -> bool:
@@ -179,7 +189,7 @@ class Mirror:
             files, beside = set(told["files"]), tuple(told["beside"])
             named = {n: entry for n, entry in named.items() if n in files or n.split("/")[0] in beside}
         for name, (path, info) in named.items():
-            if name.split("/")[0] not in self._beside:
+            if name.split("/")[0] not in self._beside and not fnmatch.fnmatchcase(name, self._without):
                 yield name, (path, signs(info))
 
     def _files(self) -> list[tuple[str, pathlib.Path]]:
@@ -196,16 +206,40 @@ class Mirror:
         return json.loads(self._note().read_text(encoding="utf-8")) if self._note().is_file() else {}
 
     def _try(self, do: Callable[[], Any]) -> Any:
-        """`do()`, again after a pause where the network failed."""
-        for left in reversed(range(TRIES)):
-            try:
-                return do()
-            except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
-                raise UserError(f"{self.url}: {type(error).__name__}: {error}") from error
-            except Exception as error:  # every file system has its own
-                if not left:
-                    raise UserError(f"{self.url}: {type(error).__name__}: {error}") from error
-                time.sleep(PAUSE * 2 ** (TRIES - 1 - left))
+        return retried(do, self.url)
+
+
+def retried(do: Callable[[], Any], what: str, tries: int = TRIES) -> Any:
+    """`do()`, again after a pause where the network failed; pauses double, and vary so that not all come back at once.
+
+    Args:
+      what: named in messages.
+
+    Raises:
+      UserError: nothing there, no access, or it failed `tries` times.
+    """
+    for number in range(1, tries + 1):
+        try:
+            return do()
+        except UserError:
+            raise
+        except FATAL as error:
+            raise UserError(f"{what}: {type(error).__name__}: {error}") from error
+        except Exception as error:  # every file system has its own
+            name = type(error).__name__
+            if number == tries:
+                raise UserError(f"{what}: {name}: {error} ({tries} tries)") from error
+            retries[name] += 1
+            pause = PAUSE * 2 ** (number - 1) * random.uniform(1.0, 1.25)
+            log.warning("%s: %s: %s; try %d of %d in %.1f s", what, name, error, number + 1, tries, pause)
+            time.sleep(pause)
+
+
+def take_retries() -> list[str]:
+    """The kinds of error in `retries`, as often as they came, which starts counting anew."""
+    taken = dict(retries)
+    retries.subtract(taken)
+    return [name for name, count in taken.items() for _ in range(count)]
 
 
 @functools.cache

@@ -6,14 +6,14 @@ import fnmatch
 import json
 import logging
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from nlm_jax.core.errors import UserError
-from nlm_jax.core.remote import local
-from nlm_jax.data import shards
+from nlm_jax.core.remote import is_remote
+from nlm_jax.data import shards, store
 from nlm_jax.data.preparation.manifest import text_digest
 from nlm_jax.data.text import Format, Tokenizer, build_sequence, normalize_query
 
@@ -32,19 +32,37 @@ class Entry:
     domain: str
     source: str
     n_clips: int
+    facts: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """What is known of the recording; see `schema.FACTS`."""
 
 
 class Corpus:
-    """Examples 0..len-1 of one or more prepared directories, in their order; only the index is in memory (mapped)."""
+    """Examples 0..len-1 of one or more prepared directories, in their order; only the index is in memory (mapped).
 
-    def __init__(self, directories: Sequence[str | pathlib.Path], split: str = "", tasks=(), domains=()):
+    Of directories in buckets the index is fetched whole, and shards when a record of them is read; local copies of them
+    take up to `cache_gb`.
+    """
+
+    def __init__(
+        self,
+        directories: Sequence[str | pathlib.Path],
+        split: str = "",
+        tasks=(),
+        domains=(),
+        cache_gb: float = store.CACHE_GB,
+    ):
         if not directories:
             raise UserError("no data given; name directories written by nlm prepare in data.train and data.valid")
-        self.parts = tuple(_Part(local(d)) for d in directories)
+        self.cache_gb = cache_gb
+        self.parts = tuple(_Part(d, cache_gb) for d in directories)
         self.sources = _names([part.directory for part in self.parts])
         keep = [part.select(split, tasks, domains) for part in self.parts]
-        self.part_of = np.repeat(np.arange(len(keep), dtype=np.int32), [len(k) for k in keep])
-        self.local = np.concatenate(keep)
+        # Of one directory nothing is copied where its mapped columns will do: a corpus may have tens of millions.
+        single = len(keep) == 1
+        numbers = np.arange(len(keep), dtype=np.int32)
+        counts = [len(k) for k in keep]
+        self.part_of = np.broadcast_to(numbers[0], counts[0]) if single else np.repeat(numbers, counts)
+        self.local = keep[0] if single else np.concatenate(keep)
         if not len(self.local):
             known = {
                 key: sorted({n for p in self.parts for n in p.manifest[f"{key}s"]})
@@ -53,10 +71,10 @@ class Corpus:
             raise UserError(
                 f"no example of split {split!r}, tasks {tasks!r}, domains {domains!r}; the data has {known}"
             )
-        self.tasks, self.task = self._codes("task")
-        self.domains, self.domain = self._codes("domain")
+        self.tasks, self.task = self.codes("task")
+        self.domains, self.domain = self.codes("domain")
         self.taxa, self.taxon = self._taxa()
-        self.n_clips = self._gather([np.diff(part.clip_start) for part in self.parts])
+        self.n_clips = self._gather([part.n_clips for part in self.parts])
 
     def __len__(self) -> int:
         return len(self.local)
@@ -68,27 +86,39 @@ class Corpus:
             setattr(out, name, getattr(self, name)[keep])
         return out
 
-    def _codes(self, key: str) -> tuple[list[str], Int[np.ndarray, "N"]]:
+    def codes(self, key: str) -> tuple[list[str], Int[np.ndarray, "N"]]:
+        """Names of the tasks, domains, licences or splits (`key` in the singular), and the number of each example's."""
         names: dict[str, int] = {}
         maps = [
             np.asarray([names.setdefault(n, len(names)) for n in p.manifest[f"{key}s"]], np.int32) for p in self.parts
         ]
-        return list(names), self._gather([m[p.index[key]] for m, p in zip(maps, self.parts, strict=True)])
+        return list(names), self._gather([_renamed(m, p.index[key]) for m, p in zip(maps, self.parts, strict=True)])
 
     def _taxa(self) -> tuple[list[str], Int[np.ndarray, "N"]]:
         """Lineages (or labels) by code, and the code of every example."""
         names: dict[str, int] = {}
         maps = [np.asarray([names.setdefault(n, len(names)) for n in p.taxa], np.int32) for p in self.parts]
-        return list(names), self._gather([m[p.taxon] for m, p in zip(maps, self.parts, strict=True)])
+        return list(names), self._gather([_renamed(m, p.taxon) for m, p in zip(maps, self.parts, strict=True)])
 
     def _gather(self, columns) -> np.ndarray:
-        return np.concatenate([c[self.local[self.part_of == k]] for k, c in enumerate(columns)])
+        """The columns of the parts at this corpus's examples, one after another."""
+        found = []
+        for k, column in enumerate(columns):
+            rows = self.local if len(self.parts) == 1 else self.local[self.part_of == k]
+            found.append(column if len(rows) == len(column) else column[rows])
+        return found[0] if len(found) == 1 else np.concatenate(found)
+
+    def column(self, name: str) -> np.ndarray:
+        """A column of the index, such as `text_tokens`, per example."""
+        return self._gather([part.index[name] for part in self.parts])
 
     def entry(self, e: int) -> Entry:
         """Example `e`. Raises `CorruptRecord` where its record is damaged."""
         part, local = self.parts[self.part_of[e]], int(self.local[e])
         try:
             stored = json.loads(part.examples.read(*divmod(local, shards.EXAMPLES_PER_SHARD)))
+        except UserError:  # a missing file is no damaged record
+            raise
         except ValueError as error:
             raise shards.CorruptRecord(f"{part.directory}: example {local} is damaged") from error
         n = len(part.clips_of(local))
@@ -101,6 +131,7 @@ class Corpus:
             domain=self.domains[self.domain[e]],
             source=self.sources[self.part_of[e]],
             n_clips=n,
+            facts=stored.get("facts", {}),
         )
 
     def clip_samples(self, e: int) -> list[int]:
@@ -113,6 +144,12 @@ class Corpus:
         part = self.parts[self.part_of[e]]
         c = part.clips_of(int(self.local[e]))[number]
         return shards.decode_clip(part.clip_records.read(*part.place(c)), start, samples)
+
+    def clip_names(self, e: int) -> list[str]:
+        """What the annotations call the clips of example `e`. Raises `CorruptRecord` where a record is damaged."""
+        part = self.parts[self.part_of[e]]
+        records = (part.clip_records.read(*part.place(c)) for c in part.clips_of(int(self.local[e])))
+        return [shards.clip_header(record)[0]["name"] for record in records]
 
     def audio(self, e: int, samples: int) -> list[np.ndarray]:
         """Per clip f32[samples] from the start, zero-padded: what evaluation hears."""
@@ -131,28 +168,35 @@ class Corpus:
         columns = []
         for part in self.parts:
             text, answer = part.lengths(tokenizer, fmt)
-            answer, clips = np.minimum(answer, fmt.max_txt_len), np.diff(part.clip_start)
-            columns.append(np.stack([text + answer + clips * fmt.vectors_per_clip, clips, answer], axis=1))
-        return self._gather(columns).astype(np.int64)
+            made = np.empty((len(text), 3), np.int32)
+            made[:, 1], made[:, 2] = part.n_clips, np.minimum(answer, fmt.max_txt_len)
+            made[:, 0] = text
+            made[:, 0] += made[:, 2] + made[:, 1] * np.int32(fmt.vectors_per_clip)
+            columns.append(made)
+        return self._gather(columns)
 
 
 class _Part:
     """One prepared directory."""
 
-    def __init__(self, directory: pathlib.Path):
-        self.directory = directory
+    def __init__(self, where: str | pathlib.Path, cache_gb: float):
+        directory = self.directory = store.index(where)
+        where = str(where).rstrip("/") if is_remote(where) else directory
         file = directory / "manifest.json"
         if not directory.is_dir():
-            raise UserError(f"{directory}: no such directory; data directories are written by nlm prepare")
+            raise UserError(f"{where}: no such directory; data directories are written by nlm prepare")
         if not file.is_file():
-            raise UserError(f"{directory}: no manifest.json; finish it with nlm prepare (the same command continues)")
+            raise UserError(f"{where}: no manifest.json; finish it with nlm prepare (the same command continues)")
         self.manifest = json.loads(file.read_text(encoding="utf-8"))
-        self.index = {f.stem: np.load(f, mmap_mode="r") for f in sorted((directory / "index").glob("*.npy"))}
+        self.index = {
+            f.stem: np.asarray(np.load(f, mmap_mode="r")) for f in sorted((directory / "index").glob("*.npy"))
+        }
         if len(self.index.get("task", ())) != self.manifest["examples"]:
-            raise UserError(f"{directory}: index and manifest disagree; copy the prepared directory whole")
-        self.clip_start = np.concatenate([np.zeros(1, np.int64), self.index["clip_end"]])
-        self.clip_records = shards.Records(directory, "clips")
-        self.examples = shards.Records(directory, "examples")
+            raise UserError(f"{where}: index and manifest disagree; copy the prepared directory whole")
+        self.n_clips = np.diff(self.index["clip_end"], prepend=0).astype(np.int32)
+        source = store.bucket(where, self.manifest["files"], cache_gb) if is_remote(where) else None
+        self.clip_records = shards.Records(directory, "clips", source)
+        self.examples = shards.Records(directory, "examples", source)
         self._lengths: dict[str, tuple[np.ndarray, np.ndarray]] = {}
         # Directories prepared by an earlier version have no taxa.
         taxa = directory / "index" / "taxa.json"
@@ -169,10 +213,11 @@ class _Part:
                     if any(fnmatch.fnmatchcase(n, p) for p in patterns)
                 ]
                 keep &= np.isin(self.index[key], codes)
-        return np.flatnonzero(keep)
+        return np.flatnonzero(keep).astype(np.int32)
 
     def clips_of(self, local: int) -> Int[np.ndarray, "A"]:
-        return self.index["clips"][self.clip_start[local] : self.clip_start[local + 1]]
+        end = int(self.index["clip_end"][local])
+        return self.index["clips"][end - int(self.n_clips[local]) : end]
 
     def place(self, clip) -> tuple[int, int]:
         return int(self.index["clip_shard"][clip]), int(self.index["clip_record"][clip])
@@ -194,6 +239,11 @@ class _Part:
                 counted[:, local] = made.answer_start, made.n_answers
             self._lengths[digest] = counted[0], counted[1]
         return self._lengths[digest]
+
+
+def _renamed(codes: Int[np.ndarray, "C"], column: Int[np.ndarray, "N"]) -> Int[np.ndarray, "N"]:
+    """`codes[column]`; the column itself where no code changes."""
+    return column if np.array_equal(codes, np.arange(len(codes))) else codes[column]
 
 
 def _names(directories: Sequence[pathlib.Path]) -> list[str]:

@@ -18,14 +18,17 @@ from jaxtyping import Int
 
 from nlm_jax.core.batch import FIELDS, Batch
 from nlm_jax.core.errors import UserError
-from nlm_jax.data import pack, text
+from nlm_jax.core.remote import take_retries
+from nlm_jax.data import exposure, pack, text
 from nlm_jax.data.config import DataConfig
 from nlm_jax.data.corpus import Corpus
 from nlm_jax.data.mixture import Stream, groups_of
 from nlm_jax.data.plan import Planner, check_fit
 from nlm_jax.data.shards import CorruptRecord
+from nlm_jax.data.store import CACHE_GB
 from nlm_jax.data.text import Format, Tokenizer
-from nlm_jax.data.transforms import Choice, Chooser, Waves
+from nlm_jax.data.transforms import Choice, Chooser
+from nlm_jax.data.waves import Waves
 
 log = logging.getLogger(__name__)
 REPLACEMENTS = 32  # examples tried in the place of a damaged one before giving up
@@ -33,10 +36,14 @@ ENDLESS = 1 << 40
 
 
 def open_corpus(
-    directories: Sequence[str], split: str = "", tasks: Sequence[str] = (), domains: Sequence[str] = ()
+    directories: Sequence[str],
+    split: str = "",
+    tasks: Sequence[str] = (),
+    domains: Sequence[str] = (),
+    cache_gb: float = CACHE_GB,
 ) -> Corpus:
     """Examples of prepared directories. `UserError` where one is missing, unfinished, or nothing is left."""
-    return Corpus(directories, split, tuple(tasks), tuple(domains))
+    return Corpus(directories, split, tuple(tasks), tuple(domains), cache_gb)
 
 
 class TrainSet:
@@ -61,10 +68,9 @@ class TrainSet:
             corpus, needs = corpus.subset(fits), needs[fits]
         check_fit(needs, self._capacity, corpus.name)
         self.corpus, self._stored_needs = corpus, needs
-        self.stream = Stream(groups_of(corpus, config.mixture), seed)
-        noise = Corpus(config.augment.noise_dirs) if config.augment.noise_dirs else None
+        self.stream = Stream(groups_of(corpus, config.mixture, seed), seed)
         self._chooser = Chooser(corpus, config.augment, seed)
-        self._waves = Waves(corpus, noise, config.augment, config.samples, config.random_crop, seed)
+        self._waves = Waves(corpus, config.augment, config.samples, config.random_crop, seed)
         self.planner = Planner(self.needs, self._capacity, config.window_rows, seed)
 
     def __reduce__(self):
@@ -84,6 +90,11 @@ class TrainSet:
             "batches_per_epoch": self.batches_per_epoch,
             **self.planner.report(),
         }
+
+    def exposure(self, batches: int) -> list[dict[str, Any]]:
+        """What so many batches hold of each source, domain and task, as `exposure.rows`."""
+        per_batch = self.planner.per_window / self.config.window_rows * self.config.rows
+        return exposure.rows(self.corpus, self.stream, batches * per_batch)
 
     def needs(self, positions: Int[np.ndarray, "N"]) -> Int[np.ndarray, "N 3"]:
         """text.Sequence, clips and answer tokens of what stands at each stream position, augmented text included."""
@@ -162,7 +173,7 @@ class TrainSet:
 
 def train_set(config: DataConfig, tokenizer: Tokenizer, fmt: Format, seed: int | None = None) -> TrainSet:
     """Opens `config.train` for training. Examples longer than a row are an error unless `config.skip_long`."""
-    corpus = open_corpus(config.train, config.train_split, config.tasks, config.domains)
+    corpus = open_corpus(config.train, config.train_split, config.tasks, config.domains, config.cache_gb)
     return TrainSet(corpus, tokenizer, fmt, config, config.seed if seed is None else seed)
 
 
@@ -181,7 +192,8 @@ class _HostBatches:
         first = int(b) * self.data.config.rows + self.first_row
         made = [self.data.row(r) for r in range(first, first + self.rows)]
         fields = {name: np.stack([row[name] for row, _ in made]) for name in FIELDS}
-        return {**fields, "damaged": [name for _, names in made for name in names]}
+        damaged = [name for _, names in made for name in names]
+        return {**fields, "damaged": damaged, "retried": take_retries()}
 
 
 class BatchIterator(Iterator[Batch]):
@@ -191,6 +203,8 @@ class BatchIterator(Iterator[Batch]):
         self.position = start
         self.damaged: collections.Counter[str] = collections.Counter()
         """Damaged examples met so far, by name; each was replaced."""
+        self.retried: collections.Counter[str] = collections.Counter()
+        """Transfers from buckets that failed and were tried again, by kind of error."""
         options = grain.ReadOptions(num_threads=config.threads, prefetch_buffer_size=max(1, config.prefetch))
         made = grain.MapDataset.source(source)[start:].to_iter_dataset(options)
         if workers:
@@ -205,6 +219,7 @@ class BatchIterator(Iterator[Batch]):
             if not self.damaged[name]:
                 log.warning("damaged example replaced: %s", name)
             self.damaged[name] += 1
+        self.retried.update(made.pop("retried"))
         self.position += 1
         return Batch(**made)
 

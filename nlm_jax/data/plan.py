@@ -14,8 +14,8 @@ import numpy as np
 from jaxtyping import Int
 
 from nlm_jax.core.errors import UserError
-from nlm_jax.data.mixture import mix64
 from nlm_jax.data.pack import fill_rows
+from nlm_jax.data.shuffle import mix64
 
 TRIAL_ROWS = 2048  # rows of the trial windows (3 to 16 of them) that must come out without a remainder
 RESERVE = 0.99  # of that number, for windows that were not tried

@@ -11,7 +11,7 @@ import pathlib
 import struct
 import threading
 from collections.abc import Iterable
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import soundfile
@@ -24,6 +24,8 @@ from nlm_jax.core.errors import UserError
 Encoding = Literal["flac", "pcm16"]
 MAGIC = b"NLM1"
 EXAMPLES_PER_SHARD = 65_536
+READS = 50
+"""How often a shard may leave the cache before a record of it was read."""
 # One record a chunk, so that a read touches one record; FLAC does not shrink further.
 CLIP_OPTIONS, EXAMPLE_OPTIONS = "group_size:1,uncompressed", "group_size:1,zstd:3"
 
@@ -112,11 +114,28 @@ def write_records(path: pathlib.Path, records: Iterable[bytes], options: str) ->
     return count
 
 
-class Records:
-    """Random access to numbered ArrayRecord files `<stem>-00000.arrayrecord`; opened at first use, pickled closed."""
+@runtime_checkable
+class Source(Protocol):
+    """Where shards come from that are not in their directory."""
 
-    def __init__(self, directory: pathlib.Path, stem: str):
-        self.directory, self.stem = directory, stem
+    def use(self, name: str) -> bool:
+        """Whether the file is on this machine; it is read now."""
+
+    def stamp(self, name: str) -> int | None:
+        """What tells it from another copy that was there before; None where it is not on this machine."""
+
+    def fetch(self, name: str) -> pathlib.Path:
+        """Its path on this machine, after bringing it there; it may be gone again soon."""
+
+
+class Records:
+    """Random access to numbered ArrayRecord files `<stem>-00000.arrayrecord`; opened at first use, pickled closed.
+
+    They lie in `directory`, or come one by one from `source`.
+    """
+
+    def __init__(self, directory: pathlib.Path, stem: str, source: Source | None = None):
+        self.directory, self.stem, self.source = directory, stem, source
         self._open: dict[int, Any] = {}
         self._lock = threading.Lock()
 
@@ -126,13 +145,10 @@ class Records:
         Raises:
           UserError: the file is missing. CorruptRecord: it or the record is damaged.
         """
+        if self.source:
+            return self._read_fetched(shard, record)
         reader = self._open.get(shard) or self._reader(shard)
-        try:
-            return reader.read([record])[0]
-        except (RuntimeError, ValueError, IndexError) as error:
-            raise CorruptRecord(
-                f"{shard_path(self.directory, self.stem, shard)}: record {record} is damaged"
-            ) from error
+        return read_record(reader, shard_path(self.directory, self.stem, shard), record)
 
     def _reader(self, shard: int):
         path = shard_path(self.directory, self.stem, shard)
@@ -140,18 +156,58 @@ class Records:
             if shard not in self._open:
                 if not path.is_file():
                     raise UserError(f"{path}: missing; copy the prepared directory whole, or run nlm prepare again")
-                try:
-                    reader = array_record_module.ArrayRecordReader(str(path), "readahead_buffer_size:0")
-                except (RuntimeError, ValueError) as error:
-                    raise CorruptRecord(f"{path}: not a readable ArrayRecord file") from error
-                self._open[shard] = reader
+                self._open[shard] = open_shard(path)
+            return self._open[shard]
+
+    def _read_fetched(self, shard: int, record: int) -> bytes:
+        """A record of a shard from `source`. A file that goes while it is read is no damage: it is fetched again."""
+        name = shard_path(self.directory, self.stem, shard).name
+        failed = None  # the file in which the record was damaged
+        for _ in range(READS):
+            reader = self._open.get(shard)
+            try:
+                if reader is None or not self.source.use(name):
+                    reader = self._fetched(shard, name)
+                return read_record(reader, self.directory / name, record)
+            except CorruptRecord:
+                with self._lock:
+                    self._open.pop(shard, None)
+                found = self.source.stamp(name)
+                if found is not None and found == failed:
+                    raise
+                failed = found
+        raise UserError(f"{self.directory / name}: gone from the cache whenever it is read; raise data.cache_gb")
+
+    def _fetched(self, shard: int, name: str):
+        """A new reader of a shard, fetched outside the lock: other threads read on meanwhile."""
+        path = self.source.fetch(name)
+        with self._lock:
+            for other in [s for s in self._open if not self.source.stamp(shard_path(path, self.stem, s).name)]:
+                del self._open[other]  # an open file that is gone from the cache still takes its room
+            self._open[shard] = open_shard(path)
             return self._open[shard]
 
     def __getstate__(self) -> dict:
-        return {"directory": self.directory, "stem": self.stem}
+        return {"directory": self.directory, "stem": self.stem, "source": self.source}
 
     def __setstate__(self, state: dict) -> None:
         self.__init__(**state)
+
+
+def open_shard(path: pathlib.Path):
+    """Reader of an ArrayRecord file; `CorruptRecord` where it is none."""
+    try:
+        return array_record_module.ArrayRecordReader(str(path), "readahead_buffer_size:0")
+    except (RuntimeError, ValueError) as error:
+        raise CorruptRecord(f"{path}: not a readable ArrayRecord file") from error
+
+
+def read_record(reader, path: pathlib.Path, record: int) -> bytes:
+    """Record number `record`; `CorruptRecord` that names `path` where it is damaged."""
+    try:
+        return reader.read([record])[0]
+    except (RuntimeError, ValueError, IndexError) as error:
+        raise CorruptRecord(f"{path}: record {record} is damaged") from error
 
 
 def shard_path(directory: pathlib.Path, stem: str, shard: int) -> pathlib.Path:

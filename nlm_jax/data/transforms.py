@@ -1,23 +1,24 @@
-"""Random choices of training, each a function of (seed, stream position): crop, and the reference's augmentations.
+"""Random choices that change text, each a function of (seed, stream position): mixed detection questions, "None".
 
-What changes text (merged detection questions, "None") is decided first and alone, so that the planner can count tokens
-without touching audio.
+They are decided first and alone, so that the planner can count tokens without touching audio; what happens to the audio
+is in `waves`.
 """
 
 import dataclasses
+import fnmatch
 import random
+from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
-from nlm_jax.audio import augment
 from nlm_jax.data.config import AugmentConfig
 from nlm_jax.data.corpus import Corpus
-from nlm_jax.data.mixture import mix64
+from nlm_jax.data.shuffle import mix64
 
 NONE = "None"
 # One stream of random numbers per kind of choice, so that switching one on leaves the others as they are.
-CROP, TEXT, NOISE, SCALE, PICK_NONE, PICK_MIX = range(1, 7)
+CROP, TEXT, NOISE, SCALE, PICK_NONE, PICK_MIX, SHIFT, BAND, ROOM, GAIN = range(1, 11)
 
 
 def generator(seed: int, position: int, kind: int) -> np.random.Generator:
@@ -29,6 +30,11 @@ def uniform(seed: int, positions: Int[np.ndarray, "N"], kind: int) -> Float[np.n
     """One number in [0, 1) per position, for choices that planning makes for thousands at once."""
     key = mix64(np.asarray([seed], np.uint64)) + np.uint64(kind)
     return (mix64(positions.astype(np.uint64) ^ mix64(key)) >> np.uint64(11)) * 2.0**-53
+
+
+def listed(tasks: Sequence[str], patterns: Sequence[str]) -> Bool[np.ndarray, "K"]:
+    """Which tasks match one of the patterns."""
+    return np.asarray([any(fnmatch.fnmatchcase(task, p) for p in patterns) for task in tasks], bool)
 
 
 def labels_of(text: str) -> list[str]:
@@ -77,7 +83,7 @@ class Chooser:
 
     def __init__(self, corpus: Corpus, config: AugmentConfig, seed: int):
         self._corpus, self._config, self._seed = corpus, config, seed
-        self._detection = np.asarray(["detection" in task for task in corpus.tasks], bool)
+        self._detection = listed(corpus.tasks, config.detection)
         self._pools: dict[int, np.ndarray] = {}
 
     def changed(self, positions: Int[np.ndarray, "N"], examples: Int[np.ndarray, "N"]) -> Int[np.ndarray, "M"]:
@@ -118,51 +124,3 @@ class Chooser:
             wanted = [corpus.tasks.index(t) for t in partner_tasks(corpus.tasks[task]) if t in corpus.tasks] or [task]
             self._pools[task] = np.flatnonzero(np.isin(corpus.task, wanted) & (corpus.n_clips == 1))
         return self._pools[task]
-
-
-def crop_start(stored: int, samples: int, rng: np.random.Generator) -> int:
-    """Where a clip of `stored` samples is cut to `samples`: anywhere it fits."""
-    return int(rng.integers(0, stored - samples + 1)) if stored > samples else 0
-
-
-class Waves:
-    """The clips of a choice as the model hears them: cropped, mixed, noisy, scaled, zero-padded."""
-
-    def __init__(
-        self, corpus: Corpus, noise: Corpus | None, config: AugmentConfig, samples: int, crop: bool, seed: int
-    ):
-        self._corpus, self._noise, self._config = corpus, noise, config
-        self._samples, self._crop, self._seed = samples, crop, seed
-
-    def clips(self, choice: Choice, position: int) -> tuple[np.ndarray, ...]:
-        """Per clip f32[T]. Raises `CorruptRecord` where a record is damaged."""
-        rng = generator(self._seed, position, CROP)
-        clips = [
-            self._read(self._corpus, choice.example, k, rng) for k in range(int(self._corpus.n_clips[choice.example]))
-        ]
-        if choice.partners:
-            clips = [augment.mix([clips[0], *(self._read(self._corpus, p, 0, rng) for p in choice.partners)])]
-        config = self._config
-        if config.time_scale_prob:
-            rng = generator(self._seed, position, SCALE)
-            if rng.random() < config.time_scale_prob:
-                factor = config.time_scale ** (2.0 * rng.random() - 1.0)
-                clips = [augment.time_scale(clip, factor, rng.random()) for clip in clips]
-        rng = generator(self._seed, position, NOISE)
-        if choice.silenced:
-            return tuple(augment.limit(self._noise_wave(rng)) for _ in clips)
-        if config.noise_prob and rng.random() < config.noise_prob:
-            snr = rng.uniform(*config.noise_snr)
-            clips = [augment.add_noise(clip, self._noise_wave(rng), snr) for clip in clips]
-        return tuple(clips)
-
-    def _read(self, corpus: Corpus, example: int, number: int, rng: np.random.Generator) -> Float[np.ndarray, "T"]:
-        stored = corpus.clip_samples(example)[number]
-        start = crop_start(stored, self._samples, rng) if self._crop else 0
-        wave = corpus.clip(example, number, start, self._samples)
-        return np.pad(wave, (0, self._samples - wave.size))
-
-    def _noise_wave(self, rng: np.random.Generator) -> Float[np.ndarray, "T"]:
-        if self._noise is None:
-            return augment.coloured_noise(rng, self._samples)
-        return self._read(self._noise, int(rng.integers(len(self._noise))), 0, rng)

@@ -2,11 +2,9 @@
 
 import collections
 import concurrent.futures
-import functools
 import os
 from collections.abc import Callable, Sequence
 
-import librosa
 import numpy as np
 import threadpoolctl
 from jaxtyping import Float
@@ -14,24 +12,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from nlm_jax.core.dims import SAMPLE_RATE
+from nlm_jax.audio.mel import log_mel
 from nlm_jax.evaluate.score import Prediction
-
-BANDS, N_FFT, HOP = 64, 512, 160
-FLOOR = 1e-8
-
-
-@functools.cache
-def mel_filters() -> Float[np.ndarray, "bands bins"]:
-    """The 64 triangles, once: librosa draws them anew at each call of `melspectrogram`."""
-    return librosa.filters.mel(sr=SAMPLE_RATE, n_fft=N_FFT, n_mels=BANDS, fmin=20.0, htk=True)
-
-
-def log_mel(wave: Float[np.ndarray, "T"]) -> Float[np.ndarray, "frames bands"]:
-    """log10 mel power of a waveform at 16 kHz, 64 bands, one row per 10 ms; a clip shorter than a frame is padded."""
-    wave = np.pad(wave, (0, max(0, N_FFT - len(wave))))
-    power = np.abs(librosa.stft(wave, n_fft=N_FFT, hop_length=HOP, center=False)) ** 2
-    return np.log10((mel_filters() @ power).T + FLOOR)
 
 
 def statistics(wave: Float[np.ndarray, "T"]) -> Float[np.ndarray, "F"]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from nlm_jax.audio import mel
 from nlm_jax.core.dims import SAMPLE_RATE
 from nlm_jax.core.errors import UserError
 from nlm_jax.data.pipeline import open_corpus
@@ -126,7 +127,7 @@ def _hearing(known: Sequence[Question], asked: Sequence[Question]) -> Callable[[
         except UserError:
             return None
         if not clips:
-            return np.zeros(4 * baselines.BANDS, np.float32)
+            return np.zeros(4 * mel.BANDS, np.float32)
         return np.mean([baselines.statistics(clip) for clip in clips], axis=0)
 
     return hear

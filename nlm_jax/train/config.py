@@ -152,7 +152,7 @@ def train_config(values: Any) -> TrainConfig:
 
 
 FREE = ("mesh", "checkpoint", "eval", "log", "compile_cache", "model.remat", "model.attention")
-FREE_STAGE = ("accumulate", "data.workers", "data.threads", "data.prefetch")
+FREE_STAGE = ("accumulate", "data.workers", "data.threads", "data.prefetch", "data.cache_gb")
 """What may change when a run goes on: it does not touch the stream of batches or what is computed from them."""
 
 

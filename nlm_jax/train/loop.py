@@ -14,6 +14,7 @@ from nlm_jax.core.compile_cache import keep_compiled
 from nlm_jax.core.logging import RunLog
 from nlm_jax.core.remote import is_remote
 from nlm_jax.core.tree import named_leaves
+from nlm_jax.data import exposure
 from nlm_jax.data.evaluation import Evaluation
 from nlm_jax.data.pipeline import TrainSet, train_set
 from nlm_jax.data.text import Tokenizer
@@ -127,6 +128,10 @@ def run_stage(
     stream = training.batches(meta.position, jax.process_index(), jax.process_count())
     meta = dataclasses.replace(meta, digests=session.run.digests)
     log.table(overview.table(program), overview.text(program), f"parameters_{stage.name}.txt")
+    mixed = training.exposure(stage.steps)
+    title = f"Epochs of {stage.name}, {stage.steps} steps of {stage.data.rows} rows"
+    log.table(exposure.table(mixed, title), exposure.text(mixed), f"mixture_{stage.name}.txt")
+    log.replace(f"mixture_{stage.name}.jsonl", exposure.lines(mixed))
     log.say(f"{stage.name}: step {meta.step} of {stage.steps}, {stage.data.rows} rows a step")
     meter, where = Meter(program), ""
 
@@ -167,6 +172,9 @@ def run_stage(
     if 0 < meta.step < stage.steps:
         save(session, index, state, meta, saved, meter)
     saved.wait()
+    if stream.retried:
+        kinds = ", ".join(f"{name} {count} times" for name, count in stream.retried.items())
+        log.say(f"{stage.name}: reads from buckets failed and were tried again: {kinds}")
     if stream.damaged:
         log.say(f"{stage.name}: {len(stream.damaged)} damaged examples were replaced by others; see the warnings")
     return state, meta

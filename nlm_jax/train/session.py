@@ -18,8 +18,8 @@ from nlm_jax.convert.native import parts
 from nlm_jax.convert.run import FROZEN, TOKENIZER, Run, digest_base, is_run, read_run, verify, write_run
 from nlm_jax.convert.table import native
 from nlm_jax.core.errors import UserError
-from nlm_jax.core.remote import local
 from nlm_jax.core.tree import named_leaves
+from nlm_jax.data.store import index
 from nlm_jax.data.text import Tokenizer
 from nlm_jax.nn.int8 import SCALE, dequantize, scale_path
 from nlm_jax.train.bucket import Bucket
@@ -104,8 +104,12 @@ def open_session(config: TrainConfig, workdir: Path, weights: Weights, place: Bu
 
 def fingerprints(config: TrainConfig) -> dict[str, str]:
     """Directory -> digest of its manifest, for all data of all stages that is there."""
-    named = [d for s in config.stages for d in (*s.data.train, *s.data.valid, *s.data.augment.noise_dirs)]
-    files = {directory: local(directory) / "manifest.json" for directory in named}
+    named = [
+        directory
+        for data in (stage.data for stage in config.stages)
+        for directory in (*data.train, *data.valid, *data.augment.noise_dirs, *data.augment.reverb_dirs)
+    ]
+    files = {directory: index(directory) / "manifest.json" for directory in named}
     return {d: hashlib.sha256(f.read_bytes()).hexdigest()[:32] for d, f in files.items() if f.is_file()}
 
 

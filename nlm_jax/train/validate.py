@@ -24,7 +24,7 @@ def validation(data: DataConfig, tokenizer: Tokenizer, fmt: Format, examples: in
     """The stage's validation examples, `examples` of them spread evenly (0 = all); None where the config names none."""
     if not data.valid:
         return None
-    corpus = open_corpus(data.valid, data.valid_split, data.tasks, data.domains)
+    corpus = open_corpus(data.valid, data.valid_split, data.tasks, data.domains, data.cache_gb)
     if 0 < examples < len(corpus):
         chosen = np.zeros(len(corpus), bool)
         chosen[np.linspace(0, len(corpus) - 1, examples).round().astype(int)] = True

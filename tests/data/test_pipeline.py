@@ -13,7 +13,11 @@ from nlm_jax.data.config import AugmentConfig, DataConfig, MixtureConfig
 from nlm_jax.data.corpus import Corpus
 from nlm_jax.data.evaluation import Evaluation
 
-AUGMENTED = AugmentConfig(mixup_prob=0.5, none_prob=0.2, noise_prob=0.5, time_scale_prob=0.3)
+AUGMENTED = AugmentConfig(
+    **{f"{kind}_prob": 0.2 for kind in ("none", "band_stop", "reverb", "gain", "time_shift", "time_scale")},
+    mixup_prob=0.5,
+    noise_prob=0.5,
+)
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,6 @@
 """Augmentation against the reference's helpers, and every random choice as a function of (seed, position)."""
 
+import dataclasses
 import json
 import random
 
@@ -12,8 +13,6 @@ from nlm_jax.data.corpus import Corpus
 from nlm_jax.data.transforms import (
     CROP,
     Chooser,
-    Waves,
-    crop_start,
     generator,
     labels_of,
     mix_labels,
@@ -21,6 +20,7 @@ from nlm_jax.data.transforms import (
     partner_tasks,
     uniform,
 )
+from nlm_jax.data.waves import Waves, crop_start
 
 ALL = AugmentConfig(mixup_prob=0.5, none_prob=0.2, noise_prob=0.5, time_scale_prob=0.3)
 
@@ -125,9 +125,9 @@ def test_merged_questions_ask_for_every_answer(corpus):
     assert kinds >= {(False, 0), (False, 1), (False, 2), (True, 0)}
 
 
-def test_waves(corpus):
+def test_waves(corpus, prepared):
     example = max(range(len(corpus)), key=lambda e: corpus.clip_samples(e)[0] * (corpus.n_clips[e] == 1))
-    plain = Waves(corpus, None, AugmentConfig(), 32000, crop=True, seed=1)
+    plain = Waves(corpus, AugmentConfig(), 32000, crop=True, seed=1)
     chooser = Chooser(corpus, ALL, seed=1)
     crops = [plain.clips(chooser.choose(10**6, example), p)[0] for p in range(4)]
     whole = corpus.clip(example, 0)
@@ -137,9 +137,9 @@ def test_waves(corpus):
         start = int(np.argmax((windows == crop[:8]).all(axis=1)))
         np.testing.assert_array_equal(whole[start : start + 32000], crop)
     np.testing.assert_array_equal(crops[2], plain.clips(chooser.choose(10**6, example), 2)[0])
-    start = Waves(corpus, None, AugmentConfig(), 32000, crop=False, seed=1).clips(chooser.choose(10**6, example), 3)
+    start = Waves(corpus, AugmentConfig(), 32000, crop=False, seed=1).clips(chooser.choose(10**6, example), 3)
     np.testing.assert_array_equal(start[0], whole[:32000])
-    changed = Waves(corpus, corpus, ALL, 32000, crop=True, seed=1)
+    changed = Waves(corpus, dataclasses.replace(ALL, noise_dirs=(str(prepared),)), 32000, crop=True, seed=1)
     seen = 0
     for position in range(60):
         choice = chooser.choose(position, detection(corpus))

@@ -49,5 +49,9 @@ def test_another_machine_goes_on(machine, config, monkeypatch, tmp_path):
     lines = fs.cat_file("/bucket/run/metrics.jsonl").decode().splitlines()
     steps = [row["step"] for row in map(json.loads, lines) if row["kind"] == "train"]
     assert steps == [1, 2, 3, 4]  # the third and fourth were done again, from the second's checkpoint
+    told = [json.loads(line) for line in fs.cat_file("/bucket/run/mixture_stage1.jsonl").decode().splitlines()]
+    assert told[0]["epochs"] == pytest.approx(told[0]["draws"] / told[0]["drawable"], rel=1e-3)
+    assert {"source", "domain", "task"} < {row["of"] for row in told}
+    assert len(fs.cat_file("/bucket/run/mixture_stage1.txt").decode().splitlines()) == len(told) + 1
     assert (tmp_path / "second").is_dir()
     assert not fs.find("/bucket/run/checkpoints/stage1/last/2")  # only the newest is kept, there as here

@@ -1,0 +1,80 @@
+"""Local copies of files, bounded in bytes and shared by processes: the least recently used goes first."""
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import pathlib
+import time
+from collections.abc import Callable, Iterator
+
+LOCKS = 64
+TOUCH = 60.0
+"""Seconds between two marks of use on one file."""
+
+
+class FileCache:
+    """Files below `folder`, of `limit` bytes in all; a single larger file is kept alone."""
+
+    def __init__(self, folder: pathlib.Path, limit: int):
+        self.folder, self.limit = folder, limit
+
+    def path(self, key: str) -> pathlib.Path:
+        """Where the file of `key` is, if it is there."""
+        return self.folder / "files" / hashlib.sha256(key.encode()).hexdigest()[:2] / key
+
+    def use(self, key: str) -> bool:
+        """Whether the file of `key` is there; it counts as used now."""
+        path = self.path(key)
+        try:
+            now = time.time()
+            if now - path.stat().st_mtime > TOUCH:
+                os.utime(path, (now, now))
+        except FileNotFoundError:
+            return False
+        return True
+
+    def get(self, key: str, fetch: Callable[[pathlib.Path], None]) -> pathlib.Path:
+        """The file of `key`; `fetch(path)` writes it where it is not there. One process fetches, the others wait."""
+        path = self.path(key)
+        if self.use(key):
+            return path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        number = int(hashlib.sha256(key.encode()).hexdigest(), 16) % LOCKS
+        with self._locked(f"{number:02d}"):
+            if not self.use(key):
+                part = path.with_name(f"{key}.{os.getpid()}.part")
+                try:
+                    fetch(part)
+                    part.replace(path)
+                finally:
+                    part.unlink(missing_ok=True)
+        with self._locked("evict"):
+            self._evict(path)
+        return path
+
+    def _evict(self, new: pathlib.Path) -> None:
+        """Removes files until the rest is within the limit; never `new`. Who has one open goes on reading it."""
+        found = []
+        for path in (self.folder / "files").glob("*/*"):
+            with contextlib.suppress(FileNotFoundError):
+                stat = path.stat()
+                if path.name.endswith(".part"):
+                    if time.time() - stat.st_mtime > 24 * 3600:  # of a process that was killed
+                        path.unlink()
+                elif path != new:
+                    found.append((stat.st_mtime, stat.st_size, path))
+        left = self.limit - (new.stat().st_size if new.exists() else 0)
+        for _, size, path in sorted(found, reverse=True):
+            left -= size
+            if left < 0:
+                path.unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def _locked(self, name: str) -> Iterator[None]:
+        """Holds a lock that other processes and threads respect, and that a killed one gives up."""
+        folder = self.folder / "locks"
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / name).open("a") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
