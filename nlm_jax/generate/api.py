@@ -24,6 +24,8 @@ from nlm_jax.generate.load import load_checkpoint
 from nlm_jax.generate.prompts import check_pairs, item, teacher_forced, text_format
 from nlm_jax.generate.windows import CLIP_SECONDS, windows_of
 
+Each = Any
+"""One value for all queries, or a list with one per query; `generate.options` checks it."""
 STREAM_STEPS = 4
 """Tokens decoded before `stream` tells them."""
 
@@ -100,18 +102,18 @@ class NatureLM:
         self,
         audios: Sequence[Any],
         queries: Sequence[str],
-        max_new_tokens: int | Sequence[int] = 300,
+        max_new_tokens: Each = 300,
         num_beams: int = 1,
         *,
         batch_size: int = 8,
-        temperature: float | Sequence[float] = 0.0,
-        top_k: int | Sequence[int] = 0,
-        top_p: float | Sequence[float] = 1.0,
-        seed: int | Sequence[int] = 0,
-        min_length: int | Sequence[int] = 0,
-        stop: str | int | Sequence[str | int] = (),
-        length_penalty: float | Sequence[float] = 1.0,
-        repetition_penalty: float | Sequence[float] = 1.0,
+        temperature: Each = 0.0,
+        top_k: Each = 0,
+        top_p: Each = 1.0,
+        seed: Each = 0,
+        min_length: Each = 0,
+        stop: Any = (),
+        length_penalty: Each = 1.0,
+        repetition_penalty: Each = 1.0,
         right_pad: bool = False,
         stop_batch_at_id_2: bool = False,
         return_ids: bool = False,

@@ -10,6 +10,11 @@ from nlm_jax.core.errors import UserError
 MAX_STOP_IDS = 8
 """Token ids besides the tokenizer's end symbols that may end an answer."""
 
+Whole = Any
+"""An integer. (Whatever is given is checked here, so that a mistake is told in a sentence.)"""
+Number = Any
+"""A finite number, checked here too."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Options:
@@ -19,27 +24,27 @@ class Options:
       UserError: a value that means nothing.
     """
 
-    max_new_tokens: int = 300
+    max_new_tokens: Whole = 300
     """Tokens of the answer at most, the end symbol included."""
-    min_length: int = 0
+    min_length: Whole = 0
     """Tokens of the answer before an end symbol may come. (In the reference it has no effect.)"""
-    temperature: float = 0.0
+    temperature: Number = 0.0
     """0 takes the most likely token, above 0 one is drawn: the logits are divided by it."""
-    top_k: int = 0
+    top_k: Whole = 0
     """Draw from the so many most likely tokens; 0 = all."""
-    top_p: float = 1.0
+    top_p: Number = 1.0
     """Draw from the fewest tokens that together have this probability; 1 = all."""
-    seed: int = 0
+    seed: Whole = 0
     """Of the draws, 0 <= seed < 2 ** 32. The same request with the same seed gives the same answer in any company."""
-    repetition_penalty: float = 1.0
+    repetition_penalty: Number = 1.0
     """Divides positive scores of tokens the answer already holds, and multiplies negative ones."""
-    length_penalty: float = 1.0
+    length_penalty: Number = 1.0
     """Of beam search: exponent of the length a score is divided by; above 0 favours long answers."""
-    stop: tuple[int | str, ...] = ()
+    stop: Any = ()
     """What ends the answer besides the end symbols: token ids, at most 8, or texts. Texts leave it out."""
 
     def __post_init__(self):
-        stop = (self.stop,) if isinstance(self.stop, int | str) else tuple(self.stop)
+        stop = _stops(self.stop)
         object.__setattr__(self, "stop", stop)
         for name in ("max_new_tokens", "min_length", "top_k", "seed"):
             _integer(name, getattr(self, name))
@@ -110,8 +115,8 @@ def each(count: int, *, stop: Any = (), **values: Any) -> list[Options]:
         if len(column) != count:
             raise UserError(f"{name}: {len(column)} values for {count} queries; give one, or one per query")
         columns.append([_plain(v) for v in column])
-    stop = _stops(stop)
-    return [Options(stop=stop, **dict(zip(values, row, strict=True))) for row in zip(*columns, strict=True)]
+    rows = [dict(zip(values, (column[i] for column in columns), strict=True)) for i in range(count)]
+    return [Options(stop=stop, **row) for row in rows]
 
 
 def _stops(stop: Any) -> tuple:

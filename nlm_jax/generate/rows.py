@@ -149,10 +149,10 @@ def fresh(
     beams = None
     if k > 1:
         beams = Beams(
-            score=jnp.full((b, k), NEVER).at[:, 0].set(0.0),
+            score=jnp.full((b, k), NEVER, jnp.float32).at[:, 0].set(0.0),
             ended_ids=ids,
             ended_length=jnp.zeros((b, k), jnp.int32),
-            ended_score=jnp.full((b, k), -jnp.inf),
+            ended_score=jnp.full((b, k), -jnp.inf, jnp.float32),
             done=jnp.zeros(b, bool),
         )
     count = real.sum(1, dtype=jnp.int32)
