@@ -15,6 +15,7 @@ from nlm_jax.convert.checkpoint import Checkpoint
 from nlm_jax.convert.formats import save
 from nlm_jax.core.batch import Batch
 from nlm_jax.core.dims import SAMPLE_RATE
+from nlm_jax.core.errors import UserError
 from nlm_jax.data.text import Tokenizer
 from nlm_jax.generate.answer import answer
 from nlm_jax.generate.clips import Clip, array, clips_of
@@ -22,6 +23,7 @@ from nlm_jax.generate.encodings import Encodings
 from nlm_jax.generate.engine import Engine
 from nlm_jax.generate.load import load_checkpoint
 from nlm_jax.generate.prompts import check_pairs, item, teacher_forced, text_format
+from nlm_jax.generate.score import NORMALIZE, log_likelihoods
 from nlm_jax.generate.windows import CLIP_SECONDS, windows_of
 
 Each = Any
@@ -195,6 +197,53 @@ class NatureLM:
           options: `generate`'s max_new_tokens, temperature, top_k, top_p, seed, min_length, stop, repetition_penalty.
         """
         return self.engine(slots=1, steps=STREAM_STEPS).stream(audio, query, **options)
+
+    def score(
+        self,
+        audios: Sequence[Any],
+        queries: Sequence[str],
+        candidates: Any,
+        normalize: str = "sum",
+        *,
+        against: str | None = None,
+        batch_size: int = 8,
+    ) -> list[Float[np.ndarray, "C"]]:
+        """How likely each candidate is as the answer: per query its log-likelihoods f32[C], in the candidates' order.
+
+        The candidate with the highest is the model's choice among them. Detection scores that are real numbers are the
+        log-likelihoods of the labels, `against="None"` those relative to hearing none of them.
+
+        Args:
+          audios, queries: as for `generate`.
+          candidates: texts for all queries, or per query a list of texts. Each is scored with the end symbol behind it,
+            cut at the config's max_txt_len as in training.
+          normalize: "sum" of the log-probabilities of a candidate's tokens, or their "mean", which does not favour
+            short labels.
+          against: a text whose log-likelihood, normalized likewise, is subtracted.
+          batch_size: queries computed together. Scores do not depend on it.
+
+        Raises:
+          UserError: no candidates or no texts, an unknown `normalize`, and what `generate` raises about clips.
+        """
+        if normalize not in NORMALIZE:
+            raise UserError(f"normalize={normalize!r}: no such way; use one of {', '.join(NORMALIZE)}")
+        check_pairs(audios, queries)
+        found = []
+        for texts in (candidates,) if against is None else (candidates, [against]):
+            made = log_likelihoods(
+                self.graphdef,
+                self.state,
+                self.config,
+                self.tokenizer,
+                [clips_of(audio) for audio in audios],
+                list(queries),
+                texts,
+                batch_size=batch_size,
+                mesh=self.mesh,
+                encodings=self._encodings,
+            )
+            found.append([total / length if normalize == "mean" else total for total, length in made])
+        return found[0] if against is None else [a - b for a, b in zip(*found, strict=True)]
 
     def generate_windows(
         self,

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,34 +10,12 @@ from jaxtyping import Array, Bool, Float, Int
 
 from nlm_jax.core.precision import dtype
 from nlm_jax.generate import beam, sampling
+from nlm_jax.generate.prompts import Prompts
 from nlm_jax.generate.rows import Decoding, Knobs, Rows, blank, constrained, enlarged, fresh, frozen, put
 from nlm_jax.mesh.place import constrain_rows
 from nlm_jax.models.naturelm import NatureLM
 from nlm_jax.models.splice import splice
 from nlm_jax.nn.cache import KVCache, empty, mix_cached
-
-
-@functools.partial(
-    jax.tree_util.register_dataclass,
-    data_fields=("tokens", "audio_slot", "positions", "real", "last", "vectors"),
-    meta_fields=(),
-)
-@dataclasses.dataclass(frozen=True)
-class Prompts:
-    """Prompts of B rows, padded on the right. numpy on the host."""
-
-    tokens: Any
-    """i32[B, S]; 0 at clip vectors and padding."""
-    audio_slot: Any
-    """i32[B, S]: index into the row's `vectors`, -1 = text."""
-    positions: Any
-    """i32[B, S]."""
-    real: Any
-    """bool[B, S]: False at padding."""
-    last: Any
-    """i32[B]: where the first new token is predicted."""
-    vectors: Any
-    """[B, AWQ, D]: the encoded clips of each row."""
 
 
 def prefill(model: NatureLM, prompts: Prompts) -> tuple[Float[Array, "B V"], KVCache]:

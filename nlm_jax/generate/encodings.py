@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, Int
 
 from nlm_jax.convert.place import fetch
 from nlm_jax.generate.clips import Sound
+from nlm_jax.generate.prompts import Prompt, Prompts, stacked
 from nlm_jax.mesh.axes import ROWS
 from nlm_jax.mesh.place import place_batch
 
@@ -42,13 +43,6 @@ class Encodings:
     def __len__(self) -> int:
         return len(self._kept)
 
-    def missing(self, graphdef, state, sounds: Seq[Sound]) -> list[Sound]:
-        """Those that are not kept, each once."""
-        with self._lock:
-            self._check(graphdef, state)
-            found = {s.key: s for s in sounds if s.key not in self._kept}
-        return list(found.values())
-
     def __call__(self, graphdef, state, sounds: Seq[Sound], rows: int, mesh: jax.sharding.Mesh | None = None) -> dict:
         """Key -> vectors of `sounds`; those not kept are encoded, at most `rows` at once, those of one length together.
 
@@ -72,6 +66,40 @@ class Encodings:
                     for key, vectors in made.items():
                         self._keep(key, vectors)
         return found
+
+    def prompts(
+        self,
+        graphdef,
+        state,
+        asked: Seq[Prompt],
+        rows: int,
+        mesh: jax.sharding.Mesh | None = None,
+        *,
+        ahead: Seq[Sound] = (),
+        at_once: int = 0,
+    ) -> Prompts:
+        """`asked` as so many rows, ready for prefill; rows past them are empty.
+
+        Args:
+          ahead: sounds that will be asked for next. Where some of `asked` must be encoded, as many of these are encoded
+            with them as make `at_once` together.
+        """
+        sounds = [s for p in asked for s in p.sounds]
+        with self._lock:
+            self._check(graphdef, state)
+            lacking = {s.key for s in sounds if s.key not in self._kept}
+            more = list({s.key: s for s in ahead if s.key not in self._kept and s.key not in lacking}.values())
+        if lacking:
+            sounds += more[: max(0, at_once - len(lacking))]
+        vectors = self(graphdef, state, sounds, max(rows, at_once), mesh)
+        clips = [tuple(vectors[s.key] for s in p.sounds) for p in asked]
+        some = next((v for mine in clips for v in mine), None)
+        if some is None:  # no clip in any prompt
+            cfg = nnx.merge(graphdef, state).cfg
+            some = np.zeros((1, cfg.llama.width), np.float32)
+        clips = [mine or (some,) for mine in clips] + [(some,)] * (rows - len(clips))
+        per_clip, count = max(len(v) for mine in clips for v in mine), max(map(len, clips))
+        return Prompts(**stacked(asked, rows, per_clip), vectors=side_by_side(tuple(clips), per_clip, count))
 
     def _keep(self, key, vectors) -> None:
         self._kept[key] = vectors

@@ -3,7 +3,6 @@
 import collections
 import concurrent.futures
 import contextlib
-import functools
 import math
 import queue
 import threading
@@ -17,10 +16,10 @@ from nlm_jax.convert.place import fetch
 from nlm_jax.core.errors import UserError
 from nlm_jax.data.text import Tokenizer
 from nlm_jax.generate.clips import clips_of
-from nlm_jax.generate.decode import Prompts, admit, blanks, decode, grow
-from nlm_jax.generate.encodings import Encodings, side_by_side
+from nlm_jax.generate.decode import admit, blanks, decode, grow
+from nlm_jax.generate.encodings import Encodings
 from nlm_jax.generate.options import Options
-from nlm_jax.generate.prompts import BUCKET, prompt, stacked
+from nlm_jax.generate.prompts import BUCKET, prompt
 from nlm_jax.generate.request import Answer, Pieces, Request
 from nlm_jax.generate.rows import Decoding, Knobs
 from nlm_jax.mesh.axes import ROWS
@@ -30,6 +29,17 @@ ROOM = 32
 """Room for new tokens is rounded up to a multiple of this, so that few shapes are compiled."""
 REFILL = 8
 """One in so many rows must be free before requests that wait are let in, so that prefill has a batch to work on."""
+
+
+def on_mesh(mesh: jax.sharding.Mesh | None):
+    """The context in which programs are cut over `mesh`."""
+    return contextlib.nullcontext() if mesh is None else jax.set_mesh(mesh)
+
+
+def whole_rows(rows: int, mesh: jax.sharding.Mesh | None) -> int:
+    """`rows` rounded up to what divides over the mesh's data and fsdp axes."""
+    parts = 1 if mesh is None else math.prod(mesh.shape[axis] for axis in ROWS)
+    return -(-rows // parts) * parts
 
 
 class Engine:
@@ -75,12 +85,11 @@ class Engine:
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise UserError(f"{name}={value!r}: must be a whole number, at least 1")
         self._graphdef, self._state, self._cfg, self._tokenizer = graphdef, state, cfg, tokenizer
-        self._parts = 1 if mesh is None else math.prod(mesh.shape[axis] for axis in ROWS)
         self._mesh, self._steps = mesh, steps
         self._how = Decoding(tokenizer.eos_ids, tokenizer.pad_id, num_beams)
         self._encodings = Encodings() if encodings is None else encodings
-        self.slots = self._whole(slots)
-        self._few = self._whole(max(1, self.slots // REFILL))
+        self.slots = whole_rows(slots, mesh)
+        self._few = whole_rows(max(1, self.slots // REFILL), mesh)
         self._taken: list[Request | None] = [None] * self.slots
         self._rows = None
         self._waiting: collections.deque[Request] = collections.deque()
@@ -173,7 +182,7 @@ class Engine:
 
         On a mesh of several processes each of them must take the same steps.
         """
-        with self._stepping, self._on_mesh():
+        with self._stepping, on_mesh(self._mesh):
             self._admit()
             if self.active:
                 self._decode()
@@ -222,12 +231,6 @@ class Engine:
                 for request in failed:
                     request.fail(error)
 
-    def _on_mesh(self):
-        return contextlib.nullcontext() if self._mesh is None else jax.set_mesh(self._mesh)
-
-    def _whole(self, rows: int) -> int:
-        return -(-rows // self._parts) * self._parts
-
     def _admit(self) -> None:
         """Requests from the queue into free rows: a few at a time, or as many as there are rows."""
         for row, request in enumerate(self._taken):
@@ -251,28 +254,11 @@ class Engine:
             options = [r.options for r in group] + [Options()] * (size - len(group))
             stop_all = [r.stop_all_id for r in group] + [-1] * (size - len(group))
             knobs = Knobs.of(options, self._how.eos_ids, self._cfg.llama.vocab, stop_all)
-            prompts = self._prompts(group, size, ahead)
+            asked = [r.prompt for r in group]
+            prompts = self._encodings.prompts(
+                self._graphdef, self._state, asked, size, self._mesh, ahead=ahead, at_once=self.slots
+            )
             self._rows = admit(self._graphdef, self._state, self._rows, prompts, knobs, at, how=self._how)
-
-    def _prompts(self, group: list[Request], size: int, ahead: list) -> Prompts:
-        """Their rows, with the clips encoded. Where any has to be, those that come next are encoded with them."""
-        hear = functools.partial(self._encodings, self._graphdef, self._state, rows=self.slots, mesh=self._mesh)
-        sounds = [s for r in group for s in r.prompt.sounds]
-        if lacking := self._encodings.missing(self._graphdef, self._state, sounds):
-            more = self._encodings.missing(self._graphdef, self._state, ahead)
-            sounds += more[: max(0, self.slots - len(lacking))]
-        vectors = hear(sounds=sounds)
-        clips = [tuple(vectors[s.key] for s in r.prompt.sounds) for r in group]
-        per_clip = max((len(v) for mine in clips for v in mine), default=1)
-        count = max(1, *map(len, clips))
-        some = next((v for mine in clips for v in mine), None)
-        if some is None:
-            nothing = np.zeros((per_clip, self._cfg.llama.width), np.float32)
-            clips = [(nothing,)] * size
-        else:
-            clips = [mine or (some,) for mine in clips] + [(some,)] * (size - len(clips))
-        made = stacked([r.prompt for r in group], size, per_clip)
-        return Prompts(**made, vectors=side_by_side(tuple(clips), per_clip, count))
 
     def _fit(self, group: list[Request]) -> None:
         """Makes the cache and the room for new tokens as large as `group`, and all that wait, need them."""

@@ -1,8 +1,11 @@
 """Questions and clips -> token sequences, and rows of them ready for prefill."""
 
 import dataclasses
+import functools
 from collections.abc import Sequence as Seq
+from typing import Any
 
+import jax
 import numpy as np
 
 from nlm_jax.core.batch import Batch
@@ -33,6 +36,29 @@ class Prompt:
 
     def __len__(self) -> int:
         return len(self.tokens)
+
+
+@functools.partial(
+    jax.tree_util.register_dataclass,
+    data_fields=("tokens", "audio_slot", "positions", "real", "last", "vectors"),
+    meta_fields=(),
+)
+@dataclasses.dataclass(frozen=True)
+class Prompts:
+    """Prompts of B rows, padded on the right. numpy on the host."""
+
+    tokens: Any
+    """i32[B, S]; 0 at clip vectors and padding."""
+    audio_slot: Any
+    """i32[B, S]: index into the row's `vectors`, -1 = text."""
+    positions: Any
+    """i32[B, S]."""
+    real: Any
+    """bool[B, S]: False at padding."""
+    last: Any
+    """i32[B]: where the first new token is predicted."""
+    vectors: Any
+    """[B, AWQ, D]: the encoded clips of each row."""
 
 
 def text_format(cfg: NatureLMConfig, samples: int) -> Format:

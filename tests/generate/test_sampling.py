@@ -1,4 +1,4 @@
-"""Sampling: filters as transformers has them, draws that follow the distribution, options and what is wrong with them."""
+"""Sampling: filters as transformers has them, draws that follow the distribution; options and what is wrong in them."""
 
 import dataclasses
 
