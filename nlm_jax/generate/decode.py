@@ -64,17 +64,23 @@ def grow(rows: Rows, slots: int, room: int, pad_id: int) -> Rows:
     return enlarged(rows, slots, room, pad_id)
 
 
-@functools.partial(jax.jit, static_argnames=("graphdef", "how"), donate_argnames="rows")
-def admit(graphdef, state, rows: Rows, prompts: Prompts, knobs: Knobs, at: Int[Array, "n"], *, how: Decoding) -> Rows:
-    """New requests into the rows `at` (an index past the last is nowhere), each with its first token.
+@functools.partial(jax.jit, static_argnames=("graphdef", "how"))
+def begin(graphdef, state, prompts: Prompts, knobs: Knobs, *, how: Decoding) -> Rows:
+    """New requests with their first tokens, in a cache that holds their prompts and has room for nothing else.
 
-    Compiled once for each number of new rows and each length of their prompts.
+    Compiled once for each number of rows and each length of their prompts, whatever they join.
     """
     model = nnx.merge(graphdef, state)
     logits, cache = prefill(model, prompts)
-    new = fresh(model.cfg, how, cache, prompts.real, knobs, rows.room)
+    new = fresh(model.cfg, how, cache, prompts.real, knobs, 1)
     every_beam = jnp.repeat(logits[:, None], how.beams, axis=1)
-    return put(rows, frozen(new, choose(new, every_beam, how)), at)
+    return constrained(frozen(new, choose(new, every_beam, how)))
+
+
+@functools.partial(jax.jit, static_argnames="pad_id", donate_argnums=0)
+def join(rows: Rows, new: Rows, at: Int[Array, "n"], *, pad_id: int) -> Rows:
+    """See `rows.put`."""
+    return put(rows, new, at, pad_id)
 
 
 @functools.partial(jax.jit, static_argnames=("graphdef", "how"), donate_argnames="rows")
@@ -85,28 +91,31 @@ def decode(
 
     Args:
       taken: rows with a request; all others are finished from here on.
-      steps: the loop ends after so many,
+      steps: the loop ends after so many, or when a row has no room left in the cache,
       enough: or when so many of the rows that are taken are finished, or all.
 
     Returns:
-      the rows, and what is to be told of each: 1 where it is finished, the number of new tokens, the tokens.
+      the rows, and what is to be told of each: 1 where it is finished, the slots of the cache it fills, the number of
+      new tokens, the tokens.
     """
     model = nnx.merge(graphdef, state)
     rows = constrained(dataclasses.replace(rows, finished=rows.finished | ~taken))
 
     def going(carry):
-        taken_steps, rows = carry
+        done, rows = carry
         finished = (rows.finished & taken).sum()
-        return (taken_steps < steps) & ~rows.finished.all() & (finished < enough)
+        full = (~rows.finished & (rows.end + how.beams > rows.cache.slots)).any()
+        return (done < steps) & ~rows.finished.all() & (finished < enough) & ~full
 
     def body(carry):
-        taken_steps, rows = carry
+        done, rows = carry
         logits, longer = extend(model, rows)
-        return taken_steps + 1, frozen(rows, choose(longer, logits, how))
+        return done + 1, frozen(rows, choose(longer, logits, how))
 
     _, rows = jax.lax.while_loop(going, body, (jnp.zeros((), jnp.int32), rows))
     if rows.beams is None:
         ids, length = rows.ids[:, 0], rows.step
     else:
         ids, length = beam.best(rows, how)
-    return rows, jnp.concatenate([rows.finished[:, None].astype(jnp.int32), length[:, None], ids], axis=1)
+    facts = jnp.stack([rows.finished.astype(jnp.int32), rows.end, length], axis=1)
+    return rows, jnp.concatenate([facts, ids], axis=1)

@@ -16,7 +16,7 @@ from nlm_jax.convert.place import fetch
 from nlm_jax.core.errors import UserError
 from nlm_jax.data.text import Tokenizer
 from nlm_jax.generate.clips import clips_of
-from nlm_jax.generate.decode import admit, blanks, decode, grow
+from nlm_jax.generate.decode import begin, blanks, decode, grow, join
 from nlm_jax.generate.encodings import Encodings
 from nlm_jax.generate.options import Options
 from nlm_jax.generate.prompts import BUCKET, prompt
@@ -52,7 +52,7 @@ class Engine:
             texts = [f.result().text for f in futures]
 
     Without, nothing happens until `run` or `step` is called. An answer does not depend on what else is asked. Programs
-    are compiled once per length bucket of the prompts (64 tokens) and once per room for new tokens.
+    are compiled once per length bucket of the prompts (64 tokens), and once for each size the cache grows to.
     """
 
     def __init__(
@@ -97,8 +97,6 @@ class Engine:
         self._stepping = threading.Lock()
         self._thread: threading.Thread | None = None
         self._closed = False
-        self.steps_taken = 0
-        """Decode steps so far: what batching saves shows here."""
 
     @property
     def waiting(self) -> int:
@@ -221,9 +219,7 @@ class Engine:
                     return
             try:
                 self.step()
-            except (
-                Exception
-            ) as error:  # whatever the device says: those who wait must hear it, later ones may fare better
+            except Exception as error:  # of the device: those who wait must hear it, later ones may fare better
                 with self._changed:
                     failed = [*self._waiting, *(r for r in self._taken if r is not None)]
                     self._waiting.clear()
@@ -258,18 +254,23 @@ class Engine:
             prompts = self._encodings.prompts(
                 self._graphdef, self._state, asked, size, self._mesh, ahead=ahead, at_once=self.slots
             )
-            self._rows = admit(self._graphdef, self._state, self._rows, prompts, knobs, at, how=self._how)
+            new = begin(self._graphdef, self._state, prompts, knobs, how=self._how)
+            self._rows = join(self._rows, new, at, pad_id=self._how.pad_id)
 
     def _fit(self, group: list[Request]) -> None:
-        """Makes the cache and the room for new tokens as large as `group`, and all that wait, need them."""
+        """Makes the cache large enough for what `group` begins with, and the room for new tokens for all that wait."""
         with self._changed:
-            every = [*group, *self._waiting]
-        room = -(-max(r.options.max_new_tokens for r in every) // ROOM) * ROOM
-        slots = max(
-            max(-(-len(r.prompt) // BUCKET) * BUCKET, len(r.prompt) + self._how.beams * r.options.max_new_tokens)
-            for r in every
-        )
-        slots = -(-slots // BUCKET) * BUCKET
+            room = max(r.options.max_new_tokens for r in (*group, *self._waiting))
+        slots = max(max(_up(len(r.prompt), BUCKET), self._need(r, min(r.options.max_new_tokens, ROOM))) for r in group)
+        self._resize(slots, room)
+
+    def _need(self, request: Request, tokens: int) -> int:
+        """Slots of the cache that a request fills with so many new tokens."""
+        return len(request.prompt) + self._how.beams * tokens
+
+    def _resize(self, slots: int, room: int) -> None:
+        """Rows with at least so much of both."""
+        slots, room = _up(slots, BUCKET), _up(room, ROOM)
         if self._rows is None:
             self._rows = blanks(self._cfg, self._how, self.slots, slots, room)
         elif slots > self._rows.cache.slots or room > self._rows.room:
@@ -288,12 +289,25 @@ class Engine:
         self._rows, told = decode(
             self._graphdef, self._state, self._rows, taken, np.int32(steps), np.int32(enough), how=self._how
         )
-        for row, (finished, length, *ids) in enumerate(fetch(told).tolist()):
+        full = 0
+        for row, (finished, end, length, *ids) in enumerate(fetch(told).tolist()):
             request = self._taken[row]
-            if request is None or (self._how.beams > 1 and not finished):
+            if request is None:
+                continue
+            if not finished:
+                full = max(full, end + self._how.beams)
+            if self._how.beams > 1 and not finished:
                 continue
             if request.take(ids[len(request.ids) : length], bool(finished)):
                 self._taken[row] = None
+        if full > self._rows.cache.slots:  # few answers are long: the cache grows when one is
+            most = max(self._need(r, r.options.max_new_tokens) for r in self._taken if r is not None)
+            self._resize(min(2 * self._rows.cache.slots, most), self._rows.room)
+
+
+def _up(number: int, multiple: int) -> int:
+    """`number` rounded up to a multiple."""
+    return -(-number // multiple) * multiple
 
 
 def _unknown(options: dict[str, Any]) -> Options:

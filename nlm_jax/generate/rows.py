@@ -178,28 +178,34 @@ def blank(cfg: NatureLMConfig, how: Decoding, rows: int, slots: int, room: int) 
     return constrained(fresh(cfg, how, cache, jnp.zeros((rows, slots), bool), knobs, room))
 
 
-def put(rows: Rows, new: Rows, at: Int[Array, "n"]) -> Rows:
+def put(rows: Rows, new: Rows, at: Int[Array, "n"], pad_id: int) -> Rows:
     """`rows` with row i of `new` in the place of row `at[i]`; none where that is no row."""
     prompt = new.cache.slots
     cache = jax.tree.map(lambda old, k: old.at[:, at, :prompt].set(k, mode="drop"), rows.cache, new.cache)
-    visible = jnp.pad(new.visible, [(0, 0), (0, 0), (0, rows.cache.slots - prompt)])
-    small = dataclasses.replace(new, cache=None, visible=visible)
+    new = _padded(dataclasses.replace(new, cache=None), rows.cache.slots, rows.room, pad_id)
     old = dataclasses.replace(rows, cache=None)
-    small = jax.tree.map(lambda a, b: a.at[at].set(b, mode="drop"), old, small)
+    small = jax.tree.map(lambda a, b: a.at[at].set(b, mode="drop"), old, new)
     return constrained(dataclasses.replace(small, cache=cache))
 
 
 def enlarged(rows: Rows, slots: int, room: int, pad_id: int) -> Rows:
     """The same rows with `slots` of cache and `room` for new tokens each."""
-    more = [(0, 0), (0, 0), (0, room - rows.room)]
+    wider = _padded(rows, slots, room, pad_id)
+    return constrained(dataclasses.replace(wider, cache=longer(rows.cache, slots)))
+
+
+def _padded(rows: Rows, slots: int, room: int, pad_id: int) -> Rows:
+    """All but the cache."""
+
+    def last(x, size, value):
+        return jnp.pad(x, [(0, 0), (0, 0), (0, size - x.shape[2])], constant_values=value)
+
     beams = rows.beams
     if beams is not None:
-        ended = jnp.pad(beams.ended_ids, more, constant_values=pad_id)
-        beams = dataclasses.replace(beams, ended_ids=ended)
-    visible = jnp.pad(rows.visible, [(0, 0), (0, 0), (0, slots - rows.cache.slots)])
-    ids = jnp.pad(rows.ids, more, constant_values=pad_id)
-    wider = dataclasses.replace(rows, cache=longer(rows.cache, slots), visible=visible, ids=ids, beams=beams)
-    return constrained(wider)
+        beams = dataclasses.replace(beams, ended_ids=last(beams.ended_ids, room, pad_id))
+    return dataclasses.replace(
+        rows, visible=last(rows.visible, slots, False), ids=last(rows.ids, room, pad_id), beams=beams
+    )
 
 
 def frozen(rows: Rows, new: Rows) -> Rows:

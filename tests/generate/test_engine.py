@@ -72,7 +72,7 @@ def test_long_answers_do_not_hold_up_short_ones(tiny_model, asked, monkeypatch):
 def test_programs_are_compiled_once(tiny_model, asked):
     audios, queries = asked
     tiny_model.generate(audios, queries, 12, batch_size=4)
-    sizes = decode.admit._cache_size(), decode.decode._cache_size()
+    sizes = decode.begin._cache_size(), decode.decode._cache_size()
     tiny_model.generate(
         audios[::-1], queries[::-1], [3, 12, 5, 1, 2, 9, 7], batch_size=4, temperature=0.5, min_length=1
     )
@@ -80,7 +80,7 @@ def test_programs_are_compiled_once(tiny_model, asked):
     for i in range(9):
         made.submit(audios[i % 7], queries[i % 5], max_new_tokens=4 + i % 3)
     made.run()
-    assert (decode.admit._cache_size(), decode.decode._cache_size()) == sizes
+    assert (decode.begin._cache_size(), decode.decode._cache_size()) == sizes
 
 
 def test_a_longer_request_makes_room(tiny_model, asked, expected):
