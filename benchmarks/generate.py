@@ -52,9 +52,7 @@ def config(size: str) -> NatureLMConfig:
     if size == "tiny":
         llama = dataclasses.replace(llama, vocab=Tokenizer.from_pretrained("embedded").vocab_size)
     if size == "small":
-        llama = dataclasses.replace(
-            llama, vocab=16_001, width=512, layers=8, heads=8, kv_heads=4, head_dim=64, mlp=1408
-        )
+        llama = dataclasses.replace(llama, vocab=8001, width=384, layers=6, heads=6, kv_heads=3, head_dim=64, mlp=1024)
     return dataclasses.replace(cfg, llama=llama, compute_dtype="bfloat16" if size == "8b" else "float32")
 
 
@@ -86,7 +84,7 @@ class Ours:
         self.model, self.clips, self.queries, self.batch, self.beams = model, clips, queries, batch, beams
 
     def __call__(self, tokens: list[int], number: int | None = None) -> list[list[int]]:
-        self.model._encodings = Encodings()
+        self.model.encodings = Encodings()
         return self.model.generate(
             self.clips[:number],
             self.queries[:number],

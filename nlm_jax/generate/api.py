@@ -40,7 +40,8 @@ class NatureLM:
         self.checkpoint, self.tokenizer, self.mesh = checkpoint, tokenizer, mesh
         self.config = checkpoint.config
         self.graphdef, self.state = nnx.split(checkpoint.model())
-        self._encodings = Encodings()
+        self.encodings = Encodings()
+        """Clips heard before, by content; see `encodings.Encodings`."""
 
     @classmethod
     def from_pretrained(
@@ -159,7 +160,7 @@ class NatureLM:
             right_pad=right_pad,
             stop_batch_at_id_2=stop_batch_at_id_2,
             mesh=self.mesh,
-            encodings=self._encodings,
+            encodings=self.encodings,
             max_new_tokens=max_new_tokens,
             temperature=temperature,
             top_k=top_k,
@@ -186,7 +187,7 @@ class NatureLM:
             num_beams=num_beams,
             steps=steps,
             mesh=self.mesh,
-            encodings=self._encodings,
+            encodings=self.encodings,
         )
 
     def stream(self, audio: Any, query: str, **options: Any) -> Iterator[str]:
@@ -240,7 +241,7 @@ class NatureLM:
                 texts,
                 batch_size=batch_size,
                 mesh=self.mesh,
-                encodings=self._encodings,
+                encodings=self.encodings,
             )
             found.append([total / length if normalize == "mean" else total for total, length in made])
         return found[0] if against is None else [a - b for a, b in zip(*found, strict=True)]

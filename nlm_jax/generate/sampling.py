@@ -17,7 +17,8 @@ def choose(rows: Rows, logits: Float[Array, "B 1 V"]) -> Rows:
     scores, knobs = restrained(logits, rows)[:, 0], rows.knobs
 
     def draw(scores):
-        filtered = _filtered(scores / jnp.where(knobs.temperature > 0, knobs.temperature, 1.0)[:, None], rows)
+        scaled = scores - scores.max(-1, keepdims=True)  # so that the best stays finite, however cold it is
+        filtered = _filtered(scaled / jnp.where(knobs.temperature > 0, knobs.temperature, 1.0)[:, None], rows)
         drawn = jnp.argmax(filtered + _noise(rows, scores.shape[-1]), axis=-1)
         return jnp.where(knobs.temperature > 0, drawn, jnp.argmax(scores, axis=-1))
 

@@ -226,7 +226,7 @@ def test_clips_of_different_length_share_a_batch(tiny_model, asked):
 def test_a_clip_is_encoded_once_and_never_stale(make_tiny, asked):
     """Counted; with other weights of the audio side the old vectors are gone, with another language model they stay."""
     model, (audios, queries) = make_tiny(), asked
-    kept = model._encodings
+    kept = model.encodings
     first = model.generate([audios[0]] * 7, queries, 3, batch_size=4, return_ids=True)
     assert (kept.encoded, len(kept)) == (1, 1)
     assert model.generate([audios[0]] * 7, queries, 3, batch_size=4, return_ids=True) == first

@@ -70,6 +70,11 @@ def test_a_row_draws_by_its_own_seed_and_step():
     assert ids[0, 0] != ids[0, 1]
 
 
+def test_next_to_no_temperature_is_none():
+    rows, _ = rows_of([Options(temperature=1e-40), Options(temperature=0.0)], 5)
+    assert CHOOSE(rows, jnp.tile(jnp.array([1.0, 1.5, 3.0, 2.9, -1.0]), (2, 1, 1))).ids[:, 0, 0].tolist() == [2, 2]
+
+
 def test_answers_depend_on_their_own_seed_alone(tiny_model, asked):
     audios, queries = asked
     how = {"max_new_tokens": 8, "temperature": 1.5, "return_ids": True}
