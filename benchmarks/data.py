@@ -27,7 +27,7 @@ from nlm_jax.data.config import DataConfig
 from nlm_jax.data.pipeline import train_set
 from nlm_jax.data.prepare import Options, prepare
 from nlm_jax.data.text import Tokenizer
-from nlm_jax.generate.answer import text_format
+from nlm_jax.generate.prompts import text_format
 from nlm_jax.models.presets import preset
 
 SECONDS = 10.0

@@ -1,4 +1,4 @@
-"""The PyTorch peer of `train_step.py`: published parts put together the way that stack does it.
+"""The PyTorch peer of `train_step.py` and `generate.py`: published parts put together the way that stack does it.
 
 Hugging Face Llama with PEFT's LoRA, BLIP-2's Q-Former from transformers, and a plain encoder of BEATs' shape with SDPA.
 Filter banks clip by clip with Kaldi's code, batches padded to their longest example, logits at all positions.
@@ -83,12 +83,12 @@ class Encoder(nn.Module):
         return x
 
 
-class Peer(nn.Module):
-    """Encoder, windowed Q-Former, projection and language model with adapter."""
+class Hearing(nn.Module):
+    """Encoder, windowed Q-Former and projection: filter banks to vectors for the language model."""
 
-    def __init__(self, cfg: NatureLMConfig, dtype: torch.dtype):
+    def __init__(self, cfg: NatureLMConfig):
         super().__init__()
-        q, llama = cfg.qformer, cfg.llama
+        q = cfg.qformer
         self.encoder, self.ln = Encoder(cfg.beats), nn.LayerNorm(cfg.beats.width)
         bridge = transformers.Blip2QFormerConfig(
             hidden_size=q.width,
@@ -100,7 +100,26 @@ class Peer(nn.Module):
         )
         self.bridge = transformers.Blip2QFormerModel(bridge)
         self.queries = nn.Parameter(torch.zeros(1, q.queries, q.width).normal_(0, 0.02))
-        self.project = nn.Linear(q.width, llama.width)
+        self.project = nn.Linear(q.width, cfg.llama.width)
+        self.kernel = q.kernel
+
+    def forward(self, mel):
+        """[B, W * Q, D] of [B, frames, mels]."""
+        tokens = self.ln(self.encoder(mel))
+        b, p, d = tokens.shape
+        tokens = functional.pad(tokens, (0, 0, 0, -p % self.kernel))
+        windows = tokens.reshape(-1, self.kernel, d)
+        queries = self.queries.expand(len(windows), -1, -1)
+        vectors = self.bridge(query_embeds=queries, encoder_hidden_states=windows).last_hidden_state
+        return self.project(vectors).reshape(b, -1, self.project.out_features)
+
+
+class Peer(nn.Module):
+    """`Hearing` and a language model with adapter."""
+
+    def __init__(self, cfg: NatureLMConfig, dtype: torch.dtype):
+        super().__init__()
+        self.hearing, llama = Hearing(cfg), cfg.llama
         base = transformers.LlamaForCausalLM(
             transformers.LlamaConfig(
                 vocab_size=llama.vocab,
@@ -120,17 +139,10 @@ class Peer(nn.Module):
             target_modules=["q_proj", "k_proj", "v_proj", "o_proj"],
         )
         self.llama = peft.get_peft_model(base, lora)
-        self.kernel = q.kernel
 
     def forward(self, mel, ids, clip_at, labels, mask):
         """`clip_at`: index of the first position of each example's clip vectors."""
-        tokens = self.ln(self.encoder(mel))
-        b, p, d = tokens.shape
-        tokens = functional.pad(tokens, (0, 0, 0, -p % self.kernel))
-        windows = tokens.reshape(-1, self.kernel, d)
-        queries = self.queries.expand(len(windows), -1, -1)
-        vectors = self.bridge(query_embeds=queries, encoder_hidden_states=windows).last_hidden_state
-        vectors = self.project(vectors).reshape(b, -1, self.project.out_features)
+        vectors = self.hearing(mel)
         embeds = self.llama.get_input_embeddings()(ids)
         rows = []
         for i, at in enumerate(clip_at):  # the reference splices prompt by prompt too

@@ -1,40 +1,28 @@
-"""Many questions to a model: grouped by clip length, batched, answered, put back in order."""
+"""Many questions to a model, answered together and given back in order."""
 
 import dataclasses
-import math
 from collections.abc import Callable
 from collections.abc import Sequence as Seq
+from typing import Any
 
 import jax
 import numpy as np
 
-from nlm_jax.convert.place import fetch
 from nlm_jax.core.errors import UserError
-from nlm_jax.data.text import Format, Tokenizer
-from nlm_jax.generate.beam import beam_search
-from nlm_jax.generate.decode import REFERENCE_STOP_ID, Decoding, Knobs, greedy
-from nlm_jax.generate.prompts import Clip, item, prefill_rows
-from nlm_jax.mesh.axes import ROWS
-from nlm_jax.mesh.place import place_batch
+from nlm_jax.data.text import Tokenizer
+from nlm_jax.generate.clips import Clip, Sound
+from nlm_jax.generate.encodings import Encodings
+from nlm_jax.generate.engine import Engine
+from nlm_jax.generate.options import each
+from nlm_jax.generate.prompts import prompt, right_padded
+from nlm_jax.generate.request import Answer, Request
 from nlm_jax.models.config import NatureLMConfig
 
-SLOTS = 32
-"""Room for new tokens is rounded up to a multiple of this, so that few shapes are compiled."""
+REFERENCE_STOP_ID = 2
+"""The reference stops a whole batch once the first row's token is this one. Here it is an ordinary token by default."""
 
 
-def text_format(cfg: NatureLMConfig, samples: int) -> Format:
-    """How a model of `cfg` writes its sequences for clips of `samples` samples.
-
-    Raises:
-      UserError: the clips are too short for a single window.
-    """
-    vectors = cfg.qformer.vectors(samples)
-    if not vectors:
-        raise UserError(f"a clip of {samples / 16000:.2f} s is too short: the model needs about half a second of audio")
-    return Format(vectors, cfg.prompt_template, cfg.end_sym, cfg.max_txt_len)
-
-
-def answer_ids(
+def answer(
     graphdef,
     state,
     cfg: NatureLMConfig,
@@ -42,72 +30,78 @@ def answer_ids(
     clips: Seq[Seq[Clip]],
     queries: Seq[str],
     *,
-    max_new_tokens: int = 300,
     batch_size: int = 8,
     num_beams: int = 1,
-    length_penalty: float = 1.0,
-    repetition_penalty: float = 1.0,
     right_pad: bool = False,
     stop_batch_at_id_2: bool = False,
     mesh: jax.sharding.Mesh | None = None,
     progress: Callable[[int], None] | None = None,
     read: Callable[[int], Seq[np.ndarray]] | None = None,
-) -> list[list[int]]:
-    """New token ids of each query, the end symbol included.
+    encodings: Encodings | None = None,
+    **options: Any,
+) -> list[Answer]:
+    """The answer to each query.
 
-    Queries whose longest clips differ in length never share a batch: padding a clip to a longer neighbour would give it
-    more windows, and an answer must not depend on what else was asked.
+    A query's clips are padded to its own longest one, never to a neighbour's: that would give them more windows, and an
+    answer must not depend on what else was asked. On a mesh of several processes all of them ask the same.
 
     Args:
       clips: per query, its clips in the order of their placeholders.
       queries: user texts.
+      batch_size: queries decoded together; see `engine.Engine`.
+      right_pad, stop_batch_at_id_2: defects of the reference; see `prompts.right_padded` and `REFERENCE_STOP_ID`.
+        Batches are then those of the reference: queries in their order, none begun before all of a batch are done.
       progress: called with the number of answers each time some are ready.
       read: gives the waveforms of query i in the place of those in `clips`, whose shapes they have. Each process asks
         for those of its own rows alone.
+      encodings: the cache of encoded clips; one for this call by default.
+      options: of `options.each`.
+
+    Raises:
+      UserError: options that mean nothing, placeholders that do not match the clips, clips that are too short.
     """
-    for name, value in (("max_new_tokens", max_new_tokens), ("num_beams", num_beams), ("batch_size", batch_size)):
-        if value < 1:
-            raise UserError(f"{name}={value}: must be at least 1")
-    how = Decoding(tokenizer.eos_ids, tokenizer.pad_id, -(-max_new_tokens // SLOTS) * SLOTS)
-    stop_id = REFERENCE_STOP_ID if stop_batch_at_id_2 else -1
-    knobs = Knobs(np.int32(max_new_tokens), np.float32(repetition_penalty), np.int32(stop_id))
-    groups: dict[tuple[int, int], list] = {}
-    for i, (mine, query) in enumerate(zip(clips, queries, strict=True)):
-        samples = max((len(c.wave) for c in mine), default=16_000)
-        one = item(tokenizer, mine, query, None, samples, text_format(cfg, samples))
-        groups.setdefault((samples, len(mine)), []).append((i, one))
-    parts = 1 if mesh is None else math.prod(mesh.shape[axis] for axis in ROWS)
-    answers: list[list[int]] = [[] for _ in queries]
-    for (samples, _), members in groups.items():
-        members.sort(key=lambda member: len(member[1].sequence))
-        for start in range(0, len(members), batch_size):
-            chunk = members[start : start + batch_size]
-            rows = len(chunk) if right_pad else min(batch_size, 1 << (len(chunk) - 1).bit_length())
-            rows = -(-rows // parts) * parts
-            share = rows // jax.process_count() if mesh is not None else rows
-            own = slice(jax.process_index() * share, (jax.process_index() + 1) * share) if share < rows else slice(rows)
-            items = [one for _, one in chunk]
-            if read:
-                items[own] = [dataclasses.replace(one, audio=tuple(read(i))) for i, one in chunk[own]]
-            batch = prefill_rows(items, samples, text_format(cfg, samples), rows=rows, right=right_pad)
-            order = np.arange(rows)
-            if mesh is not None:
-                batch, order = place_batch(jax.tree.map(lambda a, own=own: a[own], (batch, order)), mesh)
-            if num_beams == 1:
-                ids, steps = greedy(graphdef, state, batch, knobs, how=how)
-                lengths = np.full(rows, int(steps))
-            else:
-                penalty = np.float32(length_penalty)
-                ids, lengths, _ = beam_search(graphdef, state, batch, knobs, penalty, how=how, beams=num_beams)
-            for k, row, length in zip(fetch(order), fetch(ids), fetch(lengths), strict=True):
-                if k < len(chunk):
-                    answers[chunk[k][0]] = _until_end(row[:length], how.eos_ids)
+    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+        raise UserError(f"batch_size={batch_size!r}: must be at least 1")
+    chosen = [o.check(num_beams) for o in each(len(queries), **options)]
+    prompts = [prompt(tokenizer, mine, query, cfg) for mine, query in zip(clips, queries, strict=True)]
+    if read:
+        prompts = [dataclasses.replace(p, sounds=_read_later(i, p.sounds, read)) for i, p in enumerate(prompts)]
+    encodings = Encodings() if encodings is None else encodings
+    order = list(range(len(prompts)))
+    if right_pad or stop_batch_at_id_2:
+        batches = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
+    else:
+        batches = [sorted(order, key=lambda i: len(prompts[i]))]
+    answers: list[Any] = [None] * len(prompts)
+    for batch in batches:
+        asked = [prompts[i] for i in batch]
+        if right_pad:
+            asked = right_padded(asked)
+        slots = min(batch_size, 1 << max(0, len(batch) - 1).bit_length())
+        engine = Engine(
+            graphdef, state, cfg, tokenizer, slots=slots, num_beams=num_beams, mesh=mesh, encodings=encodings
+        )
+        futures = []
+        for row, (i, one) in enumerate(zip(batch, asked, strict=True)):
+            stop = REFERENCE_STOP_ID if stop_batch_at_id_2 and row == 0 else -1
+            future = engine.enqueue(Request(one, chosen[i], tokenizer, stop_all_id=stop))
             if progress:
-                progress(len(chunk))
+                future.add_done_callback(lambda _: progress(1))
+            futures.append(future)
+        engine.run()
+        for i, future in zip(batch, futures, strict=True):
+            answers[i] = future.result()
     return answers
 
 
-def _until_end(row: np.ndarray, eos_ids: Seq[int]) -> list[int]:
-    """The row up to and with its first end symbol."""
-    ends = np.flatnonzero(np.isin(row, eos_ids))
-    return (row[: ends[0] + 1] if ends.size else row).tolist()
+def answer_ids(*args: Any, **options: Any) -> list[list[int]]:
+    """New token ids of each query, the end symbol included; arguments as of `answer`."""
+    return [a.ids for a in answer(*args, **options)]
+
+
+def _read_later(query: int, sounds: Seq[Sound], read: Callable[[int], Seq[np.ndarray]]) -> tuple[Sound, ...]:
+    """The sounds of a query with their waveforms still to be read; known by their place, not their content."""
+    return tuple(
+        dataclasses.replace(s, key=(query, clip), read=lambda clip=clip: read(query)[clip])
+        for clip, s in enumerate(sounds)
+    )

@@ -1,9 +1,8 @@
 """`NatureLM`: a model with its tokenizer, for people. Load it, ask it, score with it, save it in any format."""
 
 import functools
-import logging
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -12,19 +11,25 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Bool, Float
 
-from nlm_jax.audio import wave
 from nlm_jax.convert.checkpoint import Checkpoint
 from nlm_jax.convert.formats import save
 from nlm_jax.core.batch import Batch
 from nlm_jax.core.dims import SAMPLE_RATE
 from nlm_jax.core.errors import UserError
 from nlm_jax.data.text import Tokenizer
-from nlm_jax.generate.answer import answer_ids, text_format
+from nlm_jax.generate.answer import answer
+from nlm_jax.generate.clips import Clip, array, clips_of
+from nlm_jax.generate.encodings import Encodings
+from nlm_jax.generate.engine import Engine
 from nlm_jax.generate.load import load_checkpoint
-from nlm_jax.generate.prompts import Clip, check_pairs, item, teacher_forced
+from nlm_jax.generate.prompts import check_pairs, item, teacher_forced, text_format
+from nlm_jax.generate.score import NORMALIZE, log_likelihoods
 from nlm_jax.generate.windows import CLIP_SECONDS, windows_of
 
-log = logging.getLogger(__name__)
+Each = Any
+"""One value for all queries, or a list with one per query; `generate.options` checks it."""
+STREAM_STEPS = 4
+"""Tokens decoded before `stream` tells them."""
 
 
 class NatureLM:
@@ -35,6 +40,8 @@ class NatureLM:
         self.checkpoint, self.tokenizer, self.mesh = checkpoint, tokenizer, mesh
         self.config = checkpoint.config
         self.graphdef, self.state = nnx.split(checkpoint.model())
+        self.encodings = Encodings()
+        """Clips heard before, by content; see `encodings.Encodings`."""
 
     @classmethod
     def from_pretrained(
@@ -98,51 +105,146 @@ class NatureLM:
         self,
         audios: Sequence[Any],
         queries: Sequence[str],
-        max_new_tokens: int = 300,
+        max_new_tokens: Each = 300,
         num_beams: int = 1,
         *,
         batch_size: int = 8,
-        length_penalty: float = 1.0,
-        repetition_penalty: float = 1.0,
+        temperature: Each = 0.0,
+        top_k: Each = 0,
+        top_p: Each = 1.0,
+        seed: Each = 0,
+        min_length: Each = 0,
+        stop: Any = (),
+        length_penalty: Each = 1.0,
+        repetition_penalty: Each = 1.0,
         right_pad: bool = False,
         stop_batch_at_id_2: bool = False,
         return_ids: bool = False,
     ) -> list[Any]:
         """An answer to each query.
 
+        What is said of each answer may be one value for all queries or a list with one per query, `stop` excepted.
+
         Args:
           audios: per query a path, an array f32[T] at 16 kHz, or a list of them. Files are cut or zero-padded to 10 s,
             arrays are taken as they are and cut at 10 s.
           queries: user texts; where `<AudioHere>` is missing it is put in front, once per clip.
-          max_new_tokens: of each answer.
-          num_beams: 1 = greedy; the paper decodes with 2.
-          length_penalty: for beams; see `beam.beam_search`.
-          batch_size: queries decoded together. Answers do not depend on it.
-          repetition_penalty: see `decode.Knobs`.
+          max_new_tokens: of each answer at most, the end symbol included.
+          num_beams: 1 = no beam search; the paper decodes with 2.
+          batch_size: queries decoded together; a finished one is replaced at once. Answers do not depend on it.
+          temperature: 0 = the most likely token, always; above, tokens are drawn.
+          top_k: draws from the so many most likely tokens; 0 = all.
+          top_p: draws from the fewest tokens that hold this much probability; 1 = all.
+          seed: of the draws. The same request with the same seed has the same answer in any company.
+          min_length: tokens before the end symbol may come.
+          stop: texts or token ids that end an answer, beside the end symbols; they are left out of its text.
+          length_penalty: for beams: exponent of the length a score is divided by; above 0 favours long answers.
+          repetition_penalty: above 1 makes tokens the answer already holds less likely.
           right_pad, stop_batch_at_id_2: two defects of the reference, for comparisons with it.
-          return_ids: token ids instead of texts.
+          return_ids: token ids instead of texts, the end symbol (or what completed a stop text) included.
 
         Raises:
-          UserError: a clip that cannot be read or is too short, placeholders that do not match the clips.
+          UserError: a clip that cannot be read or is too short, placeholders that do not match the clips, a value that
+            means nothing.
         """
         check_pairs(audios, queries)
-        ids = answer_ids(
+        answers = answer(
             self.graphdef,
             self.state,
             self.config,
             self.tokenizer,
-            [_clips(audio) for audio in audios],
+            [clips_of(audio) for audio in audios],
             list(queries),
-            max_new_tokens=max_new_tokens,
             batch_size=batch_size,
             num_beams=num_beams,
-            length_penalty=length_penalty,
-            repetition_penalty=repetition_penalty,
             right_pad=right_pad,
             stop_batch_at_id_2=stop_batch_at_id_2,
             mesh=self.mesh,
+            encodings=self.encodings,
+            max_new_tokens=max_new_tokens,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            seed=seed,
+            min_length=min_length,
+            stop=stop,
+            length_penalty=length_penalty,
+            repetition_penalty=repetition_penalty,
         )
-        return ids if return_ids else [self.tokenizer.decode(row) for row in ids]
+        return [a.ids if return_ids else a.text for a in answers]
+
+    def engine(self, slots: int = 8, num_beams: int = 1, steps: int = 8) -> Engine:
+        """Answers questions as they come; for servers. See `engine.Engine`: `submit`, `stream`, a thread of its own.
+
+        It decodes with the weights the model has now.
+        """
+        return Engine(
+            self.graphdef,
+            self.state,
+            self.config,
+            self.tokenizer,
+            slots=slots,
+            num_beams=num_beams,
+            steps=steps,
+            mesh=self.mesh,
+            encodings=self.encodings,
+        )
+
+    def stream(self, audio: Any, query: str, **options: Any) -> Iterator[str]:
+        """The answer to one query in pieces, as they are decoded; joined they are what `generate` answers.
+
+        Args:
+          audio, query: one entry of `generate`'s.
+          options: `generate`'s max_new_tokens, temperature, top_k, top_p, seed, min_length, stop, repetition_penalty.
+        """
+        return self.engine(slots=1, steps=STREAM_STEPS).stream(audio, query, **options)
+
+    def score(
+        self,
+        audios: Sequence[Any],
+        queries: Sequence[str],
+        candidates: Any,
+        normalize: str = "sum",
+        *,
+        against: str | None = None,
+        batch_size: int = 8,
+    ) -> list[Float[np.ndarray, "C"]]:
+        """How likely each candidate is as the answer: per query its log-likelihoods f32[C], in the candidates' order.
+
+        The candidate with the highest is the model's choice among them. Detection scores that are real numbers are the
+        log-likelihoods of the labels, `against="None"` those relative to hearing none of them.
+
+        Args:
+          audios, queries: as for `generate`.
+          candidates: texts for all queries, or per query a list of texts. Each is scored with the end symbol behind it,
+            cut at the config's max_txt_len as in training.
+          normalize: "sum" of the log-probabilities of a candidate's tokens, or their "mean", which does not favour
+            short labels.
+          against: a text whose log-likelihood, normalized likewise, is subtracted.
+          batch_size: queries computed together. Scores do not depend on it.
+
+        Raises:
+          UserError: no candidates or no texts, an unknown `normalize`, and what `generate` raises about clips.
+        """
+        if normalize not in NORMALIZE:
+            raise UserError(f"normalize={normalize!r}: no such way; use one of {', '.join(NORMALIZE)}")
+        check_pairs(audios, queries)
+        found = []
+        for texts in (candidates,) if against is None else (candidates, [against]):
+            made = log_likelihoods(
+                self.graphdef,
+                self.state,
+                self.config,
+                self.tokenizer,
+                [clips_of(audio) for audio in audios],
+                list(queries),
+                texts,
+                batch_size=batch_size,
+                mesh=self.mesh,
+                encodings=self.encodings,
+            )
+            found.append([total / length if normalize == "mean" else total for total, length in made])
+        return found[0] if against is None else [a - b for a, b in zip(*found, strict=True)]
 
     def generate_windows(
         self,
@@ -173,7 +275,7 @@ class NatureLM:
     def _examples(self, prompts, texts, audios) -> Batch:
         check_pairs(audios, prompts)
         check_pairs(texts, prompts)
-        clips = [[Clip.of(_array(a)) for a in mine] for mine in audios]
+        clips = [[Clip.of(array(a)) for a in mine] for mine in audios]
         samples = max((len(c.wave) for mine in clips for c in mine), default=SAMPLE_RATE)
         fmt = text_format(self.config, samples)
         items = [
@@ -200,25 +302,3 @@ def _loss(graphdef, state, batch: Batch):
     chosen = jnp.take_along_axis(logits, batch.targets[..., None], axis=-1)[..., 0]
     nll = (jax.nn.logsumexp(logits, axis=-1) - chosen) * batch.weights
     return nll.sum() / jnp.maximum(batch.weights.sum(), 1.0)
-
-
-def _array(audio: Any) -> np.ndarray:
-    audio = np.asarray(audio)
-    if audio.ndim != 1 or not audio.size:
-        raise UserError(f"audio array of shape {audio.shape}: give one axis of samples, mono at 16 kHz")
-    return wave.prepare(audio)
-
-
-def _clips(audio: Any) -> list[Clip]:
-    """The clips of one query: files as the reference's processor prepares them, arrays as they are."""
-    if isinstance(audio, list | tuple):
-        return [clip for one in audio for clip in _clips(one)]
-    samples = round(CLIP_SECONDS * SAMPLE_RATE)
-    if isinstance(audio, str | pathlib.Path):
-        # The reference pads with silence and masks nothing.
-        return [Clip(wave.fit(wave.load(audio, seconds=CLIP_SECONDS), samples), samples)]
-    array = _array(audio)
-    if len(array) > samples:
-        seconds = len(array) / SAMPLE_RATE
-        log.warning("an array of %.1f s is cut at %g s; `generate_windows` hears all of it", seconds, CLIP_SECONDS)
-    return [Clip.of(array[:samples])]

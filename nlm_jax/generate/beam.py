@@ -1,4 +1,4 @@
-"""Beam search in one compiled loop, token for token that of transformers 4.44, which the reference decodes with.
+"""Beam search, token for token that of transformers 4.44, which the reference decodes with.
 
 Source: transformers 4.44 `GenerationMixin._beam_search` and `BeamSearchScorer`, with early_stopping=False. Its habits
 that decide ties and ends are kept: a repetition penalty acts on log-probabilities; an end symbol counts only among the
@@ -7,150 +7,76 @@ length; and whichever end symbol finished an answer, the first one is written be
 """
 
 import dataclasses
-import functools
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from flax import nnx
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
-from nlm_jax.core.batch import Batch
-from nlm_jax.generate.decode import Decoding, Knobs, extend, penalized, prefill
-from nlm_jax.nn.cache import KVCache
-
-NEVER = -1e9
-"""Score of the beams that start out empty, so that the first step takes all its candidates from the first beam."""
+from nlm_jax.generate.options import MAX_STOP_IDS
+from nlm_jax.generate.rows import Beams, Decoding, Rows, appended, is_end, restrained
 
 
-@functools.partial(
-    jax.tree_util.register_dataclass,
-    data_fields=("step", "ids", "score", "ended_ids", "ended_length", "ended_score", "done", "seen", "cache"),
-    meta_fields=(),
-)
-@dataclasses.dataclass(frozen=True)
-class _Beams:
-    step: Int[Array, ""]
-    """Tokens every running beam has."""
-    ids: Int[Array, "B K slots"]
-    score: Float[Array, "B K"]
-    """Sum of log-probabilities."""
-    ended_ids: Int[Array, "B K slots"]
-    """The K best finished answers, without their end symbol."""
-    ended_length: Int[Array, "B K"]
-    ended_score: Float[Array, "B K"]
-    """Sum over (length ** penalty), the end symbol counted; -inf where there is none yet."""
-    done: Bool[Array, "B"]
-    seen: Bool[Array, "B K V"]
-    cache: KVCache
-
-
-@functools.partial(jax.jit, static_argnames=("graphdef", "how", "beams"))
-def beam_search(
-    graphdef, state, batch: Batch, knobs: Knobs, length_penalty, *, how: Decoding, beams: int
-) -> tuple[Int[Array, "B slots"], Int[Array, "B"], Float[Array, "B"]]:
-    """The best of `beams` beams of every row.
-
-    Args:
-      graphdef, state, batch, knobs, how: as for `decode.greedy`.
-      length_penalty: exponent of the length a score is divided by; above 0 favours long answers.
-
-    Returns:
-      i32[B, slots] answers with their end symbol and `pad_id` behind it, i32[B] their lengths, f32[B] their scores.
-    """
-    model = nnx.merge(graphdef, state)
-    prompt = (batch.segments > 0).sum(1)
-    logits, cache = prefill(model, batch, how.slots)
-    rows, vocab = logits.shape
-    ids = jnp.full((rows, beams, how.slots), how.pad_id, jnp.int32)
-    start = _Beams(
-        step=jnp.zeros((), jnp.int32),
-        ids=ids,
-        score=jnp.full((rows, beams), NEVER).at[:, 0].set(0.0),
-        ended_ids=ids,
-        ended_length=jnp.zeros((rows, beams), jnp.int32),
-        ended_score=jnp.full((rows, beams), -jnp.inf),
-        done=prompt == 0,
-        seen=jnp.zeros((rows, beams, vocab), bool),
-        cache=_of_beams(cache, jnp.repeat(jnp.arange(rows), beams)),
-    )
-    choose = functools.partial(_choose, how=how, knobs=knobs, length_penalty=length_penalty)
-
-    def body(now: _Beams) -> _Beams:
-        last = jax.lax.dynamic_slice_in_dim(now.ids, now.step - 1, 1, axis=2)[:, :, 0].reshape(-1)
-        positions = jnp.repeat(prompt, beams) + now.step - 1
-        logits, cache = extend(model, last, positions, now.cache)
-        return choose(dataclasses.replace(now, cache=cache), logits.reshape(rows, beams, vocab))
-
-    def going(now: _Beams):
-        stopped = now.ids[0, 0, now.step - 1] == knobs.stop_id
-        return (now.step < knobs.limit) & ~now.done.all() & ~stopped
-
-    first = choose(start, jnp.repeat(logits[:, None], beams, axis=1))
-    return _best(jax.lax.while_loop(going, body, first), how, knobs, length_penalty)
-
-
-def _choose(now: _Beams, logits: Float[Array, "B K V"], *, how: Decoding, knobs: Knobs, length_penalty) -> _Beams:
+def choose(rows: Rows, logits: Float[Array, "B beams V"], how: Decoding) -> Rows:
     """One token more for every running beam; answers that end here join the finished ones."""
-    rows, beams, vocab = logits.shape
-    logprob = penalized(jax.nn.log_softmax(logits, axis=-1), now.seen, knobs.repetition_penalty)
-    total = (logprob + now.score[:, :, None]).reshape(rows, -1)
+    now = rows.beams
+    b, beams, vocab = logits.shape
+    total = restrained(jax.nn.log_softmax(logits, axis=-1), rows) + now.score[:, :, None]
     # Enough candidates that `beams` of them go on, however many end symbols there are.
-    score, flat = jax.lax.top_k(total, beams * max(2, 1 + len(how.eos_ids)))
+    count = beams * max(2, 1 + len(how.eos_ids) + MAX_STOP_IDS)
+    score, flat = jax.lax.top_k(total.reshape(b, -1), min(count, beams * vocab))
     beam, token = flat // vocab, (flat % vocab).astype(jnp.int32)
-    ends = jnp.isin(token, jnp.asarray(how.eos_ids))
+    ends = is_end(token, rows)
 
+    worth = _length(rows, rows.step + 1)
     rank = jnp.arange(score.shape[1])
-    length = (now.step + 1).astype(jnp.float32)
-    finished = jnp.where(ends & (rank < beams), score / length**length_penalty, -jnp.inf)
-    candidate_ids = jnp.take_along_axis(now.ids, beam[:, :, None], axis=1)
-    lengths = jnp.broadcast_to(now.step, finished.shape)
-    ended = _keep_best(now, finished, candidate_ids, lengths)
+    finished = jnp.where(ends & (rank < beams), score / worth, -jnp.inf)
+    ended = _keep_best(now, finished, _taken(rows.ids, beam), jnp.repeat(rows.step[:, None], rank.size, axis=1))
     full = jnp.isfinite(ended["ended_score"]).all(1)
-    reachable = score[:, 0] / length**length_penalty
-    done = now.done | (full & (ended["ended_score"].min(1) >= reachable))
-    ended = {name: _where_rows(now.done, getattr(now, name), new) for name, new in ended.items()}
+    done = full & (ended["ended_score"].min(1) >= score[:, 0] / worth[:, 0])
 
     order = jnp.argsort(ends, axis=1, stable=True)[:, :beams]  # the first `beams` candidates that go on
     beam, token, score = (jnp.take_along_axis(x, order, axis=1) for x in (beam, token, score))
-    ids = jnp.take_along_axis(now.ids, beam[:, :, None], axis=1)
-    ids = jax.lax.dynamic_update_slice(ids, token[:, :, None], (0, 0, now.step))
-    seen = jnp.take_along_axis(now.seen, beam[:, :, None], axis=1)
-    seen = seen | jax.nn.one_hot(token, vocab, dtype=bool)
-    source = (jnp.arange(rows)[:, None] * beams + beam).reshape(-1)
-    cache = _of_beams(now.cache, source)
-    return _Beams(now.step + 1, ids, score, done=done, seen=seen, cache=cache, **ended)
+    parents = dataclasses.replace(
+        rows, ids=_taken(rows.ids, beam), seen=_taken(rows.seen, beam), visible=_taken(rows.visible, beam)
+    )
+    longer = appended(parents, token)
+    made = Beams(score=score, done=done, **ended)
+    return dataclasses.replace(longer, finished=longer.finished | done, beams=made)
 
 
-def _keep_best(now: _Beams, scores, ids, lengths) -> dict[str, Any]:
+def best(rows: Rows, how: Decoding) -> tuple[Int[Array, "B room"], Int[Array, "B"]]:
+    """The best answer of every row with its end symbol and padding behind it, and how many tokens it has.
+
+    The running beams of a row that is not done take part as they are.
+    """
+    now = rows.beams
+    running = jnp.where(now.done[:, None], -jnp.inf, now.score / _length(rows, rows.step))
+    ended = _keep_best(now, running, rows.ids, jnp.repeat(rows.step[:, None], running.shape[1], axis=1))
+    ids, length = ended["ended_ids"][:, 0], ended["ended_length"][:, 0]
+    at, limit = jnp.arange(ids.shape[1])[None], rows.knobs.limit
+    ended_early = (length < limit)[:, None] & (at == length[:, None])
+    ids = jnp.where(at < length[:, None], ids, jnp.where(ended_early, how.eos_ids[0], how.pad_id))
+    return ids, length + (length < limit)
+
+
+def _length(rows: Rows, tokens: Int[Array, "B"]) -> Float[Array, "B 1"]:
+    """What a sum of log-probabilities is divided by."""
+    return (tokens.astype(jnp.float32) ** rows.knobs.length_penalty)[:, None]
+
+
+def _keep_best(now: Beams, scores, ids, lengths) -> dict[str, Any]:
     """The K best of the finished answers and of new ones; of equals the earlier."""
     beams = now.score.shape[1]
     best, index = jax.lax.top_k(jnp.concatenate([now.ended_score, scores], axis=1), beams)
     every = jnp.concatenate([now.ended_ids, ids], axis=1)
     return {
         "ended_score": best,
-        "ended_ids": jnp.take_along_axis(every, index[:, :, None], axis=1),
+        "ended_ids": _taken(every, index),
         "ended_length": jnp.take_along_axis(jnp.concatenate([now.ended_length, lengths], axis=1), index, axis=1),
     }
 
 
-def _best(now: _Beams, how: Decoding, knobs: Knobs, length_penalty):
-    """Rows that are not done enter their running beams as they are; then the best answer, its end symbol behind it."""
-    running = now.score / now.step.astype(jnp.float32) ** length_penalty
-    running = jnp.where(now.done[:, None], -jnp.inf, running)
-    lengths = jnp.broadcast_to(now.step, running.shape)
-    ended = _keep_best(now, running, now.ids, lengths)
-    ids, length, score = ended["ended_ids"][:, 0], ended["ended_length"][:, 0], ended["ended_score"][:, 0]
-    at, slots = jnp.arange(ids.shape[1])[None], length[:, None]
-    ended_early = (slots < knobs.limit) & (at == slots)
-    ids = jnp.where(at < slots, ids, jnp.where(ended_early, how.eos_ids[0], how.pad_id))
-    return ids, length + (length < knobs.limit), score
-
-
-def _of_beams(cache: KVCache, source: Int[Array, "BK"]) -> KVCache:
-    """The cache with row i taken from row `source[i]`."""
-    return dataclasses.replace(cache, k=cache.k[:, source], v=cache.v[:, source], valid=cache.valid[source])
-
-
-def _where_rows(condition: Bool[Array, "B"], yes, no):
-    return jnp.where(condition.reshape(-1, *[1] * (yes.ndim - 1)), yes, no)
+def _taken(x: Array, index: Int[Array, "B n"]) -> Array:
+    """x[b, index[b, n], :]."""
+    return jnp.take_along_axis(x, index[:, :, None], axis=1)

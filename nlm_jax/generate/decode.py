@@ -1,125 +1,121 @@
-"""Greedy decoding: prefill, then every step in one compiled loop over a KV cache."""
+"""Prefill, and every step after it in one compiled loop over a KV cache."""
 
 import dataclasses
 import functools
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
-from nlm_jax.core.batch import Batch
 from nlm_jax.core.precision import dtype
+from nlm_jax.generate import beam, sampling
+from nlm_jax.generate.prompts import Prompts
+from nlm_jax.generate.rows import Decoding, Knobs, Rows, blank, constrained, enlarged, fresh, frozen, put
+from nlm_jax.mesh.place import constrain_rows
 from nlm_jax.models.naturelm import NatureLM
-from nlm_jax.nn.cache import KVCache, admit, advance, empty, mix_cached
-
-REFERENCE_STOP_ID = 2
-"""The reference stops a whole batch once the first row's token is this one. Here it is an ordinary token by default."""
+from nlm_jax.models.splice import splice
+from nlm_jax.nn.cache import KVCache, empty, mix_cached
 
 
-@dataclasses.dataclass(frozen=True)
-class Decoding:
-    """What is fixed at compile time."""
-
-    eos_ids: tuple[int, ...]
-    pad_id: int
-    slots: int
-    """Room for new tokens."""
-
-
-@functools.partial(
-    jax.tree_util.register_dataclass, data_fields=("limit", "repetition_penalty", "stop_id"), meta_fields=()
-)
-@dataclasses.dataclass(frozen=True)
-class Knobs:
-    """What may change from call to call without compiling again."""
-
-    limit: Any
-    """Tokens to make at most, the end symbol included; at most `Decoding.slots`."""
-    repetition_penalty: Any = 1.0
-    """See `penalized`; for tokens the answer already holds. Prompt tokens do not count: the reference hands the prompt
-    over as embeddings."""
-    stop_id: Any = -1
-    """Ends the batch when it is the first row's token; -1 = none. See `REFERENCE_STOP_ID`."""
+def prefill(model: NatureLM, prompts: Prompts) -> tuple[Float[Array, "B V"], KVCache]:
+    """Logits f32[B, V] of the first new token, and a cache that holds the prompts and nothing else."""
+    llama, kind = model.cfg.llama, dtype(model.cfg.compute_dtype)
+    text = constrain_rows(model.llama.embed_tokens(prompts.tokens, kind))
+    x = splice(text, prompts.vectors, prompts.audio_slot)
+    x = jnp.where(prompts.real[..., None], x, 0)
+    b, s = prompts.tokens.shape
+    causal = jnp.tril(jnp.ones((s, s), bool))
+    mix = mix_cached(jnp.zeros(b, jnp.int32), causal & prompts.real[:, None, :])
+    cache = empty(llama.layers, b, s, llama.kv_heads, llama.head_dim, kind)
+    hidden, cache = model.llama(x, prompts.positions, mix, cache)
+    last = jnp.take_along_axis(hidden, prompts.last[:, None, None], axis=1)
+    return model.llama.logits(last)[:, 0], cache
 
 
-@functools.partial(
-    jax.tree_util.register_dataclass, data_fields=("ids", "step", "done", "seen", "cache"), meta_fields=()
-)
-@dataclasses.dataclass(frozen=True)
-class _Loop:
-    ids: Int[Array, "B slots"]
-    step: Int[Array, ""]
-    done: Bool[Array, "B"]
-    seen: Bool[Array, "B V"]
-    cache: KVCache
+def extend(model: NatureLM, rows: Rows) -> tuple[Float[Array, "B beams V"], Rows]:
+    """Logits after the newest token of every beam, whose keys and values join the row's cache."""
+    at = jnp.maximum(rows.step - 1, 0)[:, None, None]
+    newest = jnp.take_along_axis(rows.ids, at, axis=2)[:, :, 0]
+    beams = newest.shape[1]
+    own = rows.end[:, None] + jnp.arange(beams)
+    visible = rows.visible | (own[:, :, None] == jnp.arange(rows.cache.slots))
+    x = constrain_rows(model.llama.embed_tokens(newest, dtype(model.cfg.compute_dtype)))
+    positions = jnp.repeat(rows.position[:, None], beams, axis=1)
+    hidden, cache = model.llama(x, positions, mix_cached(rows.end, visible), rows.cache)
+    grown = dataclasses.replace(rows, cache=cache, visible=visible, end=rows.end + beams, position=rows.position + 1)
+    return model.llama.logits(hidden), grown
 
 
-def prefill(model: NatureLM, batch: Batch, slots: int) -> tuple[Float[Array, "B V"], KVCache]:
-    """Logits after the last position of every row, and the cache with `slots` free behind the prompt."""
-    cfg, real = model.cfg.llama, batch.segments > 0
-    x = jnp.where(real[..., None], model.embed(batch), 0)
-    cache = empty(
-        cfg.layers, batch.rows, batch.length + slots, cfg.kv_heads, cfg.head_dim, dtype(model.cfg.compute_dtype)
-    )
-    hidden, cache = model.llama(x, batch.positions, mix_cached, admit(cache, real))
-    return model.llama.logits(hidden[:, -1:])[:, 0], advance(cache, batch.length)
+def choose(rows: Rows, logits: Float[Array, "B beams V"], how: Decoding) -> Rows:
+    """One token more for every beam of every row."""
+    return sampling.choose(rows, logits) if rows.beams is None else beam.choose(rows, logits, how)
 
 
-def extend(model: NatureLM, tokens: Int[Array, "B"], positions: Int[Array, "B"], cache: KVCache):
-    """Logits f32[B, V] after one more token per row, and the longer cache."""
-    x = model.llama.embed_tokens(tokens[:, None], dtype(model.cfg.compute_dtype))
-    cache = admit(cache, jnp.ones((len(tokens), 1), bool))
-    hidden, cache = model.llama(x, positions[:, None], mix_cached, cache)
-    return model.llama.logits(hidden)[:, 0], advance(cache, 1)
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3, 4))
+def blanks(cfg, how: Decoding, rows: int, slots: int, room: int) -> Rows:
+    """See `rows.blank`."""
+    return blank(cfg, how, rows, slots, room)
 
 
-def penalized(scores: Float[Array, "... V"], seen: Bool[Array, "... V"], penalty) -> Float[Array, "... V"]:
-    """Scores of tokens already `seen` made worse: positive ones divided by `penalty`, negative ones multiplied."""
-    return jnp.where(seen, jnp.where(scores < 0, scores * penalty, scores / penalty), scores)
+@functools.partial(jax.jit, static_argnums=(1, 2, 3))
+def grow(rows: Rows, slots: int, room: int, pad_id: int) -> Rows:
+    """See `rows.enlarged`."""
+    return enlarged(rows, slots, room, pad_id)
 
 
 @functools.partial(jax.jit, static_argnames=("graphdef", "how"))
-def greedy(
-    graphdef, state, batch: Batch, knobs: Knobs, *, how: Decoding
-) -> tuple[Int[Array, "B slots"], Int[Array, ""]]:
-    """The most likely next token, again and again.
+def begin(graphdef, state, prompts: Prompts, knobs: Knobs, *, how: Decoding) -> Rows:
+    """New requests with their first tokens, in a cache that holds their prompts and has room for nothing else.
 
-    Args:
-      graphdef, state: of the model (`nnx.split`).
-      batch: rows of `prompts.prefill_rows`; rows without an example are done from the start.
-
-    Returns:
-      i32[B, slots]: new tokens with the end symbol, `pad_id` behind it; and the number of steps that were taken.
+    Compiled once for each number of rows and each length of their prompts, whatever they join.
     """
     model = nnx.merge(graphdef, state)
-    length = (batch.segments > 0).sum(1)
-    logits, cache = prefill(model, batch, how.slots)
-    eos = jnp.asarray(how.eos_ids)
+    logits, cache = prefill(model, prompts)
+    new = fresh(model.cfg, how, cache, prompts.real, knobs, 1)
+    every_beam = jnp.repeat(logits[:, None], how.beams, axis=1)
+    return constrained(frozen(new, choose(new, every_beam, how)))
 
-    def choose(loop: _Loop, logits) -> _Loop:
-        best = jnp.argmax(penalized(logits, loop.seen, knobs.repetition_penalty), axis=-1)
-        token = jnp.where(loop.done, how.pad_id, best.astype(jnp.int32))
-        ids = jax.lax.dynamic_update_slice(loop.ids, token[:, None], (0, loop.step))
-        seen = loop.seen.at[jnp.arange(len(token)), token].set(True)
-        done = loop.done | jnp.isin(token, eos) | (token[0] == knobs.stop_id)
-        return dataclasses.replace(loop, ids=ids, step=loop.step + 1, done=done, seen=seen)
 
-    def going(loop: _Loop):
-        return (loop.step < knobs.limit) & ~loop.done.all()
+@functools.partial(jax.jit, static_argnames="pad_id", donate_argnums=0)
+def join(rows: Rows, new: Rows, at: Int[Array, "n"], *, pad_id: int) -> Rows:
+    """See `rows.put`."""
+    return put(rows, new, at, pad_id)
 
-    def body(loop: _Loop) -> _Loop:
-        last = jax.lax.dynamic_slice_in_dim(loop.ids, loop.step - 1, 1, axis=1)[:, 0]
-        logits, cache = extend(model, last, length + loop.step - 1, loop.cache)
-        return choose(dataclasses.replace(loop, cache=cache), logits)
 
-    loop = _Loop(
-        ids=jnp.full((batch.rows, how.slots), how.pad_id, jnp.int32),
-        step=jnp.zeros((), jnp.int32),
-        done=length == 0,
-        seen=jnp.zeros((batch.rows, model.cfg.llama.vocab), bool),
-        cache=cache,
-    )
-    loop = jax.lax.while_loop(going, body, choose(loop, logits))
-    return loop.ids, loop.step
+@functools.partial(jax.jit, static_argnames=("graphdef", "how"), donate_argnames="rows")
+def decode(
+    graphdef, state, rows: Rows, taken: Bool[Array, "B"], steps, enough, *, how: Decoding
+) -> tuple[Rows, Int[Array, "B told"]]:
+    """At most `steps` tokens more in every row that is not finished.
+
+    Args:
+      taken: rows with a request; all others are finished from here on.
+      steps: the loop ends after so many, or when a row has no room left in the cache,
+      enough: or when so many of the rows that are taken are finished, or all.
+
+    Returns:
+      the rows, and what is to be told of each: 1 where it is finished, the slots of the cache it fills, the number of
+      new tokens, the tokens.
+    """
+    model = nnx.merge(graphdef, state)
+    rows = constrained(dataclasses.replace(rows, finished=rows.finished | ~taken))
+
+    def going(carry):
+        done, rows = carry
+        finished = (rows.finished & taken).sum()
+        full = (~rows.finished & (rows.end + how.beams > rows.cache.slots)).any()
+        return (done < steps) & ~rows.finished.all() & (finished < enough) & ~full
+
+    def body(carry):
+        done, rows = carry
+        logits, longer = extend(model, rows)
+        return done + 1, frozen(rows, choose(longer, logits, how))
+
+    _, rows = jax.lax.while_loop(going, body, (jnp.zeros((), jnp.int32), rows))
+    if rows.beams is None:
+        ids, length = rows.ids[:, 0], rows.step
+    else:
+        ids, length = beam.best(rows, how)
+    facts = jnp.stack([rows.finished.astype(jnp.int32), rows.end, length], axis=1)
+    return rows, jnp.concatenate([facts, ids], axis=1)

@@ -1,29 +1,76 @@
-"""Questions and clips -> rows that end together, ready for prefill."""
+"""Questions and clips -> token sequences, and rows of them ready for prefill."""
 
 import dataclasses
+import functools
 from collections.abc import Sequence as Seq
+from typing import Any
 
+import jax
 import numpy as np
 
 from nlm_jax.core.batch import Batch
+from nlm_jax.core.dims import SAMPLE_RATE
 from nlm_jax.core.errors import UserError
-from nlm_jax.data.pack import Item, RowShape, assemble, shape_for
+from nlm_jax.data.pack import Item, assemble, shape_for
 from nlm_jax.data.text import Format, Tokenizer, build_sequence, normalize_query
+from nlm_jax.generate.clips import Clip, Sound
+from nlm_jax.models.config import NatureLMConfig
 
 BUCKET = 64
 """Sequence lengths are rounded up to a multiple of this, so that few shapes are compiled."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Clip:
-    """A waveform f32[T] in [-1, 1] at 16 kHz. Samples past `length` are padding the encoder's mask leaves out."""
+class Prompt:
+    """One question as the model reads it, up to where the answer begins: S positions."""
 
-    wave: np.ndarray
-    length: int
+    tokens: np.ndarray
+    """i32[S]; 0 where a clip's vector stands."""
+    audio_slot: np.ndarray
+    """i32[S]: clip * vectors_per_clip + vector, -1 = text."""
+    positions: np.ndarray
+    real: np.ndarray
+    """bool[S]: False at padding."""
+    vectors_per_clip: int
+    sounds: tuple[Sound, ...]
 
-    @classmethod
-    def of(cls, wave: np.ndarray) -> "Clip":
-        return cls(wave, len(wave))
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+
+@functools.partial(
+    jax.tree_util.register_dataclass,
+    data_fields=("tokens", "audio_slot", "positions", "real", "last", "vectors"),
+    meta_fields=(),
+)
+@dataclasses.dataclass(frozen=True)
+class Prompts:
+    """Prompts of B rows, padded on the right. numpy on the host."""
+
+    tokens: Any
+    """i32[B, S]; 0 at clip vectors and padding."""
+    audio_slot: Any
+    """i32[B, S]: index into the row's `vectors`, -1 = text."""
+    positions: Any
+    """i32[B, S]."""
+    real: Any
+    """bool[B, S]: False at padding."""
+    last: Any
+    """i32[B]: where the first new token is predicted."""
+    vectors: Any
+    """[B, AWQ, D]: the encoded clips of each row."""
+
+
+def text_format(cfg: NatureLMConfig, samples: int) -> Format:
+    """How a model of `cfg` writes its sequences for clips of `samples` samples.
+
+    Raises:
+      UserError: the clips are too short for a single window.
+    """
+    vectors = cfg.qformer.vectors(samples)
+    if not vectors:
+        raise UserError(f"a clip of {samples / 16000:.2f} s is too short: the model needs about half a second of audio")
+    return Format(vectors, cfg.prompt_template, cfg.end_sym, cfg.max_txt_len)
 
 
 def user_text(query: str, template: str) -> str:
@@ -53,27 +100,61 @@ def teacher_forced(items: Seq[Item], samples: int, fmt: Format) -> Batch:
     return Batch(**assemble([[one] for one in items], shape, fmt.vectors_per_clip))
 
 
-def prefill_rows(items: Seq[Item], samples: int, fmt: Format, *, rows: int, right: bool = False) -> Batch:
-    """Prompts padded on the left, so that every row's next token goes into the same slot of the cache.
+def prompt(tokenizer: Tokenizer, clips: Seq[Clip], query: str, cfg: NatureLMConfig) -> Prompt:
+    """What is asked about `clips`, which are heard as long as the longest of them.
+
+    Raises:
+      UserError: the prompt does not hold one placeholder per clip, or a clip is too short.
+    """
+    samples = max((len(c.wave) for c in clips), default=SAMPLE_RATE)
+    fmt = text_format(cfg, samples)
+    sequence = item(tokenizer, clips, query, None, samples, fmt).sequence
+    length = len(sequence)
+    return Prompt(
+        tokens=np.array(sequence.tokens, np.int32),
+        audio_slot=np.array(sequence.audio_slot, np.int32),
+        positions=np.arange(length, dtype=np.int32),
+        real=np.ones(length, bool),
+        vectors_per_clip=fmt.vectors_per_clip,
+        sounds=tuple(Sound.of(clip, samples) for clip in clips),
+    )
+
+
+def right_padded(prompts: Seq[Prompt]) -> list[Prompt]:
+    """A defect of the reference, for comparisons: prompts of one batch filled up on the right to the longest.
+
+    The last, empty position answers. Padding stands at position 1, a leftover of how transformers counts positions.
+    """
+    longest, made = max(len(p) for p in prompts), []
+    for p in prompts:
+        padding = longest - len(p)
+        fields = {"tokens": 0, "audio_slot": -1, "positions": 1, "real": False}
+        filled = {n: np.pad(getattr(p, n), (0, padding), constant_values=v) for n, v in fields.items()}
+        made.append(dataclasses.replace(p, **filled))
+    return made
+
+
+def stacked(prompts: Seq[Prompt], rows: int, per_clip: int) -> dict[str, np.ndarray]:
+    """`prompts` as `rows` rows of `decode.Prompts`, without their vectors; rows past them are empty.
 
     Args:
-      rows: rows of the batch; those past `items` are empty.
-      right: pad on the right instead and let the last, empty position answer, as the reference does. Its padding
-        stands at position 1 there, a leftover of how transformers counts positions.
+      per_clip: vectors that each clip takes of a row's, at least as many as any has.
     """
-    shape = shape_for(items, samples)
-    length = shape.tokens if right else -(-shape.tokens // BUCKET) * BUCKET
-    shape = RowShape(length, shape.clips, shape.answers, shape.samples)
-    packed = [[one] for one in items] + [[] for _ in range(rows - len(items))]
-    fields = assemble(packed, shape, fmt.vectors_per_clip)
-    padding = fields["segments"] == 0
-    if right:
-        fields["positions"] = np.where(padding, 1, fields["positions"])
-    else:
-        order = np.argsort(~padding, axis=1, kind="stable")  # padding first, the rest in order
-        for name in ("tokens", "positions", "segments", "audio_slot"):
-            fields[name] = np.take_along_axis(fields[name], order, axis=1)
-    return Batch(**fields)
+    length = -(-max(len(p) for p in prompts) // BUCKET) * BUCKET
+    made = {
+        "tokens": np.zeros((rows, length), np.int32),
+        "audio_slot": np.full((rows, length), -1, np.int32),
+        "positions": np.tile(np.arange(length, dtype=np.int32), (rows, 1)),
+        "real": np.zeros((rows, length), bool),
+        "last": np.zeros(rows, np.int32),
+    }
+    for row, p in enumerate(prompts):
+        n, slot = len(p), p.audio_slot
+        made["tokens"][row, :n], made["positions"][row, :n], made["real"][row, :n] = p.tokens, p.positions, p.real
+        clip, vector = np.divmod(slot, p.vectors_per_clip)
+        made["audio_slot"][row, :n] = np.where(slot >= 0, clip * per_clip + vector, -1)
+        made["last"][row] = n - 1
+    return made
 
 
 def check_pairs(audios: Seq, queries: Seq[str]) -> None:

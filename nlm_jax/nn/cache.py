@@ -2,53 +2,69 @@
 
 import dataclasses
 import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import PartitionSpec
 from jaxtyping import Array, Bool, Float, Int
 
+from nlm_jax.mesh.axes import ROWS
+from nlm_jax.mesh.place import divisible
 from nlm_jax.nn.attention import attend
 
 
-@functools.partial(jax.tree_util.register_dataclass, data_fields=("k", "v", "valid", "end"), meta_fields=())
+@functools.partial(jax.tree_util.register_dataclass, data_fields=("k", "v"), meta_fields=())
 @dataclasses.dataclass(frozen=True)
 class KVCache:
-    """Slots are written in order and are the same for every row; prompts are padded on the left to end together."""
+    """Keys and values by row and slot. Which slots a query may see is the caller's to say, see `mix_cached`."""
 
     k: Float[Array, "L B Sk K H"]
     v: Float[Array, "L B Sk K H"]
-    valid: Bool[Array, "B Sk"]
-    """False at left padding and at slots not yet written."""
-    end: Int[Array, ""]
-    """Slots written so far."""
+
+    @property
+    def slots(self) -> int:
+        return self.k.shape[2]
 
 
 def empty(layers: int, rows: int, slots: int, kv_heads: int, head: int, dtype) -> KVCache:
     """A cache with room for `slots` positions of `rows` rows."""
     shape = (layers, rows, slots, kv_heads, head)
-    valid = jnp.zeros((rows, slots), bool)
-    return KVCache(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype), valid, jnp.zeros((), jnp.int32))
+    return held(KVCache(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype)))
 
 
-def admit(cache: KVCache, real: Bool[Array, "B S"]) -> KVCache:
-    """Marks the next S slots, which the following `mix_cached` pass fills, as real or padding."""
-    return dataclasses.replace(cache, valid=jax.lax.dynamic_update_slice(cache.valid, real, (0, cache.end)))
+def held(cache: KVCache) -> KVCache:
+    """The cache kept in pieces on a mesh: rows over (data, fsdp), heads over tensor where they divide."""
+    mesh = jax.sharding.get_abstract_mesh()
+    if not set(ROWS) <= set(mesh.axis_names):
+        return cache
+    spec = divisible(cache.k.shape, PartitionSpec(None, ROWS, None, "tensor"), mesh)
+    return jax.tree.map(lambda a: jax.lax.with_sharding_constraint(a, spec), cache)
 
 
-def advance(cache: KVCache, slots: int) -> KVCache:
-    """After all layers have written their `slots` positions."""
-    return dataclasses.replace(cache, end=cache.end + slots)
+def longer(cache: KVCache, slots: int) -> KVCache:
+    """The cache with empty slots behind, `slots` in all."""
+    more = [(0, 0), (0, 0), (0, slots - cache.slots), (0, 0), (0, 0)]
+    return held(jax.tree.map(lambda a: jnp.pad(a, more), cache))
 
 
-def mix_cached(cache: KVCache, layer: Int[Array, ""], q, k, v):
-    """Writes k, v [B, S, K, H] of one layer behind the cache's end and attends causally to all valid slots."""
-    at = (layer, 0, cache.end, 0, 0)
-    cache = dataclasses.replace(
-        cache,
-        k=jax.lax.dynamic_update_slice(cache.k, k[None].astype(cache.k.dtype), at),
-        v=jax.lax.dynamic_update_slice(cache.v, v[None].astype(cache.v.dtype), at),
-    )
-    keys, values = (jax.lax.dynamic_index_in_dim(a, layer, keepdims=False) for a in (cache.k, cache.v))
-    query = cache.end + jnp.arange(q.shape[1])
-    causal = query[:, None] >= jnp.arange(keys.shape[1])[None, :]
-    return attend(q, keys, values, causal[None] & cache.valid[:, None, :]), cache
+def mix_cached(at: Int[Array, "B"], visible: Bool[Array, "B S Sk"]) -> Callable:
+    """The attention of one pass over S new positions, for `Llama.__call__`.
+
+    Args:
+      at: slot where each row's new keys and values are written, S in a row.
+      visible: which slots each of the S queries sees, the new ones included.
+    """
+
+    def mix(cache: KVCache, layer: Int[Array, ""], q, k, v):
+        """Writes k, v [B, S, K, H] of one layer, and attends."""
+
+        def write(old, new, at):
+            return jax.lax.dynamic_update_slice(old, new[None].astype(old.dtype), (layer, at, 0, 0))
+
+        every_row = jax.vmap(write, in_axes=(1, 0, 0), out_axes=1)
+        cache = KVCache(every_row(cache.k, k, at), every_row(cache.v, v, at))
+        keys, values = (jax.lax.dynamic_index_in_dim(a, layer, keepdims=False) for a in (cache.k, cache.v))
+        return attend(q, keys, values, visible), cache
+
+    return mix

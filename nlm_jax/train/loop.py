@@ -18,7 +18,7 @@ from nlm_jax.data import exposure
 from nlm_jax.data.evaluation import Evaluation
 from nlm_jax.data.pipeline import TrainSet, train_set
 from nlm_jax.data.text import Tokenizer
-from nlm_jax.generate.answer import text_format
+from nlm_jax.generate.prompts import text_format
 from nlm_jax.mesh.build import check_processes, describe, make_mesh
 from nlm_jax.mesh.hosts import leaving
 from nlm_jax.mesh.join import initialize_distributed

@@ -13,7 +13,7 @@ from nlm_jax.data.evaluation import Evaluation
 from nlm_jax.data.pipeline import open_corpus
 from nlm_jax.data.text import Format, Tokenizer
 from nlm_jax.generate.answer import answer_ids
-from nlm_jax.generate.prompts import Clip
+from nlm_jax.generate.clips import Clip
 from nlm_jax.mesh.place import place_batch
 from nlm_jax.train.program import Program
 from nlm_jax.train.state import TrainState, merged

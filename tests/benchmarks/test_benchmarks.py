@@ -87,3 +87,13 @@ def test_int8(bench, tmp_path):
     assert float(found["loss minus float32's, float32"]) == 0
     moved = [abs(float(found[f"loss minus float32's, {name}"])) for name in ("nlm_jax int8", "qwix int8")]
     assert all(0 < m < 0.05 for m in moved), moved
+
+
+def test_generate(bench):
+    """Both sides decode the same ids from the same vectors of clips."""
+    pytest.importorskip("torch")
+    flags = ("--size=tiny", "--questions=5", "--batch=2", "--tokens=4", "--longest=6")
+    found = bench("generate", *flags)
+    assert found["answers with equal ids from equal vectors"] == "100%"
+    assert {"nlm_jax, mixed", "nlm_jax, equal", "transformers, mixed", "transformers, equal"} == set(found["rates"])
+    assert float(found["ratio, mixed"]) > 0

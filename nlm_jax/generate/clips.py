@@ -1,0 +1,77 @@
+"""Recordings a user hands over -> waveforms as the model hears them, each with a name of its content."""
+
+import dataclasses
+import hashlib
+import logging
+import pathlib
+from collections.abc import Callable, Hashable
+from typing import Any
+
+import numpy as np
+
+from nlm_jax.audio import wave
+from nlm_jax.core.dims import SAMPLE_RATE
+from nlm_jax.core.errors import UserError
+from nlm_jax.generate.windows import CLIP_SECONDS
+
+log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class Clip:
+    """A waveform f32[T] in [-1, 1] at 16 kHz. Samples past `length` are padding the encoder's mask leaves out."""
+
+    wave: np.ndarray
+    length: int
+
+    @classmethod
+    def of(cls, wave: np.ndarray) -> "Clip":
+        return cls(wave, len(wave))
+
+
+@dataclasses.dataclass(frozen=True)
+class Sound:
+    """A clip as the encoder is to hear it: zero-padded to `samples`, of which those past `length` are masked."""
+
+    key: Hashable
+    """Equal for equal sounds."""
+    samples: int
+    length: int
+    read: Callable[[], np.ndarray]
+    """Gives the waveform f32[T'], T' <= samples."""
+
+    @classmethod
+    def of(cls, clip: Clip, samples: int) -> "Sound":
+        """Known by the digest of the waveform, its length and the length it is padded to."""
+        content = hashlib.blake2b(np.ascontiguousarray(clip.wave, np.float32), digest_size=16).digest()
+        return cls((content, clip.length, samples), samples, clip.length, lambda: clip.wave)
+
+
+def array(audio: Any) -> np.ndarray:
+    """A waveform f32[T] checked and clamped. Raises UserError where it is none."""
+    audio = np.asarray(audio)
+    if audio.ndim != 1 or not audio.size:
+        raise UserError(f"audio array of shape {audio.shape}: give one axis of samples, mono at 16 kHz")
+    return wave.prepare(audio)
+
+
+def clips_of(audio: Any) -> list[Clip]:
+    """The clips of one query: files as the reference's processor prepares them, arrays as they are.
+
+    Args:
+      audio: a path, an array f32[T] at 16 kHz, or a list of them.
+
+    Raises:
+      UserError: a file that cannot be read, an array of another shape.
+    """
+    if isinstance(audio, list | tuple):
+        return [clip for one in audio for clip in clips_of(one)]
+    samples = round(CLIP_SECONDS * SAMPLE_RATE)
+    if isinstance(audio, str | pathlib.Path):
+        # The reference pads with silence and masks nothing.
+        return [Clip(wave.fit(wave.load(audio, seconds=CLIP_SECONDS), samples), samples)]
+    found = array(audio)
+    if len(found) > samples:
+        seconds = len(found) / SAMPLE_RATE
+        log.warning("an array of %.1f s is cut at %g s; `generate_windows` hears all of it", seconds, CLIP_SECONDS)
+    return [Clip.of(found[:samples])]

@@ -1,0 +1,318 @@
+"""Continuous batching: rows that are decoded together, each given to the next request as soon as its answer ends."""
+
+import collections
+import concurrent.futures
+import contextlib
+import math
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import numpy as np
+
+from nlm_jax.convert.place import fetch
+from nlm_jax.core.errors import UserError
+from nlm_jax.data.text import Tokenizer
+from nlm_jax.generate.clips import clips_of
+from nlm_jax.generate.decode import begin, blanks, decode, grow, join
+from nlm_jax.generate.encodings import Encodings
+from nlm_jax.generate.options import Options
+from nlm_jax.generate.prompts import BUCKET, prompt
+from nlm_jax.generate.request import Answer, Pieces, Request
+from nlm_jax.generate.rows import Decoding, Knobs
+from nlm_jax.mesh.axes import ROWS
+from nlm_jax.models.config import NatureLMConfig
+
+ROOM = 32
+"""Room for new tokens is rounded up to a multiple of this, so that few shapes are compiled."""
+REFILL = 8
+"""One in so many rows must be free before requests that wait are let in, so that prefill has a batch to work on."""
+
+
+def on_mesh(mesh: jax.sharding.Mesh | None):
+    """The context in which programs are cut over `mesh`."""
+    return contextlib.nullcontext() if mesh is None else jax.set_mesh(mesh)
+
+
+def whole_rows(rows: int, mesh: jax.sharding.Mesh | None) -> int:
+    """`rows` rounded up to what divides over the mesh's data and fsdp axes."""
+    parts = 1 if mesh is None else math.prod(mesh.shape[axis] for axis in ROWS)
+    return -(-rows // parts) * parts
+
+
+class Engine:
+    """Answers questions as they come, `slots` at a time, greedily, by sampling, or each with `num_beams` beams.
+
+    Used as a context manager it has a thread of its own, and `submit` may be called from any thread:
+
+        with model.engine(slots=16) as engine:
+            futures = [engine.submit(clip, query, max_new_tokens=100) for clip, query in asked]
+            texts = [f.result().text for f in futures]
+
+    Without, nothing happens until `run` or `step` is called. An answer does not depend on what else is asked. Programs
+    are compiled once per length bucket of the prompts (64 tokens), and once for each size the cache grows to.
+    """
+
+    def __init__(
+        self,
+        graphdef,
+        state,
+        cfg: NatureLMConfig,
+        tokenizer: Tokenizer,
+        *,
+        slots: int = 8,
+        num_beams: int = 1,
+        steps: int = 8,
+        mesh: jax.sharding.Mesh | None = None,
+        encodings: Encodings | None = None,
+    ):
+        """An engine for the weights `state` as they are now.
+
+        Args:
+          graphdef, state: of the model (`nnx.split`).
+          slots: answers decoded together; on a mesh rounded up to a multiple of its data and fsdp axes.
+          num_beams: of every answer; 1 = greedy, or sampling where a request has a temperature.
+          steps: tokens decoded before the host looks: new requests are let in, tokens told, cancellations heeded.
+          mesh: where the weights lie, None for one device.
+          encodings: the cache of encoded clips; one of its own by default.
+
+        Raises:
+          UserError: a number below 1.
+        """
+        for name, value in (("slots", slots), ("num_beams", num_beams), ("steps", steps)):
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise UserError(f"{name}={value!r}: must be a whole number, at least 1")
+        self._graphdef, self._state, self._cfg, self._tokenizer = graphdef, state, cfg, tokenizer
+        self._mesh, self._steps = mesh, steps
+        self._how = Decoding(tokenizer.eos_ids, tokenizer.pad_id, num_beams)
+        self._encodings = Encodings() if encodings is None else encodings
+        self.slots = whole_rows(slots, mesh)
+        self._few = whole_rows(max(1, self.slots // REFILL), mesh)
+        self._taken: list[Request | None] = [None] * self.slots
+        self._rows = None
+        self._waiting: collections.deque[Request] = collections.deque()
+        self._changed = threading.Condition()
+        self._stepping = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._closed = False
+
+    @property
+    def waiting(self) -> int:
+        """Requests that have no row yet."""
+        return len(self._waiting)
+
+    @property
+    def active(self) -> int:
+        """Requests that are being decoded."""
+        return sum(r is not None for r in self._taken)
+
+    def submit(
+        self, audio: Any, query: str, *, on_tokens: Callable[[list[int]], None] | None = None, **options: Any
+    ) -> concurrent.futures.Future:
+        """A promise of the `Answer` to one query; may be called from any thread.
+
+        Args:
+          audio: a path, an array f32[T] at 16 kHz, or a list of them, as for `NatureLM.generate`.
+          query: user text; where `<AudioHere>` is missing it is put in front, once per clip.
+          on_tokens: called with the new token ids whenever there are some, by the thread that decodes. (With beams
+            once, at the end: until then it is open which beam wins.)
+          options: fields of `options.Options`: max_new_tokens, min_length, temperature, top_k, top_p, seed,
+            repetition_penalty, length_penalty, stop.
+
+        Returns:
+          a future: `.result()` waits for the answer, `.cancel()` gives the row to another request.
+
+        Raises:
+          UserError: what `NatureLM.generate` raises, at once; or the engine is closed.
+        """
+        chosen = Options(**options) if set(options) <= set(Options.__dataclass_fields__) else _unknown(options)
+        return self.enqueue(
+            Request(prompt(self._tokenizer, clips_of(audio), query, self._cfg), chosen, self._tokenizer, on_tokens)
+        )
+
+    def stream(self, audio: Any, query: str, **options: Any) -> Iterator[str]:
+        """The answer in pieces of text, as they are decoded; joined they are what `submit` would answer.
+
+        Args are those of `submit`. Leaving the loop early cancels the request.
+        """
+        arrived: queue.SimpleQueue = queue.SimpleQueue()
+        future = self.submit(audio, query, on_tokens=arrived.put, **options)
+        future.add_done_callback(lambda _: arrived.put(None))
+        return self._pieces(future, arrived, Pieces(self._tokenizer, Options(**options)))
+
+    def _pieces(self, future, arrived: queue.SimpleQueue, pieces: Pieces) -> Iterator[str]:
+        try:
+            while True:
+                while self._thread is None and arrived.empty():
+                    self.step()
+                ids = arrived.get()
+                if ids is None:
+                    break
+                if piece := pieces.add(ids):
+                    yield piece
+            if piece := pieces.end(future.result()):
+                yield piece
+        finally:
+            future.cancel()
+
+    def enqueue(self, request: Request) -> concurrent.futures.Future:
+        """Puts a request at the end of the queue. Raises UserError where the engine cannot answer it."""
+        request.options.check(self._how.beams)
+        vocab = self._cfg.llama.vocab
+        if wrong := [i for i in request.options.stop_ids if i >= vocab]:
+            raise UserError(f"stop={wrong[0]}: the vocabulary has {vocab} tokens")
+        with self._changed:
+            if self._closed:
+                raise UserError("the engine is closed; make another one")
+            self._waiting.append(request)
+            self._changed.notify_all()
+        return request.future
+
+    def run(self) -> None:
+        """Decodes in this thread until nothing is left to answer."""
+        while self.step():
+            pass
+
+    def step(self) -> bool:
+        """Lets requests in, decodes a few tokens, answers what is finished. Returns whether anything is left to do.
+
+        On a mesh of several processes each of them must take the same steps.
+        """
+        with self._stepping, on_mesh(self._mesh):
+            self._admit()
+            if self.active:
+                self._decode()
+        return bool(self.active or self._waiting)
+
+    def __enter__(self) -> "Engine":
+        self.start()
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
+
+    def start(self) -> None:
+        """From now on a thread decodes whatever is submitted."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._work, name="nlm-engine", daemon=True)
+            self._thread.start()
+
+    def close(self) -> None:
+        """Takes no more requests; what is not answered yet is cancelled. The rows' memory is given back."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        if self._thread is not None:
+            self._thread.join()
+        for request in (*self._waiting, *(r for r in self._taken if r is not None)):
+            request.future.cancel()
+        self._waiting.clear()
+        self._taken, self._rows = [None] * self.slots, None
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._closed or self._waiting or self.active)
+                if self._closed:
+                    return
+            try:
+                self.step()
+            except Exception as error:  # of the device: those who wait must hear it, later ones may fare better
+                with self._changed:
+                    failed = [*self._waiting, *(r for r in self._taken if r is not None)]
+                    self._waiting.clear()
+                self._taken, self._rows = [None] * self.slots, None
+                for request in failed:
+                    request.fail(error)
+
+    def _admit(self) -> None:
+        """Requests from the queue into free rows: a few at a time, or as many as there are rows."""
+        for row, request in enumerate(self._taken):
+            if request is not None and request.future.cancelled():
+                self._taken[row] = None
+        while free := [row for row, request in enumerate(self._taken) if request is None]:
+            with self._changed:
+                self._waiting = collections.deque(r for r in self._waiting if not r.future.cancelled())
+                wanted = min(len(free), len(self._waiting))
+                if not wanted:
+                    return
+                size = self._few if wanted <= self.slots // 2 else self.slots
+                group = [self._waiting.popleft() for _ in range(min(wanted, size))]
+                ahead = [s for r in self._waiting for s in r.prompt.sounds][: self.slots]
+            self._fit(group)
+            rows = free[: len(group)]
+            for row, request in zip(rows, group, strict=True):
+                self._taken[row] = request  # before anything can fail, so that whoever waits hears of it
+            at = np.full(size, self.slots, np.int32)
+            at[: len(rows)] = rows
+            options = [r.options for r in group] + [Options()] * (size - len(group))
+            stop_all = [r.stop_all_id for r in group] + [-1] * (size - len(group))
+            knobs = Knobs.of(options, self._how.eos_ids, self._cfg.llama.vocab, stop_all)
+            asked = [r.prompt for r in group]
+            prompts = self._encodings.prompts(
+                self._graphdef, self._state, asked, size, self._mesh, ahead=ahead, at_once=self.slots
+            )
+            new = begin(self._graphdef, self._state, prompts, knobs, how=self._how)
+            self._rows = join(self._rows, new, at, pad_id=self._how.pad_id)
+
+    def _fit(self, group: list[Request]) -> None:
+        """Makes the cache large enough for what `group` begins with, and the room for new tokens for all that wait."""
+        with self._changed:
+            room = max(r.options.max_new_tokens for r in (*group, *self._waiting))
+        slots = max(max(_up(len(r.prompt), BUCKET), self._need(r, min(r.options.max_new_tokens, ROOM))) for r in group)
+        self._resize(slots, room)
+
+    def _need(self, request: Request, tokens: int) -> int:
+        """Slots of the cache that a request fills with so many new tokens."""
+        return len(request.prompt) + self._how.beams * tokens
+
+    def _resize(self, slots: int, room: int) -> None:
+        """Rows with at least so much of both."""
+        slots, room = _up(slots, BUCKET), _up(room, ROOM)
+        if self._rows is None:
+            self._rows = blanks(self._cfg, self._how, self.slots, slots, room)
+        elif slots > self._rows.cache.slots or room > self._rows.room:
+            slots, room = max(slots, self._rows.cache.slots), max(room, self._rows.room)
+            self._rows = grow(self._rows, slots, room, self._how.pad_id)
+
+    def _decode(self) -> None:
+        """Some tokens more in every row; then whatever is finished is answered."""
+        taken = np.array([r is not None for r in self._taken])
+        if self._thread is not None:
+            steps, enough = self._steps, 1
+        else:
+            watched = any(r is not None and r.watched for r in self._taken)
+            steps = self._steps if watched else self._rows.room
+            enough = min(self._few, len(self._waiting), self.active) or self.active
+        self._rows, told = decode(
+            self._graphdef, self._state, self._rows, taken, np.int32(steps), np.int32(enough), how=self._how
+        )
+        full = 0
+        for row, (finished, end, length, *ids) in enumerate(fetch(told).tolist()):
+            request = self._taken[row]
+            if request is None:
+                continue
+            if not finished:
+                full = max(full, end + self._how.beams)
+            if self._how.beams > 1 and not finished:
+                continue
+            if request.take(ids[len(request.ids) : length], bool(finished)):
+                self._taken[row] = None
+        if full > self._rows.cache.slots:  # few answers are long: the cache grows when one is
+            most = max(self._need(r, r.options.max_new_tokens) for r in self._taken if r is not None)
+            self._resize(min(2 * self._rows.cache.slots, most), self._rows.room)
+
+
+def _up(number: int, multiple: int) -> int:
+    """`number` rounded up to a multiple."""
+    return -(-number // multiple) * multiple
+
+
+def _unknown(options: dict[str, Any]) -> Options:
+    name = next(n for n in options if n not in Options.__dataclass_fields__)
+    raise UserError(f"{name}: no such option of generation; there are {', '.join(Options.__dataclass_fields__)}")
+
+
+__all__ = ["Answer", "Engine"]

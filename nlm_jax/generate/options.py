@@ -1,0 +1,142 @@
+"""How an answer is decoded, as a user says it: checked, one set per request."""
+
+import dataclasses
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from nlm_jax.core.errors import UserError
+
+MAX_STOP_IDS = 8
+"""Token ids besides the tokenizer's end symbols that may end an answer."""
+
+Whole = Any
+"""An integer. (Whatever is given is checked here, so that a mistake is told in a sentence.)"""
+Number = Any
+"""A finite number, checked here too."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """Of one request.
+
+    Raises:
+      UserError: a value that means nothing.
+    """
+
+    max_new_tokens: Whole = 300
+    """Tokens of the answer at most, the end symbol included."""
+    min_length: Whole = 0
+    """Tokens of the answer before an end symbol may come. (In the reference it has no effect.)"""
+    temperature: Number = 0.0
+    """0 takes the most likely token, above 0 one is drawn: the logits are divided by it."""
+    top_k: Whole = 0
+    """Draw from the so many most likely tokens; 0 = all."""
+    top_p: Number = 1.0
+    """Draw from the fewest tokens that together have this probability; 1 = all."""
+    seed: Whole = 0
+    """Of the draws, 0 <= seed < 2 ** 32. The same request with the same seed gives the same answer in any company."""
+    repetition_penalty: Number = 1.0
+    """Divides positive scores of tokens the answer already holds, and multiplies negative ones."""
+    length_penalty: Number = 1.0
+    """Of beam search: exponent of the length a score is divided by; above 0 favours long answers."""
+    stop: Any = ()
+    """What ends the answer besides the end symbols: token ids, at most 8, or texts. Texts leave it out."""
+
+    def __post_init__(self):
+        stop = _stops(self.stop)
+        object.__setattr__(self, "stop", stop)
+        for name in ("max_new_tokens", "min_length", "top_k", "seed"):
+            _integer(name, getattr(self, name))
+        for name in ("temperature", "top_p", "repetition_penalty", "length_penalty"):
+            _number(name, getattr(self, name))
+        if self.max_new_tokens < 1:
+            raise UserError(f"max_new_tokens={self.max_new_tokens}: must be at least 1")
+        if self.min_length < 0:
+            raise UserError(f"min_length={self.min_length}: must be 0 or more")
+        if self.min_length > self.max_new_tokens:
+            raise UserError(
+                f"min_length={self.min_length}: is above max_new_tokens={self.max_new_tokens}; no answer can be both"
+            )
+        if self.temperature < 0:
+            raise UserError(f"temperature={self.temperature}: must be 0 (the most likely token) or more")
+        if self.top_k < 0:
+            raise UserError(f"top_k={self.top_k}: must be 0 (all tokens) or more")
+        if not 0 < self.top_p <= 1:
+            raise UserError(f"top_p={self.top_p}: must be above 0 and at most 1 (all tokens)")
+        if not 0 <= self.seed < 2**32:
+            raise UserError(f"seed={self.seed}: must be 0 or more and below 2 ** 32")
+        if self.repetition_penalty <= 0:
+            raise UserError(f"repetition_penalty={self.repetition_penalty}: must be above 0; 1 changes nothing")
+        for one in stop:
+            if isinstance(one, bool) or not isinstance(one, int | str) or one == "":
+                raise UserError(f"stop={one!r}: give token ids or texts that are not empty")
+            if isinstance(one, int) and one < 0:
+                raise UserError(f"stop={one}: a token id is 0 or more")
+        if len(self.stop_ids) > MAX_STOP_IDS:
+            raise UserError(f"stop: {len(self.stop_ids)} token ids; at most {MAX_STOP_IDS} besides the end symbols")
+
+    @property
+    def stop_ids(self) -> tuple[int, ...]:
+        return tuple(s for s in self.stop if isinstance(s, int))
+
+    @property
+    def stop_texts(self) -> tuple[str, ...]:
+        return tuple(s for s in self.stop if isinstance(s, str))
+
+    def check(self, num_beams: int) -> "Options":
+        """Itself. Raises UserError where it asks for what so many beams cannot do."""
+        _integer("num_beams", num_beams)
+        if num_beams < 1:
+            raise UserError(f"num_beams={num_beams}: must be at least 1")
+        if num_beams > 1 and self.temperature > 0:
+            raise UserError(
+                f"temperature={self.temperature} with num_beams={num_beams}: beam search draws nothing; "
+                "use temperature=0 or num_beams=1"
+            )
+        return self
+
+
+def each(count: int, *, stop: Any = (), **values: Any) -> list[Options]:
+    """`Options` of `count` requests; a value may be a list, which then has one entry per request.
+
+    `stop` is for all of them.
+
+    Raises:
+      UserError: a list of another length, an unknown name, or a value that means nothing.
+    """
+    known = [f.name for f in dataclasses.fields(Options)]
+    columns = []
+    for name, value in values.items():
+        if name not in known:
+            raise UserError(f"{name}: no such option of generation; there are {', '.join(known)}")
+        several = isinstance(value, Iterable) and not isinstance(value, str) and getattr(value, "ndim", 1)
+        column = list(value) if several else [value] * count
+        if len(column) != count:
+            raise UserError(f"{name}: {len(column)} values for {count} queries; give one, or one per query")
+        columns.append([_plain(v) for v in column])
+    rows = [dict(zip(values, (column[i] for column in columns), strict=True)) for i in range(count)]
+    return [Options(stop=stop, **row) for row in rows]
+
+
+def _stops(stop: Any) -> tuple:
+    if isinstance(stop, str | int):
+        return (stop,)
+    if not isinstance(stop, Sequence):
+        raise UserError(f"stop={stop!r}: give a token id or a text, or a list of them")
+    return tuple(_plain(s) for s in stop)
+
+
+def _plain(value: Any) -> Any:
+    """numpy's scalars as Python's."""
+    return value.item() if hasattr(value, "item") and getattr(value, "ndim", 1) == 0 else value
+
+
+def _integer(name: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise UserError(f"{name}={value!r}: must be a whole number")
+
+
+def _number(name: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise UserError(f"{name}={value!r}: must be a number")

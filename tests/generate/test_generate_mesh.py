@@ -1,0 +1,45 @@
+"""Eight devices, rows over data, heads and inner widths over tensor: one device's answers and scores."""
+
+import numpy as np
+import pytest
+
+from nlm_jax.mesh.build import make_mesh
+
+LIMITS = [2, 12, 3, 9, 1, 12, 4]
+
+
+@pytest.fixture(scope="module")
+def sharded(make_tiny):
+    return make_tiny(make_mesh(data=4, fsdp=1, tensor=2))
+
+
+def test_engine_and_sampling(sharded, tiny_model, asked):
+    """Seven requests in four rows, so that rows are given on."""
+    how = {"max_new_tokens": LIMITS, "temperature": [0, 1, 0, 1.5, 0, 0, 1], "seed": list(range(7)), "batch_size": 4}
+    expected = tiny_model.generate(*asked, return_ids=True, **how)
+    assert sharded.generate(*asked, return_ids=True, **how) == expected
+    made = sharded.engine(slots=3)
+    assert made.slots == 4
+    futures = [made.submit(a, q, max_new_tokens=n) for a, q, n in zip(*asked, LIMITS, strict=True)]
+    made.step()
+    cache = made._rows.cache.k
+    assert cache.sharding.shard_shape(cache.shape)[1:] == (1, cache.shape[2], cache.shape[3] // 2, cache.shape[4])
+    made.run()
+    greedy = tiny_model.generate(*asked, LIMITS, batch_size=4, return_ids=True)
+    assert [f.result().ids for f in futures] == greedy
+
+
+def test_beams(sharded, tiny_model, asked):
+    how = {"num_beams": 2, "batch_size": 4, "return_ids": True}
+    assert sharded.generate(*asked, LIMITS, **how) == tiny_model.generate(*asked, LIMITS, **how)
+
+
+def test_scores(sharded, tiny_model, asked):
+    labels = ["a wren", "None", "Turdus merula"]
+    audios, queries = asked[0][:3], asked[1][:3]
+    for ours, alone in zip(
+        sharded.score(audios, queries, labels, batch_size=4),
+        tiny_model.score(audios, queries, labels, batch_size=4),
+        strict=True,
+    ):
+        np.testing.assert_allclose(ours, alone, atol=1e-5)

@@ -1,0 +1,185 @@
+"""Sampling: filters as transformers has them, draws that follow the distribution; options and what is wrong in them."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from nlm_jax.core.errors import UserError
+from nlm_jax.generate import sampling
+from nlm_jax.generate.options import Options, each
+from nlm_jax.generate.rows import Decoding, Knobs, fresh
+from nlm_jax.nn.cache import empty
+from nlm_jax.testing import tiny_config
+
+CHOOSE = jax.jit(sampling.choose)
+
+
+@pytest.mark.parametrize(("k", "p", "t"), [(0, 1.0, 0.5), (5, 1.0, 1.0), (0, 0.7, 1.3), (8, 0.5, 0.7), (1, 0.2, 1.0)])
+def test_filters_are_those_of_transformers(k, p, t):
+    torch = pytest.importorskip("torch")
+    from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
+
+    scores = np.random.default_rng(0).normal(0, 3, (16, 60)).astype(np.float32)
+    expected = TemperatureLogitsWarper(t)(None, torch.tensor(scores))
+    if k:
+        expected = TopKLogitsWarper(k)(None, expected)
+    if p < 1:
+        expected = TopPLogitsWarper(p)(None, expected)
+    ours = sampling.top_k_top_p(jnp.asarray(scores) / t, jnp.full(16, k), jnp.full(16, p, jnp.float32))
+    np.testing.assert_array_equal(np.isfinite(ours), np.isfinite(expected.numpy()))
+    np.testing.assert_allclose(jax.nn.softmax(ours), torch.softmax(expected, -1).numpy(), atol=1e-6)
+
+
+def rows_of(options: list[Options], vocab: int, ends=(0,), beams: int = 1):
+    """Rows that have a prompt of one token, for a vocabulary of `vocab`."""
+    cfg = tiny_config(vocab)
+    knobs = jax.tree.map(jnp.asarray, Knobs.of(options, ends, vocab, [-1] * len(options)))
+    cache = empty(1, len(options), 1, 1, 1, jnp.float32)
+    how = Decoding(ends, vocab - 1, beams)
+    return fresh(cfg, how, cache, jnp.ones((len(options), 1), bool), knobs, 4), how
+
+
+def test_draws_follow_the_filtered_distribution():
+    """4000 seeds of three settings: the counts lie within 5 standard deviations of what the filters leave."""
+    logits, n = np.array([0.0, 1.0, 2.0, 0.5, -1.0], np.float32), 4000
+    for options in ({"temperature": 1.0}, {"temperature": 0.6, "top_k": 3}, {"temperature": 2.0, "top_p": 0.8}):
+        rows, _ = rows_of([Options(seed=s, **options) for s in range(n)], 5)
+        drawn = np.asarray(CHOOSE(rows, jnp.tile(logits, (n, 1, 1))).ids[:, 0, 0])
+        o = Options(**options)
+        kept = sampling.top_k_top_p(
+            jnp.asarray(logits)[None] / o.temperature, jnp.array([o.top_k]), jnp.array([o.top_p])
+        )
+        expected = np.asarray(jax.nn.softmax(kept))[0]
+        counts = np.bincount(drawn, minlength=5)
+        assert (np.abs(counts - n * expected) <= 5 * np.sqrt(n * expected * (1 - expected))).all(), (counts, expected)
+        assert (counts[expected == 0] == 0).all()
+        assert (expected == 0).any() == (len(options) > 1)
+
+
+def test_a_row_draws_by_its_own_seed_and_step():
+    logits = jnp.zeros((3, 1, 1000))
+    rows, _ = rows_of([Options(seed=s, temperature=1.0) for s in (7, 8, 7)], 1000)
+    first = CHOOSE(rows, logits)
+    second = CHOOSE(first, logits)
+    ids = np.asarray(second.ids[:, 0, :2])
+    assert (ids[0] == ids[2]).all()
+    assert (ids[0] != ids[1]).any()
+    assert ids[0, 0] != ids[0, 1]
+
+
+def test_next_to_no_temperature_is_none():
+    rows, _ = rows_of([Options(temperature=1e-40), Options(temperature=0.0)], 5)
+    assert CHOOSE(rows, jnp.tile(jnp.array([1.0, 1.5, 3.0, 2.9, -1.0]), (2, 1, 1))).ids[:, 0, 0].tolist() == [2, 2]
+
+
+def test_answers_depend_on_their_own_seed_alone(tiny_model, asked):
+    audios, queries = asked
+    how = {"max_new_tokens": 8, "temperature": 1.5, "return_ids": True}
+    seeds = list(range(7))
+    together = tiny_model.generate(audios, queries, seed=seeds, batch_size=4, **how)
+    for i in (0, 4):
+        assert tiny_model.generate([audios[i]], [queries[i]], seed=seeds[i], **how) == [together[i]]
+    other = tiny_model.generate(audios, queries, seed=[s + 100 for s in seeds], batch_size=4, **how)
+    assert all(a != b for a, b in zip(together, other, strict=True))
+    same = tiny_model.generate([audios[0]] * 2, [queries[0]] * 2, seed=5, **how)
+    assert same[0] == same[1]
+    assert tiny_model.generate(audios, queries, seed=seeds, batch_size=4, **how | {"top_k": 1}) == tiny_model.generate(
+        audios, queries, **how | {"temperature": 0.0}
+    )
+
+
+def test_no_end_before_the_least_length(tiny_model, asked):
+    """Greedy, drawn and with beams; the first tokens are the best that are no end symbol."""
+    audios, queries = asked
+    ends = tiny_model.tokenizer.eos_ids
+    shorter = 0
+    for options in ({}, {"temperature": 1.0}, {"num_beams": 2}):
+        free = tiny_model.generate(audios, queries, 8, return_ids=True, **options)
+        least = tiny_model.generate(audios, queries, 8, min_length=5, return_ids=True, **options)
+        for a, b in zip(free, least, strict=True):
+            shorter += len(a) <= 5
+            assert not set(b[:5]) & set(ends)
+            assert len(b) > 5
+    assert shorter
+
+
+def test_least_length_takes_the_best_of_the_others():
+    rows, _ = rows_of([Options(min_length=1), Options()], 5)
+    ids = CHOOSE(rows, jnp.tile(jnp.array([5.0, 1, 3, 2, 0]), (2, 1, 1)))
+    assert ids.ids[:, 0, 0].tolist() == [2, 0]
+    assert ids.finished.tolist() == [False, True]
+
+
+def test_each_request_has_its_own_limit(tiny_model, asked):
+    audios, queries = asked
+    limits = [1, 9, 3, 2, 12, 4, 6]
+    least = [n // 2 for n in limits]
+    for beams in (1, 2):
+        ids = tiny_model.generate(audios, queries, limits, beams, min_length=least, batch_size=4, return_ids=True)
+        assert all(low < len(row) <= limit for row, limit, low in zip(ids, limits, least, strict=True))
+        assert ids[1] == tiny_model.generate(audios[1:2], queries[1:2], 9, beams, min_length=4, return_ids=True)[0]
+
+
+def test_stop_ids_and_texts(tiny_model, asked):
+    audios, queries = asked
+    how = {"max_new_tokens": 10, "min_length": 10}
+    ids = tiny_model.generate(audios, queries, return_ids=True, **how)[0]
+    text = tiny_model.tokenizer.decode(ids)
+    one = ids[1]
+    first = ids.index(one)
+    cut = how | {"min_length": 0, "stop": one}
+    assert tiny_model.generate(audios[:1], queries[:1], return_ids=True, **cut)[0] == ids[: first + 1]
+    assert tiny_model.generate(audios[:1], queries[:1], **cut)[0] == tiny_model.tokenizer.decode(ids[:first])
+    part = text[len(text) // 2 :][:2]
+    stopped = tiny_model.generate(audios[:1], queries[:1], stop=["never there", part], **how)[0]
+    assert stopped == text[: text.index(part)]
+    beams = tiny_model.generate(audios[:1], queries[:1], num_beams=2, **how)[0]
+    part = beams[len(beams) // 2 :][:2]
+    assert tiny_model.generate(audios[:1], queries[:1], num_beams=2, stop=part, **how)[0] == beams[: beams.index(part)]
+
+
+BAD = [
+    ({"temperature": -1.0}, "temperature=-1.0: must be 0"),
+    ({"temperature": float("nan")}, "temperature=nan: must be a number"),
+    ({"top_k": -1}, "top_k=-1: must be 0"),
+    ({"top_p": 0.0}, "top_p=0.0: must be above 0"),
+    ({"top_p": 1.1}, "top_p=1.1: must be above 0"),
+    ({"seed": -1}, "seed=-1: must be 0 or more"),
+    ({"seed": 2**32}, "below 2"),
+    ({"seed": [1, 2]}, "seed: 2 values for 1 queries"),
+    ({"min_length": -1}, "min_length=-1: must be 0 or more"),
+    ({"min_length": 9, "max_new_tokens": 8}, "min_length=9: is above max_new_tokens=8"),
+    ({"max_new_tokens": 0}, "max_new_tokens=0: must be at least 1"),
+    ({"max_new_tokens": [3, 4]}, "max_new_tokens: 2 values for 1 queries"),
+    ({"max_new_tokens": True}, "max_new_tokens=True: must be a whole number"),
+    ({"repetition_penalty": 0.0}, "repetition_penalty=0.0: must be above 0"),
+    ({"length_penalty": float("inf")}, "length_penalty=inf: must be a number"),
+    ({"num_beams": 0}, "num_beams=0: must be at least 1"),
+    ({"num_beams": 2, "temperature": 1.0}, "beam search draws nothing"),
+    ({"batch_size": 0}, "batch_size=0: must be at least 1"),
+    ({"stop": ""}, "stop='': give token ids or texts"),
+    ({"stop": -4}, "stop=-4: a token id is 0 or more"),
+    ({"temperature": "hot"}, "temperature='hot': must be a number"),
+    ({"top_k": 1.5}, "top_k=1.5: must be a whole number"),
+    ({"stop": [1.5]}, "stop=1.5: give token ids or texts"),
+    ({"stop": 3.5}, "stop=3.5: give a token id or a text"),
+    ({"stop": 10**6}, "stop=1000000: the vocabulary has 518 tokens"),
+    ({"stop": list(range(9))}, "stop: 9 token ids; at most 8"),
+]
+
+
+@pytest.mark.parametrize(("options", "message"), BAD, ids=[str(b[0])[:40] for b in BAD])
+def test_messages(tiny_model, asked, options, message):
+    with pytest.raises(UserError, match=message):
+        tiny_model.generate(asked[0][:1], asked[1][:1], **options)
+
+
+def test_values_of_numpy_are_numbers_too():
+    made = each(2, max_new_tokens=np.int64(4), temperature=np.array([0.5, 1.0]), seed=np.arange(2), top_k=np.array(3))
+    assert [dataclasses.astuple(o)[:6] for o in made] == [(4, 0, 0.5, 3, 1.0, 0), (4, 0, 1.0, 3, 1.0, 1)]
+    assert len(each(3)) == 3
+    with pytest.raises(UserError, match="heat: no such option of generation"):
+        each(1, heat=1)
