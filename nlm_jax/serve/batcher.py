@@ -2,105 +2,193 @@
 
 import concurrent.futures
 import dataclasses
-import queue
+import logging
 import threading
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
+from nlm_jax.core.errors import UserError
+from nlm_jax.serve.question import Answer, Question
 
+log = logging.getLogger(__name__)
 
-@dataclasses.dataclass(frozen=True)
-class Question:
-    """What is asked of the model: the clips, f32[T] each, the text, and the longest answer in tokens."""
-
-    clips: tuple[np.ndarray, ...]
-    text: str
-    max_tokens: int
-
-    @property
-    def shape(self) -> tuple[Any, ...]:
-        """Questions of one shape can be answered together without compiling anew."""
-        return self.max_tokens, tuple(clip.size for clip in self.clips)
+OnText = Callable[[str], None]
+"""Called with each further piece of one answer, in the model's thread."""
+Answerer = Callable[[list[Question], list[OnText]], list[Answer]]
+"""Answers questions of one shape; tells each one's listener the pieces of its answer as they come."""
+Loader = Callable[[Callable[[str], None]], Answerer]
+"""Makes the answerer, and says by its argument at what stage of loading it is."""
 
 
 class Full(Exception):
     """The queue holds as much as it may."""
 
 
-class Batcher:
-    """Takes questions from any thread and answers those of one shape in batches.
+class Stopped(Exception):
+    """The server is shutting down."""
 
-    A batch is sent off when it is full, or `wait` seconds after its first question came.
+
+@dataclasses.dataclass
+class _Entry:
+    question: Question
+    on_text: OnText
+    future: concurrent.futures.Future
+    came: float
+    told: bool = False
+    """Pieces of its answer have been sent: it cannot be answered anew."""
+
+    def tell(self, piece: str) -> None:
+        self.told = True
+        self.on_text(piece)
+
+
+class Batcher:
+    """Loads a model in a thread of its own; takes questions from any thread and answers those of one shape together.
+
+    A batch is sent off when it is full, or `wait` seconds after its oldest question came. Questions may come while the
+    model is still loading.
     """
 
-    def __init__(self, answer: Callable[[list[Question]], list[str]], size: int, wait: float, longest: int):
-        self._answer, self._size, self._wait = answer, size, wait
-        self._queue: queue.Queue = queue.Queue(longest)
-        self._stopped = threading.Event()
-        self.batches, self.answered = 0, 0
+    def __init__(
+        self,
+        load: Loader,
+        size: int,
+        wait: float,
+        longest: int,
+        *,
+        observe: Callable[[str, float], None] = lambda name, value: None,
+        on_failure: Callable[[BaseException], None] = lambda error: None,
+    ):
+        """`longest` questions may wait. `observe` is told of figures by name: "batch_size", "queue_seconds"."""
+        self._load, self._size, self._wait, self._longest = load, size, wait, longest
+        self._observe, self._on_failure = observe, on_failure
+        self._entries: deque[_Entry] = deque()
+        self._changed = threading.Condition()
+        self._stopped = False
+        self.running = 0
+        """Questions that the model is working on."""
+        self.load_status, self.loading_stage, self.error = "loading", "starting", ""
+        self.began = time.monotonic()
         self._thread = threading.Thread(target=self._work, name="nlm-serve", daemon=True)
         self._thread.start()
 
     @property
     def waiting(self) -> int:
-        """Questions in the queue."""
-        return self._queue.qsize()
+        """Questions in the queue that somebody still waits for."""
+        with self._changed:
+            return sum(not entry.future.cancelled() for entry in self._entries)
 
-    def ask(self, question: Question) -> concurrent.futures.Future:
-        """A promise of the answer. Raises `Full` where too many are waiting already."""
-        future: concurrent.futures.Future = concurrent.futures.Future()
-        try:
-            self._queue.put_nowait((question, future))
-        except queue.Full:
-            raise Full from None
-        return future
+    def ask(
+        self, questions: Sequence[Question], on_text: OnText = lambda piece: None
+    ) -> list[concurrent.futures.Future]:
+        """Promises of an `Answer` each; cancelling one gives up its place in the queue.
 
-    def close(self) -> None:
-        """Answers nothing any more; what waits is cancelled."""
-        self._stopped.set()
-        self._thread.join(timeout=5)
-        while not self._queue.empty():
-            self._queue.get_nowait()[1].cancel()
+        Raises:
+          Full: there is not room for all of them; none was taken.
+          UserError: the model could not be loaded.
+          Stopped: the server is shutting down.
+        """
+        now = time.monotonic()
+        entries = [_Entry(q, on_text, concurrent.futures.Future(), now) for q in questions]
+        with self._changed:
+            if self.load_status == "error":
+                raise self._unloaded()
+            if self._stopped:
+                raise Stopped
+            self._forget_cancelled()
+            if len(self._entries) + len(entries) > self._longest:
+                raise Full
+            self._entries += entries
+            self._changed.notify_all()
+        return [entry.future for entry in entries]
+
+    def close(self, timeout: float = 5.0) -> None:
+        """Answers nothing any more; what waits is told so by `Stopped`."""
+        self._end(Stopped())
+        self._thread.join(timeout=timeout)
+
+    def _end(self, reason: Exception) -> None:
+        with self._changed:
+            self._stopped = True
+            for entry in self._entries:
+                if entry.future.set_running_or_notify_cancel():
+                    entry.future.set_exception(reason)
+            self._entries.clear()
+            self._changed.notify_all()
+
+    def _unloaded(self) -> UserError:
+        return UserError(f"the model could not be loaded: {self.error}")
+
+    def _say(self, stage: str) -> None:
+        self.loading_stage = stage
 
     def _work(self) -> None:
-        held: list[tuple[Question, concurrent.futures.Future]] = []  # came with a batch of another shape
-        while not self._stopped.is_set():
-            batch = self._gather(held)
-            if batch:
-                self._run(batch)
-
-    def _gather(self, held: list) -> list:
-        """The next batch: the oldest question, and others of its shape that come in time. Others go to `held`."""
         try:
-            first = held.pop(0) if held else self._queue.get(timeout=0.1)
-        except queue.Empty:
-            return []
-        shape, batch = first[0].shape, [first]
-        for entry in [e for e in held if e[0].shape == shape][: self._size - 1]:
-            held.remove(entry)
-            batch.append(entry)
-        until = time.monotonic() + self._wait
-        while len(batch) < self._size and len(held) < self._size:
+            answer = self._load(self._say)
+        except BaseException as error:
+            if not isinstance(error, UserError):
+                log.exception("loading the model failed")
+            self.error = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+            self.load_status = "error"
+            self._end(self._unloaded())
+            self._on_failure(error)
+            return
+        self.load_status, self.loading_stage = "ready", ""
+        while batch := self._gather():
+            self._run(answer, batch)
+            self.running = 0
+
+    def _forget_cancelled(self) -> None:
+        if any(entry.future.cancelled() for entry in self._entries):
+            self._entries = deque(e for e in self._entries if not e.future.cancelled())
+
+    def _gather(self) -> list[_Entry]:
+        """The next batch: the oldest question and others of its shape. Empty once the batcher is closed."""
+        with self._changed:
+            while not self._stopped:
+                self._forget_cancelled()
+                if not self._entries:
+                    self._changed.wait()
+                    continue
+                first = self._entries[0]
+                batch = [e for e in self._entries if e.question.shape == first.question.shape][: self._size]
+                left = first.came + self._wait - time.monotonic()
+                if len(batch) < self._size and left > 0:
+                    self._changed.wait(left)
+                    continue
+                batch = [e for e in batch if e.future.set_running_or_notify_cancel()]
+                self._entries = deque(e for e in self._entries if not (e.future.running() or e.future.cancelled()))
+                self.running = len(batch)
+                if batch:
+                    return batch
+        return []
+
+    def _run(self, answer: Answerer, batch: list[_Entry]) -> None:
+        now = time.monotonic()
+        self._observe("batch_size", len(batch))
+        for entry in batch:
+            self._observe("queue_seconds", now - entry.came)
+        try:
+            self._deliver(batch, answer([e.question for e in batch], [e.tell for e in batch]))
+        except Exception as error:
+            self._fail(answer, batch, error)
+
+    def _fail(self, answer: Answerer, batch: list[_Entry], error: Exception) -> None:
+        """One question that the model cannot bear must neither end the server nor take others with it."""
+        if len(batch) == 1 or any(entry.told for entry in batch):
+            log.error("answering failed", exc_info=error)
+            for entry in batch:
+                entry.future.set_exception(error)
+            return
+        for entry in batch:
             try:
-                entry = self._queue.get(timeout=max(0.0, until - time.monotonic()))
-            except queue.Empty:
-                break
-            (batch if entry[0].shape == shape else held).append(entry)
-        return batch
+                self._deliver([entry], answer([entry.question], [entry.tell]))
+            except Exception as alone:
+                self._fail(answer, [entry], alone)
 
-    def _run(self, batch: list) -> None:
-        live = [(q, f) for q, f in batch if f.set_running_or_notify_cancel()]
-        if not live:
-            return
-        try:
-            answers = self._answer([question for question, _ in live])
-        except Exception as error:  # one bad batch must not end the server
-            for _, future in live:
-                future.set_exception(error)
-            return
-        self.batches += 1
-        self.answered += len(live)
-        for (_, future), answer in zip(live, answers, strict=True):
-            future.set_result(answer)
+    @staticmethod
+    def _deliver(batch: list[_Entry], answers: Sequence[Any]) -> None:
+        for entry, found in zip(batch, answers, strict=True):
+            entry.future.set_result(found)
