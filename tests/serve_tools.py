@@ -1,8 +1,10 @@
 """What tests of the server share: recordings, items of requests, and a model that says what it heard."""
 
 import base64
+import concurrent.futures
 import io
 import threading
+import time
 
 import numpy as np
 import soundfile
@@ -33,13 +35,17 @@ def predict(client, *items, **extra):
 
 
 class Fake:
-    """Answers with what it was asked and how much it heard, in two pieces; remembers its batches."""
+    """Answers with what it was asked and how much it heard, in two pieces, all it has at a time; remembers these.
+
+    Where the text of one holds "crash", all of them fail, as on a device that is out of memory.
+    """
 
     def __init__(self):
         self.batches, self.gate, self.loaded = [], threading.Event(), threading.Event()
         self.gate.set()
         self.loaded.set()
         self.failure, self.failures = None, []
+        self._asked, self._came, self._closed = [], threading.Condition(), False
 
     def load(self, say):
         """A loader of the server's."""
@@ -47,26 +53,53 @@ class Fake:
         assert self.loaded.wait(20)
         if self.failure:
             raise self.failure
-        return self.answer
+        threading.Thread(target=self._work, daemon=True).start()
+        return self
 
     def failed(self, error):
         """Told when loading fails."""
         self.failures.append(error)
 
-    def answer(self, questions, tell):
-        """Every question whose text holds "crash" is too much for it."""
+    def submit(self, question, on_text):
+        """A promise of the answer."""
+        future = concurrent.futures.Future()
+        with self._came:
+            self._asked.append((question, on_text, future))
+            self._came.notify()
+        return future
+
+    def close(self):
+        """Ends its thread."""
+        with self._came:
+            self._closed = True
+            self._came.notify()
+
+    def _work(self):
+        while True:
+            with self._came:
+                self._came.wait_for(lambda: self._asked or self._closed)
+                if self._closed:
+                    return
+            time.sleep(0.02)  # so that what is sent together comes together
+            assert self.gate.wait(20)
+            with self._came:
+                batch, self._asked = self._asked, []
+            batch = [entry for entry in batch if entry[2].set_running_or_notify_cancel()]
+            self.batches.append([question.text for question, *_ in batch])
+            crash = any("crash" in question.text for question, *_ in batch)
+            for question, tell, future in batch:
+                if crash:
+                    future.set_exception(RuntimeError("out of memory"))
+                else:
+                    future.set_result(self.answer(question, tell))
+
+    def answer(self, question, tell):
+        """What it says to one question."""
         from nlm_jax.serve.question import Answer
 
-        assert self.gate.wait(20)
-        self.batches.append([q.text for q in questions])
-        if any("crash" in q.text for q in questions):
-            raise RuntimeError("out of memory")
-        answers = []
-        for q, say in zip(questions, tell, strict=True):
-            heard = [int((clip != 0).sum()) for clip in q.clips]
-            sizes = sorted({clip.size for clip in q.clips})
-            pieces = (q.text, f" | heard {heard} of {sizes}, {q.max_tokens} tokens")
-            for piece in pieces:
-                say(piece)
-            answers.append(Answer("".join(pieces), "length" if q.max_tokens < 5 else "stop", 40, min(q.max_tokens, 9)))
-        return answers
+        heard = [int((clip != 0).sum()) for clip in question.clips]
+        sizes, most = sorted({clip.size for clip in question.clips}), question.max_tokens
+        pieces = (question.text, f" | heard {heard} of {sizes}, {most} tokens {question.sampling or ''}".rstrip())
+        for piece in pieces:
+            tell(piece)
+        return Answer("".join(pieces), "length" if most < 5 else "stop", 40, min(most, 9))

@@ -1,65 +1,103 @@
-"""Questions answered by a `NatureLM`, with the counts that `predictions_v1` asks for."""
+"""Questions answered by the engine of a `NatureLM`, with the counts that `predictions_v1` asks for."""
 
+import concurrent.futures
 from collections.abc import Callable
 
+import numpy as np
+
+from nlm_jax.core.dims import SAMPLE_RATE
 from nlm_jax.core.errors import UserError
-from nlm_jax.serve.batcher import Answerer, OnText
-from nlm_jax.serve.question import Answer, Question
+from nlm_jax.generate.clips import Clip
+from nlm_jax.generate.engine import Engine
+from nlm_jax.generate.options import Options
+from nlm_jax.generate.prompts import prompt
+from nlm_jax.generate.request import Pieces, Request
+from nlm_jax.serve.question import Answer, Loader, OnText, Question
 
-MOST_PROMPT_TOKENS = 8192
-"""A longer prompt is refused: memory grows with the longest of a batch."""
-
-
-def answerer(model, batch_size: int) -> Answerer:
-    """Answers by `model.generate`, `batch_size` at a time."""
-
-    def answer(questions: list[Question], tell: list[OnText]) -> list[Answer]:
-        prompts = [prompt_tokens(model, q) for q in questions]
-        limit = questions[0].max_tokens
-        audios, texts = [list(q.clips) for q in questions], [q.text for q in questions]
-        made = model.generate(audios, texts, limit, batch_size=batch_size, return_ids=True)
-        found = []
-        for ids, prompt, say in zip(made, prompts, tell, strict=True):
-            ended = bool(ids) and ids[-1] in model.tokenizer.eos_ids
-            text = model.tokenizer.decode(ids)
-            say(text)
-            found.append(Answer(text, "stop" if ended else "length", prompt, len(ids)))
-        return found
-
-    return answer
+FINISH = {"end": "stop", "stop": "stop", "length": "length"}
 
 
-def prompt_tokens(model, question: Question) -> int:
-    """Positions that the prompt of a question takes, the vectors of its clips included.
+class EngineAnswerer:
+    """Feeds an engine that has a thread of its own."""
 
-    Raises:
-      UserError: more than `MOST_PROMPT_TOKENS`, or clips that do not fit the placeholders.
-    """
-    from nlm_jax.generate.answer import text_format
-    from nlm_jax.generate.prompts import Clip, item
+    def __init__(self, engine: Engine, tokenizer, config, most_prompt: int):
+        """`most_prompt`: positions of the longest prompt; the engine's memory grows with it and stays so."""
+        self._engine, self._tokenizer, self._config, self._most = engine, tokenizer, config, most_prompt
+        engine.start()
 
-    samples = max(clip.size for clip in question.clips)
-    clips = [Clip.of(clip) for clip in question.clips]
-    one = item(model.tokenizer, clips, question.text, None, samples, text_format(model.config, samples))
-    if len(one.sequence) > MOST_PROMPT_TOKENS:
-        raise UserError(f"messages: {len(one.sequence)} tokens with the audio, at most {MOST_PROMPT_TOKENS}")
-    return len(one.sequence)
+    def submit(self, question: Question, on_text: OnText) -> concurrent.futures.Future:
+        """A promise of the `Answer`; cancelling it gives its row of the engine to another question.
+
+        Raises:
+          UserError: options that mean nothing, clips that do not fit the placeholders, a prompt that is too long.
+        """
+        options = Options(max_new_tokens=question.max_tokens, **question.sampling)
+        asked = prompt(self._tokenizer, [Clip.of(c) for c in question.clips], question.text, self._config)
+        if len(asked) > self._most:
+            raise UserError(f"messages: {len(asked)} tokens with the audio, at most {self._most}")
+        pieces = Pieces(self._tokenizer, options)
+
+        def told(ids: list[int]) -> None:
+            if piece := pieces.add(ids):
+                on_text(piece)
+
+        promise: concurrent.futures.Future = concurrent.futures.Future()
+        inner = self._engine.enqueue(Request(asked, options, self._tokenizer, told))
+
+        def finished(future: concurrent.futures.Future) -> None:
+            if future.cancelled():
+                promise.cancel()
+            if not promise.set_running_or_notify_cancel():
+                return
+            if error := future.exception():
+                promise.set_exception(error)
+                return
+            found = future.result()
+            if rest := pieces.end(found):
+                on_text(rest)
+            promise.set_result(Answer(found.text, FINISH[found.finish], len(asked), len(found.ids)))
+
+        promise.add_done_callback(lambda p: inner.cancel() if p.cancelled() else None)
+        inner.add_done_callback(finished)
+        return promise
+
+    def close(self) -> None:
+        """Ends the engine's thread."""
+        self._engine.close()
 
 
-def loader(load_model: Callable[[], object], batch_size: int) -> Callable[[Callable[[str], None]], Answerer]:
-    """What `make_app` loads: the model, and one answer so that the programs are compiled before the first question."""
-    import numpy as np
+def loader(load_model: Callable[[], object], slots: int, most_tokens: int, most_prompt: int) -> Loader:
+    """What `make_app` loads: the model, and first questions, so that the programs are compiled before anybody asks."""
 
-    from nlm_jax.core.dims import SAMPLE_RATE
-
-    def load(say: Callable[[str], None]) -> Answerer:
+    def load(say: Callable[[str], None]) -> EngineAnswerer:
         say("loading weights")
-        answer = answerer(load_model(), batch_size)
+        model = load_model()
+        answerer = EngineAnswerer(model.engine(slots=slots), model.tokenizer, model.config, most_prompt)
         say("compiling")
-        silence = np.zeros(10 * SAMPLE_RATE, np.float32)
-        answer(
-            [Question((silence,), "What is the common name for the focal species in the audio?", 1)], [lambda _: None]
-        )
-        return answer
+        try:
+            for together in dict.fromkeys((1, slots)):  # the engine lets in a few rows at a time, or all of them
+                _try_out(answerer, together, most_tokens)
+        except BaseException:
+            answerer.close()
+            raise
+        return answerer
 
     return load
+
+
+def _try_out(answerer: EngineAnswerer, together: int, most_tokens: int) -> None:
+    """Asks so many questions with room for the longest answer, and gives each up after its first tokens."""
+    silence = np.zeros(10 * SAMPLE_RATE, np.float32)
+    question = Question((silence,), "What is the common name for the focal species in the audio?", most_tokens)
+    first: list[concurrent.futures.Future] = [concurrent.futures.Future() for _ in range(together)]
+
+    def heard(promise: concurrent.futures.Future) -> Callable:
+        return lambda *_: None if promise.done() else promise.set_result(None)
+
+    asked = [answerer.submit(question, heard(promise)) for promise in first]
+    for promise, future in zip(first, asked, strict=True):
+        future.add_done_callback(heard(promise))
+    concurrent.futures.wait(first)
+    for future in asked:
+        if not future.cancel():
+            future.result()  # says what went wrong

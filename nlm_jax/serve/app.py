@@ -19,10 +19,10 @@ from nlm_jax import __version__
 from nlm_jax.core.dims import SAMPLE_RATE
 from nlm_jax.core.errors import UserError
 from nlm_jax.serve import contract, metrics
-from nlm_jax.serve.batcher import Batcher, Full, Loader, Stopped
+from nlm_jax.serve.batcher import Batcher, Full, Stopped
 from nlm_jax.serve.contract import Refused
 from nlm_jax.serve.intake import Intake, gone
-from nlm_jax.serve.question import Answer
+from nlm_jax.serve.question import Answer, Loader
 from nlm_jax.serve.stream import Lines
 
 log = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ class Settings:
     batch_size: int = 16
     """Questions answered together, and the most that one request may hold."""
     wait: float = 0.02
-    """Seconds for which a batch waits for more questions."""
+    """Seconds for which a model with nothing to do waits for more than one question."""
     queue: int = 256
     """Questions that may wait; more are turned away with 503."""
     patience: float = 300.0

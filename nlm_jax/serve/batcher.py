@@ -1,4 +1,4 @@
-"""Questions of many clients, answered together: a bounded queue, and one thread that owns the model."""
+"""Questions of many clients on their way to the model: a bounded queue, and one thread that feeds the model from it."""
 
 import concurrent.futures
 import dataclasses
@@ -7,19 +7,11 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from nlm_jax.core.errors import UserError
-from nlm_jax.serve.question import Answer, Question
+from nlm_jax.serve.question import Answerer, Loader, OnText, Question
 
 log = logging.getLogger(__name__)
-
-OnText = Callable[[str], None]
-"""Called with each further piece of one answer, in the model's thread."""
-Answerer = Callable[[list[Question], list[OnText]], list[Answer]]
-"""Answers questions of one shape; tells each one's listener the pieces of its answer as they come."""
-Loader = Callable[[Callable[[str], None]], Answerer]
-"""Makes the answerer, and says by its argument at what stage of loading it is."""
 
 
 class Full(Exception):
@@ -30,14 +22,16 @@ class Stopped(Exception):
     """The server is shutting down."""
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(eq=False)
 class _Entry:
     question: Question
     on_text: OnText
     future: concurrent.futures.Future
     came: float
     told: bool = False
-    """Pieces of its answer have been sent: it cannot be answered anew."""
+    """Pieces of its answer have been sent: it cannot be asked again."""
+    alone: bool = False
+    """The model failed while it worked on this one: it is asked once more, with no other beside it."""
 
     def tell(self, piece: str) -> None:
         self.told = True
@@ -45,16 +39,16 @@ class _Entry:
 
 
 class Batcher:
-    """Loads a model in a thread of its own; takes questions from any thread and answers those of one shape together.
+    """Loads a model in a thread of its own; takes questions from any thread and has `slots` of them answered at a time.
 
-    A batch is sent off when it is full, or `wait` seconds after its oldest question came. Questions may come while the
-    model is still loading.
+    A model that has nothing to do waits up to `wait` seconds for others to come with the first question; one that is
+    busy gets the next as soon as an answer is done. Questions may come while the model is still loading.
     """
 
     def __init__(
         self,
         load: Loader,
-        size: int,
+        slots: int,
         wait: float,
         longest: int,
         *,
@@ -62,13 +56,13 @@ class Batcher:
         on_failure: Callable[[BaseException], None] = lambda error: None,
     ):
         """`longest` questions may wait. `observe` is told of figures by name: "batch_size", "queue_seconds"."""
-        self._load, self._size, self._wait, self._longest = load, size, wait, longest
+        self._load, self._slots, self._wait, self._longest = load, slots, wait, longest
         self._observe, self._on_failure = observe, on_failure
         self._entries: deque[_Entry] = deque()
-        self._changed = threading.Condition()
+        self._asked: dict[_Entry, concurrent.futures.Future] = {}
+        self._changed = threading.Condition(threading.RLock())  # callbacks of futures may come in any thread
         self._stopped = False
-        self.running = 0
-        """Questions that the model is working on."""
+        self._answerer: Answerer | None = None
         self.load_status, self.loading_stage, self.error = "loading", "starting", ""
         self.began = time.monotonic()
         self._thread = threading.Thread(target=self._work, name="nlm-serve", daemon=True)
@@ -80,10 +74,15 @@ class Batcher:
         with self._changed:
             return sum(not entry.future.cancelled() for entry in self._entries)
 
+    @property
+    def running(self) -> int:
+        """Questions that the model is working on."""
+        return len(self._asked)
+
     def ask(
         self, questions: Sequence[Question], on_text: OnText = lambda piece: None
     ) -> list[concurrent.futures.Future]:
-        """Promises of an `Answer` each; cancelling one gives up its place in the queue.
+        """Promises of an `Answer` each; cancelling one gives up its place.
 
         Raises:
           Full: there is not room for all of them; none was taken.
@@ -104,17 +103,18 @@ class Batcher:
             self._changed.notify_all()
         return [entry.future for entry in entries]
 
-    def close(self, timeout: float = 5.0) -> None:
-        """Answers nothing any more; what waits is told so by `Stopped`."""
+    def close(self, timeout: float = 10.0) -> None:
+        """Answers nothing any more; who waits is told so by `Stopped`."""
         self._end(Stopped())
         self._thread.join(timeout=timeout)
+        if self._answerer is not None:
+            self._answerer.close()
 
     def _end(self, reason: Exception) -> None:
         with self._changed:
             self._stopped = True
             for entry in self._entries:
-                if entry.future.set_running_or_notify_cancel():
-                    entry.future.set_exception(reason)
+                _settle(entry, error=reason)
             self._entries.clear()
             self._changed.notify_all()
 
@@ -126,7 +126,7 @@ class Batcher:
 
     def _work(self) -> None:
         try:
-            answer = self._load(self._say)
+            answerer = self._answerer = self._load(self._say)
         except BaseException as error:
             if not isinstance(error, UserError):
                 log.exception("loading the model failed")
@@ -136,59 +136,70 @@ class Batcher:
             self._on_failure(error)
             return
         self.load_status, self.loading_stage = "ready", ""
-        while batch := self._gather():
-            self._run(answer, batch)
-            self.running = 0
+        while entry := self._next():
+            self._observe("queue_seconds", time.monotonic() - entry.came)
+            self._observe("batch_size", self.running)
+            try:
+                future = answerer.submit(entry.question, entry.tell)
+            except Exception as error:
+                self._done(entry, error=error)
+                continue
+            self._asked[entry] = future
+            entry.future.add_done_callback(lambda f, inner=future: inner.cancel() if f.cancelled() else None)
+            future.add_done_callback(lambda f, entry=entry: self._answered(entry, f))
 
     def _forget_cancelled(self) -> None:
         if any(entry.future.cancelled() for entry in self._entries):
             self._entries = deque(e for e in self._entries if not e.future.cancelled())
 
-    def _gather(self) -> list[_Entry]:
-        """The next batch: the oldest question and others of its shape. Empty once the batcher is closed."""
+    def _next(self) -> _Entry | None:
+        """The oldest question, once the model may have it. None once the batcher is closed."""
         with self._changed:
             while not self._stopped:
                 self._forget_cancelled()
-                if not self._entries:
+                if not self._entries or len(self._asked) >= self._slots:
                     self._changed.wait()
                     continue
-                first = self._entries[0]
-                batch = [e for e in self._entries if e.question.shape == first.question.shape][: self._size]
+                first, busy = self._entries[0], bool(self._asked)
+                if busy and (first.alone or any(entry.alone for entry in self._asked)):
+                    self._changed.wait()
+                    continue
                 left = first.came + self._wait - time.monotonic()
-                if len(batch) < self._size and left > 0:
+                if not busy and not first.alone and left > 0 and len(self._entries) < self._slots:
                     self._changed.wait(left)
                     continue
-                batch = [e for e in batch if e.future.set_running_or_notify_cancel()]
-                self._entries = deque(e for e in self._entries if not (e.future.running() or e.future.cancelled()))
-                self.running = len(batch)
-                if batch:
-                    return batch
-        return []
+                entry = self._entries.popleft()
+                self._asked[entry] = concurrent.futures.Future()  # it counts from now on
+                return entry
+        return None
 
-    def _run(self, answer: Answerer, batch: list[_Entry]) -> None:
-        now = time.monotonic()
-        self._observe("batch_size", len(batch))
-        for entry in batch:
-            self._observe("queue_seconds", now - entry.came)
-        try:
-            self._deliver(batch, answer([e.question for e in batch], [e.tell for e in batch]))
-        except Exception as error:
-            self._fail(answer, batch, error)
+    def _answered(self, entry: _Entry, future: concurrent.futures.Future) -> None:
+        if future.cancelled():
+            self._done(entry, error=Stopped())
+        elif error := future.exception():
+            self._done(entry, error=error)
+        else:
+            self._done(entry, answer=future.result())
 
-    def _fail(self, answer: Answerer, batch: list[_Entry], error: Exception) -> None:
+    def _done(self, entry: _Entry, answer=None, error: BaseException | None = None) -> None:
         """One question that the model cannot bear must neither end the server nor take others with it."""
-        if len(batch) == 1 or any(entry.told for entry in batch):
-            log.error("answering failed", exc_info=error)
-            for entry in batch:
-                entry.future.set_exception(error)
-            return
-        for entry in batch:
-            try:
-                self._deliver([entry], answer([entry.question], [entry.tell]))
-            except Exception as alone:
-                self._fail(answer, [entry], alone)
+        with self._changed:
+            self._asked.pop(entry, None)
+            failed = error is not None and not isinstance(error, UserError | Stopped)
+            if failed and not (entry.alone or entry.told or self._stopped or entry.future.cancelled()):
+                entry.alone = True
+                self._entries.appendleft(entry)
+            else:
+                if failed:
+                    log.error("answering failed", exc_info=error)
+                _settle(entry, answer, error)
+            self._changed.notify_all()
 
-    @staticmethod
-    def _deliver(batch: list[_Entry], answers: Sequence[Any]) -> None:
-        for entry, found in zip(batch, answers, strict=True):
-            entry.future.set_result(found)
+
+def _settle(entry: _Entry, answer=None, error: BaseException | None = None) -> None:
+    """Tells whoever still waits."""
+    if entry.future.set_running_or_notify_cancel():
+        if error is not None:
+            entry.future.set_exception(error)
+        else:
+            entry.future.set_result(answer)

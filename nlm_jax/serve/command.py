@@ -25,12 +25,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
     parser.add_argument("--port", type=int, default=8000, help="(default 8000)")
     parser.add_argument("--max-batch-size", type=int, default=16, help="questions answered together (default 16)")
-    parser.add_argument("--max-wait-ms", type=float, default=20.0, help="a batch waits so long for more (default 20)")
+    parser.add_argument("--max-wait-ms", type=float, default=20.0, help="an idle model waits for more (default 20)")
     parser.add_argument("--queue", type=int, default=256, help="questions that may wait (default 256)")
     parser.add_argument(
         "--timeout", type=float, default=300.0, help="seconds until a question is given up (default 300)"
     )
     parser.add_argument("--max-new-tokens", type=int, default=300, help="longest answer, in tokens (default 300)")
+    parser.add_argument("--max-prompt-tokens", type=int, default=2048, help="question with its audio (default 2048)")
     parser.add_argument("--max-clips", type=int, default=8, help="recordings of one question (default 8)")
     parser.add_argument("--max-body-mb", type=float, default=64.0, help="largest request in MiB (default 64)")
     parser.add_argument("--audio-root", type=remote.reads, help="folder below which file_path may name recordings")
@@ -79,7 +80,8 @@ def run(args: argparse.Namespace) -> int:
         failed.append(error)
         server.should_exit = True
 
-    app = make_app(loader(load_model, args.max_batch_size), settings, on_failure=stop)
+    load = loader(load_model, args.max_batch_size, args.max_new_tokens, args.max_prompt_tokens)
+    app = make_app(load, settings, on_failure=stop)
     server = uvicorn.Server(uvicorn.Config(app, log_level="info", timeout_graceful_shutdown=GRACE))
     with listening(args.host, args.port) as sock, ending_well():
         where = f"[{args.host}]" if ":" in args.host else args.host
@@ -93,7 +95,11 @@ def run(args: argparse.Namespace) -> int:
 def check(args: argparse.Namespace) -> None:
     """Flags that cannot be are said before anything is loaded."""
     least = {"max-batch-size": args.max_batch_size, "queue": args.queue, "port": args.port}
-    least |= {"max-new-tokens": args.max_new_tokens, "max-clips": args.max_clips}
+    least |= {
+        "max-new-tokens": args.max_new_tokens,
+        "max-clips": args.max_clips,
+        "max-prompt-tokens": args.max_prompt_tokens,
+    }
     for name, value in least.items():
         if value < 1:
             raise UserError(f"--{name} {value}: must be at least 1")

@@ -60,6 +60,16 @@ class GenerationConfig(_Strict):
     max_tokens: Positive | None = None
     temperature: Annotated[float, pydantic.Field(ge=0)] | None = None
     max_length_seconds: Annotated[float, pydantic.Field(gt=0)] | None = None
+    top_k: Annotated[int, pydantic.Field(ge=0)] | None = None
+    top_p: Annotated[float, pydantic.Field(gt=0, le=1)] | None = None
+    seed: Annotated[int, pydantic.Field(ge=0, lt=2**32)] | None = None
+    repetition_penalty: Annotated[float, pydantic.Field(gt=0)] | None = None
+
+    @property
+    def sampling(self) -> dict[str, Any]:
+        """What is said of the fields that `generate.options.Options` has under the same name."""
+        names = ("temperature", "top_k", "top_p", "seed", "repetition_penalty")
+        return {name: value for name in names if (value := getattr(self, name)) is not None}
 
 
 class Item(_Strict):
@@ -136,10 +146,8 @@ def question(given: dict[str, Any], root: pathlib.Path | None, most_tokens: int,
     if placed not in (0, count):
         raise UserError(f"messages: {placed} times {PLACEHOLDER} but {count} audio inputs")
     config = item.generation_config
-    if config.temperature:
-        raise UserError("temperature above 0: this server answers greedily; set it to 0")
     clips = tuple(_clip(i, a, root, config.max_length_seconds) for i, a in enumerate(item.audio_inputs))
-    return Question(clips, text, min(config.max_tokens or most_tokens, most_tokens))
+    return Question(clips, text, min(config.max_tokens or most_tokens, most_tokens), config.sampling)
 
 
 def conversation(messages: list[Message]) -> str:

@@ -7,6 +7,7 @@ from prometheus_client import exposition
 
 SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
 """Bounds of the histograms of times."""
+SIZES = (1, 2, 4, 8, 16, 32, 64)
 CONTENT_TYPE = exposition.CONTENT_TYPE_LATEST
 
 
@@ -31,10 +32,16 @@ class Metrics:
         )
         self._observed = {
             "queue_seconds": histogram(
-                "nlm_queue_seconds", "From queueing a question to its batch", buckets=SECONDS, registry=registry
+                "nlm_queue_seconds",
+                "From queueing a question to its begin",
+                buckets=SECONDS,
+                registry=registry,
             ),
             "batch_size": histogram(
-                "nlm_batch_size", "Questions in a batch", buckets=(1, 2, 4, 8, 16, 32, 64), registry=registry
+                "nlm_batch_size",
+                "Questions with the model when another one came to it",
+                buckets=(1, 2, 4, 8, 16, 32, 64),
+                registry=registry,
             ),
         }
         for name, (text, read) in gauges.items():

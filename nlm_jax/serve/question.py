@@ -1,24 +1,26 @@
-"""What goes to the model and what comes back."""
+"""What goes to the model, what comes back, and what a model must offer to be served."""
 
+import concurrent.futures
 import dataclasses
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Protocol
 
 import numpy as np
+
+OnText = Callable[[str], None]
+"""Called with each further piece of one answer, in the model's thread."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Question:
-    """What is asked of the model: the clips, f32[T] each, the text, and how to decode."""
+    """What is asked of the model: the clips, f32[T] each at 16 kHz, the text, and how to decode."""
 
     clips: tuple[np.ndarray, ...]
     text: str
     max_tokens: int
     """Longest answer, in tokens."""
-
-    @property
-    def shape(self) -> tuple[Any, ...]:
-        """Questions of one shape can be answered together without compiling anew."""
-        return self.max_tokens, tuple(clip.size for clip in self.clips)
+    sampling: dict[str, Any] = dataclasses.field(default_factory=dict)
+    """Fields of `generate.options.Options`; none = the most likely token each time."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,3 +40,17 @@ class Answer:
         """The counts that are known, under their names in `predictions_v1`."""
         counts = {"prompt_tokens": self.prompt_tokens, "completion_tokens": self.completion_tokens}
         return {name: count for name, count in counts.items() if count is not None}
+
+
+class Answerer(Protocol):
+    """Answers several questions at a time."""
+
+    def submit(self, question: Question, on_text: OnText) -> concurrent.futures.Future:
+        """A promise of the `Answer`. Raises `UserError` where the question cannot be answered."""
+
+    def close(self) -> None:
+        """Answers nothing any more."""
+
+
+Loader = Callable[[Callable[[str], None]], Answerer]
+"""Makes the answerer, and says by its argument at what stage of loading it is."""

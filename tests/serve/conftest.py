@@ -10,7 +10,7 @@ from serve_tools import Fake
 
 from nlm_jax.serve.app import Settings, make_app
 
-SMALL = {"name": "test", "batch_size": 4, "wait": 0.05, "queue": 8, "max_tokens": 50, "max_clips": 3}
+SMALL = {"name": "test", "batch_size": 4, "wait": 0.02, "queue": 8, "max_tokens": 50, "max_clips": 3}
 
 
 @pytest.fixture

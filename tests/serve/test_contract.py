@@ -1,4 +1,4 @@
-"""`predictions_v1` over HTTP: what a request may hold, errors of single items, and what refuses a request as a whole."""
+"""`predictions_v1` over HTTP: what a request may hold, errors of single items, and what refuses a whole request."""
 
 import base64
 import io
@@ -36,9 +36,16 @@ def test_an_answer_for_each_item(served):
     usage = {"prompt_tokens": 40, "completion_tokens": 9}
     text = "What? | heard [16000] of [160000], 50 tokens"
     assert one == {"sample_id": "x", "predictions": [text], "finish_reason": "stop", "usage": usage}
-    assert two["predictions"][0].endswith("3 tokens")
+    assert two["predictions"][0].endswith("3 tokens {'temperature': 0.0}")
     assert two["finish_reason"] == "length"
     assert two["usage"]["completion_tokens"] == 3
+
+
+def test_sampling_is_handed_on(served):
+    client, *_ = served
+    config = {"temperature": 0.7, "top_k": 5, "top_p": 0.9, "seed": 3, "repetition_penalty": 1.1}
+    (found,) = predict(client, item(**config)).json()["responses"]
+    assert found["predictions"][0].endswith(str(config))
 
 
 def test_no_items(served):
@@ -126,7 +133,7 @@ def without(name, **changed):
         (item(text="  \n"), "no user message"),
         (item() | {"messages": [{"role": "system", "content": "Be brief."}]}, "no user message"),
         (item() | {"messages": [{"role": "tool", "content": "x"}]}, "role 'tool' is unknown"),
-        (item() | {"messages": [{"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}]}, "is the ass"),
+        (item() | {"messages": [{"role": r, "content": "x"} for r in ("user", "assistant")]}, "is the assistant's"),
         (item() | {"messages": [{"role": "user"}]}, "messages.0.content: Field required"),
         (item() | {"messages": "What?"}, "messages: "),
         (item() | {"more": 1}, "more: Extra inputs are not permitted"),
@@ -158,6 +165,9 @@ def without(name, **changed):
         (item(max_tokens=2.5), "generation_config.max_tokens: "),
         (item(temperature=-0.1), "generation_config.temperature: "),
         (item(temperature=False), "generation_config.temperature: "),
+        (item(top_p=0), "generation_config.top_p: "),
+        (item(top_k=True), "generation_config.top_k: "),
+        (item(seed=-1), "generation_config.seed: "),
         (item(max_length_seconds=0), "generation_config.max_length_seconds: "),
         (item(max_length_seconds=True), "generation_config.max_length_seconds: "),
         (item(text="crash"), "RuntimeError: out of memory"),
