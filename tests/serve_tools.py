@@ -90,8 +90,11 @@ class Fake:
             for question, tell, future in batch:
                 if crash:
                     future.set_exception(RuntimeError("out of memory"))
-                else:
+                    continue
+                try:
                     future.set_result(self.answer(question, tell))
+                except Exception as error:
+                    future.set_exception(error)
 
     def answer(self, question, tell):
         """What it says to one question."""

@@ -54,7 +54,7 @@ async function read(response, onText, onWait) {
   }
 }
 
-const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1) + (/[.!?)]$/.test(text) ? "" : ".");
+const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1) + (/[.!?]$/.test(text) ? "" : ".");
 
 /** What `GET /info` says; null where there is no server. */
 export async function info() {
