@@ -272,8 +272,10 @@ def report(args, load: Load, took: float, memory: list[float], different: int, f
     """Prints the figures; raises where something was wrong."""
     p50, p95, p99 = np.percentile(load.seconds, (50, 95, 99)).round(3).tolist() if load.seconds else (0, 0, 0)
     total, where = sum(load.outcomes.values()), common.environment()
-    left = {line.split()[0]: line.split()[1] for line in figures.splitlines() if line.startswith(("nlm_queue_l", "nlm_r"))}
-    print(f"{args.clients} clients, {took:.0f} s, {args.slots} slots; {args.cases} questions, {different} different answers")
+    gauges = ("nlm_queue_length", "nlm_running", "nlm_held_bytes")
+    left = dict(line.split() for line in figures.splitlines() if line.startswith(gauges))
+    print(f"{args.clients} clients, {took:.0f} s, {args.slots} slots")
+    print(f"  {args.cases} different questions, {different} different answers")
     print(f"  {where['date']}, {where['device']}, {where['cores']} cores, {where['versions']}")
     print(f"  {total} requests, {total / took:.1f} a second; {len(load.seconds)} answered right")
     print(f"  latency of these: p50 {p50} s, p95 {p95} s, p99 {p99} s")

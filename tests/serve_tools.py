@@ -2,6 +2,7 @@
 
 import base64
 import concurrent.futures
+import contextlib
 import io
 import threading
 import time
@@ -106,3 +107,24 @@ class Fake:
         for piece in pieces:
             tell(piece)
         return Answer("".join(pieces), "length" if most < 5 else "stop", 40, min(most, 9))
+
+
+@contextlib.contextmanager
+def serving(model, **settings):
+    """The address of a server around `model`, in a thread of this process."""
+    import uvicorn
+
+    from nlm_jax.serve.app import Settings, make_app
+
+    app = make_app(model.load, Settings(name="tiny-model", **settings), model.failed)
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, ws="none"))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    try:
+        while not server.started:
+            assert thread.is_alive(), "the server did not come up"
+            threading.Event().wait(0.01)
+        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join(20)

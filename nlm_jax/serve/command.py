@@ -82,8 +82,8 @@ def run(args: argparse.Namespace) -> int:
 
     load = loader(load_model, args.max_batch_size, args.max_new_tokens, args.max_prompt_tokens)
     app = make_app(load, settings, on_failure=stop)
-    server = uvicorn.Server(uvicorn.Config(app, log_level="info", timeout_graceful_shutdown=GRACE))
-    with listening(args.host, args.port) as sock, ending_well():
+    server = uvicorn.Server(uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=GRACE))
+    with logging_to_stderr(), listening(args.host, args.port) as sock, ending_well():
         where = f"[{args.host}]" if ":" in args.host else args.host
         logging.getLogger("uvicorn.error").info("http://%s:%d/ has a page to ask on", where, args.port)
         server.run(sockets=[sock])
@@ -131,6 +131,19 @@ def listening(host: str, port: int) -> Iterator[socket.socket]:
         raise UserError(f"--host {host} --port {port}: cannot listen there ({reason}); choose others") from None
     with sock:
         yield sock
+
+
+@contextlib.contextmanager
+def logging_to_stderr() -> Iterator[None]:
+    """A line for each request. (uvicorn's own configuration would close the handlers of other libraries.)"""
+    handler, logger = logging.StreamHandler(), logging.getLogger("uvicorn")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
 
 
 @contextlib.contextmanager

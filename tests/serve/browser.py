@@ -1,16 +1,12 @@
-"""A Chromium without a window that tests drive, and a server for it in a thread of this process."""
+"""A Chromium without a window that tests drive, and a model for them that can hear."""
 
 import contextlib
 import shutil
-import threading
 
 import numpy as np
-import uvicorn
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 from serve_tools import Fake
-
-from nlm_jax.serve.app import Settings, make_app
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 FLAGS = (
@@ -62,20 +58,3 @@ class Listener(Fake):
         for word in text.split(" "):
             tell((" " if word != text.split(" ")[0] else "") + word)
         return Answer(text, "stop", 42, len(text.split()) + 1)
-
-
-@contextlib.contextmanager
-def serving(model, **settings):
-    """The address of a server around `model`."""
-    app = make_app(model.load, Settings(name="tiny-model", **settings), model.failed)
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning", ws="none"))
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    try:
-        while not server.started:
-            assert thread.is_alive(), "the server did not come up"
-            threading.Event().wait(0.01)
-        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        thread.join(20)

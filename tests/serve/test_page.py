@@ -12,14 +12,15 @@ import soundfile
 pytest.importorskip("selenium", reason="the page's tests need selenium, of the extra [test]")
 pytest.importorskip("fastapi", reason="the server needs the extra [serve]")
 
-from browser import Listener, found, opened, serving  # noqa: E402
-from selenium.webdriver import ActionChains, Keys  # noqa: E402
-from selenium.webdriver.common.by import By  # noqa: E402
-from selenium.webdriver.support.ui import Select, WebDriverWait  # noqa: E402
+from browser import Listener, found, opened
+from selenium.webdriver import ActionChains, Keys
+from selenium.webdriver.common.by import By
+from selenium.webdriver.support.ui import Select, WebDriverWait
+from serve_tools import serving
 
-from nlm_jax.data.corpora import audacity, raven  # noqa: E402
-from nlm_jax.generate import labels  # noqa: E402
-from nlm_jax.testing import NAMES, tone  # noqa: E402
+from nlm_jax.data.corpora import audacity, raven
+from nlm_jax.generate import labels
+from nlm_jax.testing import NAMES, tone
 
 pytestmark = pytest.mark.skipif(found() is None, reason="no Chromium with chromedriver; apt install chromium-driver")
 QUERY = "What is the common name for the focal species in the audio?"
@@ -27,7 +28,12 @@ DROP = """
 const bytes = Uint8Array.from(atob(arguments[0]), c => c.charCodeAt(0)), transfer = new DataTransfer();
 transfer.items.add(new File([bytes], arguments[1], {type: arguments[2]}));
 for (const name of ["dragenter", "dragover", "drop"])
-  document.getElementById("drop").dispatchEvent(new DragEvent(name, {dataTransfer: transfer, bubbles: true, cancelable: true}));
+  document.getElementById("drop").dispatchEvent(
+    new DragEvent(name, {dataTransfer: transfer, bubbles: true, cancelable: true}));
+"""
+OUTLINED = """
+const styles = [arguments[0], arguments[0].closest(".drop") ?? arguments[0]].map((e) => getComputedStyle(e));
+return styles.some((s) => s.outlineStyle != "none" && parseFloat(s.outlineWidth) >= 2);
 """
 
 
@@ -72,7 +78,11 @@ def page(chromium, address):
     one.driver.get(address)
     one.until(lambda: one.text("status") == "ready")
     yield one
-    said = [entry for entry in one.driver.get_log("browser") if entry["level"] == "SEVERE" and "/ask" not in entry["message"]]
+    said = [
+        entry
+        for entry in one.driver.get_log("browser")
+        if entry["level"] == "SEVERE" and "/ask" not in entry["message"]
+    ]
     assert not said
 
 
@@ -142,7 +152,8 @@ def test_drop_ask_compare_download(page, recording, tmp_path):
     assert page.text("file-name") == recording.name
     assert "12.0 s" in page.text("drop-hint")
     drawn = page.driver.execute_script(
-        "const c = document.getElementById('spectrogram'), d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data;"
+        "const c = document.getElementById('spectrogram');"
+        "const d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data;"
         "return [c.width, new Set(new Uint32Array(d.buffer)).size]"
     )
     page.until(lambda: drawn[0] > 800)
@@ -164,13 +175,19 @@ def test_drop_ask_compare_download(page, recording, tmp_path):
     page.until(lambda: page.rows() == expected)
     assert sorted(page.text("counts").split("× ")) == sorted(["Middle Piper ", "3Low Hummer ", "2None ", "1"])
     lanes = page["lanes"].find_elements(By.CLASS_NAME, "lane")
-    assert [len(lane.find_elements(By.TAG_NAME, "span")) for lane in lanes] == [1, 4]  # regions and windows, side by side
+    assert [len(lane.find_elements(By.TAG_NAME, "span")) for lane in lanes] == [
+        1,
+        4,
+    ]  # regions and windows, side by side
     page["merge"].click()
     assert len(page.rows()) == 6
 
     # What is downloaded is what `nlm infer --labels` writes, byte for byte, and `nlm prepare` reads it.
     answers = json.loads(page.download("json").read_text())
-    assert [(r["start"], r["end"], r["prediction"]) for r in answers][:2] == [(0, 2, "Low Hummer"), (2, 4, "Low Hummer")]
+    assert [(r["start"], r["end"], r["prediction"]) for r in answers][:2] == [
+        (0, 2, "Low Hummer"),
+        (2, 4, "Low Hummer"),
+    ]
     assert {(r["file"], r["query"]) for r in answers} == {(recording.name, QUERY)}
     rows = [r | {"start": float(r["start"]), "end": float(r["end"])} for r in answers]  # JavaScript has no 2.0
     (tmp_path / "answers.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
@@ -203,8 +220,7 @@ def test_keys_alone(page, recording):
         for _ in range(30):
             ActionChains(page.driver).send_keys(Keys.TAB).perform()
             focus = page.driver.switch_to.active_element
-            style = "const s = getComputedStyle(arguments[0]); return s.outlineStyle != 'none' && parseFloat(s.outlineWidth) >= 2"
-            assert page.driver.execute_script(style, focus), focus.get_attribute("outerHTML")
+            assert page.driver.execute_script(OUTLINED, focus), focus.get_attribute("outerHTML")
             if ident in (focus.get_attribute("id"), focus.get_attribute("data-format")):
                 return focus
         raise AssertionError(f"no way to {ident} by Tab")
@@ -274,7 +290,8 @@ def test_a_phone(page, recording, dark):
         assert wide == [360, 360]
         sticking = page.driver.execute_script(
             "return [...document.querySelectorAll('button, input, select, textarea, h1, h2, p, table')].filter(e => {"
-            "const r = e.getBoundingClientRect(); return r.width > 1 && (r.left < -1 || r.right > 361) && !e.closest('.scroll') })"
+            "const r = e.getBoundingClientRect();"
+            "return r.width > 1 && (r.left < -1 || r.right > 361) && !e.closest('.scroll') })"
             ".map(e => e.id || e.outerHTML)"
         )
         assert not sticking

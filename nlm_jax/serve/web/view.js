@@ -9,11 +9,13 @@ const MARGIN = 9; // pixels beside an edge that still take hold of it
 export const seconds = (t) => (t >= 3600 ? `${Math.floor(t / 3600)}:` : "") +
   (t >= 60 ? `${String(Math.floor(t / 60) % 60).padStart(t >= 3600 ? 2 : 1, "0")}:${(t % 60).toFixed(1).padStart(4, "0")}` : `${t.toFixed(1)} s`);
 
-/** A colour for an answer: the same for the same text. */
+const hues = new Map();
+
+/** A colour for an answer: the same for the same text, as far from the others as can be. */
 export function colour(text) {
-  let hash = 7;
-  for (const c of text) hash = (hash * 31 + c.codePointAt(0)) % 99991;
-  return `hsl(${(hash * 137.5) % 360} 62% 68%)`;
+  if (nothing(text)) return "#8b8a97";
+  if (!hues.has(text)) hues.set(text, (165 + hues.size * 137.5) % 360);
+  return `hsl(${hues.get(text)} 62% 68%)`;
 }
 
 export class View {
