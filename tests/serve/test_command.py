@@ -103,3 +103,20 @@ def test_what_is_under_way_is_answered_before_the_end(number):
     finally:
         process.kill()
         process.stderr.close()
+
+
+def test_the_page_is_installed():
+    """Every file of the page is package data."""
+    import runpy
+
+    import setuptools
+
+    said = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(setuptools, "setup", said.update)
+        runpy.run_path(str(TESTS.parent / "setup.py"))
+    package = TESTS.parent / "nlm_jax"
+    installed = {file for pattern in said["package_data"]["nlm_jax"] for file in package.glob(pattern)}
+    page = {file for file in (package / "serve" / "web").iterdir()}
+    assert len(page) > 5
+    assert page <= installed

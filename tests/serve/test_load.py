@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("uvicorn", reason="the server needs the extra [serve]")
 pytest.importorskip("httpx", reason="the load test needs httpx, of the extra [test]")
 
-from serve_tools import Fake, item
+from serve_tools import Fake, item, serving
 
 FOLDER = pathlib.Path(__file__).parents[2] / "benchmarks"
 
