@@ -117,6 +117,6 @@ def test_the_page_is_installed():
         runpy.run_path(str(TESTS.parent / "setup.py"))
     package = TESTS.parent / "nlm_jax"
     installed = {file for pattern in said["package_data"]["nlm_jax"] for file in package.glob(pattern)}
-    page = {file for file in (package / "serve" / "web").iterdir()}
+    page = set((package / "serve" / "web").iterdir())
     assert len(page) > 5
     assert page <= installed
