@@ -35,7 +35,7 @@ class EngineAnswerer:
         asked = prompt(self._tokenizer, [Clip.of(c) for c in question.clips], question.text, self._config)
         if len(asked) > self._most:
             raise UserError(f"messages: {len(asked)} tokens with the audio, at most {self._most}")
-        pieces = Pieces(self._tokenizer, options)
+        pieces, length = Pieces(self._tokenizer, options), len(asked)  # what waits must not hold on to the sound
 
         def told(ids: list[int]) -> None:
             if piece := pieces.add(ids):
@@ -55,7 +55,7 @@ class EngineAnswerer:
             found = future.result()
             if rest := pieces.end(found):
                 on_text(rest)
-            promise.set_result(Answer(found.text, FINISH[found.finish], len(asked), len(found.ids)))
+            promise.set_result(Answer(found.text, FINISH[found.finish], length, len(found.ids)))
 
         promise.add_done_callback(lambda p: inner.cancel() if p.cancelled() else None)
         inner.add_done_callback(finished)

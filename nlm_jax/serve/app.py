@@ -22,7 +22,7 @@ from nlm_jax.serve import contract, metrics
 from nlm_jax.serve.batcher import Batcher, Full, Stopped
 from nlm_jax.serve.contract import Refused
 from nlm_jax.serve.intake import Intake, gone
-from nlm_jax.serve.question import Answer, Loader
+from nlm_jax.serve.question import Answer, Loader, Question
 from nlm_jax.serve.stream import Lines
 
 log = logging.getLogger(__name__)
@@ -105,7 +105,7 @@ class Server:
             found["last_error"] = self.batcher.error
         return found
 
-    def question(self, item: dict[str, Any]):
+    def question(self, item: dict[str, Any]) -> Question:
         """See `contract.question`."""
         s = self.settings
         return contract.question(item, s.audio_root, s.max_tokens, s.max_clips)
@@ -121,19 +121,23 @@ class Server:
             items = await run_in_threadpool(contract.envelope, body, self.settings.batch_size)
             del body
             asked = await asyncio.gather(*(run_in_threadpool(self._question, item) for item in items))
-        good = [q for q in asked if not isinstance(q, str)]
-        futures = iter(self.batcher.ask(good))
-        waits = [q if isinstance(q, str) else asyncio.wrap_future(next(futures)) for q in asked]
+        ids = [item["sample_id"] for item in items]
+        waits = self._queued(asked)
+        del items, asked  # only the queue holds on to the recordings
         try:
-            pairs = zip(items, waits, strict=True)
-            done = asyncio.gather(*(self._response(item["sample_id"], wait, began) for item, wait in pairs))
+            done = asyncio.gather(*(self._response(*one, began) for one in zip(ids, waits, strict=True)))
             return {"schema_version": contract.SCHEMA, "responses": await self._unless_gone(request, done)}
         finally:
             for wait in waits:
                 if not isinstance(wait, str):
                     wait.cancel()  # nobody waits for it any more; nothing where it is done
 
-    def _question(self, item: dict[str, Any]):
+    def _queued(self, asked: list[Question | str]) -> list[asyncio.Future | str]:
+        """Promises in the place of questions. Raises what `Batcher.ask` does."""
+        futures = iter(self.batcher.ask([q for q in asked if not isinstance(q, str)]))
+        return [q if isinstance(q, str) else asyncio.wrap_future(next(futures)) for q in asked]
+
+    def _question(self, item: dict[str, Any]) -> Question | str:
         """A question, or what is wrong with the item."""
         try:
             return self.question(item)

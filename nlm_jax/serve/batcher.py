@@ -24,7 +24,8 @@ class Stopped(Exception):
 
 @dataclasses.dataclass(eq=False)
 class _Entry:
-    question: Question
+    question: Question | None
+    """None once it is answered: futures and their callbacks know each other, and may be freed much later."""
     on_text: OnText
     future: concurrent.futures.Future
     came: float
@@ -198,6 +199,7 @@ class Batcher:
 
 def _settle(entry: _Entry, answer=None, error: BaseException | None = None) -> None:
     """Tells whoever still waits."""
+    entry.question = None
     if entry.future.set_running_or_notify_cancel():
         if error is not None:
             entry.future.set_exception(error)
