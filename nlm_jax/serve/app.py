@@ -1,22 +1,39 @@
-"""The HTTP application: health, info, predictions and figures for Prometheus."""
+"""The HTTP application: health, info, predictions, streamed answers, figures for Prometheus, and the web page."""
 
 import asyncio
 import contextlib
 import dataclasses
+import logging
 import pathlib
-import threading
 import time
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import fastapi
 from fastapi.concurrency import run_in_threadpool
-from fastapi.responses import JSONResponse, PlainTextResponse
+from fastapi.responses import FileResponse, JSONResponse, Response
+from fastapi.staticfiles import StaticFiles
+from starlette.requests import ClientDisconnect
 
 from nlm_jax import __version__
 from nlm_jax.core.dims import SAMPLE_RATE
 from nlm_jax.core.errors import UserError
-from nlm_jax.serve import contract
-from nlm_jax.serve.batcher import Batcher, Full, Question
+from nlm_jax.serve import contract, metrics
+from nlm_jax.serve.batcher import Batcher, Full, Stopped
+from nlm_jax.serve.contract import Refused
+from nlm_jax.serve.intake import Intake, gone
+from nlm_jax.serve.question import Answer, Loader, Question
+from nlm_jax.serve.stream import Lines
+
+log = logging.getLogger(__name__)
+WEB = pathlib.Path(__file__).with_name("web")
+PAGE_HEADERS = {
+    # The page loads nothing from elsewhere; what is dropped on it is played from memory.
+    "Content-Security-Policy": "default-src 'self'; media-src 'self' blob:; img-src 'self' data: blob:; "
+    "object-src 'none'; base-uri 'none'; frame-ancestors 'self'",
+    "Cache-Control": "no-cache",
+    "X-Content-Type-Options": "nosniff",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,105 +45,236 @@ class Settings:
     batch_size: int = 16
     """Questions answered together, and the most that one request may hold."""
     wait: float = 0.02
-    """Seconds for which a batch waits for more questions."""
+    """Seconds for which a model with nothing to do waits for more than one question."""
     queue: int = 256
     """Questions that may wait; more are turned away with 503."""
+    patience: float = 300.0
+    """Seconds after which a question that has no answer yet gets an error."""
     max_tokens: int = 300
+    max_clips: int = 8
+    """Audio inputs of one question."""
+    max_body: int = 64 << 20
+    """Bytes of one request; larger ones are answered with 413."""
     audio_root: pathlib.Path | None = None
 
-
-class Counters:
-    """Figures since the start, for `/metrics`."""
-
-    def __init__(self):
-        self._lock, self._values = threading.Lock(), {}
-
-    def add(self, name: str, amount: float = 1.0) -> None:
-        with self._lock:
-            self._values[name] = self._values.get(name, 0.0) + amount
-
-    def text(self, gauges: dict[str, float]) -> str:
-        """Prometheus' text format."""
-        with self._lock:
-            lines = [f"# TYPE nlm_{name} counter\nnlm_{name} {value:g}" for name, value in sorted(self._values.items())]
-        lines += [f"# TYPE nlm_{name} gauge\nnlm_{name} {value:g}" for name, value in gauges.items()]
-        return "\n".join(lines) + "\n"
+    @property
+    def info(self) -> dict[str, Any]:
+        """What `GET /info` says that does not change."""
+        return {
+            "name": "nlm_jax",
+            "model": self.name,
+            "model_revision": self.revision,
+            "audio_payload_types": [p for p in contract.PAYLOADS if p != "file_path" or self.audio_root],
+            "audio_sample_rate_hz": SAMPLE_RATE,
+            "max_batch_size": self.batch_size,
+            "supports_batching": True,
+            "schema_versions": [contract.SCHEMA],
+        }
 
 
-def make_app(model: Any, settings: Settings) -> fastapi.FastAPI:
-    """The application around `model`, whose `generate(audios, queries, max_new_tokens, batch_size=...)` answers."""
+class Server:
+    """What the routes share: the queue to the model, the figures, the reading of bodies."""
 
-    def answer(questions: list[Question]) -> list[str]:
-        audios = [list(q.clips) for q in questions]
-        return model.generate(
-            audios, [q.text for q in questions], questions[0].max_tokens, batch_size=settings.batch_size
+    def __init__(self, load: Loader, settings: Settings, on_failure: Callable[[BaseException], None]):
+        self.settings = settings
+        self.metrics = metrics.Metrics(
+            {
+                "queue_length": ("Questions that wait", lambda: self.batcher.waiting),
+                "running": ("Questions that the model works on", lambda: self.batcher.running),
+                "ready": ("1 once the model is loaded", lambda: self.batcher.load_status == "ready"),
+                "held_bytes": ("Bytes of request bodies in memory", lambda: self.intake.held),
+            }
+        )
+        self.intake = Intake(settings.max_body, 4 * settings.max_body)
+        self.batcher = Batcher(
+            load,
+            settings.batch_size,
+            settings.wait,
+            settings.queue,
+            observe=self.metrics.observe,
+            on_failure=on_failure,
         )
 
-    batcher = Batcher(answer, settings.batch_size, settings.wait, settings.queue)
-    counters = Counters()
+    def state(self) -> dict[str, Any]:
+        """How far loading is."""
+        found: dict[str, Any] = {"load_status": self.batcher.load_status}
+        if found["load_status"] == "loading":
+            found["loading_stage"] = self.batcher.loading_stage
+            found["loading_elapsed_sec"] = round(time.monotonic() - self.batcher.began, 1)
+        if self.batcher.error:
+            found["last_error"] = self.batcher.error
+        return found
+
+    def question(self, item: dict[str, Any]) -> Question:
+        """See `contract.question`."""
+        s = self.settings
+        return contract.question(item, s.audio_root, s.max_tokens, s.max_clips)
+
+    async def predict(self, request: fastapi.Request) -> dict[str, Any]:
+        """`POST /predict`: a response for each item.
+
+        Raises:
+          Refused, Full, Stopped, ClientDisconnect: what became of the request as a whole.
+        """
+        began = time.perf_counter()
+        async with self.intake.body(request) as body:
+            items = await run_in_threadpool(contract.envelope, body, self.settings.batch_size)
+            del body
+            asked = await asyncio.gather(*(run_in_threadpool(self._question, item) for item in items))
+        ids = [item["sample_id"] for item in items]
+        waits = self._queued(asked)
+        del items, asked  # only the queue holds on to the recordings
+        try:
+            done = asyncio.gather(*(self._response(*one, began) for one in zip(ids, waits, strict=True)))
+            return {"schema_version": contract.SCHEMA, "responses": await self._unless_gone(request, done)}
+        finally:
+            for wait in waits:
+                if not isinstance(wait, str):
+                    wait.cancel()  # nobody waits for it any more; nothing where it is done
+
+    def _queued(self, asked: list[Question | str]) -> list[asyncio.Future | str]:
+        """Promises in the place of questions. Raises what `Batcher.ask` does."""
+        futures = iter(self.batcher.ask([q for q in asked if not isinstance(q, str)]))
+        return [q if isinstance(q, str) else asyncio.wrap_future(next(futures)) for q in asked]
+
+    def _question(self, item: dict[str, Any]) -> Question | str:
+        """A question, or what is wrong with the item."""
+        try:
+            return self.question(item)
+        except UserError as error:
+            return str(error)
+        except Exception as error:  # a decoder's, on a file made to break it
+            log.exception("an item could not be read")
+            return f"the item could not be read ({type(error).__name__})"
+
+    async def _response(self, ident: str, wait: str | asyncio.Future, began: float) -> dict[str, Any]:
+        error = wait
+        if not isinstance(wait, str):
+            answer, error = await self.outcome(wait)
+        took = time.perf_counter() - began
+        if error:
+            self.metrics.errors.inc()
+            return contract.failure(ident, error, took)
+        self.count(answer, took)
+        return contract.response(ident, answer, took)
+
+    async def outcome(self, wait: asyncio.Future) -> tuple[Answer | None, str]:
+        """The answer, or why there is none.
+
+        Raises:
+          Stopped: the server is shutting down.
+        """
+        try:
+            return await asyncio.wait_for(wait, self.settings.patience), ""
+        except Stopped:
+            raise
+        except TimeoutError:
+            return None, f"no answer within {self.settings.patience:g} seconds; the server is busy, try again later"
+        except UserError as error:
+            return None, str(error)
+        except Exception as error:  # the model's: the other items still get their answers
+            return None, f"the model failed ({type(error).__name__}: {error})"
+
+    def count(self, answer: Answer, seconds: float) -> None:
+        """An answer was given."""
+        self.metrics.answers.inc()
+        self.metrics.tokens.inc(answer.completion_tokens or 0)
+        self.metrics.latency.observe(seconds)
+
+    async def _unless_gone(self, request: fastapi.Request, work: asyncio.Future) -> Any:
+        """The result of `work`, which is cancelled when the client goes away."""
+        left = asyncio.ensure_future(gone(request))
+        try:
+            await asyncio.wait({work, left}, return_when=asyncio.FIRST_COMPLETED)
+            if not work.done():
+                raise ClientDisconnect
+            return await work
+        finally:
+            for task in (work, left):
+                task.cancel()
+            await asyncio.gather(work, left, return_exceptions=True)
+
+    async def reply(self, path: str, make: Callable[[], Coroutine[Any, Any, Response]]) -> Response:
+        """The response that `make` gives, or the one for why there is none."""
+        self.metrics.requests.inc()
+        try:
+            response = await make()
+        except Refused as error:
+            response = problem(error.status, str(error))
+        except Full:
+            self.metrics.turned_away.inc()
+            response = problem(503, "too many questions are waiting; try again")
+        except Stopped:
+            response = problem(503, "the server is shutting down")
+        except UserError as error:
+            response = problem(503 if self.batcher.load_status == "error" else 422, str(error))
+        except ClientDisconnect:
+            self.metrics.disconnected.inc()
+            response = Response(status_code=499)  # nobody reads it
+        self.metrics.responses.labels(path, str(response.status_code)).inc()
+        return response
+
+
+def problem(status: int, message: str) -> JSONResponse:
+    """A response that says what is wrong."""
+    return JSONResponse({"error": message}, status, headers={"Retry-After": "1"} if status == 503 else None)
+
+
+def make_app(
+    load: Loader, settings: Settings, on_failure: Callable[[BaseException], None] = lambda error: None
+) -> fastapi.FastAPI:
+    """The application around the model that `load` makes, in the background, once the application starts.
+
+    `on_failure` is told when that fails, in the thread that loads.
+    """
+    server: Server | None = None
 
     @contextlib.asynccontextmanager
-    async def life(_app):
+    async def life(app):
+        nonlocal server
+        server = app.state.server = Server(load, settings, on_failure)
         yield
-        batcher.close()
+        await run_in_threadpool(server.batcher.close)
 
-    app = fastapi.FastAPI(title="nlm_jax", version=__version__, lifespan=life)
+    app = fastapi.FastAPI(title="nlm_jax", version=__version__, lifespan=life, docs_url=None, redoc_url=None)
 
     @app.get("/health")
     async def health():
-        return {"status": "ok"}
+        state = server.state()
+        return JSONResponse(
+            {"status": "ok" if state["load_status"] == "ready" else state["load_status"], **state},
+            200 if state["load_status"] == "ready" else 503,
+        )
 
     @app.get("/info")
     async def info():
-        return {
-            "name": "nlm_jax",
-            "model": settings.name,
-            "model_revision": settings.revision,
-            "audio_payload_types": [p for p in contract.PAYLOADS if p != "file_path" or settings.audio_root],
-            "max_batch_size": settings.batch_size,
-            "supports_batching": True,
-            "schema_versions": [contract.SCHEMA],
-            "audio_sample_rate_hz": SAMPLE_RATE,
-            "load_status": "ready",
-        }
+        return settings.info | server.state()
 
     @app.get("/metrics")
-    async def metrics():
-        figures = {"queue_length": batcher.waiting, "batches": batcher.batches, "answers": batcher.answered}
-        return PlainTextResponse(counters.text(figures))
+    async def figures():
+        return Response(server.metrics.text(), media_type=metrics.CONTENT_TYPE)
 
     @app.post("/predict")
-    async def predict(request: contract.Request):
-        counters.add("requests_total")
-        if len(request.requests) > settings.batch_size:  # before any audio is decoded
-            message = f"{len(request.requests)} requests, at most {settings.batch_size} at a time"
-            return JSONResponse({"error": message}, status_code=413)
-        ids = [item.sample_id for item in request.requests]
-        if twice := next((i for i in ids if ids.count(i) > 1), None):
-            return JSONResponse({"error": f"sample_id {twice!r} is there twice"}, status_code=400)
-        try:
-            done = await asyncio.gather(*(one(item) for item in request.requests))
-        except Full:
-            counters.add("turned_away_total")
-            return JSONResponse({"error": "too many questions are waiting; try again"}, status_code=503)
-        return {"schema_version": contract.SCHEMA, "responses": done}
+    async def predict(request: fastapi.Request):
+        async def make():
+            return JSONResponse(await server.predict(request))
 
-    async def one(item: contract.Item) -> dict[str, Any]:
-        began = time.perf_counter()
-        try:
-            asked = await run_in_threadpool(contract.question, item, settings.audio_root, settings.max_tokens)
-            text = await asyncio.wrap_future(batcher.ask(asked))
-        except Full:
-            raise
-        except UserError as error:
-            counters.add("errors_total")
-            return {"sample_id": item.sample_id, "predictions": [], "error": str(error)}
-        except Exception as error:  # the model's: the other items still get their answers
-            counters.add("errors_total")
-            return {"sample_id": item.sample_id, "predictions": [], "error": f"{type(error).__name__}: {error}"}
-        took = time.perf_counter() - began
-        counters.add("answers_total")
-        counters.add("answer_seconds_total", took)
-        return {"sample_id": item.sample_id, "predictions": [text], "finish_reason": "stop", "latency_sec": took}
+        return await server.reply("/predict", make)
 
+    @app.post("/ask")
+    async def ask(request: fastapi.Request):
+        async def make():
+            async with server.intake.body(request) as body:
+                given = await run_in_threadpool(contract.document, body)
+                del body
+                asked = await run_in_threadpool(server.question, {"sample_id": "page", **given})
+            return Lines(server, asked)
+
+        return await server.reply("/ask", make)
+
+    @app.get("/", include_in_schema=False)
+    async def page():
+        return FileResponse(WEB / "index.html", headers=PAGE_HEADERS)
+
+    app.mount("/web", StaticFiles(directory=WEB), name="web")
     return app

@@ -1,106 +1,207 @@
-"""Questions of many clients, answered together: a bounded queue, and one thread that owns the model."""
+"""Questions of many clients on their way to the model: a bounded queue, and one thread that feeds the model from it."""
 
 import concurrent.futures
 import dataclasses
-import queue
+import logging
 import threading
 import time
-from collections.abc import Callable
-from typing import Any
+from collections import deque
+from collections.abc import Callable, Sequence
 
-import numpy as np
+from nlm_jax.core.errors import UserError
+from nlm_jax.serve.question import Answerer, Loader, OnText, Question
 
-
-@dataclasses.dataclass(frozen=True)
-class Question:
-    """What is asked of the model: the clips, f32[T] each, the text, and the longest answer in tokens."""
-
-    clips: tuple[np.ndarray, ...]
-    text: str
-    max_tokens: int
-
-    @property
-    def shape(self) -> tuple[Any, ...]:
-        """Questions of one shape can be answered together without compiling anew."""
-        return self.max_tokens, tuple(clip.size for clip in self.clips)
+log = logging.getLogger(__name__)
 
 
 class Full(Exception):
     """The queue holds as much as it may."""
 
 
-class Batcher:
-    """Takes questions from any thread and answers those of one shape in batches.
+class Stopped(Exception):
+    """The server is shutting down."""
 
-    A batch is sent off when it is full, or `wait` seconds after its first question came.
+
+@dataclasses.dataclass(eq=False)
+class _Entry:
+    question: Question | None
+    """None once it is answered: futures and their callbacks know each other, and may be freed much later."""
+    on_text: OnText
+    future: concurrent.futures.Future
+    came: float
+    told: bool = False
+    """Pieces of its answer have been sent: it cannot be asked again."""
+    alone: bool = False
+    """The model failed while it worked on this one: it is asked once more, with no other beside it."""
+
+    def tell(self, piece: str) -> None:
+        self.told = True
+        self.on_text(piece)
+
+
+class Batcher:
+    """Loads a model in a thread of its own; takes questions from any thread and has `slots` of them answered at a time.
+
+    A model that has nothing to do waits up to `wait` seconds for others to come with the first question; one that is
+    busy gets the next as soon as an answer is done. Questions may come while the model is still loading.
     """
 
-    def __init__(self, answer: Callable[[list[Question]], list[str]], size: int, wait: float, longest: int):
-        self._answer, self._size, self._wait = answer, size, wait
-        self._queue: queue.Queue = queue.Queue(longest)
-        self._stopped = threading.Event()
-        self.batches, self.answered = 0, 0
+    def __init__(
+        self,
+        load: Loader,
+        slots: int,
+        wait: float,
+        longest: int,
+        *,
+        observe: Callable[[str, float], None] = lambda name, value: None,
+        on_failure: Callable[[BaseException], None] = lambda error: None,
+    ):
+        """`longest` questions may wait. `observe` is told of figures by name: "batch_size", "queue_seconds"."""
+        self._load, self._slots, self._wait, self._longest = load, slots, wait, longest
+        self._observe, self._on_failure = observe, on_failure
+        self._entries: deque[_Entry] = deque()
+        self._asked: dict[_Entry, concurrent.futures.Future] = {}
+        self._changed = threading.Condition(threading.RLock())  # callbacks of futures may come in any thread
+        self._stopped = False
+        self._answerer: Answerer | None = None
+        self.load_status, self.loading_stage, self.error = "loading", "starting", ""
+        self.began = time.monotonic()
         self._thread = threading.Thread(target=self._work, name="nlm-serve", daemon=True)
         self._thread.start()
 
     @property
     def waiting(self) -> int:
-        """Questions in the queue."""
-        return self._queue.qsize()
+        """Questions in the queue that somebody still waits for."""
+        with self._changed:
+            return sum(not entry.future.cancelled() for entry in self._entries)
 
-    def ask(self, question: Question) -> concurrent.futures.Future:
-        """A promise of the answer. Raises `Full` where too many are waiting already."""
-        future: concurrent.futures.Future = concurrent.futures.Future()
-        try:
-            self._queue.put_nowait((question, future))
-        except queue.Full:
-            raise Full from None
-        return future
+    @property
+    def running(self) -> int:
+        """Questions that the model is working on."""
+        return len(self._asked)
 
-    def close(self) -> None:
-        """Answers nothing any more; what waits is cancelled."""
-        self._stopped.set()
-        self._thread.join(timeout=5)
-        while not self._queue.empty():
-            self._queue.get_nowait()[1].cancel()
+    def ask(
+        self, questions: Sequence[Question], on_text: OnText = lambda piece: None
+    ) -> list[concurrent.futures.Future]:
+        """Promises of an `Answer` each; cancelling one gives up its place.
+
+        Raises:
+          Full: there is not room for all of them; none was taken.
+          UserError: the model could not be loaded.
+          Stopped: the server is shutting down.
+        """
+        now = time.monotonic()
+        entries = [_Entry(q, on_text, concurrent.futures.Future(), now) for q in questions]
+        with self._changed:
+            if self.load_status == "error":
+                raise self._unloaded()
+            if self._stopped:
+                raise Stopped
+            self._forget_cancelled()
+            if len(self._entries) + len(entries) > self._longest:
+                raise Full
+            self._entries += entries
+            self._changed.notify_all()
+        return [entry.future for entry in entries]
+
+    def close(self, timeout: float = 10.0) -> None:
+        """Answers nothing any more; who waits is told so by `Stopped`."""
+        self._end(Stopped())
+        self._thread.join(timeout=timeout)
+        if self._answerer is not None:
+            self._answerer.close()
+
+    def _end(self, reason: Exception) -> None:
+        with self._changed:
+            self._stopped = True
+            for entry in self._entries:
+                _settle(entry, error=reason)
+            self._entries.clear()
+            self._changed.notify_all()
+
+    def _unloaded(self) -> UserError:
+        return UserError(f"the model could not be loaded: {self.error}")
+
+    def _say(self, stage: str) -> None:
+        self.loading_stage = stage
 
     def _work(self) -> None:
-        held: list[tuple[Question, concurrent.futures.Future]] = []  # came with a batch of another shape
-        while not self._stopped.is_set():
-            batch = self._gather(held)
-            if batch:
-                self._run(batch)
-
-    def _gather(self, held: list) -> list:
-        """The next batch: the oldest question, and others of its shape that come in time. Others go to `held`."""
         try:
-            first = held.pop(0) if held else self._queue.get(timeout=0.1)
-        except queue.Empty:
-            return []
-        shape, batch = first[0].shape, [first]
-        for entry in [e for e in held if e[0].shape == shape][: self._size - 1]:
-            held.remove(entry)
-            batch.append(entry)
-        until = time.monotonic() + self._wait
-        while len(batch) < self._size and len(held) < self._size:
+            answerer = self._answerer = self._load(self._say)
+        except BaseException as error:
+            if not isinstance(error, UserError):
+                log.exception("loading the model failed")
+            self.error = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+            self.load_status = "error"
+            self._end(self._unloaded())
+            self._on_failure(error)
+            return
+        self.load_status, self.loading_stage = "ready", ""
+        while entry := self._next():
+            self._observe("queue_seconds", time.monotonic() - entry.came)
+            self._observe("batch_size", self.running)
             try:
-                entry = self._queue.get(timeout=max(0.0, until - time.monotonic()))
-            except queue.Empty:
-                break
-            (batch if entry[0].shape == shape else held).append(entry)
-        return batch
+                future = answerer.submit(entry.question, entry.tell)
+            except Exception as error:
+                self._done(entry, error=error)
+                continue
+            self._asked[entry] = future
+            entry.future.add_done_callback(lambda f, inner=future: inner.cancel() if f.cancelled() else None)
+            future.add_done_callback(lambda f, entry=entry: self._answered(entry, f))
 
-    def _run(self, batch: list) -> None:
-        live = [(q, f) for q, f in batch if f.set_running_or_notify_cancel()]
-        if not live:
-            return
-        try:
-            answers = self._answer([question for question, _ in live])
-        except Exception as error:  # one bad batch must not end the server
-            for _, future in live:
-                future.set_exception(error)
-            return
-        self.batches += 1
-        self.answered += len(live)
-        for (_, future), answer in zip(live, answers, strict=True):
-            future.set_result(answer)
+    def _forget_cancelled(self) -> None:
+        if any(entry.future.cancelled() for entry in self._entries):
+            self._entries = deque(e for e in self._entries if not e.future.cancelled())
+
+    def _next(self) -> _Entry | None:
+        """The oldest question, once the model may have it. None once the batcher is closed."""
+        with self._changed:
+            while not self._stopped:
+                self._forget_cancelled()
+                if not self._entries or len(self._asked) >= self._slots:
+                    self._changed.wait()
+                    continue
+                first, busy = self._entries[0], bool(self._asked)
+                if busy and (first.alone or any(entry.alone for entry in self._asked)):
+                    self._changed.wait()
+                    continue
+                left = first.came + self._wait - time.monotonic()
+                if not busy and not first.alone and left > 0 and len(self._entries) < self._slots:
+                    self._changed.wait(left)
+                    continue
+                entry = self._entries.popleft()
+                self._asked[entry] = concurrent.futures.Future()  # it counts from now on
+                return entry
+        return None
+
+    def _answered(self, entry: _Entry, future: concurrent.futures.Future) -> None:
+        if future.cancelled():
+            self._done(entry, error=Stopped())
+        elif error := future.exception():
+            self._done(entry, error=error)
+        else:
+            self._done(entry, answer=future.result())
+
+    def _done(self, entry: _Entry, answer=None, error: BaseException | None = None) -> None:
+        """One question that the model cannot bear must neither end the server nor take others with it."""
+        with self._changed:
+            self._asked.pop(entry, None)
+            failed = error is not None and not isinstance(error, UserError | Stopped)
+            if failed and not (entry.alone or entry.told or self._stopped or entry.future.cancelled()):
+                entry.alone = True
+                self._entries.appendleft(entry)
+            else:
+                if failed:
+                    log.error("answering failed", exc_info=error)
+                _settle(entry, answer, error)
+            self._changed.notify_all()
+
+
+def _settle(entry: _Entry, answer=None, error: BaseException | None = None) -> None:
+    """Tells whoever still waits."""
+    entry.question = None
+    if entry.future.set_running_or_notify_cancel():
+        if error is not None:
+            entry.future.set_exception(error)
+        else:
+            entry.future.set_result(answer)

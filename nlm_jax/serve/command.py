@@ -1,11 +1,18 @@
 """`nlm serve`: a model behind HTTP."""
 
 import argparse
+import contextlib
+import logging
+import signal
+import socket
+from collections.abc import Iterator
 
 from nlm_jax.core import remote
 from nlm_jax.core.errors import UserError
 
-SUMMARY = "answer over HTTP, by the predictions_v1 contract of BEANS-Next"
+SUMMARY = "answer over HTTP, by the predictions_v1 contract of BEANS-Next, and on a web page"
+GRACE = 30
+"""Seconds that questions under way have to be answered after SIGTERM or Ctrl-C."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -18,41 +25,134 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
     parser.add_argument("--port", type=int, default=8000, help="(default 8000)")
     parser.add_argument("--max-batch-size", type=int, default=16, help="questions answered together (default 16)")
-    parser.add_argument("--max-wait-ms", type=float, default=20.0, help="a batch waits so long for more (default 20)")
+    parser.add_argument("--max-wait-ms", type=float, default=20.0, help="an idle model waits for more (default 20)")
     parser.add_argument("--queue", type=int, default=256, help="questions that may wait (default 256)")
+    parser.add_argument(
+        "--timeout", type=float, default=300.0, help="seconds until a question is given up (default 300)"
+    )
     parser.add_argument("--max-new-tokens", type=int, default=300, help="longest answer, in tokens (default 300)")
+    parser.add_argument("--max-prompt-tokens", type=int, default=2048, help="question with its audio (default 2048)")
+    parser.add_argument("--max-clips", type=int, default=8, help="recordings of one question (default 8)")
+    parser.add_argument("--max-body-mb", type=float, default=64.0, help="largest request in MiB (default 64)")
     parser.add_argument("--audio-root", type=remote.reads, help="folder below which file_path may name recordings")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Serves until it is stopped.
+    """Serves until SIGTERM or Ctrl-C; questions under way are then answered first.
 
     Raises:
-      UserError: the extra [serve] is not installed, or flags that cannot be.
+      UserError: the extra [serve] is not installed, flags that cannot be, a port that is taken, or no such model.
     """
-    for name, value in (("max-batch-size", args.max_batch_size), ("queue", args.queue), ("port", args.port)):
-        if value < 1:
-            raise UserError(f"--{name} {value}: must be at least 1")
-    if args.audio_root and not args.audio_root.is_dir():
-        raise UserError(f"--audio-root {args.audio_root}: no such folder")
+    check(args)
     try:
         import uvicorn
 
         from nlm_jax.serve.app import Settings, make_app
     except ImportError as error:
         raise UserError(f"nlm serve needs {error.name}; pip install 'nlm_jax[serve]'") from None
-    from nlm_jax.generate.api import NatureLM
+    from nlm_jax.serve.answer import loader
 
-    model = NatureLM.from_pretrained(
-        args.model, llm=args.llm, dtype=args.dtype, merging_alpha=args.merging_alpha, qformer_config=args.qformer_config
-    )
+    def load_model():
+        from nlm_jax.generate.api import NatureLM
+
+        return NatureLM.from_pretrained(
+            args.model,
+            llm=args.llm,
+            dtype=args.dtype,
+            merging_alpha=args.merging_alpha,
+            qformer_config=args.qformer_config,
+        )
+
     settings = Settings(
         name=str(args.model),
         batch_size=args.max_batch_size,
         wait=args.max_wait_ms / 1000,
         queue=args.queue,
+        patience=args.timeout,
         max_tokens=args.max_new_tokens,
+        max_clips=args.max_clips,
+        max_body=round(args.max_body_mb * 2**20),
         audio_root=args.audio_root,
     )
-    uvicorn.run(make_app(model, settings), host=args.host, port=args.port, log_level="info")
+    failed: list[BaseException] = []
+
+    def stop(error: BaseException) -> None:
+        failed.append(error)
+        server.should_exit = True
+
+    load = loader(load_model, args.max_batch_size, args.max_new_tokens, args.max_prompt_tokens)
+    app = make_app(load, settings, on_failure=stop)
+    server = uvicorn.Server(uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=GRACE))
+    with logging_to_stderr(), listening(args.host, args.port) as sock, ending_well():
+        where = f"[{args.host}]" if ":" in args.host else args.host
+        logging.getLogger("uvicorn.error").info("http://%s:%d/ has a page to ask on", where, args.port)
+        server.run(sockets=[sock])
+    if failed:
+        raise failed[0]
     return 0
+
+
+def check(args: argparse.Namespace) -> None:
+    """Flags that cannot be are said before anything is loaded."""
+    least = {"max-batch-size": args.max_batch_size, "queue": args.queue, "port": args.port}
+    least |= {
+        "max-new-tokens": args.max_new_tokens,
+        "max-clips": args.max_clips,
+        "max-prompt-tokens": args.max_prompt_tokens,
+    }
+    for name, value in least.items():
+        if value < 1:
+            raise UserError(f"--{name} {value}: must be at least 1")
+    if args.port > 65535:
+        raise UserError(f"--port {args.port}: must be at most 65535")
+    for name, value in {"timeout": args.timeout, "max-body-mb": args.max_body_mb}.items():
+        if not 0 < value < float("inf"):
+            raise UserError(f"--{name} {value:g}: must be above 0")
+    if not 0 <= args.max_wait_ms <= 60_000:
+        raise UserError(f"--max-wait-ms {args.max_wait_ms:g}: must be between 0 and 60000")
+    if args.queue < args.max_batch_size:
+        raise UserError(f"--queue {args.queue}: must hold a whole request; give at least {args.max_batch_size}")
+    if args.audio_root and not args.audio_root.is_dir():
+        raise UserError(f"--audio-root {args.audio_root}: no such folder")
+
+
+@contextlib.contextmanager
+def listening(host: str, port: int) -> Iterator[socket.socket]:
+    """The socket, taken before the model is loaded.
+
+    Raises:
+      UserError: the port is taken, or the address is not this machine's.
+    """
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        sock = socket.create_server((host, port), family=family, backlog=2048)
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"--host {host} --port {port}: cannot listen there ({reason}); choose others") from None
+    with sock:
+        yield sock
+
+
+@contextlib.contextmanager
+def logging_to_stderr() -> Iterator[None]:
+    """A line for each request. (uvicorn's own configuration would close the handlers of other libraries.)"""
+    handler, logger = logging.StreamHandler(), logging.getLogger("uvicorn")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+
+
+@contextlib.contextmanager
+def ending_well() -> Iterator[None]:
+    """uvicorn raises the signal that ended it again, once everything is answered: that is not a failure."""
+    caught = (signal.SIGTERM, signal.SIGINT)
+    before = {number: signal.signal(number, lambda *_: None) for number in caught}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

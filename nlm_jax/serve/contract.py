@@ -1,102 +1,212 @@
-"""`predictions_v1`: what a request may hold, and how its items become questions. Source: BEANS-Next's HTTP contract."""
+"""`predictions_v1`: what a request may hold, and how its items become questions. Source: BEANS-Next's HTTP contract.
+
+The envelope is checked first and refused as a whole; what is wrong with one item is that item's own error.
+"""
 
 import base64
 import binascii
 import pathlib
-from typing import Any, Literal
+from typing import Annotated, Any
 
 import numpy as np
 import pydantic
 
 from nlm_jax.audio import wave
+from nlm_jax.core.chat import DEFAULT_TEMPLATE
 from nlm_jax.core.dims import SAMPLE_RATE
 from nlm_jax.core.errors import UserError
 from nlm_jax.data.text import PLACEHOLDER
-from nlm_jax.serve.batcher import Question
+from nlm_jax.serve.question import Answer, Question
 
 SCHEMA = "predictions_v1"
 SECONDS = 10.0
 """Clips are cut or zero-padded to it, as in training."""
 PAYLOADS = ("base64_wav", "file_path")
+ROLES = ("system", "user", "assistant")
+HEAD, TAIL = DEFAULT_TEMPLATE.split("{}")
+END = TAIL.partition("<|start_header_id|>")[0]
+"""What closes a turn of a conversation."""
 
 
-class Message(pydantic.BaseModel):
+class Refused(Exception):
+    """A request that is refused as a whole, with its HTTP status."""
+
+    def __init__(self, status: int, message: str):
+        super().__init__(message)
+        self.status = status
+
+
+class _Strict(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+
+Positive = Annotated[int, pydantic.Field(ge=1)]
+
+
+class Message(_Strict):
     role: str
     content: str
 
 
-class AudioInput(pydantic.BaseModel):
+class AudioInput(_Strict):
     payload_type: str
     data: str
-    sample_rate: int | None = None
+    sample_rate: Positive | None = None
+    """Nominal: what the header of the audio says counts."""
 
 
-class GenerationConfig(pydantic.BaseModel):
+class GenerationConfig(_Strict):
     model_config = pydantic.ConfigDict(extra="allow")
-    max_tokens: int | None = pydantic.Field(None, ge=1)
-    temperature: float | None = pydantic.Field(None, ge=0)
-    max_length_seconds: float | None = pydantic.Field(None, gt=0)
+    max_tokens: Positive | None = None
+    temperature: Annotated[float, pydantic.Field(ge=0)] | None = None
+    max_length_seconds: Annotated[float, pydantic.Field(gt=0)] | None = None
+    top_k: Annotated[int, pydantic.Field(ge=0)] | None = None
+    top_p: Annotated[float, pydantic.Field(gt=0, le=1)] | None = None
+    seed: Annotated[int, pydantic.Field(ge=0, lt=2**32)] | None = None
+    repetition_penalty: Annotated[float, pydantic.Field(gt=0)] | None = None
+
+    @property
+    def sampling(self) -> dict[str, Any]:
+        """What is said of the fields that `generate.options.Options` has under the same name."""
+        names = ("temperature", "top_k", "top_p", "seed", "repetition_penalty")
+        return {name: value for name in names if (value := getattr(self, name)) is not None}
 
 
-class Item(pydantic.BaseModel):
+class Item(_Strict):
+    """One question of a request."""
+
     sample_id: str
-    messages: list[Message] = []
-    audio_inputs: list[AudioInput] = []
+    messages: list[Message]
+    audio_inputs: list[AudioInput]
     generation_config: GenerationConfig = GenerationConfig()
 
 
-class Request(pydantic.BaseModel):
-    """The body of `POST /predict`; other keys than these two are refused."""
+def envelope(body: bytes, most: int) -> list[dict[str, Any]]:
+    """The items of the body of `POST /predict`, not looked into beyond their ids.
 
-    model_config = pydantic.ConfigDict(extra="forbid")
-    schema_version: Literal["predictions_v1"]
-    requests: list[Item]
+    Raises:
+      Refused: 422 no JSON or not `predictions_v1`; 413 more than `most` items; 400 ids that are missing or twice there.
+    """
+    given = document(body)
+    if given.get("schema_version") != SCHEMA:
+        raise Refused(422, f"schema_version: must be {SCHEMA!r}, is {given.get('schema_version')!r:.80}")
+    if extra := sorted(given.keys() - {"schema_version", "requests"}):
+        raise Refused(422, f"{', '.join(extra)[:200]}: unknown; a request holds schema_version and requests alone")
+    items = given.get("requests")
+    if not isinstance(items, list):
+        raise Refused(422, "requests: must be a list")
+    if len(items) > most:
+        raise Refused(413, f"{len(items)} requests, at most {most} at a time")
+    seen = set()
+    for number, item in enumerate(items):
+        ident = item.get("sample_id") if isinstance(item, dict) else None
+        if not isinstance(ident, str) or not ident:
+            raise Refused(400, f"requests[{number}].sample_id: must be a text that is not empty")
+        if ident in seen:
+            raise Refused(400, f"sample_id {ident!r:.80} is there twice")
+        seen.add(ident)
+    return items
 
 
-def question(item: Item, root: pathlib.Path | None, most_tokens: int) -> Question:
+def document(body: bytes) -> dict[str, Any]:
+    """The JSON object in a body.
+
+    Raises:
+      Refused: 422, it is none.
+    """
+    try:
+        return pydantic.TypeAdapter(dict[str, Any]).validate_json(body)
+    except pydantic.ValidationError as error:
+        raise Refused(422, f"the body is not a JSON object: {error.errors()[0]['msg']}") from None
+
+
+def question(given: dict[str, Any], root: pathlib.Path | None, most_tokens: int, most_clips: int) -> Question:
     """What an item asks.
 
     Args:
       root: the folder below which `file_path` may name files; None = no files.
       most_tokens: longest answer that is given.
+      most_clips: audio inputs that one item may have.
 
     Raises:
-      UserError: no question, audio that cannot be read or may not, or clips that do not fit the placeholders.
+      UserError: fields missing or wrong, no question, audio that cannot be read or may not, or clips that do not fit
+        the placeholders.
     """
-    if item.generation_config.temperature:
-        raise UserError("temperature above 0: this server answers greedily; set it to 0")
-    texts = [m.content for m in item.messages if m.role in ("system", "user") and m.content.strip()]
-    if not any(m.role == "user" and m.content.strip() for m in item.messages):
-        raise UserError("messages: no user message with text")
-    text = "\n".join(texts)
-    clips = tuple(clip(a, root, item.generation_config.max_length_seconds) for a in item.audio_inputs)
-    placed = text.count(PLACEHOLDER)
-    if placed not in (0, len(clips)):
-        raise UserError(f"messages: {placed} times {PLACEHOLDER} but {len(clips)} audio inputs")
-    if not clips:
+    try:
+        item = Item.model_validate(given)
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        raise UserError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+    text = conversation(item.messages)
+    count, placed = len(item.audio_inputs), text.count(PLACEHOLDER)
+    if not count:
         raise UserError("audio_inputs: give at least one")
-    return Question(clips, text, min(item.generation_config.max_tokens or most_tokens, most_tokens))
+    if count > most_clips:
+        raise UserError(f"audio_inputs: {count} are more than the {most_clips} this server takes for one question")
+    if placed not in (0, count):
+        raise UserError(f"messages: {placed} times {PLACEHOLDER} but {count} audio inputs")
+    config = item.generation_config
+    clips = tuple(_clip(i, a, root, config.max_length_seconds) for i, a in enumerate(item.audio_inputs))
+    return Question(clips, text, min(config.max_tokens or most_tokens, most_tokens), config.sampling)
 
 
-def clip(given: AudioInput, root: pathlib.Path | None, longest: float | None) -> np.ndarray:
+def conversation(messages: list[Message]) -> str:
+    """The user's text. Earlier turns stand in front, between the marks of the chat template; so does a system's text.
+
+    Raises:
+      UserError: no message with text, an unknown role, or a last message that is not the user's.
+    """
+    said = [m for m in messages if m.content.strip()]
+    if unknown := next((m.role for m in messages if m.role not in ROLES), None):
+        raise UserError(f"messages: role {unknown!r:.40} is unknown; use {', '.join(ROLES)}")
+    if not any(m.role == "user" for m in said):
+        raise UserError("messages: no user message with text")
+    if said[-1].role == "assistant":
+        raise UserError("messages: the last one is the assistant's; end with the user's question")
+    text = ""
+    for before, message in zip([None, *said], said, strict=False):
+        if message.role == "assistant":
+            text += TAIL + message.content + END
+        else:
+            text += (HEAD if before and before.role == "assistant" else "\n" if before else "") + message.content
+    return text
+
+
+def response(ident: str, answer: Answer, seconds: float) -> dict[str, Any]:
+    """The item of the response that holds an answer."""
+    done = {"sample_id": ident, "predictions": [answer.text], "finish_reason": answer.finish_reason}
+    return done | ({"usage": answer.usage} if answer.usage else {}) | {"latency_sec": round(seconds, 6)}
+
+
+def failure(ident: str, error: str, seconds: float) -> dict[str, Any]:
+    """The item of the response that says why there is no answer."""
+    return {"sample_id": ident, "predictions": [], "error": error, "latency_sec": round(seconds, 6)}
+
+
+def _clip(number: int, given: AudioInput, root: pathlib.Path | None, longest: float | None) -> np.ndarray:
     """f32[160000] of one audio input."""
-    seconds = min(longest or SECONDS, SECONDS)
-    return wave.fit(wave.load(source(given, root), seconds=seconds, name="audio"), round(SECONDS * SAMPLE_RATE))
+    name = f"audio_inputs[{number}]"
+    seconds = max(min(longest or SECONDS, SECONDS), 1 / SAMPLE_RATE)
+    samples = wave.load(_source(name, given, root), seconds=seconds, name=name)
+    return wave.fit(samples, round(SECONDS * SAMPLE_RATE))
 
 
-def source(given: AudioInput, root: pathlib.Path | None) -> Any:
+def _source(name: str, given: AudioInput, root: pathlib.Path | None) -> bytes | pathlib.Path:
     """The bytes or the path of an audio input."""
     if given.payload_type == "base64_wav":
         try:
-            return base64.b64decode(given.data, validate=True)
+            return base64.b64decode("".join(given.data.split()), validate=True)
         except (binascii.Error, ValueError):
-            raise UserError("audio_inputs: data is not base64") from None
+            raise UserError(f"{name}: data is not base64") from None
     if given.payload_type == "file_path":
-        path = pathlib.Path(given.data)
         if root is None:
-            raise UserError("audio_inputs: this server reads no files; start it with --audio-root")
-        path = (root / path).resolve()  # also where it is absolute
+            raise UserError(f"{name}: this server reads no files; start it with --audio-root")
+        try:
+            path = (root / given.data).resolve()  # follows links; an absolute path replaces the root
+            path.is_file()  # raises where the name cannot be that of a file
+        except (OSError, ValueError, RuntimeError):  # a name too long, a null character, links in a circle
+            raise UserError(f"{name}: data is no path of a file") from None
         if not path.is_relative_to(root.resolve()):
-            raise UserError("audio_inputs: the file is not below the folder this server may read")
+            raise UserError(f"{name}: the file is not below the folder this server may read")
         return path
-    raise UserError(f"audio_inputs: payload_type {given.payload_type!r} is not supported; use {' or '.join(PAYLOADS)}")
+    raise UserError(f"{name}: payload_type {given.payload_type!r:.40} is not supported; use {' or '.join(PAYLOADS)}")

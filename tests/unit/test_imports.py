@@ -37,7 +37,7 @@ MAY_IMPORT = {
     "cli": BELOW_CLI | {"testing", "demo", "plan", "serve"},
     "__init__": BELOW_TRAIN,  # in fact only the lazy names of the public surface
 }
-SERVER = {"nlm_jax.serve.app", "nlm_jax.serve.contract"}
+SERVER = {f"nlm_jax.serve.{name}" for name in ("app", "contract", "intake", "metrics", "stream")}
 """What only loads with the extra [serve]; `nlm serve` says so."""
 # Distributions whose import name differs.
 IMPORT_NAME = {

@@ -1,0 +1,103 @@
+"""Questions answered by the engine of a `NatureLM`, with the counts that `predictions_v1` asks for."""
+
+import concurrent.futures
+from collections.abc import Callable
+
+import numpy as np
+
+from nlm_jax.core.dims import SAMPLE_RATE
+from nlm_jax.core.errors import UserError
+from nlm_jax.generate.clips import Clip
+from nlm_jax.generate.engine import Engine
+from nlm_jax.generate.options import Options
+from nlm_jax.generate.prompts import prompt
+from nlm_jax.generate.request import Pieces, Request
+from nlm_jax.serve.question import Answer, Loader, OnText, Question
+
+FINISH = {"end": "stop", "stop": "stop", "length": "length"}
+
+
+class EngineAnswerer:
+    """Feeds an engine that has a thread of its own."""
+
+    def __init__(self, engine: Engine, tokenizer, config, most_prompt: int):
+        """`most_prompt`: positions of the longest prompt; the engine's memory grows with it and stays so."""
+        self._engine, self._tokenizer, self._config, self._most = engine, tokenizer, config, most_prompt
+        engine.start()
+
+    def submit(self, question: Question, on_text: OnText) -> concurrent.futures.Future:
+        """A promise of the `Answer`; cancelling it gives its row of the engine to another question.
+
+        Raises:
+          UserError: options that mean nothing, clips that do not fit the placeholders, a prompt that is too long.
+        """
+        options = Options(max_new_tokens=question.max_tokens, **question.sampling)
+        asked = prompt(self._tokenizer, [Clip.of(c) for c in question.clips], question.text, self._config)
+        if len(asked) > self._most:
+            raise UserError(f"messages: {len(asked)} tokens with the audio, at most {self._most}")
+        pieces, length = Pieces(self._tokenizer, options), len(asked)  # what waits must not hold on to the sound
+
+        def told(ids: list[int]) -> None:
+            if piece := pieces.add(ids):
+                on_text(piece)
+
+        promise: concurrent.futures.Future = concurrent.futures.Future()
+        inner = self._engine.enqueue(Request(asked, options, self._tokenizer, told))
+
+        def finished(future: concurrent.futures.Future) -> None:
+            if future.cancelled():
+                promise.cancel()
+            if not promise.set_running_or_notify_cancel():
+                return
+            if error := future.exception():
+                promise.set_exception(error)
+                return
+            found = future.result()
+            if rest := pieces.end(found):
+                on_text(rest)
+            promise.set_result(Answer(found.text, FINISH[found.finish], length, len(found.ids)))
+
+        promise.add_done_callback(lambda p: inner.cancel() if p.cancelled() else None)
+        inner.add_done_callback(finished)
+        return promise
+
+    def close(self) -> None:
+        """Ends the engine's thread."""
+        self._engine.close()
+
+
+def loader(load_model: Callable[[], object], slots: int, most_tokens: int, most_prompt: int) -> Loader:
+    """What `make_app` loads: the model, and first questions, so that the programs are compiled before anybody asks."""
+
+    def load(say: Callable[[str], None]) -> EngineAnswerer:
+        say("loading weights")
+        model = load_model()
+        answerer = EngineAnswerer(model.engine(slots=slots), model.tokenizer, model.config, most_prompt)
+        say("compiling")
+        try:
+            for together in dict.fromkeys((1, slots)):  # the engine lets in a few rows at a time, or all of them
+                _try_out(answerer, together, most_tokens)
+        except BaseException:
+            answerer.close()
+            raise
+        return answerer
+
+    return load
+
+
+def _try_out(answerer: EngineAnswerer, together: int, most_tokens: int) -> None:
+    """Asks so many questions with room for the longest answer, and gives each up after its first tokens."""
+    silence = np.zeros(10 * SAMPLE_RATE, np.float32)
+    question = Question((silence,), "What is the common name for the focal species in the audio?", most_tokens)
+    first: list[concurrent.futures.Future] = [concurrent.futures.Future() for _ in range(together)]
+
+    def heard(promise: concurrent.futures.Future) -> Callable:
+        return lambda *_: None if promise.done() else promise.set_result(None)
+
+    asked = [answerer.submit(question, heard(promise)) for promise in first]
+    for promise, future in zip(first, asked, strict=True):
+        future.add_done_callback(heard(promise))
+    concurrent.futures.wait(first)
+    for future in asked:
+        if not future.cancel():
+            future.result()  # says what went wrong

@@ -1,0 +1,122 @@
+"""`nlm serve`: flags that cannot be, a port that is taken, a model that is none, and a quiet end."""
+
+import concurrent.futures
+import json
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import httpx
+import pytest
+from serve_tools import item
+
+TESTS = pathlib.Path(__file__).parents[1]
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (("--port=0",), "--port 0: must be at least 1"),
+        (("--port=70000",), "--port 70000: must be at most 65535"),
+        (("--max-batch-size=0",), "--max-batch-size 0: must be at least 1"),
+        (("--queue=4",), "--queue 4: must hold a whole request; give at least 16"),
+        (("--timeout=0",), "--timeout 0: must be above 0"),
+        (("--max-body-mb=nan",), "--max-body-mb nan: must be above 0"),
+        (("--max-wait-ms=-1",), "--max-wait-ms -1: must be between"),
+        (("--max-clips=0",), "--max-clips 0: must be at least 1"),
+        (("--audio-root=nowhere",), "no such folder"),
+        (("--host=256.1.1.1.invalid",), "cannot listen there"),
+    ],
+)
+def test_flags_that_cannot_be(nlm, tmp_path, flags, says):
+    status, _, err = nlm("serve", f"--model={tmp_path / 'none'}", *flags)
+    assert status == 2
+    assert says in err
+    assert "Traceback" not in err
+
+
+@pytest.fixture
+def port():
+    """One that is free a moment later."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        yield free.getsockname()[1]
+
+
+def test_a_port_that_is_taken(nlm, tmp_path, port):
+    status, _, err = nlm("serve", f"--model={tmp_path}", f"--port={port}")
+    assert status == 2
+    assert f"--port {port}: cannot listen there" in err
+
+
+def free_port():
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return free.getsockname()[1]
+
+
+def test_a_model_that_is_none(nlm, tmp_path):
+    """It is loaded in the background; that it cannot be ends the server, and is said in one sentence."""
+    status, _, err = nlm("serve", f"--model={tmp_path / 'none'}", f"--port={free_port()}")
+    assert status == 2
+    assert err.strip().splitlines()[-1].startswith("nlm serve: error: ")
+    assert "no such file or directory" in err.splitlines()[-1]
+    assert "Traceback" not in err
+
+
+SERVER = """
+import sys, serve_tools
+from nlm_jax import cli
+from nlm_jax.serve import answer
+model = serve_tools.Fake()
+model.answer = lambda question, tell, say=model.answer: (__import__("time").sleep(1.5), say(question, tell))[1]
+answer.loader = lambda *_: model.load
+sys.exit(cli.main(["serve", "--model=fake", f"--port={sys.argv[1]}"]))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "Ctrl-C"])
+def test_what_is_under_way_is_answered_before_the_end(number):
+    port = free_port()
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(TESTS), str(TESTS.parent)])}
+    process = subprocess.Popen([sys.executable, "-c", SERVER, str(port)], stderr=subprocess.PIPE, env=environment)
+    try:
+        address, end = f"http://127.0.0.1:{port}", time.monotonic() + 60
+        while True:
+            assert time.monotonic() < end
+            try:
+                if httpx.get(f"{address}/health").status_code == 200:
+                    break
+            except httpx.TransportError:
+                time.sleep(0.1)
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            body = {"schema_version": "predictions_v1", "requests": [item()]}
+            asked = pool.submit(httpx.post, f"{address}/predict", content=json.dumps(body), timeout=30)
+            while "nlm_running 1.0" not in httpx.get(f"{address}/metrics").text:
+                assert time.monotonic() < end
+            process.send_signal(number)
+            assert asked.result().json()["responses"][0]["predictions"]
+        assert process.wait(30) == 0
+        assert b"Traceback" not in process.stderr.read()
+    finally:
+        process.kill()
+        process.stderr.close()
+
+
+def test_the_page_is_installed():
+    """Every file of the page is package data."""
+    import runpy
+
+    import setuptools
+
+    said = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(setuptools, "setup", said.update)
+        runpy.run_path(str(TESTS.parent / "setup.py"))
+    package = TESTS.parent / "nlm_jax"
+    installed = {file for pattern in said["package_data"]["nlm_jax"] for file in package.glob(pattern)}
+    page = set((package / "serve" / "web").iterdir())
+    assert len(page) > 5
+    assert page <= installed

@@ -1,0 +1,64 @@
+"""The load test of benchmarks/serve_load.py, for some seconds; with a tiny model among the slow tests."""
+
+import asyncio
+import importlib
+import json
+import pathlib
+import sys
+
+import pytest
+
+pytest.importorskip("uvicorn", reason="the server needs the extra [serve]")
+pytest.importorskip("httpx", reason="the load test needs httpx, of the extra [test]")
+
+from serve_tools import Fake, item, serving
+
+FOLDER = pathlib.Path(__file__).parents[2] / "benchmarks"
+
+
+@pytest.fixture
+def loading(monkeypatch):
+    """The script, as a module."""
+    monkeypatch.syspath_prepend(str(FOLDER))
+    for module in ("common", "serve_load"):
+        monkeypatch.delitem(sys.modules, module, raising=False)
+    return importlib.import_module("serve_load")
+
+
+def known(loading, count):
+    """Questions with what the fake answers."""
+
+    def case(i):
+        text = f"What is {i}?"
+        body = {key: value for key, value in item(text=text, max_tokens=10 + i).items() if key != "sample_id"}
+        return loading.Case(body, f"{text} | heard [16000] of [160000], {10 + i} tokens")
+
+    return [case(i) for i in range(count)]
+
+
+def test_some_seconds(loading):
+    with serving(Fake(), batch_size=4, max_body=2 << 20) as address:
+        load = loading.Load(address, known(loading, 20), 4)
+        asyncio.run(loading.run(load, 12, 2.0))
+        assert not load.wrong
+        assert len(load.seconds) > 20
+        assert load.outcomes["good", "right"] > load.outcomes["streamed", "right"] > 0
+        assert len(load.outcomes) > 5
+
+
+def test_it_sees_a_wrong_answer(loading):
+    with serving(Fake(), batch_size=4) as address:
+        cases = [loading.Case(case.body, "something else") for case in known(loading, 3)]
+        load = loading.Load(address, cases, 4)
+        asyncio.run(loading.run(load, 2, 0.5))
+    assert any("something else" in wrong for wrong in load.wrong)
+
+
+@pytest.mark.slow
+def test_a_model_and_its_server(loading, tmp_path):
+    file = tmp_path / "figures.json"
+    loading.main(["--clients=16", "--minutes=0.3", "--slots=4", "--cases=12", f"--json={file}"])
+    content = json.loads(file.read_text())
+    assert content["different"] > 3
+    assert content["right"] > 10
+    assert not content["wrong"]
