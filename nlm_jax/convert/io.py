@@ -58,6 +58,8 @@ def read_header(path: pathlib.Path) -> tuple[dict[str, dict], dict[str, str], in
             header = json.loads(file.read(length))
         except ValueError as error:
             raise UserError(f"{path}: the header is not JSON, so this is not a safetensors file") from error
+    if not isinstance(header, dict) or not all(_is_entry(e) for k, e in header.items() if k != "__metadata__"):
+        raise UserError(f"{path}: the header is not that of a safetensors file; fetch or export it again")
     metadata = header.pop("__metadata__", {})
     if unknown := {e["dtype"] for e in header.values()} - set(DTYPES):
         raise UserError(f"{path}: holds tensors of type {', '.join(sorted(unknown))}, which are not supported")
@@ -65,6 +67,16 @@ def read_header(path: pathlib.Path) -> tuple[dict[str, dict], dict[str, str], in
     if 8 + length + end > size:
         raise UserError(f"{path}: {8 + length + end - size} bytes are missing at its end; fetch it again")
     return header, metadata, 8 + length
+
+
+def _is_entry(entry: Any) -> bool:
+    """Whether a value of a header describes a tensor: dtype, shape, and where its bytes begin and end."""
+    if not isinstance(entry, dict) or not isinstance(entry.get("dtype"), str):
+        return False
+    shape, ends = entry.get("shape"), entry.get("data_offsets")
+    if not isinstance(shape, list) or not isinstance(ends, list) or len(ends) != 2:
+        return False
+    return all(isinstance(n, int) and n >= 0 for n in (*shape, *ends)) and ends[0] <= ends[1]
 
 
 def read_safetensors(path: pathlib.Path) -> dict[str, np.ndarray]:
@@ -152,7 +164,9 @@ def read_tensors(path: str | pathlib.Path) -> dict[str, np.ndarray]:
 
 
 def _read_shards(path: pathlib.Path) -> dict[str, np.ndarray]:
-    files = read_json(path / INDEX).get("weight_map", {})
+    files = read_json(path / INDEX).get("weight_map")
+    if not isinstance(files, dict) or not files or not all(isinstance(file, str) for file in files.values()):
+        raise UserError(f"{path / INDEX}: holds no weight_map from names to files; fetch it again")
     views: dict[str, np.ndarray] = {}
     for file in sorted(set(files.values())):
         if not (path / file).is_file():

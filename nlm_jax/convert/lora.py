@@ -25,7 +25,7 @@ def interpolate(tree: Tree, merging_alpha: float) -> Tree:
     Raises:
       UserError: the factor is not a finite number.
     """
-    if not math.isfinite(merging_alpha):
+    if not isinstance(merging_alpha, int | float | np.number) or not math.isfinite(merging_alpha):
         raise UserError(f"merging_alpha={merging_alpha}: give a number, 0 for the base model and 1 for the trained one")
     if merging_alpha == 1.0:
         return tree

@@ -77,7 +77,10 @@ class Tokenizer:
         named = {}
         for file in ("special_tokens_map.json", "tokenizer_config.json"):
             if (path / file).is_file():
-                named |= json.loads((path / file).read_text(encoding="utf-8"))
+                try:
+                    named |= json.loads((path / file).read_text(encoding="utf-8"))
+                except (ValueError, TypeError) as error:
+                    raise UserError(f"{path / file}: not a JSON object: {error}") from error
         text = {k: v["content"] if isinstance(v, dict) else v for k, v in named.items() if k.endswith("_token")}
         return cls(backend, bos=text.get("bos_token") or SPECIALS[0], eos=text.get("eos_token") or "<|eot_id|>")
 

@@ -66,8 +66,10 @@ def answer_ids(
         for those of its own rows alone.
     """
     for name, value in (("max_new_tokens", max_new_tokens), ("num_beams", num_beams), ("batch_size", batch_size)):
-        if value < 1:
-            raise UserError(f"{name}={value}: must be at least 1")
+        if not isinstance(value, int | np.integer) or value < 1:
+            raise UserError(f"{name}={value}: must be a whole number of at least 1")
+    if not repetition_penalty > 0:
+        raise UserError(f"repetition_penalty={repetition_penalty}: must be above 0; 1 penalizes nothing")
     how = Decoding(tokenizer.eos_ids, tokenizer.pad_id, -(-max_new_tokens // SLOTS) * SLOTS)
     stop_id = REFERENCE_STOP_ID if stop_batch_at_id_2 else -1
     knobs = Knobs(np.int32(max_new_tokens), np.float32(repetition_penalty), np.int32(stop_id))

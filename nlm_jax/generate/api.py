@@ -21,7 +21,7 @@ from nlm_jax.core.errors import UserError
 from nlm_jax.data.text import Tokenizer
 from nlm_jax.generate.answer import answer_ids, text_format
 from nlm_jax.generate.load import load_checkpoint
-from nlm_jax.generate.prompts import Clip, check_pairs, item, teacher_forced
+from nlm_jax.generate.prompts import Clip, check_pairs, check_texts, item, teacher_forced, waveforms_of
 from nlm_jax.generate.windows import CLIP_SECONDS, windows_of
 
 log = logging.getLogger(__name__)
@@ -73,10 +73,13 @@ class NatureLM:
         waveforms: Float[np.ndarray | Array, "B samples"],
         padding_mask: Bool[np.ndarray | Array, "B samples"] | None = None,
     ) -> Float[Array, "B WQ D"]:
-        """Vectors f32[B, W, D] in the LLM's embedding space of 16 kHz waveforms f32[B, T]; mask: True = padding."""
-        text_format(self.config, waveforms.shape[-1])  # says so when the clips are too short
-        audio = jnp.asarray(waveforms, jnp.float32)
-        padding = None if padding_mask is None else jnp.asarray(padding_mask)
+        """Vectors f32[B, W, D] in the LLM's embedding space of 16 kHz waveforms f32[B, T]; mask: True = padding.
+
+        Raises:
+          UserError: other shapes, no floats, NaN, or clips too short for one window.
+        """
+        audio, padding = waveforms_of(waveforms, padding_mask)
+        text_format(self.config, audio.shape[1])  # says so when the clips are too short
         return _encode(self.graphdef, self.state, audio, padding)
 
     def logits(self, prompts: Sequence[str], texts: Sequence[str], audios: Sequence[Any]) -> Float[Array, "B S V"]:
@@ -87,6 +90,9 @@ class NatureLM:
           texts: the answers.
           audios: per prompt a list of f32[T] at 16 kHz. Clips of different length are zero-padded to the longest with a
             true padding mask, as in the reference.
+
+        Raises:
+          UserError: no prompt, lists of different length, a clip that is no f32[T], placeholders that do not match.
         """
         return _all_logits(self.graphdef, self.state, self._examples(prompts, texts, audios))
 
@@ -157,7 +163,7 @@ class NatureLM:
         Only one batch of windows is decoded at a time. `hop` is the window by default.
         """
         windows = list(windows_of(pathlib.Path(audio), window, window if hop is None else hop))
-        size, answers = options.get("batch_size", 8), []
+        size, answers = max(1, options.get("batch_size", 8)), []  # `generate` says what is wrong with 0
         for start in range(0, len(windows), size):
             part = windows[start : start + size]
             answers += self.generate([w.wave() for w in part], [query] * len(part), **options)
@@ -172,8 +178,10 @@ class NatureLM:
 
     def _examples(self, prompts, texts, audios) -> Batch:
         check_pairs(audios, prompts)
-        check_pairs(texts, prompts)
-        clips = [[Clip.of(_array(a)) for a in mine] for mine in audios]
+        check_texts("texts", texts)
+        if len(texts) != len(prompts) or not prompts:
+            raise UserError(f"{len(texts)} texts for {len(prompts)} prompts; give one or more prompts with a text each")
+        clips = [[Clip.of(_array(a)) for a in ([mine] if np.ndim(mine) == 1 else mine)] for mine in audios]
         samples = max((len(c.wave) for mine in clips for c in mine), default=SAMPLE_RATE)
         fmt = text_format(self.config, samples)
         items = [
@@ -203,6 +211,8 @@ def _loss(graphdef, state, batch: Batch):
 
 
 def _array(audio: Any) -> np.ndarray:
+    if not hasattr(audio, "shape"):
+        raise UserError(f"audio {str(audio)[:80]!r}: give an array of samples, mono at 16 kHz, or a list of them")
     audio = np.asarray(audio)
     if audio.ndim != 1 or not audio.size:
         raise UserError(f"audio array of shape {audio.shape}: give one axis of samples, mono at 16 kHz")

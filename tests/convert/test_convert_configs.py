@@ -122,7 +122,21 @@ def test_rope_scaling_that_is_not_supported(kind, spelling):
         ({"partial_rotary_factor": 0.5}, "partial_rotary_factor=0.5"),
         ({"model_type": "mistral", "sliding_window": 4096}, "sliding_window=4096"),
         ({"hidden_size": None}, "hidden_size is missing"),
+        ({"model_type": "mistral"}, "sliding_window=4096"),  # what transformers takes where a config is silent
+        ({"layer_types": ["full_attention", "sliding_attention"]}, "layer_types holds 'sliding_attention'"),
         ({"rope_scaling": {"rope_type": "linear"}}, "factor"),
+        ({"rope_scaling": {"rope_type": "linear", "factor": 0.0}}, "factor > 0"),
+        ({"rope_scaling": {"rope_type": "llama3", "factor": 8.0}}, "lacks low_freq_factor"),
+        ({"rope_scaling": "llama3"}, "rope_scaling='llama3' must be an object"),
+        ({"rope_parameters": {"full_attention": {"rope_type": "default"}}}, "of their own for full_attention layers"),
+        ({"rope_parameters": {"rope_type": "default", "partial_rotary_factor": 0.5}}, "partial_rotary_factor=0.5"),
+        ({"rope_theta": "many"}, "rope_theta='many'"),
+        ({"num_attention_heads": 0}, "num_attention_heads=0 must be a whole number"),
+        ({"vocab_size": True}, "vocab_size=True must be a whole number"),
+        ({"hidden_size": "64"}, "hidden_size='64' must be a whole number"),
+        ({"num_key_value_heads": 3}, "num_key_value_heads=3 does not divide num_attention_heads"),
+        ({"head_dim": 5}, "even size"),
+        ({"hidden_size": 66}, "even size"),
     ],
 )
 def test_other_families(change, says):
