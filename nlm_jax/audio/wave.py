@@ -166,8 +166,11 @@ def fit(wave: Float[np.ndarray, "T"], samples: int, start: int = 0) -> Float[np.
 def _open(source: Source, label: str) -> soundfile.SoundFile:
     if not isinstance(source, bytes):
         path = pathlib.Path(source)
-        if not path.is_file():
-            raise UserError(f"{label}: no such file" if not path.exists() else f"{label}: not a file")
+        try:
+            if not path.is_file():
+                raise UserError(f"{label}: no such file" if not path.exists() else f"{label}: not a file")
+        except OSError as error:  # a name too long, a folder that may not be entered
+            raise UserError(f"{label[:200]}: no such file ({error.strerror})") from error
         if not path.stat().st_size:
             raise UserError(f"{label}: the file is empty")
     try:

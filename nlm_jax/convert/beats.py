@@ -21,7 +21,7 @@ from nlm_jax.convert.io import (
 )
 from nlm_jax.convert.load import Source
 from nlm_jax.core.errors import UserError
-from nlm_jax.models.config import NatureLMConfig
+from nlm_jax.models.config import NatureLMConfig, check
 
 TORCH_FILE = "beats.pt"
 
@@ -42,7 +42,9 @@ def open_beats(src: str | pathlib.Path) -> Opened:
         raise UserError(f"{src}: not a BEATs checkpoint; Microsoft's hold 'cfg' and 'model'")
     config = configs.beats_config(cfg, f"{src}: cfg")
     sources = (Source(str(src), tensors, table.microsoft(config)),)
-    return Opened(NatureLMConfig(beats=config), sources, parts=("beats",), official={"beats_cfg": cfg})
+    return Opened(
+        check(NatureLMConfig(beats=config), f"{src}: cfg"), sources, parts=("beats",), official={"beats_cfg": cfg}
+    )
 
 
 def export_beats(

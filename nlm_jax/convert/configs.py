@@ -10,7 +10,7 @@ from nlm_jax.convert.table import ADAPTED
 from nlm_jax.core.config import build
 from nlm_jax.core.errors import UserError
 from nlm_jax.models.beats.config import BeatsConfig
-from nlm_jax.models.config import NatureLMConfig
+from nlm_jax.models.config import NatureLMConfig, check
 from nlm_jax.models.llama.config import LlamaConfig
 from nlm_jax.models.qformer.config import QFormerConfig
 from nlm_jax.nn.linear import LoraConfig
@@ -98,7 +98,7 @@ def beats_json(cfg: BeatsConfig, carried: Mapping | None = None) -> Json:
     return out | ({"predictor_class": cfg.predictor_classes} if cfg.predictor_classes else {})
 
 
-def qformer_config(given: str | pathlib.Path | Mapping | None, official: Mapping) -> QFormerConfig:
+def qformer_config(given: Any, official: Mapping) -> QFormerConfig:
     """The Q-Former of a checkpoint: its sizes from a BERT-like config (path or dict; bert-base-uncased's with 2 layers
     when None, since the official config does not hold them), its queries and windows from the official config."""
     where = str(given) if isinstance(given, str | pathlib.Path) else "qformer_config"
@@ -255,13 +255,15 @@ def naturelm_config(official: Mapping, llama: LlamaConfig, qformer: QFormerConfi
     """
     _reject(official, OFFICIAL_FIXED, where)
     beats = official.get("beats_cfg")
+    if not isinstance(beats or {}, Mapping):
+        raise UserError(f"{where}: beats_cfg must hold the encoder's sizes by name, is {str(beats)[:80]}")
     values = {
         "beats": beats_config(beats, f"{where}: beats_cfg") if beats else BeatsConfig(),
         "qformer": qformer,
         "llama": llama,
         **_take(official, {"end_sym": "end_sym", "prompt_template": "prompt_template", "max_txt_len": "max_txt_len"}),
     }
-    return build(NatureLMConfig, values, where)
+    return check(build(NatureLMConfig, values, where), where)
 
 
 def lora_config(official: Mapping, where: str) -> LoraConfig | None:

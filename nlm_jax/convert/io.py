@@ -11,6 +11,7 @@ import json
 import math
 import os
 import pathlib
+import re
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -20,6 +21,7 @@ import ml_dtypes
 import numpy as np
 
 from nlm_jax.core.errors import UserError
+from nlm_jax.core.files import read_json
 
 DTYPES = {
     "BOOL": np.dtype(bool),
@@ -109,6 +111,11 @@ def read_torch(path: pathlib.Path) -> dict[str, Any]:
         except RuntimeError:  # files from before torch 1.6 cannot be memory-mapped
             content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for a damaged or an unsafe pickle
+        if unsafe := re.search(r"GLOBAL (\S+)", str(error)):
+            raise UserError(
+                f"{path}: not a torch file that can be read safely: it asks for {unsafe[1]} and could run code, where "
+                "only tensors and plain data are loaded (weights_only)"
+            ) from error
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(f"{path}: not a torch file that can be read safely (weights_only): {reason}") from error
 
@@ -157,7 +164,9 @@ def read_tensors(path: str | pathlib.Path) -> dict[str, np.ndarray]:
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
             break
-    tensors = {k: v for k, v in content.items() if isinstance(v, np.ndarray)} if isinstance(content, Mapping) else {}
+    tensors = (
+        {str(k): v for k, v in content.items() if isinstance(v, np.ndarray)} if isinstance(content, Mapping) else {}
+    )
     if not tensors:
         raise UserError(f"{path}: holds no state dict; expected tensors by name, or a dict with one under 'model'")
     return tensors
@@ -176,19 +185,6 @@ def _read_shards(path: pathlib.Path) -> dict[str, np.ndarray]:
         if name not in views:
             raise UserError(f"{path / file}: {name} is named by {INDEX} but is not in the file")
     return views
-
-
-def read_json(path: pathlib.Path) -> dict[str, Any]:
-    """Raises UserError for a file that is missing or is not a JSON object."""
-    if not path.is_file():
-        raise UserError(f"{path}: no such file")
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{path}: not valid JSON: {error}") from error
-    if not isinstance(value, dict):
-        raise UserError(f"{path}: expected a JSON object")
-    return value
 
 
 def write_json(path: pathlib.Path, value: Mapping[str, Any]) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from nlm_jax.core.errors import UserError
+from nlm_jax.core.files import read_json
 from nlm_jax.core.remote import local
 from nlm_jax.data import shards
 from nlm_jax.data.preparation.examples import EXAMPLES_PER_SHARD
@@ -147,9 +148,12 @@ class _Part:
             raise UserError(f"{directory}: no such directory; data directories are written by nlm prepare")
         if not file.is_file():
             raise UserError(f"{directory}: no manifest.json; finish it with nlm prepare (the same command continues)")
-        self.manifest = json.loads(file.read_text(encoding="utf-8"))
-        self.index = {f.stem: np.load(f, mmap_mode="r") for f in sorted((directory / "index").glob("*.npy"))}
-        if len(self.index.get("task", ())) != self.manifest["examples"]:
+        self.manifest = read_json(file)
+        try:
+            self.index = {f.stem: np.load(f, mmap_mode="r") for f in sorted((directory / "index").glob("*.npy"))}
+        except (ValueError, EOFError) as error:
+            raise UserError(f"{directory / 'index'}: damaged ({error}); copy the prepared directory whole") from error
+        if len(self.index.get("task", ())) != self.manifest.get("examples"):
             raise UserError(f"{directory}: index and manifest disagree; copy the prepared directory whole")
         self.clip_start = np.concatenate([np.zeros(1, np.int64), self.index["clip_end"]])
         self.clip_records = shards.Records(directory, "clips")

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Float
 
 from nlm_jax.audio import wave
 from nlm_jax.convert.checkpoint import Checkpoint
@@ -70,10 +70,14 @@ class NatureLM:
 
     def encode_audio(
         self,
-        waveforms: Float[np.ndarray | Array, "B samples"],
-        padding_mask: Bool[np.ndarray | Array, "B samples"] | None = None,
+        waveforms: Any,
+        padding_mask: Any = None,
     ) -> Float[Array, "B WQ D"]:
-        """Vectors f32[B, W, D] in the LLM's embedding space of 16 kHz waveforms f32[B, T]; mask: True = padding.
+        """Vectors f32[B, W, D] in the LLM's embedding space of clips; another shape is a sentence, not a type error.
+
+        Args:
+          waveforms: f32[B, T] at 16 kHz, of numpy, jax, or a list of rows.
+          padding_mask: bool[B, T], True = padding.
 
         Raises:
           UserError: other shapes, no floats, NaN, or clips too short for one window.
@@ -181,7 +185,7 @@ class NatureLM:
         check_texts("texts", texts)
         if len(texts) != len(prompts) or not prompts:
             raise UserError(f"{len(texts)} texts for {len(prompts)} prompts; give one or more prompts with a text each")
-        clips = [[Clip.of(_array(a)) for a in ([mine] if np.ndim(mine) == 1 else mine)] for mine in audios]
+        clips = [[Clip.of(_array(a)) for a in ([mine] if getattr(mine, "ndim", 0) == 1 else mine)] for mine in audios]
         samples = max((len(c.wave) for mine in clips for c in mine), default=SAMPLE_RATE)
         fmt = text_format(self.config, samples)
         items = [

@@ -86,7 +86,7 @@ def check_pairs(audios: Seq, queries: Seq[str]) -> None:
         raise UserError(f"{len(audios)} audios for {len(queries)} queries; give one entry of audios per query")
 
 
-def check_texts(name: str, texts: Seq[str]) -> None:
+def check_texts(name: str, texts) -> None:
     """Raises UserError unless `texts`, an argument called `name`, is a list of texts."""
     if isinstance(texts, str) or not isinstance(texts, Seq):
         raise UserError(f"{name}: give a list of texts, one per answer")

@@ -79,9 +79,7 @@ def test_padding_mask(beats, encode, arrays, check):
     x = beats.patch_proj(beats.patch_norm(beats.patch_embedding(patches(features(arrays, clip)))))
     x = jnp.where(tokens[..., None], 0, x)
     first = jax.tree.map(lambda a: a[0], beats.layers)
-    check(
-        first(beats.norm(x + beats.pos_conv(x)), beats.relative_bias(496), tokens)[0], f"{clip}__masked__layer_0"
-    )
+    check(first(beats.norm(x + beats.pos_conv(x)), beats.relative_bias(496), tokens)[0], f"{clip}__masked__layer_0")
 
 
 def test_features_of_the_float64_waveform(encode, arrays, check):
@@ -165,7 +163,9 @@ def test_layer_wise_gradient_decay(beats, golden, arrays):
         for i in range(layers) if rule.stacked else (None,):
             a, b = (np.asarray(g[path] if i is None else g[path][i], np.float64).ravel() for g in (scaled, plain))
             theirs = measured.get(f"beats.{rule.at(i)}")
-            if theirs is None or theirs["rel_residual"] > 1e-5:  # no gradient, a zero one, or the shared table's mixture
+            if (
+                theirs is None or theirs["rel_residual"] > 1e-5
+            ):  # no gradient, a zero one, or the shared table's mixture
                 continue
             assert np.abs(a - theirs["scale"] * b).max() <= 1e-5 * np.abs(b).max(), rule.at(i)
             seen += 1
