@@ -8,6 +8,7 @@ from nlm_jax.core.errors import UserError
 from nlm_jax.models.beats.config import BeatsConfig
 from nlm_jax.models.llama.config import LlamaConfig
 from nlm_jax.models.qformer.config import QFormerConfig
+from nlm_jax.nn.stack import REMAT
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,6 +54,8 @@ def check(cfg: NatureLMConfig, where: str) -> NatureLMConfig:
     ):
         if whole % share:
             raise UserError(f"{where}: {name}={share} does not divide {whole}")
+    if cfg.remat not in REMAT:
+        raise UserError(f"{where}: remat={cfg.remat!r} must be one of {', '.join(REMAT)}")
     if cfg.max_txt_len < 1 or "{}" not in cfg.prompt_template:
         raise UserError(f"{where}: max_txt_len must be at least 1, and prompt_template hold {{}} where the prompt goes")
     return cfg

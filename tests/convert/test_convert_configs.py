@@ -190,6 +190,7 @@ def test_a_config_json_that_still_fits_is_carried_along(golden):
         ({"llama": {"lora": {"rank": 0}}}, r"llama\.lora\.rank=0 must be at least 1"),
         ({"llama": {"lora": {"dropout": -0.1}}}, r"llama\.lora\.dropout=-0\.1"),
         ({"prompt_template": "user:"}, r"prompt_template hold \{\}"),
+        ({"remat": "some"}, "remat='some' must be one of none, full"),
         ({"max_txt_len": 0}, "max_txt_len must be at least 1"),
     ],
 )
