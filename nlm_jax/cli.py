@@ -62,7 +62,7 @@ COMMANDS = {
 }
 
 REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.ENOTDIR, errno.EISDIR, errno.ENOENT, errno.ELOOP)
-REFUSED += (errno.ENAMETOOLONG, errno.EDQUOT)
+REFUSED += (errno.ENAMETOOLONG, errno.EDQUOT, errno.EEXIST)
 """Missing rights, a full disk, a file where a folder was meant and the other way round, a path nobody can make."""
 
 

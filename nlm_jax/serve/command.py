@@ -1,6 +1,8 @@
 """`nlm serve`: a model behind HTTP."""
 
 import argparse
+import math
+import socket
 
 from nlm_jax.core import remote
 from nlm_jax.core.errors import UserError
@@ -30,9 +32,11 @@ def run(args: argparse.Namespace) -> int:
     Raises:
       UserError: the extra [serve] is not installed, or flags that cannot be.
     """
-    for name, value in (("max-batch-size", args.max_batch_size), ("queue", args.queue), ("port", args.port)):
-        if value < 1:
-            raise UserError(f"--{name} {value}: must be at least 1")
+    for name in ("max-batch-size", "queue", "port", "max-new-tokens"):
+        if getattr(args, name.replace("-", "_")) < 1:
+            raise UserError(f"--{name} {getattr(args, name.replace('-', '_'))}: must be at least 1")
+    if not 0 <= args.max_wait_ms < math.inf:
+        raise UserError(f"--max-wait-ms {args.max_wait_ms:g}: must be a number of milliseconds, 0 or more")
     if args.audio_root and not args.audio_root.is_dir():
         raise UserError(f"--audio-root {args.audio_root}: no such folder")
     try:
@@ -41,6 +45,7 @@ def run(args: argparse.Namespace) -> int:
         from nlm_jax.serve.app import Settings, make_app
     except ImportError as error:
         raise UserError(f"nlm serve needs {error.name}; pip install 'nlm_jax[serve]'") from None
+    check_address(args.host, args.port)  # before the model, which takes long
     from nlm_jax.generate.api import NatureLM
 
     model = NatureLM.from_pretrained(
@@ -56,3 +61,13 @@ def run(args: argparse.Namespace) -> int:
     )
     uvicorn.run(make_app(model, settings), host=args.host, port=args.port, log_level="info")
     return 0
+
+
+def check_address(host: str, port: int) -> None:
+    """Raises UserError where nothing can listen: no such address or port, or one that is in use."""
+    try:
+        with socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET):
+            pass
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"--host {host} --port {port}: cannot listen there ({reason}); choose another") from error
