@@ -139,7 +139,11 @@ def _raised(name: str, file: pathlib.Path, error: BaseException) -> UserError:
     """What a config file's own code ran into, with the line of the file."""
     if isinstance(error, UserError):
         return error
-    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(file)]
+    lines = [
+        frame.lineno
+        for frame in traceback.extract_tb(error.__traceback__)
+        if pathlib.Path(frame.filename).resolve() == file.resolve()
+    ]
     place = f"line {lines[-1]} raises " if lines else ""
     return UserError(f"--config={name}: {place}{type(error).__name__}: {' '.join(str(error).split())}")
 

@@ -183,6 +183,12 @@ def test_overrides_of_what_the_file_leaves_out(file):
         fails(sentence, file, [override], Run, function=config.load)
 
 
+def test_a_line_is_named_of_a_relative_path_too(file, monkeypatch):
+    file.write_text("\n\n1 / 0\n")
+    monkeypatch.chdir(file.parent)
+    fails(r"some\.py: line 3 raises ZeroDivisionError", file.name, function=config.load)
+
+
 def test_an_argument_that_nobody_takes(file):
     file.write_text("def get_config():\n    return {}\n")
     fails(r"some\.py:small: its get_config\(\) takes no argument", f"{file}:small", function=config.load)

@@ -3,6 +3,7 @@
 import base64
 import concurrent.futures
 import io
+import socket
 import threading
 
 import numpy as np
@@ -187,8 +188,15 @@ def test_a_full_queue():
 
 
 def test_mistakes(nlm, tmp_path):
-    for flags, says in ((("--port=0",), "--port 0: must be at least 1"), (("--audio-root=nowhere",), "no such folder"),
-                        ((), "no such file or directory")):  # fmt: skip
-        status, _, err = nlm("serve", f"--model={tmp_path / 'none'}", *flags)
-        assert status == 2
-        assert says in err
+    with socket.create_server(("127.0.0.1", 0)) as busy:
+        taken = busy.getsockname()[1]
+        for flags, says in ((("--port=0",), "--port 0: must be at least 1"), (("--port=70000",), "cannot listen there"),
+                            (("--audio-root=nowhere",), "no such folder"), ((f"--port={taken}",), "already in use"),
+                            (("--host=192.0.2.1",), "cannot listen there"), (("--max-wait-ms=nan",), "ms nan: must"),
+                            (("--max-new-tokens=0",), "at least 1")):  # fmt: skip
+            status, _, err = nlm("serve", f"--model={tmp_path / 'none'}", *flags)
+            assert status == 2
+            assert says in err
+    status, _, err = nlm("serve", f"--model={tmp_path / 'none'}", f"--port={taken}")
+    assert status == 2
+    assert "no such file or directory" in err
