@@ -65,9 +65,11 @@ def run(args: argparse.Namespace) -> int:
 
 def check_address(host: str, port: int) -> None:
     """Raises UserError where nothing can listen: no such address or port, or one that is in use."""
+    if port > 65_535:
+        raise UserError(f"--port {port}: must be at most 65535")
     try:
         with socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET):
             pass
-    except (OSError, OverflowError) as error:
+    except OSError as error:
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"--host {host} --port {port}: cannot listen there ({reason}); choose another") from error

@@ -190,7 +190,7 @@ def test_a_full_queue():
 def test_mistakes(nlm, tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as busy:
         taken = busy.getsockname()[1]
-        for flags, says in ((("--port=0",), "--port 0: must be at least 1"), (("--port=70000",), "cannot listen there"),
+        for flags, says in ((("--port=0",), "--port 0: must be at least 1"), (("--port=70000",), "at most 65535"),
                             (("--audio-root=nowhere",), "no such folder"), ((f"--port={taken}",), "already in use"),
                             (("--host=192.0.2.1",), "cannot listen there"), (("--max-wait-ms=nan",), "ms nan: must"),
                             (("--max-new-tokens=0",), "at least 1")):  # fmt: skip
