@@ -114,7 +114,7 @@ def load(path: str | pathlib.Path, overrides: Sequence[str] = (), cls: type | No
     if not callable(getattr(module, "get_config", None)):
         raise UserError(f"--config={name}: the file defines no get_config()")
     if argument and not inspect.signature(module.get_config).parameters:
-        raise UserError(f"--config={name}:{argument}: its get_config() takes no argument; leave {argument!r} out")
+        raise UserError(f"--config={name}:{argument}: its get_config() takes no argument, and is handed {argument!r}")
     try:
         config = module.get_config(argument) if argument else module.get_config()
     except (Exception, SystemExit) as error:
