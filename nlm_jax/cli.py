@@ -62,8 +62,9 @@ COMMANDS = {
     ),
 }
 
-REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.ENOTDIR, errno.EISDIR)
-"""Missing rights, a full disk, a file where a folder was meant and the other way round."""
+REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.ENOTDIR, errno.EISDIR, errno.ENOENT, errno.ELOOP)
+REFUSED += (errno.ENAMETOOLONG, errno.EDQUOT, errno.EEXIST)
+"""Missing rights, a full disk, a file where a folder was meant and the other way round, a path nobody can make."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:

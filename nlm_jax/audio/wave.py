@@ -156,10 +156,7 @@ def prepare(
         raise UserError(
             f"audio array of shape {audio.shape}: expected one axis, or two of which the shorter is channels"
         )
-    if audio.dtype.kind in "iu":
-        raise UserError(
-            f"audio array of {audio.dtype}: expected floats in [-1, 1]; divide integers by their full scale"
-        )
+    check_floats(audio)
     audio = _checked(audio, "audio array")
     if audio.ndim == 2:
         audio = audio.mean(axis=int(np.argmin(audio.shape)))
@@ -167,6 +164,16 @@ def prepare(
     if samples is not None:
         wave = fit(wave, samples)
     return np.clip(wave, -1.0, 1.0)
+
+
+def check_floats(audio) -> None:
+    """Raises UserError unless an array (of numpy or jax) holds real floats: full scale of integers differs by type."""
+    if audio.dtype.kind in "iu":
+        raise UserError(
+            f"audio array of {audio.dtype}: expected floats in [-1, 1]; divide integers by their full scale"
+        )
+    if audio.dtype.kind not in "fV":  # V: bfloat16
+        raise UserError(f"audio array of {audio.dtype}: expected floats in [-1, 1]")
 
 
 def resample(wave: Float[np.ndarray, "T"], rate: int, quality: Quality = "HQ") -> Float[np.ndarray, "T2"]:
@@ -187,8 +194,11 @@ def fit(wave: Float[np.ndarray, "T"], samples: int, start: int = 0) -> Float[np.
 def _open(source: Source, label: str) -> soundfile.SoundFile:
     if not isinstance(source, bytes):
         path = pathlib.Path(source)
-        if not path.is_file():
-            raise UserError(f"{label}: no such file" if not path.exists() else f"{label}: not a file")
+        try:
+            if not path.is_file():
+                raise UserError(f"{label}: no such file" if not path.exists() else f"{label}: not a file")
+        except OSError as error:  # a name too long, a folder that may not be entered
+            raise UserError(f"{label[:200]}: no such file ({error.strerror})") from error
         if not path.stat().st_size:
             raise UserError(f"{label}: the file is empty")
     try:

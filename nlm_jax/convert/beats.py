@@ -1,6 +1,5 @@
 """Microsoft's BEATs checkpoints."""
 
-import importlib.util
 import pathlib
 
 import jax
@@ -21,7 +20,7 @@ from nlm_jax.convert.io import (
 )
 from nlm_jax.convert.load import Source
 from nlm_jax.core.errors import UserError
-from nlm_jax.models.config import NatureLMConfig
+from nlm_jax.models.config import NatureLMConfig, check
 
 TORCH_FILE = "beats.pt"
 
@@ -42,7 +41,9 @@ def open_beats(src: str | pathlib.Path) -> Opened:
         raise UserError(f"{src}: not a BEATs checkpoint; Microsoft's hold 'cfg' and 'model'")
     config = configs.beats_config(cfg, f"{src}: cfg")
     sources = (Source(str(src), tensors, table.microsoft(config)),)
-    return Opened(NatureLMConfig(beats=config), sources, parts=("beats",), official={"beats_cfg": cfg})
+    return Opened(
+        check(NatureLMConfig(beats=config), f"{src}: cfg"), sources, parts=("beats",), official={"beats_cfg": cfg}
+    )
 
 
 def export_beats(
@@ -56,9 +57,11 @@ def export_beats(
     write_safetensors(out / SINGLE, made, duplicates(layout, layers), progress)
     if jax.process_index() == 0:
         write_json(out / "config.json", {"cfg": cfg})
-    if jax.process_index() == 0 and importlib.util.find_spec("torch"):
-        import torch
-
+    if jax.process_index() == 0:
+        try:
+            import torch
+        except ImportError:  # plain installations have none
+            return
         state = {name: to_torch(view) for name, view in read_tensors(out).items()}
         state |= {name: state[kept] for name, kept in duplicates(layout, layers).items()}
         torch.save({"cfg": cfg, "model": state}, out / TORCH_FILE)

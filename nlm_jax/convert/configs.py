@@ -10,7 +10,7 @@ from nlm_jax.convert.table import ADAPTED
 from nlm_jax.core.config import build
 from nlm_jax.core.errors import UserError
 from nlm_jax.models.beats.config import BeatsConfig
-from nlm_jax.models.config import NatureLMConfig
+from nlm_jax.models.config import NatureLMConfig, check
 from nlm_jax.models.llama.config import LlamaConfig
 from nlm_jax.models.qformer.config import QFormerConfig
 from nlm_jax.nn.linear import LoraConfig
@@ -98,10 +98,12 @@ def beats_json(cfg: BeatsConfig, carried: Mapping | None = None) -> Json:
     return out | ({"predictor_class": cfg.predictor_classes} if cfg.predictor_classes else {})
 
 
-def qformer_config(given: str | pathlib.Path | Mapping | None, official: Mapping) -> QFormerConfig:
+def qformer_config(given: Any, official: Mapping) -> QFormerConfig:
     """The Q-Former of a checkpoint: its sizes from a BERT-like config (path or dict; bert-base-uncased's with 2 layers
     when None, since the official config does not hold them), its queries and windows from the official config."""
     where = str(given) if isinstance(given, str | pathlib.Path) else "qformer_config"
+    if given is not None and not isinstance(given, str | pathlib.Path | Mapping):
+        raise UserError(f"qformer_config={given!r}: give the path of a BERT-like config.json, or a dict with its sizes")
     sizes = read_json(pathlib.Path(given)) if isinstance(given, str | pathlib.Path) else dict(given or {})
     _reject(sizes, {"hidden_act": "gelu", "cross_attention_freq": 1}, where)
     own = {f.name: sizes[f.name] for f in dataclasses.fields(QFormerConfig) if f.name in sizes}
@@ -132,12 +134,27 @@ def llama_config(hf: Mapping, where: str, *, rows: int | None = None, lora: Lora
         )
     _reject(hf, {"hidden_act": "silu", "partial_rotary_factor": 1.0}, where)
     if kind == "mistral":
-        _reject(hf, {"sliding_window": None}, where)
-    needed = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
-    for name in needed:
-        if not isinstance(hf.get(name), int):
+        _reject({"sliding_window": 4096, **hf}, {"sliding_window": None}, where)  # transformers' default there
+    if odd := sorted({str(kind) for kind in hf.get("layer_types") or ()} - {"full_attention"}):
+        raise UserError(f"{where}: layer_types holds {odd[0]!r}, which is not supported; here all attention is full")
+    sizes = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
+    for name in sizes:
+        if hf.get(name) is None:
             raise UserError(f"{where}: {name} is missing; this is no complete config.json of a Hugging Face Llama")
+    for name in (*sizes, "num_key_value_heads", "head_dim", "max_position_embeddings"):
+        value = hf.get(name)
+        if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+            raise UserError(f"{where}: {name}={value!r} must be a whole number of at least 1")
     heads = hf["num_attention_heads"]
+    if heads % (hf.get("num_key_value_heads") or heads):
+        raise UserError(
+            f"{where}: num_key_value_heads={hf['num_key_value_heads']} does not divide num_attention_heads={heads}"
+        )
+    if (hf.get("head_dim") or hf["hidden_size"] // heads) % 2 or (not hf.get("head_dim") and hf["hidden_size"] % heads):
+        raise UserError(
+            f"{where}: heads of an even size are needed, not hidden_size={hf['hidden_size']} among {heads} heads with "
+            f"head_dim={hf.get('head_dim')}"
+        )
     theta, scaling = _rope(hf, where)
     values = {
         "vocab": hf["vocab_size"] if rows is None else rows,
@@ -161,9 +178,18 @@ def llama_config(hf: Mapping, where: str, *, rows: int | None = None, lora: Lora
 
 def _rope(hf: Mapping, where: str) -> tuple[float, RopeScaling | None]:
     """Theta and scaling, from `rope_parameters` (transformers 5) or `rope_theta` and `rope_scaling` (4)."""
+    for name in ("rope_parameters", "rope_scaling"):
+        if not isinstance(hf.get(name) or {}, Mapping):
+            raise UserError(f"{where}: {name}={hf[name]!r} must be an object with a rope_type")
     rope = hf.get("rope_parameters") or {"rope_theta": hf.get("rope_theta"), **(hf.get("rope_scaling") or {})}
-    theta = float(rope.get("rope_theta") or hf.get("rope_theta") or 10000.0)
-    kind = rope.get("rope_type", rope.get("type", "default"))
+    theta = rope.get("rope_theta") or hf.get("rope_theta") or 10000.0
+    if not isinstance(theta, int | float) or theta <= 0:
+        raise UserError(f"{where}: rope_theta={theta!r} must be a number above 0")
+    theta, kind = float(theta), rope.get("rope_type", rope.get("type", "default"))
+    if odd := [key for key in rope if key in ("full_attention", "sliding_attention")]:
+        raise UserError(f"{where}: rope_parameters of their own for {odd[0]} layers are not supported; give one set")
+    if rope.get("partial_rotary_factor", 1.0) != 1.0:
+        raise UserError(f"{where}: partial_rotary_factor={rope['partial_rotary_factor']} is not supported, only 1.0 is")
     if kind == "default":
         return theta, None
     if kind not in ("llama3", "linear"):
@@ -174,7 +200,12 @@ def _rope(hf: Mapping, where: str) -> tuple[float, RopeScaling | None]:
         "high_freq_factor": "high_freq_factor",
         "original_max_position_embeddings": "original_max_positions",
     }
-    return theta, build(RopeScaling, _take(rope, names) | {"kind": kind}, f"{where}: rope_scaling")
+    if lacking := [name for name in names if kind == "llama3" and rope.get(name) is None]:
+        raise UserError(f"{where}: RoPE scaling of type 'llama3' lacks {lacking[0]}")
+    scaling = build(RopeScaling, _take(rope, names) | {"kind": kind}, f"{where}: rope_scaling")
+    if not scaling.factor > 0 or not 0 < scaling.low_freq_factor < scaling.high_freq_factor:
+        raise UserError(f"{where}: RoPE scaling needs factor > 0 and 0 < low_freq_factor < high_freq_factor: {rope}")
+    return theta, scaling
 
 
 def llama_json(cfg: LlamaConfig, carried: Mapping | None = None, *, rows: int | None = None) -> Json:
@@ -224,13 +255,15 @@ def naturelm_config(official: Mapping, llama: LlamaConfig, qformer: QFormerConfi
     """
     _reject(official, OFFICIAL_FIXED, where)
     beats = official.get("beats_cfg")
+    if not isinstance(beats or {}, Mapping):
+        raise UserError(f"{where}: beats_cfg must hold the encoder's sizes by name, is {str(beats)[:80]}")
     values = {
         "beats": beats_config(beats, f"{where}: beats_cfg") if beats else BeatsConfig(),
         "qformer": qformer,
         "llama": llama,
         **_take(official, {"end_sym": "end_sym", "prompt_template": "prompt_template", "max_txt_len": "max_txt_len"}),
     }
-    return build(NatureLMConfig, values, where)
+    return check(build(NatureLMConfig, values, where), where)
 
 
 def lora_config(official: Mapping, where: str) -> LoraConfig | None:

@@ -52,6 +52,8 @@ def kind_of(src: str | pathlib.Path) -> str:
         return "beats" if isinstance(content, Mapping) and "cfg" in content else "naturelm"
     if is_run(path):
         return "run"
+    if (path / "adapter_config.json").is_file() and not (path / "config.json").is_file():
+        raise UserError(f"{path}: is a PEFT adapter alone; open the checkpoint that it was exported from")
     config = read_json(path / "config.json")
     if config.get("format") == "nlm":
         return "nlm"

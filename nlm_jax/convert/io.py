@@ -11,6 +11,7 @@ import json
 import math
 import os
 import pathlib
+import re
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -20,6 +21,7 @@ import ml_dtypes
 import numpy as np
 
 from nlm_jax.core.errors import UserError
+from nlm_jax.core.files import read_json
 
 DTYPES = {
     "BOOL": np.dtype(bool),
@@ -58,6 +60,8 @@ def read_header(path: pathlib.Path) -> tuple[dict[str, dict], dict[str, str], in
             header = json.loads(file.read(length))
         except ValueError as error:
             raise UserError(f"{path}: the header is not JSON, so this is not a safetensors file") from error
+    if not isinstance(header, dict) or not all(_is_entry(e) for k, e in header.items() if k != "__metadata__"):
+        raise UserError(f"{path}: the header is not that of a safetensors file; fetch or export it again")
     metadata = header.pop("__metadata__", {})
     if unknown := {e["dtype"] for e in header.values()} - set(DTYPES):
         raise UserError(f"{path}: holds tensors of type {', '.join(sorted(unknown))}, which are not supported")
@@ -65,6 +69,16 @@ def read_header(path: pathlib.Path) -> tuple[dict[str, dict], dict[str, str], in
     if 8 + length + end > size:
         raise UserError(f"{path}: {8 + length + end - size} bytes are missing at its end; fetch it again")
     return header, metadata, 8 + length
+
+
+def _is_entry(entry: Any) -> bool:
+    """Whether a value of a header describes a tensor: dtype, shape, and where its bytes begin and end."""
+    if not isinstance(entry, dict) or not isinstance(entry.get("dtype"), str):
+        return False
+    shape, ends = entry.get("shape"), entry.get("data_offsets")
+    if not isinstance(shape, list) or not isinstance(ends, list) or len(ends) != 2:
+        return False
+    return all(isinstance(n, int) and n >= 0 for n in (*shape, *ends)) and ends[0] <= ends[1]
 
 
 def read_safetensors(path: pathlib.Path) -> dict[str, np.ndarray]:
@@ -97,6 +111,11 @@ def read_torch(path: pathlib.Path) -> dict[str, Any]:
         except RuntimeError:  # files from before torch 1.6 cannot be memory-mapped
             content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for a damaged or an unsafe pickle
+        if unsafe := re.search(r"GLOBAL (\S+)", str(error)):
+            raise UserError(
+                f"{path}: not a torch file that can be read safely: it asks for {unsafe[1]} and could run code, where "
+                "only tensors and plain data are loaded (weights_only)"
+            ) from error
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(f"{path}: not a torch file that can be read safely (weights_only): {reason}") from error
 
@@ -145,14 +164,18 @@ def read_tensors(path: str | pathlib.Path) -> dict[str, np.ndarray]:
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
             break
-    tensors = {k: v for k, v in content.items() if isinstance(v, np.ndarray)} if isinstance(content, Mapping) else {}
+    tensors = (
+        {str(k): v for k, v in content.items() if isinstance(v, np.ndarray)} if isinstance(content, Mapping) else {}
+    )
     if not tensors:
         raise UserError(f"{path}: holds no state dict; expected tensors by name, or a dict with one under 'model'")
     return tensors
 
 
 def _read_shards(path: pathlib.Path) -> dict[str, np.ndarray]:
-    files = read_json(path / INDEX).get("weight_map", {})
+    files = read_json(path / INDEX).get("weight_map")
+    if not isinstance(files, dict) or not files or not all(isinstance(file, str) for file in files.values()):
+        raise UserError(f"{path / INDEX}: holds no weight_map from names to files; fetch it again")
     views: dict[str, np.ndarray] = {}
     for file in sorted(set(files.values())):
         if not (path / file).is_file():
@@ -162,19 +185,6 @@ def _read_shards(path: pathlib.Path) -> dict[str, np.ndarray]:
         if name not in views:
             raise UserError(f"{path / file}: {name} is named by {INDEX} but is not in the file")
     return views
-
-
-def read_json(path: pathlib.Path) -> dict[str, Any]:
-    """Raises UserError for a file that is missing or is not a JSON object."""
-    if not path.is_file():
-        raise UserError(f"{path}: no such file")
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{path}: not valid JSON: {error}") from error
-    if not isinstance(value, dict):
-        raise UserError(f"{path}: expected a JSON object")
-    return value
 
 
 def write_json(path: pathlib.Path, value: Mapping[str, Any]) -> None:

@@ -15,7 +15,7 @@ from nlm_jax.nn.linear import LoraConfig
 Tree = TypeVar("Tree")
 
 
-def interpolate(tree: Tree, merging_alpha: float) -> Tree:
+def interpolate(tree: Tree, merging_alpha) -> Tree:
     """Weights between the base model (0) and the trained one (1), arXiv 2511.05171: lora_b times `merging_alpha`.
 
     The only place where the factor is applied; loading and exporting both come here. The reference keeps the factor of
@@ -25,8 +25,10 @@ def interpolate(tree: Tree, merging_alpha: float) -> Tree:
     Raises:
       UserError: the factor is not a finite number.
     """
-    if not math.isfinite(merging_alpha):
-        raise UserError(f"merging_alpha={merging_alpha}: give a number, 0 for the base model and 1 for the trained one")
+    if not isinstance(merging_alpha, int | float | np.number) or not math.isfinite(merging_alpha):
+        raise UserError(
+            f"merging_alpha={merging_alpha!r}: give a number, 0 for the base model and 1 for the trained one"
+        )
     if merging_alpha == 1.0:
         return tree
 

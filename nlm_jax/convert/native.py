@@ -15,7 +15,7 @@ from nlm_jax.convert.load import Source
 from nlm_jax.convert.place import Leaf, fetch
 from nlm_jax.core.config import build
 from nlm_jax.core.errors import UserError
-from nlm_jax.models.config import NatureLMConfig
+from nlm_jax.models.config import NatureLMConfig, check
 
 FORMAT, VERSION = "nlm", 1
 TOKENIZER = "tokenizer"
@@ -33,7 +33,9 @@ def open_native(src: str | pathlib.Path) -> Opened:
         raise UserError(
             f"{src}: config.json is not of format {FORMAT!r} version {VERSION}; was it written by a newer nlm?"
         )
-    cfg = build(NatureLMConfig, content["config"], f"{src}: config")
+    if lacking := [name for name in ("config", "parts", "official", "llama") if name not in content]:
+        raise UserError(f"{src}: config.json lacks {lacking[0]}; import or export the checkpoint again")
+    cfg = check(build(NatureLMConfig, content["config"], f"{src}: config"), f"{src}: config")
     tensors = read_tensors(src)
     tokenizer = src / TOKENIZER if (src / TOKENIZER / "tokenizer.json").is_file() else None
     opened = Opened(cfg, (), tuple(content["parts"]), content["official"], content["llama"], tokenizer)

@@ -5,7 +5,9 @@ import contextlib
 import dataclasses
 import difflib
 import importlib.util
+import inspect
 import pathlib
+import traceback
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -42,7 +44,7 @@ def build(cls: type, values: Mapping[str, Any] | Any, where: str = "config"):
 def unknown(name: str, known) -> str:
     """The end of a sentence about an unknown field: the closest known name, or all of them."""
     close = difflib.get_close_matches(name, list(known), n=1)
-    hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(sorted(known))}"
+    hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(sorted(set(known)))}"
     return f"no such field; {hint}"
 
 
@@ -85,7 +87,7 @@ def _convert(hint, value, where):
     return value
 
 
-def load(path: str | pathlib.Path, overrides: Sequence[str] = (), cls: type | None = None) -> ml_collections.ConfigDict:
+def load(path: str | pathlib.Path, overrides: Sequence[str] = (), cls: type | None = None) -> Any:
     """Runs `get_config()` of the Python file `path` and applies overrides of the form `--config.a.b=value`.
 
     `path` may end in `:argument`, which is handed to `get_config(argument)`. An override may set any field of the file,
@@ -105,10 +107,20 @@ def load(path: str | pathlib.Path, overrides: Sequence[str] = (), cls: type | No
     try:
         spec.loader.exec_module(module)
     except SyntaxError as error:
-        raise UserError(f"--config={name}: line {error.lineno} is not valid Python: {error.msg}") from error
-    if not hasattr(module, "get_config"):
+        line = f"line {error.lineno} is" if error.lineno else "the file is"
+        raise UserError(f"--config={name}: {line} not valid Python: {error.msg}") from error
+    except (Exception, SystemExit) as error:
+        raise _raised(name, file, error) from error
+    if not callable(getattr(module, "get_config", None)):
         raise UserError(f"--config={name}: the file defines no get_config()")
-    config = module.get_config(argument) if argument else module.get_config()
+    if argument and not inspect.signature(module.get_config).parameters:
+        raise UserError(f"--config={name}:{argument}: its get_config() takes no argument, and is handed {argument!r}")
+    try:
+        config = module.get_config(argument) if argument else module.get_config()
+    except (Exception, SystemExit) as error:
+        raise _raised(name, file, error) from error
+    if not isinstance(config, _MAPPING):
+        raise UserError(f"--config={name}: get_config() must return the fields of a config, returned {config!r}")
     override(config, overrides, cls)
     return config
 
@@ -123,7 +135,22 @@ def _split_argument(path: str) -> tuple[str, str, str]:
     return protocol + sign + name, colon, argument
 
 
-def override(config: ml_collections.ConfigDict, overrides: Sequence[str], cls: type | None = None) -> None:
+def _raised(name: str, file: pathlib.Path, error: BaseException) -> UserError:
+    """What a config file's own code ran into, with the line of the file."""
+    if isinstance(error, UserError):
+        return error
+    lines = [
+        frame.lineno
+        for frame in traceback.extract_tb(error.__traceback__)
+        if pathlib.Path(frame.filename).resolve() == file.resolve()
+    ]
+    place = f"line {lines[-1]} raises " if lines else ""
+    return UserError(f"--config={name}: {place}{type(error).__name__}: {' '.join(str(error).split())}")
+
+
+def override(
+    config: Mapping[str, Any] | ml_collections.ConfigDict, overrides: Sequence[str], cls: type | None = None
+) -> None:
     """Sets fields of `config` from texts `--config.a.b=value`; see `load`.
 
     Raises:
@@ -133,7 +160,7 @@ def override(config: ml_collections.ConfigDict, overrides: Sequence[str], cls: t
         _override(config, text, cls)
 
 
-def _override(config: ml_collections.ConfigDict, text: str, cls: type | None) -> None:
+def _override(config: Mapping[str, Any] | ml_collections.ConfigDict, text: str, cls: type | None) -> None:
     key, equals, value = text.partition("=")
     path = key.removeprefix("--").removeprefix("config.").split(".")
     if not equals:
@@ -145,10 +172,11 @@ def _override(config: ml_collections.ConfigDict, text: str, cls: type | None) ->
     if isinstance(node, list | tuple):
         node[_index(node, last, key)] = _parsed(node[_index(node, last, key)], None, value, key)
         return
-    if not isinstance(node, _MAPPING) or (last not in node and last not in _fields(hint)):
+    free = _values(hint)
+    if not isinstance(node, _MAPPING) or (last not in node and last not in _fields(hint) and free is None):
         raise UserError(f"{key}: {unknown(last, [*(node if isinstance(node, _MAPPING) else ()), *_fields(hint)])}")
     old = node.get(last, None)
-    wanted = _fields(hint).get(last)
+    wanted = _fields(hint).get(last, free)
     if wanted is None and isinstance(node, ml_collections.ConfigDict) and last in node:
         wanted = node.get_type(last)  # of a placeholder, which holds None until it is set
     new = _parsed(old, wanted, value, key)
@@ -157,6 +185,7 @@ def _override(config: ml_collections.ConfigDict, text: str, cls: type | None) ->
 
 
 _MAPPING = (Mapping, ml_collections.ConfigDict)
+_UNIONS = (typing.Union, types.UnionType)
 
 
 def _child(node, hint, name, key):
@@ -164,12 +193,13 @@ def _child(node, hint, name, key):
     if isinstance(node, list | tuple):
         return node[_index(node, name, key)], hint
     fields = _fields(hint)
-    if not isinstance(node, _MAPPING) or (name not in node and name not in fields):
+    free = _values(hint)
+    if not isinstance(node, _MAPPING) or (name not in node and name not in fields and free is None):
         raise UserError(f"{key}: {unknown(name, [*(node if isinstance(node, _MAPPING) else ()), *fields])}")
     if name not in node:
         with node.unlocked() if isinstance(node, ml_collections.ConfigDict) else contextlib.nullcontext():
             node[name] = {}
-    return node[name], fields.get(name)
+    return node[name], fields.get(name, free)
 
 
 def _index(node, name, key) -> int:
@@ -185,6 +215,13 @@ def _fields(hint) -> dict[str, Any]:
     return typing.get_type_hints(found) if found else {}
 
 
+def _values(hint) -> Any:
+    """The type of the values of a mapping whose names are free, such as `dict[str, float]`; None for other types."""
+    if hint is Any:
+        return Any  # below `dict[str, Any]` everything is free
+    return typing.get_args(hint)[1] if typing.get_origin(hint) is dict else None
+
+
 def _parsed(old, wanted, value: str, key: str):
     """The text of an override as a value of the type of `old`, or of the type `wanted` where there is no old one."""
     if isinstance(old, _MAPPING):
@@ -193,7 +230,8 @@ def _parsed(old, wanted, value: str, key: str):
         new = ast.literal_eval(value)
     except (ValueError, SyntaxError):
         new = value
-    if isinstance(old, str) or (old is None and str in (wanted, *typing.get_args(wanted))):
+    texts = (wanted, *typing.get_args(wanted)) if typing.get_origin(wanted) in (None, *_UNIONS) else ()
+    if isinstance(old, str) or (old is None and str in texts):
         return None if new is None else value
     kind = type(old) if old is not None else wanted if isinstance(wanted, type) and wanted is not type(None) else None
     if new is None or kind in (None, Any):

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from nlm_jax.core.errors import UserError
+from nlm_jax.core.files import read_json
 from nlm_jax.core.remote import is_remote
 from nlm_jax.data import shards, store
 from nlm_jax.data.preparation.manifest import text_digest
@@ -187,11 +188,14 @@ class _Part:
             raise UserError(f"{where}: no such directory; data directories are written by nlm prepare")
         if not file.is_file():
             raise UserError(f"{where}: no manifest.json; finish it with nlm prepare (the same command continues)")
-        self.manifest = json.loads(file.read_text(encoding="utf-8"))
-        self.index = {
-            f.stem: np.asarray(np.load(f, mmap_mode="r")) for f in sorted((directory / "index").glob("*.npy"))
-        }
-        if len(self.index.get("task", ())) != self.manifest["examples"]:
+        self.manifest = read_json(file)
+        try:
+            self.index = {
+                f.stem: np.asarray(np.load(f, mmap_mode="r")) for f in sorted((directory / "index").glob("*.npy"))
+            }
+        except (ValueError, EOFError) as error:
+            raise UserError(f"{where}/index: damaged ({error}); copy the prepared directory whole") from error
+        if len(self.index.get("task", ())) != self.manifest.get("examples"):
             raise UserError(f"{where}: index and manifest disagree; copy the prepared directory whole")
         self.n_clips = np.diff(self.index["clip_end"], prepend=0).astype(np.int32)
         source = store.bucket(where, self.manifest["files"], cache_gb) if is_remote(where) else None

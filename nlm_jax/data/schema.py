@@ -150,7 +150,7 @@ def _whole(path: pathlib.Path) -> list[Row] | None:
     try:
         content = json.loads(first)
     except json.JSONDecodeError as broken:
-        if first.strip() not in ("[", "{") and not first.lstrip().startswith("["):
+        if first.strip() not in ("[", "{") and not re.match(r'\s*(\[|\{\s*"annotation"\s*:\s*\[)', first):
             return None  # a damaged first line: the line reader names it
         try:
             content = json.loads(path.read_text(encoding="utf-8-sig"))

@@ -16,6 +16,7 @@ import tokenizers
 
 from nlm_jax.core.chat import DEFAULT_END_SYM, DEFAULT_TEMPLATE
 from nlm_jax.core.errors import UserError
+from nlm_jax.core.files import read_json
 from nlm_jax.core.remote import local
 
 PLACEHOLDER = "<AudioHere>"
@@ -77,7 +78,7 @@ class Tokenizer:
         named = {}
         for file in ("special_tokens_map.json", "tokenizer_config.json"):
             if (path / file).is_file():
-                named |= json.loads((path / file).read_text(encoding="utf-8"))
+                named |= read_json(path / file)
         text = {k: v["content"] if isinstance(v, dict) else v for k, v in named.items() if k.endswith("_token")}
         return cls(backend, bos=text.get("bos_token") or SPECIALS[0], eos=text.get("eos_token") or "<|eot_id|>")
 

@@ -35,6 +35,8 @@ def run(args: argparse.Namespace) -> int:
     Raises:
       UserError: no config, no manifest, an --out that holds something else.
     """
+    if args.seed < 0:
+        raise UserError(f"--seed {args.seed}: must not be negative")
     fake_devices()
     if args.corpus is not None and not (args.corpus / "manifest.jsonl").is_file():
         raise UserError(f"--corpus={args.corpus}: holds no manifest.jsonl; give the folder of a prepared manifest")

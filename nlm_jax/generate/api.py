@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Float
 
 from nlm_jax.convert.checkpoint import Checkpoint
 from nlm_jax.convert.formats import save
@@ -22,7 +22,7 @@ from nlm_jax.generate.clips import Clip, array, clips_of
 from nlm_jax.generate.encodings import Encodings
 from nlm_jax.generate.engine import Engine
 from nlm_jax.generate.load import load_checkpoint
-from nlm_jax.generate.prompts import check_pairs, item, teacher_forced, text_format
+from nlm_jax.generate.prompts import check_pairs, check_texts, item, teacher_forced, text_format, waveforms_of
 from nlm_jax.generate.score import NORMALIZE, log_likelihoods
 from nlm_jax.generate.windows import CLIP_SECONDS, windows_of
 
@@ -77,13 +77,20 @@ class NatureLM:
 
     def encode_audio(
         self,
-        waveforms: Float[np.ndarray | Array, "B samples"],
-        padding_mask: Bool[np.ndarray | Array, "B samples"] | None = None,
+        waveforms: Any,
+        padding_mask: Any = None,
     ) -> Float[Array, "B WQ D"]:
-        """Vectors f32[B, W, D] in the LLM's embedding space of 16 kHz waveforms f32[B, T]; mask: True = padding."""
-        text_format(self.config, waveforms.shape[-1])  # says so when the clips are too short
-        audio = jnp.asarray(waveforms, jnp.float32)
-        padding = None if padding_mask is None else jnp.asarray(padding_mask)
+        """Vectors f32[B, W, D] in the LLM's embedding space of clips; another shape is a sentence, not a type error.
+
+        Args:
+          waveforms: f32[B, T] at 16 kHz, of numpy, jax, or a list of rows.
+          padding_mask: bool[B, T], True = padding.
+
+        Raises:
+          UserError: other shapes, no floats, NaN, or clips too short for one window.
+        """
+        audio, padding = waveforms_of(waveforms, padding_mask)
+        text_format(self.config, audio.shape[1])  # says so when the clips are too short
         return _encode(self.graphdef, self.state, audio, padding)
 
     def logits(self, prompts: Sequence[str], texts: Sequence[str], audios: Sequence[Any]) -> Float[Array, "B S V"]:
@@ -94,6 +101,9 @@ class NatureLM:
           texts: the answers.
           audios: per prompt a list of f32[T] at 16 kHz. Clips of different length are zero-padded to the longest with a
             true padding mask, as in the reference.
+
+        Raises:
+          UserError: no prompt, lists of different length, a clip that is no f32[T], placeholders that do not match.
         """
         return _all_logits(self.graphdef, self.state, self._examples(prompts, texts, audios))
 
@@ -259,7 +269,7 @@ class NatureLM:
         Only one batch of windows is decoded at a time. `hop` is the window by default.
         """
         windows = list(windows_of(pathlib.Path(audio), window, window if hop is None else hop))
-        size, answers = options.get("batch_size", 8), []
+        size, answers = max(1, options.get("batch_size", 8)), []  # `generate` says what is wrong with 0
         for start in range(0, len(windows), size):
             part = windows[start : start + size]
             answers += self.generate([w.wave() for w in part], [query] * len(part), **options)
@@ -274,8 +284,10 @@ class NatureLM:
 
     def _examples(self, prompts, texts, audios) -> Batch:
         check_pairs(audios, prompts)
-        check_pairs(texts, prompts)
-        clips = [[Clip.of(array(a)) for a in mine] for mine in audios]
+        check_texts("texts", texts)
+        if len(texts) != len(prompts) or not prompts:
+            raise UserError(f"{len(texts)} texts for {len(prompts)} prompts; give one or more prompts with a text each")
+        clips = [[Clip.of(array(a)) for a in ([mine] if getattr(mine, "ndim", 0) == 1 else mine)] for mine in audios]
         samples = max((len(c.wave) for mine in clips for c in mine), default=SAMPLE_RATE)
         fmt = text_format(self.config, samples)
         items = [

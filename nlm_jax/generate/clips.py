@@ -49,6 +49,8 @@ class Sound:
 
 def array(audio: Any) -> np.ndarray:
     """A waveform f32[T] checked and clamped. Raises UserError where it is none."""
+    if not hasattr(audio, "shape"):
+        raise UserError(f"audio {str(audio)[:80]!r}: give an array of samples, mono at 16 kHz, or a list of them")
     audio = np.asarray(audio)
     if audio.ndim != 1 or not audio.size:
         raise UserError(f"audio array of shape {audio.shape}: give one axis of samples, mono at 16 kHz")

@@ -6,8 +6,10 @@ from collections.abc import Sequence as Seq
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
+from nlm_jax.audio.wave import check_floats
 from nlm_jax.core.batch import Batch
 from nlm_jax.core.dims import SAMPLE_RATE
 from nlm_jax.core.errors import UserError
@@ -159,7 +161,41 @@ def stacked(prompts: Seq[Prompt], rows: int, per_clip: int) -> dict[str, np.ndar
 
 def check_pairs(audios: Seq, queries: Seq[str]) -> None:
     """Raises UserError unless there is one entry of `audios` for each query."""
-    if isinstance(queries, str) or not isinstance(queries, Seq):
-        raise UserError("queries: give a list of texts, one per answer")
+    check_texts("queries", queries)
     if len(audios) != len(queries):
         raise UserError(f"{len(audios)} audios for {len(queries)} queries; give one entry of audios per query")
+
+
+def check_texts(name: str, texts) -> None:
+    """Raises UserError unless `texts`, an argument called `name`, is a list of texts."""
+    if isinstance(texts, str) or not isinstance(texts, Seq):
+        raise UserError(f"{name}: give a list of texts, one per answer")
+    for text in texts:
+        if not isinstance(text, str):
+            raise UserError(f"{name}: holds {text!r}, which is no text")
+
+
+def waveforms_of(waveforms, padding) -> tuple[jax.Array, jax.Array | None]:
+    """f32[B, T] and the mask bool[B, T] of what a caller took for them.
+
+    Raises:
+      UserError: other shapes, no floats, or samples that are not finite.
+    """
+    try:
+        audio = waveforms if hasattr(waveforms, "shape") else np.asarray(waveforms)
+    except ValueError as error:  # rows of different length
+        raise UserError("waveforms: rows differ in length; zero-pad them and give the padding_mask") from error
+    if len(audio.shape) != 2 or not audio.shape[0]:
+        raise UserError(f"waveforms of shape {tuple(audio.shape)}: give f32[B, T], one row for each clip")
+    check_floats(audio)
+    if isinstance(audio, np.ndarray) and not np.isfinite(audio).all():
+        raise UserError("waveforms: hold samples that are NaN or infinite")
+    if padding is not None:
+        padding = padding if hasattr(padding, "shape") else np.asarray(padding)
+        if padding.shape != audio.shape:
+            raise UserError(
+                f"padding_mask of shape {tuple(padding.shape)} for waveforms of {tuple(audio.shape)}: give one truth "
+                "value for each sample, True where it is padding"
+            )
+        padding = jnp.asarray(padding, bool)
+    return jnp.asarray(audio, jnp.float32), padding

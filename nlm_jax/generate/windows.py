@@ -40,11 +40,11 @@ class Window:
 
 
 def check_spans(window: float, hop: float) -> None:
-    """Raises UserError: a window outside 0.5 to 10 s, a hop that is not positive or longer than the window."""
+    """Raises UserError: a window outside 0.5 to 10 s, or a hop that is not positive."""
     if not 0.5 <= window <= CLIP_SECONDS:
         raise UserError(f"window={window:g}: the model hears 0.5 to {CLIP_SECONDS:g} seconds at a time")
-    if not 0 < hop <= window:
-        raise UserError(f"hop={hop:g}: must be above 0 and at most the window of {window:g} seconds")
+    if not 0 < hop < math.inf:
+        raise UserError(f"hop={hop:g}: must be above 0 seconds")
 
 
 def n_spans(seconds: float, window: float, hop: float) -> int:
@@ -54,6 +54,8 @@ def n_spans(seconds: float, window: float, hop: float) -> int:
         count += 1
     while count > 1 and (count - 2) * hop + window >= seconds - TOO_SHORT:
         count -= 1
+    while count > 1 and (count - 1) * hop >= seconds - TOO_SHORT:  # a hop longer than the window: it leaps over the end
+        count -= 1
     return count
 
 
@@ -61,7 +63,8 @@ def spans(seconds: float, window: float, hop: float) -> list[tuple[float, float]
     """(start, end) of the windows over a recording of `seconds`: a hop apart until all of it has been heard.
 
     The reference leaves out the part behind the last full window; here a last window that reaches beyond the end hears
-    it, unless what is left is too short to be new (under a hundredth of a second).
+    it, unless what is left is too short to be new (under a hundredth of a second). A hop longer than the window leaves
+    out what lies between two of them.
 
     Raises:
       UserError: as `check_spans`.

@@ -4,9 +4,11 @@ import dataclasses
 from typing import Literal
 
 from nlm_jax.core.chat import DEFAULT_END_SYM, DEFAULT_TEMPLATE
+from nlm_jax.core.errors import UserError
 from nlm_jax.models.beats.config import BeatsConfig
 from nlm_jax.models.llama.config import LlamaConfig
 from nlm_jax.models.qformer.config import QFormerConfig
+from nlm_jax.nn.stack import REMAT
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,3 +26,36 @@ class NatureLMConfig:
     prompt_template: str = DEFAULT_TEMPLATE
     max_txt_len: int = 160
     """Answers are cut here, in tokens, the end symbol included: a cut answer has none."""
+
+
+def check(cfg: NatureLMConfig, where: str) -> NatureLMConfig:
+    """`cfg` itself, once its sizes are known to make a model; `where` is what to call it in a message.
+
+    Raises:
+      UserError: a size below 1, a share outside [0, 1), heads or groups that do not divide their width, a template
+        without its gap.
+    """
+    beats, qformer, llama = cfg.beats, cfg.qformer, cfg.llama
+    parts = {"beats": beats, "qformer": qformer, "llama": llama, "llama.lora": llama.lora}
+    for part, sizes in parts.items():
+        for name, value in dataclasses.asdict(sizes).items() if sizes else ():
+            if isinstance(value, int) and not isinstance(value, bool) and value < 1:
+                raise UserError(f"{where}: {part}.{name}={value} must be at least 1")
+            if name in ("layerdrop", "dropout") and not 0 <= value < 1:
+                raise UserError(f"{where}: {part}.{name}={value} must lie in [0, 1)")
+    for name in ("kernel", "stride"):
+        if getattr(qformer, name) < 1:
+            raise UserError(f"{where}: windows and their stride must hold at least one token, about 0.02 seconds")
+    for name, whole, share in (
+        ("beats.heads", beats.width, beats.heads),
+        ("beats.conv_groups", beats.width, beats.conv_groups),
+        ("qformer.heads", qformer.width, qformer.heads),
+        ("llama.kv_heads", llama.heads, llama.kv_heads),
+    ):
+        if whole % share:
+            raise UserError(f"{where}: {name}={share} does not divide {whole}")
+    if cfg.remat not in REMAT:
+        raise UserError(f"{where}: remat={cfg.remat!r} must be one of {', '.join(REMAT)}")
+    if cfg.max_txt_len < 1 or "{}" not in cfg.prompt_template:
+        raise UserError(f"{where}: max_txt_len must be at least 1, and prompt_template hold {{}} where the prompt goes")
+    return cfg

@@ -148,6 +148,9 @@ def train_config(values: Any) -> TrainConfig:
                          ("log.every", config.log.every)):  # fmt: skip
         if value < 1:
             raise UserError(f"config.{field}: must be at least 1, got {value}")
+    for field, least in (("every", 0), ("examples", 0), ("answers", 0), ("max_new_tokens", 1)):
+        if getattr(config.eval, field) < least:
+            raise UserError(f"config.eval.{field}: must be at least {least}, got {getattr(config.eval, field)}")
     return config
 
 

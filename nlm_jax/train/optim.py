@@ -33,6 +33,17 @@ class OptimConfig:
     max_grad_norm: float = 2.0
     max_grad_value: float = 1.0
 
+    def __post_init__(self):
+        for field in ("peak_lr", "min_lr", "warmup_steps", "weight_decay"):
+            if not getattr(self, field) >= 0:
+                raise UserError(f"optim.{field}={getattr(self, field)}: must not be negative")
+        for field in ("eps", "max_grad_norm", "max_grad_value"):
+            if not getattr(self, field) > 0:
+                raise UserError(f"optim.{field}={getattr(self, field)}: must be above 0; a large number limits nothing")
+        for field in ("beta1", "beta2"):
+            if not 0 <= getattr(self, field) < 1:
+                raise UserError(f"optim.{field}={getattr(self, field)}: must lie in [0, 1)")
+
 
 def schedule(config: OptimConfig, steps: int):
     """Learning rate by step: linear warm-up, then a cosine over all `steps` that is not offset by the warm-up.

@@ -25,7 +25,7 @@ from nlm_jax.core.config import build
 from nlm_jax.core.errors import UserError
 from nlm_jax.core.tree import named_leaves
 from nlm_jax.data.text import Tokenizer
-from nlm_jax.models.config import NatureLMConfig
+from nlm_jax.models.config import NatureLMConfig, check
 from nlm_jax.models.presets import preset
 from nlm_jax.nn.int8 import quantize, scale_path
 from nlm_jax.train.config import Init, TrainConfig
@@ -142,6 +142,7 @@ def settle(config: TrainConfig, opened: list[Opened], vocab_size: int) -> Nature
             model = dataclasses.replace(model, **{p: getattr(one.config, p) for p in one.parts if hasattr(model, p)})
     own = {name: getattr(setup, name) for name in ("compute_dtype", "remat", "attention", "max_txt_len")}
     model = build(NatureLMConfig, merge(dataclasses.asdict(model), own | setup.overrides), "config.model.overrides")
+    check(model, "config.model")
     if vocab_size > model.llama.vocab:
         raise UserError(
             f"config.tokenizer: has {vocab_size} tokens but the language model only {model.llama.vocab} rows; "

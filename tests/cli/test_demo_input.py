@@ -29,6 +29,7 @@ def refuses(nlm, tmp_path):
         (["--config.sed=1"], "--config.sed: no such field; did you mean 'seed'?"),
         (["--config.stages.0.steps=0"], "config.stages[0].steps: must be at least 1, got 0"),
         (["--config.stages.7.steps=1"], "--config.stages.7.steps: '7' is not an index of a list of 2"),
+        (["--seed=-1"], "--seed -1: must not be negative"),
         (["--seed=x"], "argument --seed: invalid int value"),
         (["--corpsu=x"], "did you mean --corpus?"),
     ],

@@ -1,5 +1,7 @@
 """`nlm import` and `nlm export` from the command line."""
 
+import sys
+
 import pytest
 
 from nlm_jax import cli
@@ -51,6 +53,15 @@ def test_every_format(nlm, imported, tmp_path, format, file):
     assert status == 0, err
     assert (tmp_path / "out" / file).is_file()
     assert format in out
+
+
+def test_exporting_needs_no_torch(nlm, imported, tmp_path, monkeypatch):
+    for absent in ("torch", "transformers", "safetensors"):
+        monkeypatch.setitem(sys.modules, absent, None)  # any import of it fails
+    for format in formats.FORMATS:
+        status, _, err = nlm("export", imported, "--format", format, "--out", tmp_path / format)
+        assert status == 0, err
+    assert not (tmp_path / "beats" / "beats.pt").exists()
 
 
 def test_flags_reach_their_place(nlm, imported, tmp_path):

@@ -7,12 +7,14 @@ import pytest
 import transformers
 
 from nlm_jax.convert import configs
+from nlm_jax.core.config import build
 from nlm_jax.core.errors import UserError
-from nlm_jax.models.config import NatureLMConfig
+from nlm_jax.models.config import NatureLMConfig, check
 from nlm_jax.models.llama.config import LlamaConfig
-from nlm_jax.models.presets import preset
+from nlm_jax.models.presets import NAMES, preset
 from nlm_jax.models.qformer.config import QFormerConfig
 from nlm_jax.nn.rope import RopeScaling
+from nlm_jax.train.weights import merge
 
 SIZES = {
     "model_type": "llama",
@@ -78,6 +80,11 @@ def test_variants_of_the_model_that_are_not_here(change, says):
         configs.naturelm_config(change, LlamaConfig(), QFormerConfig(), "config.json")
 
 
+def test_qformer_sizes_of_another_type():
+    with pytest.raises(UserError, match=r"qformer_config=\[1\]: give the path"):
+        configs.qformer_config([1], {})
+
+
 def test_qformer_sizes_from_wherever(golden, tmp_path):
     assert configs.qformer_config(None, {}) == QFormerConfig()
     windows = {"second_per_window": 0.5, "second_stride": 0.25, "num_audio_query_token": 2}
@@ -122,7 +129,21 @@ def test_rope_scaling_that_is_not_supported(kind, spelling):
         ({"partial_rotary_factor": 0.5}, "partial_rotary_factor=0.5"),
         ({"model_type": "mistral", "sliding_window": 4096}, "sliding_window=4096"),
         ({"hidden_size": None}, "hidden_size is missing"),
+        ({"model_type": "mistral"}, "sliding_window=4096"),  # what transformers takes where a config is silent
+        ({"layer_types": ["full_attention", "sliding_attention"]}, "layer_types holds 'sliding_attention'"),
         ({"rope_scaling": {"rope_type": "linear"}}, "factor"),
+        ({"rope_scaling": {"rope_type": "linear", "factor": 0.0}}, "factor > 0"),
+        ({"rope_scaling": {"rope_type": "llama3", "factor": 8.0}}, "lacks low_freq_factor"),
+        ({"rope_scaling": "llama3"}, "rope_scaling='llama3' must be an object"),
+        ({"rope_parameters": {"full_attention": {"rope_type": "default"}}}, "of their own for full_attention layers"),
+        ({"rope_parameters": {"rope_type": "default", "partial_rotary_factor": 0.5}}, "partial_rotary_factor=0.5"),
+        ({"rope_theta": "many"}, "rope_theta='many'"),
+        ({"num_attention_heads": 0}, "num_attention_heads=0 must be a whole number"),
+        ({"vocab_size": True}, "vocab_size=True must be a whole number"),
+        ({"hidden_size": "64"}, "hidden_size='64' must be a whole number"),
+        ({"num_key_value_heads": 3}, "num_key_value_heads=3 does not divide num_attention_heads"),
+        ({"head_dim": 5}, "even size"),
+        ({"hidden_size": 66}, "even size"),
     ],
 )
 def test_other_families(change, says):
@@ -153,3 +174,32 @@ def test_a_config_json_that_still_fits_is_carried_along(golden):
     cfg = configs.llama_config(carried, "")
     assert configs.llama_json(cfg, carried) == carried
     assert configs.llama_json(dataclasses.replace(cfg, layers=2), carried)["num_hidden_layers"] == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"beats": {"layers": 0}}, r"beats\.layers=0 must be at least 1"),
+        ({"beats": {"heads": 5}}, r"beats\.heads=5 does not divide 64"),
+        ({"beats": {"conv_groups": 0}}, r"beats\.conv_groups=0 must be at least 1"),
+        ({"beats": {"layerdrop": 1.0}}, r"beats\.layerdrop=1\.0 must lie in \[0, 1\)"),
+        ({"qformer": {"heads": 7}}, r"qformer\.heads=7 does not divide 64"),
+        ({"qformer": {"stride_seconds": 0.0}}, "stride must hold at least one token"),
+        ({"qformer": {"window_seconds": -1.0}}, "windows and their stride"),
+        ({"llama": {"kv_heads": 3}}, r"llama\.kv_heads=3 does not divide 4"),
+        ({"llama": {"lora": {"rank": 0}}}, r"llama\.lora\.rank=0 must be at least 1"),
+        ({"llama": {"lora": {"dropout": -0.1}}}, r"llama\.lora\.dropout=-0\.1"),
+        ({"prompt_template": "user:"}, r"prompt_template hold \{\}"),
+        ({"remat": "some"}, "remat='some' must be one of none, full"),
+        ({"max_txt_len": 0}, "max_txt_len must be at least 1"),
+    ],
+)
+def test_sizes_that_make_no_model(change, says):
+    values = merge(dataclasses.asdict(preset("tiny")), change)
+    with pytest.raises(UserError, match=f"here: .*{says}"):
+        check(build(NatureLMConfig, values), "here")
+
+
+@pytest.mark.parametrize("name", [name + pad for name in NAMES for pad in ("", "-no-pad")])
+def test_presets_make_models(name):
+    assert check(preset(name), name).llama.vocab % 2 == (0 if name.endswith("-no-pad") else 1)

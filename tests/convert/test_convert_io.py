@@ -121,6 +121,11 @@ def damaged(tmp_path, kind):
     elif kind == "float8":
         header = json.dumps({"x": {"dtype": "F8_E4M3", "shape": [1], "data_offsets": [0, 1]}}).encode()
         path.write_bytes(struct.pack("<Q", len(header)) + header + b"\0")
+    elif kind in ("list", "entry", "negative"):
+        odd = {"list": ["x"], "entry": {"x": {"dtype": "F32", "shape": 2}}}
+        odd["negative"] = {"x": {"dtype": "F32", "shape": [-1], "data_offsets": [0, -4]}}
+        header = json.dumps(odd[kind]).encode()
+        path.write_bytes(struct.pack("<Q", len(header)) + header)
     elif kind == "wrong size":
         header = json.dumps({"x": {"dtype": "F32", "shape": [2], "data_offsets": [0, 4]}}).encode()
         path.write_bytes(struct.pack("<Q", len(header)) + header + bytes(4))
@@ -139,6 +144,9 @@ def damaged(tmp_path, kind):
         ("cut header", "cut short"),
         ("float8", "F8_E4M3"),
         ("wrong size", "damaged"),
+        ("list", "not that of a safetensors file"),
+        ("entry", "not that of a safetensors file"),
+        ("negative", "not that of a safetensors file"),
         ("absent", "no such file"),
     ],
 )
@@ -151,6 +159,13 @@ def test_what_cannot_be_read_says_why(tmp_path, kind, says):
 
 def test_an_empty_directory(tmp_path):
     with pytest.raises(UserError, match=r"neither model\.safetensors nor"):
+        io.read_tensors(tmp_path)
+
+
+@pytest.mark.parametrize("index", [{}, {"weight_map": ["a"]}, {"weight_map": {"a": 1}}])
+def test_an_index_of_nothing(tmp_path, index):
+    (tmp_path / io.INDEX).write_text(json.dumps(index))
+    with pytest.raises(UserError, match=r"index\.json: holds no weight_map"):
         io.read_tensors(tmp_path)
 
 

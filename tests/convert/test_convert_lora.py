@@ -137,6 +137,8 @@ def test_the_factor_does_not_stick(open_golden, tmp_path, identical):
 def test_a_factor_that_is_none(open_golden, alpha):
     with pytest.raises(UserError, match="merging_alpha"):
         open_golden().load(merging_alpha=alpha)
+    with pytest.raises(UserError, match="merging_alpha='half'"):
+        lora.interpolate({}, "half")
 
 
 def test_merging_rounds_once(open_golden):

@@ -34,6 +34,10 @@ def test_official_format_in_all_its_shapes(tmp_path):
         for indent in (None, 2):
             files.append(tmp_path / f"{indent}{name}")
             files[-1].write_text(json.dumps(content, indent=indent))
+    files.append(tmp_path / "by hand.json")  # neither one line nor what json.dump makes
+    files[-1].write_text('{"annotation": [\n' + ",\n".join(map(json.dumps, rows)) + "\n]}\n")
+    files.append(tmp_path / "bom.jsonl")
+    files[-1].write_text("\ufeff" + "\r\n".join(map(json.dumps, rows)), encoding="utf-8")
     for file in files:
         got = list(corpora.read(file))
         assert [e.paths for e in got] == [("a.wav",), ("a.wav", "b.wav")]
@@ -83,6 +87,13 @@ def test_other_mistakes(tmp_path, annotations):
         (tmp_path / "something").touch()
         with pytest.raises(UserError, match=message):
             prepare.prepare(options)
+    for name in ("plan.json", "manifest.json"):
+        prepare.prepare(Options(annotations, tmp_path / name, split="valid"))
+        (tmp_path / name / name).write_text("{cut")
+        with pytest.raises(UserError, match=rf"{name}: not valid JSON"):
+            prepare.prepare(Options(annotations, tmp_path / name, split="valid"))
+    with pytest.raises(UserError, match=r"manifest\.json: not valid JSON"):
+        Corpus([tmp_path / "manifest.json"])
     (tmp_path / "binary.jsonl").write_bytes(b"\xff\xfe\x00\x80")
     with pytest.raises(UserError, match="UTF-8"):
         list(corpora.read(tmp_path / "binary.jsonl"))
@@ -93,7 +104,7 @@ def test_bad_audio_is_rejected_by_name(tmp_path):
     soundfile.write(tmp_path / "nan.wav", np.full(10, np.nan), 8000, subtype="FLOAT")
     (tmp_path / "zero.wav").touch()
     (tmp_path / "text.wav").write_text("hello" * 30)
-    names = ("good", "nan", "zero", "text", "absent")
+    names = ("good", "nan", "zero", "text", "a" * 300)  # no file system has names as long as the last one
     rows = [{**ROW, "path": f"{name}.wav"} for name in names] + [
         {**ROW, "path": "good.wav", "prompt": "<AudioHere>" * 2}
     ]
@@ -102,7 +113,12 @@ def test_bad_audio_is_rejected_by_name(tmp_path):
     assert manifest["rejected"] == {"clips": 4, "examples": 5}
     rejects = [json.loads(line) for line in (tmp_path / "out" / "rejects.jsonl").read_text().splitlines()]
     reasons = {r["file"]: r["reason"] for r in rejects}
-    for file, word in (("nan.wav", "NaN"), ("zero.wav", "empty"), ("text.wav", "readable"), ("absent.wav", "no such")):
+    for file, word in (
+        ("nan.wav", "NaN"),
+        ("zero.wav", "empty"),
+        ("text.wav", "readable"),
+        ("a" * 300 + ".wav", "no such"),
+    ):
         assert word in reasons[file]
     assert "2 <AudioHere> for 1 audio clip" in rejects[-1]["reason"]
     assert rejects[-1]["file"].endswith("x.jsonl:6")

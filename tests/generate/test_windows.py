@@ -33,8 +33,21 @@ def test_all_of_a_recording_is_heard(seconds, window, hop, starts):
     assert all(b[0] <= a[1] for a, b in itertools.pairwise(made))  # no gap
 
 
+def test_windows_of_the_reference(golden):
+    """The official long-file inference: its windows are ours, which go on to the end of the recording."""
+    for case in json.loads((golden / "dataprep.json").read_text())["sliding_window"]:
+        made = spans(case["seconds"], case["window_seconds"], case["hop_seconds"])
+        if not case["n_windows"]:  # 0.4 s: the official code raises; here the one window is padded
+            assert len(made) == 1
+            continue
+        said = [f"#{start:.2f}s - {end:.2f}s#: X" for start, end in made]
+        assert said[: case["n_windows"]] == case["output"].splitlines()
+        assert len(said) - case["n_windows"] in (0, 1)
+
+
 @pytest.mark.parametrize(
-    ("window", "hop", "word"), [(0.2, 0.1, "window"), (11, 5, "window"), (5, 6, "hop"), (5, 0, "hop")]
+    ("window", "hop", "word"),
+    [(0.2, 0.1, "window"), (11, 5, "window"), (5, -1, "hop"), (5, 0, "hop"), (5, float("nan"), "hop")],
 )
 def test_wrong_windows(window, hop, word):
     with pytest.raises(UserError, match=f"^{word}="):

@@ -2,9 +2,13 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from nlm_jax.core.errors import UserError
+from nlm_jax.generate.api import NatureLM
+from nlm_jax.generate.beam import beam_search
+from nlm_jax.generate.prompts import check_texts
 
 
 @pytest.fixture(scope="module")
@@ -98,18 +102,57 @@ def test_a_batch_answers_as_each_alone(load_model, clips, cases):
 
 
 def test_files_to_answers(load_model, golden):
-    info = json.loads((golden / "pipeline.json").read_text())
-    greedy = [c for c in info["cases"] if c["config"]["num_beams"] == 1]
-    assert greedy
-    for case in greedy:
-        model, n = load_model(case["weights"]), case["config"]["max_new_tokens"]
-        ids = model.generate([golden / case["wav"]], [case["instruction"]], max_new_tokens=n, return_ids=True)
-        assert ids == case["token_ids"]
-        assert model.generate([golden / case["wav"]], [case["instruction"]], max_new_tokens=n) == case["text"]
+    cases = json.loads((golden / "pipeline.json").read_text())["cases"]
+    assert {c["config"]["num_beams"] for c in cases} == {1, 2}
+    for case in cases:
+        model, asked = load_model(case["weights"]), ([golden / case["wav"]], [case["instruction"]])
+        how = {"max_new_tokens": case["config"]["max_new_tokens"], "num_beams": case["config"]["num_beams"]}
+        assert model.generate(*asked, **how, return_ids=True) == case["token_ids"]
+        assert model.generate(*asked, **how) == case["text"]
+
+
+def test_prepared_files_to_vectors(load_model, arrays, limit):
+    """The official processor's samples of two files, padded to 10 s, as the fitted model hears them."""
+    processed = arrays("processor")
+    for name in ("stereo", "mono"):
+        wave = np.zeros((1, int(processed[f"{name}__n_total"])), np.float32)
+        wave[0, : len(processed[f"{name}__prepared"])] = processed[f"{name}__prepared"]
+        ours = np.asarray(load_model("fitted").encode_audio(wave))
+        allowed = limit("qformer.npz", "clip_10s__audio_embeds") + 10 * max(limit.input_noise["audio_embeds"].values())
+        assert np.abs(ours - processed[f"{name}__fitted_audio_embeds"]).max() <= allowed
+
+
+def test_beam_scores(load_model, clips, beam_cases, limit, monkeypatch):
+    """Mean log-likelihood of the answer found, over length ** length_penalty, as the official search scores it."""
+    seen = []
+
+    def search(*args, **options):
+        ids, lengths, scores = beam_search(*args, **options)
+        seen.append(np.asarray(scores))
+        return ids, lengths, scores
+
+    monkeypatch.setattr("nlm_jax.generate.answer.beam_search", search)
+    chosen = [c for c in beam_cases if c["audio"] == ["clip_4p7s"] and not c["contains_id_2"]]
+    chosen = [c for c in chosen if c["config"]["max_new_tokens"] <= 24][:8]
+    assert len({c["config"]["length_penalty"] for c in chosen}) > 1
+    for case in chosen:
+        ask(load_model, clips, case)
+        scale = max(1.0, len(expected(case)[0]) ** (1 - case["config"]["length_penalty"]))
+        difference = abs(seen[-1][0] - case["sequences_scores"][0])
+        assert difference <= limit("fitted_forward.npz", "batch1__logits") * scale, case["options"]
+
+
+def test_bfloat16_decides_as_the_reference_does(golden, clips):
+    """The official code under bfloat16 autocast: its elements differ by what bfloat16 rounds, ours by as little."""
+    info = json.loads((golden / "bf16_reference.json").read_text())
+    model = NatureLM.from_pretrained(golden / "model", qformer_config=golden / "qformer_config.json")
+    exact = np.load(golden / "qformer.npz")
+    for clip, theirs in info["audio_embeds"].items():
+        off = np.abs(np.asarray(model.encode_audio(clips(clip)[None])) - exact[f"{clip}__audio_embeds"])
+        assert off.mean() <= 2 * theirs["f32_wave_mean_abs_diff"], clip
 
 
 def test_a_mesh_gives_the_same_answers(golden, load_model, clips):
-    from nlm_jax.generate.api import NatureLM
     from nlm_jax.mesh.build import make_mesh
 
     sharded = NatureLM.from_pretrained(
@@ -122,8 +165,55 @@ def test_a_mesh_gives_the_same_answers(golden, load_model, clips):
     assert sharded.generate(audios, queries, 12) == load_model().generate(audios, queries, 12)
 
 
-def test_messages(model, clips):
+def test_what_encode_audio_refuses(model, clips):
     clip = clips("clip_2s")
+    for waves, padding, says in (
+        (clip, None, r"waveforms of shape \(32000,\): give f32\[B, T\]"),
+        (clip[None, None], None, r"waveforms of shape \(1, 1, 32000\)"),
+        (np.zeros((0, 32000), np.float32), None, r"waveforms of shape \(0, 32000\)"),
+        ([clip, clip[:-1]], None, "rows differ in length"),
+        ((clip[None] * 32767).astype(np.int16), None, "divide integers"),
+        (clip[None] > 0, None, "array of bool"),
+        (np.full((1, 32000), np.nan, np.float32), None, "NaN"),
+        (clip[None, :2000], None, "too short"),
+        (clip[None], np.zeros((1, 100), bool), r"padding_mask of shape \(1, 100\)"),
+        (clip[None], np.zeros(32000, bool), "padding_mask of shape"),
+    ):
+        with pytest.raises(UserError, match=says):
+            model.encode_audio(waves, padding)
+    same = model.encode_audio(clip[None])
+    np.testing.assert_array_equal(model.encode_audio([clip.astype(np.float64)]), same)  # a list of rows will do
+
+
+def test_what_teacher_forcing_refuses(model, clips):
+    clip = clips("clip_2s")
+    one = model.loss(["<AudioHere> What?"], ["a"], [[clip]])
+    assert model.loss(["<AudioHere> What?"], ["a"], [clip]) == one  # a bare array is one clip
+    for prompts, texts, audios, says in (
+        ([], [], [], "one or more prompts"),
+        (["What?"], ["a", "b"], [[clip]], "2 texts for 1 prompts"),
+        (["What?", "Who?"], "ab", [[clip], [clip]], "texts: give a list of texts"),
+        (["What?"], ["a"], [["a.wav"]], "audio 'a.wav': give an array"),
+        (["What?"], ["a"], [[np.stack([clip, clip])]], r"shape \(2, 32000\)"),
+        (["<AudioHere> <AudioHere>?"], ["a"], [[clip]], "2 <AudioHere> for 1 audio"),
+    ):
+        for method in (model.loss, model.logits):
+            with pytest.raises(UserError, match=says):
+                method(prompts, texts, audios)
+
+
+def test_messages(model, clips, golden):
+    clip = clips("clip_2s")
+    for audio, says in ((None, "audio 'None'"), (clip.tolist()[:3], "give an array of samples"), ({}, "audio '{}'"),
+                        (np.array(["a"]), "array of <U1"), (clip.astype(np.complex64), "complex64")):  # fmt: skip
+        with pytest.raises(UserError, match=says):
+            model.generate([audio], ["What?"])
+    with pytest.raises(UserError, match="queries: holds None"):
+        check_texts("queries", ["What?", None])
+    with pytest.raises(UserError, match="repetition_penalty=0"):
+        model.generate([clip], ["What?"], repetition_penalty=0.0)
+    with pytest.raises(UserError, match="batch_size=0"):
+        model.generate_windows(golden / "wav" / "mono.wav", "What?", batch_size=0)
     with pytest.raises(UserError, match="1 audios for 2 queries"):
         model.generate([clip], ["a", "b"])
     with pytest.raises(UserError, match=r"2 <AudioHere> for 1 audio"):

@@ -46,6 +46,8 @@ VARIANTS = {
     "llama 3.1": {},
     "tied, one kv head, odd head size": {"tie_word_embeddings": True, "num_key_value_heads": 1, "head_dim": 24},
     "no grouping, biases": {"num_key_value_heads": 4, "attention_bias": True, "mlp_bias": True},
+    "linear scaling": {"rope_parameters": {"rope_type": "linear", "factor": 4.0, "rope_theta": 10000.0}},
+    "no scaling": {"rope_parameters": {"rope_type": "default", "rope_theta": 1e6}, "num_key_value_heads": 1},
 }
 
 

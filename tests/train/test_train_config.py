@@ -1,6 +1,7 @@
 """Every shipped config builds; what may change when a run goes on; the sentences for mistakes."""
 
 import dataclasses
+import math
 import pathlib
 
 import pytest
@@ -66,6 +67,13 @@ def test_unknown_fields(override, message):
         ({"stages": [{"accumulate": 3}]}, r"accumulate: 3 does not divide data\.rows=8"),
         ({"checkpoint": {"every": 0}}, r"checkpoint\.every: must be at least 1"),
         ({"stages": [{"train": {"lore": True}}]}, "did you mean 'lora'"),
+        ({"stages": [{"optim": {"peak_lr": -1.0}}]}, r"optim\.peak_lr=-1\.0: must not be negative"),
+        ({"stages": [{"optim": {"peak_lr": math.nan}}]}, r"optim\.peak_lr=nan"),
+        ({"stages": [{"optim": {"warmup_steps": -1}}]}, r"optim\.warmup_steps=-1"),
+        ({"stages": [{"optim": {"max_grad_norm": 0.0}}]}, r"optim\.max_grad_norm=0\.0: must be above 0"),
+        ({"stages": [{"optim": {"beta1": 1.0}}]}, r"optim\.beta1=1\.0: must lie in"),
+        ({"eval": {"answers": -1}}, r"eval\.answers: must be at least 0"),
+        ({"eval": {"max_new_tokens": 0}}, r"eval\.max_new_tokens: must be at least 1"),
     ],
 )
 def test_impossible_values(values, message):

@@ -89,6 +89,15 @@ def test_refused_by_the_machine(nlm, fake, tmp_path):
     assert nlm("fake") == (2, "", f"nlm fake: error: {tmp_path}: Permission denied\n")
 
 
+def test_a_path_that_nobody_can_make(nlm, tmp_path):
+    (tmp_path / "rows.jsonl").write_text('{"path": "a.wav", "prompt": "p", "text": "t", "task": "k"}\n')
+    for out, says in (("/proc/nowhere/x", "No such file or directory"), (str(tmp_path / ("a" * 300)), "too long")):
+        status, _, said = nlm("prepare", str(tmp_path / "rows.jsonl"), f"--out={out}")
+        assert status == 2
+        assert said.startswith("nlm prepare: error: ")
+        assert says in said
+
+
 def test_a_defect_keeps_its_traceback(nlm, fake):
     fake(lambda args: {}["missing"])
     with pytest.raises(KeyError):

@@ -183,6 +183,36 @@ def test_overrides_of_what_the_file_leaves_out(file):
         fails(sentence, file, [override], Run, function=config.load)
 
 
+def test_a_line_is_named_of_a_relative_path_too(file, monkeypatch):
+    file.write_text("\n\n1 / 0\n")
+    monkeypatch.chdir(file.parent)
+    fails(r"some\.py: line 3 raises ZeroDivisionError", file.name, function=config.load)
+
+
+def test_an_argument_that_nobody_takes(file):
+    file.write_text("def get_config():\n    return {}\n")
+    fails(r"some\.py:small: its get_config\(\) takes no argument", f"{file}:small", function=config.load)
+
+
+def test_overrides_of_lists_and_of_free_names(tmp_path):
+    """What only the dataclass knows: a tuple of texts is no text, and the names of a `dict` field are free."""
+    from nlm_jax.train.config import TrainConfig, train_config
+
+    (tmp_path / "some.py").write_text("def get_config():\n    return {'stages': [{'steps': 1}]}\n")
+    given = ["stages.0.data.train=('a', 'b')", "stages.0.data.mixture.domain.animal=2", "tokenizer=x"]
+    given += [f"model.overrides.{text}" for text in ("llama.lora.rank=2", "llama.layers=1", "end_sym=x")]
+    loaded = config.load(tmp_path / "some.py", [f"--config.{text}" for text in given], TrainConfig)
+    made = train_config(loaded)
+    assert made.stages[0].data.train == ("a", "b")
+    assert made.stages[0].data.mixture.domain == {"animal": 2.0}
+    assert made.model.overrides == {"llama": {"lora": {"rank": 2}, "layers": 1}, "end_sym": "x"}
+    for text, says in (
+        ("stages.0.data.mixture.domain.animal=much", "domain.animal: expected float, got 'much'"),
+        ("foo=1", "known are checkpoint, compile_cache, eval, init, log, mesh, model, seed, stages, "),
+    ):
+        fails(says, tmp_path / "some.py", [f"--config.{text}"], TrainConfig, function=config.load)
+
+
 def test_an_empty_placeholder_keeps_its_type(file):
     assert config.load(file, ["--config.base=7"]).base == "7"
 
@@ -193,6 +223,12 @@ def test_an_empty_placeholder_keeps_its_type(file):
         (None, r"--config=.*some\.py: no such file"),
         ("def get_config(:\n", r"--config=.*some\.py: line 1 is not valid Python"),
         ("x = 1\n", r"--config=.*some\.py: the file defines no get_config\(\)"),
+        ("get_config = 3\n", r"the file defines no get_config\(\)"),
+        ("def get_config():\n    return {}['x']\n", r"some\.py: line 2 raises KeyError: 'x'"),
+        ("\nimport no_such_module\n", r"some\.py: line 2 raises ModuleNotFoundError: No module named"),
+        ("raise SystemExit(3)\n", r"some\.py: line 1 raises SystemExit: 3"),
+        ("def get_config():\n    return 3\n", r"get_config\(\) must return the fields of a config, returned 3"),
+        ("def get_config():\n    pass\n", r"returned None"),
     ],
 )
 def test_what_load_refuses(file, text, sentence):

@@ -19,3 +19,10 @@ def test_window_settings(golden):
         kernel, stride = frames.window_tokens(row["second_per_window"]), frames.window_tokens(row["second_stride"])
         assert (kernel, stride) == (row["kernel"], row["stride"])
         assert frames.n_windows(75200, kernel, stride) == row["n_windows"]
+
+
+def test_frames_and_tokens_of_the_clips(golden):
+    info = json.loads((golden / "beats_info.json").read_text())
+    for row in (row for row in info.values() if isinstance(row, dict)):
+        assert frames.n_frames(row["n_samples"]) == row["n_frames"]
+        assert frames.n_tokens(row["n_samples"]) == row["n_tokens"]

@@ -17,6 +17,7 @@ from jaxtyping import UInt64
 
 from nlm_jax.audio import wave
 from nlm_jax.core.errors import UserError
+from nlm_jax.core.files import read_json
 from nlm_jax.data import recordings, shards
 from nlm_jax.data.fingerprint import fingerprint
 from nlm_jax.data.holdout import whole
@@ -85,14 +86,14 @@ def begin(options: Options) -> dict[str, Any] | None:
     """Starts or continues `out`; the manifest when it is finished already."""
     plan, file = options.plan(), options.out / "plan.json"
     if file.is_file():
-        before = json.loads(file.read_text())
+        before = read_json(file)
         changed = [key for key in {**before, **plan} if plan.get(key) != before.get(key)]
         if changed:
             raise UserError(
                 f"--out={options.out}: holds a corpus made with other {', '.join(changed)}; choose another one"
             )
         if (options.out / "manifest.json").is_file():
-            return json.loads((options.out / "manifest.json").read_text())
+            return read_json(options.out / "manifest.json")
     elif options.out.exists() and (not options.out.is_dir() or _foreign(options.out)):
         raise UserError(f"--out={options.out}: exists and is no prepared corpus; choose a new directory")
     (options.out / "work").mkdir(parents=True, exist_ok=True)

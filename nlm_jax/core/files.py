@@ -1,0 +1,20 @@
+"""Small files that commands leave for each other."""
+
+import json
+import pathlib
+from typing import Any
+
+from nlm_jax.core.errors import UserError
+
+
+def read_json(path: pathlib.Path) -> dict[str, Any]:
+    """Raises UserError for a file that is missing or is not a JSON object."""
+    if not path.is_file():
+        raise UserError(f"{path}: no such file")
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: not valid JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise UserError(f"{path}: expected a JSON object")
+    return value
