@@ -29,7 +29,11 @@ class Command:
 
 COMMANDS = {
     "prepare": Command("nlm_jax.data.prepare", "recordings + annotations -> ArrayRecord shards + manifest"),
-    "data": Command("nlm_jax.data.command", "look into prepared data: nlm data describe", overrides=True),
+    "data": Command(
+        "nlm_jax.data.command",
+        "look into prepared data, and list tasks: nlm data describe, nlm data tasks",
+        overrides=True,
+    ),
     "train": Command("nlm_jax.train.command", "train from a config file; resumes by itself", overrides=True),
     "import": Command(
         "nlm_jax.convert.import_command",

@@ -1,10 +1,10 @@
-"""`nlm data ...`: commands about prepared corpora."""
+"""`nlm data ...`: commands about prepared corpora, and about what can be made of annotations."""
 
 import argparse
 import importlib
 
-SUMMARY = "look into prepared data: nlm data describe"
-COMMANDS = {"describe": "nlm_jax.data.describe.command"}
+SUMMARY = "look into prepared data, and list tasks: nlm data describe, nlm data tasks"
+COMMANDS = {"describe": "nlm_jax.data.describe.command", "tasks": "nlm_jax.data.tasks.command"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

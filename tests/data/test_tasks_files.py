@@ -7,6 +7,7 @@ import re
 
 import pytest
 
+from nlm_jax import cli
 from nlm_jax.core.errors import UserError
 from nlm_jax.data.schema import FACTS
 from nlm_jax.data.tasks import command, entries, fields, sample, templates
@@ -208,6 +209,13 @@ def run(*arguments):
     parser = argparse.ArgumentParser()
     command.add_arguments(parser)
     return command.run(parser.parse_args([str(a) for a in arguments]))
+
+
+def test_nlm_data_tasks_is_a_command(capsys):
+    assert cli.main(["data", "tasks", "--tasks", "lifestage"]) == 0
+    assert "The life stage of the focal animal" in capsys.readouterr().out
+    assert cli.main(["data", "tasks", "--tasks", "lifestag"]) == 2
+    assert capsys.readouterr().err == "nlm data: error: no task 'lifestag'; did you mean 'lifestage'?\n"
 
 
 def test_command_lists_shows_and_writes_the_official_files(tmp_path, tasks, capsys):
