@@ -1,6 +1,7 @@
 """`NatureLM`: a model with its tokenizer, for people. Load it, ask it, score with it, save it in any format."""
 
 import functools
+import itertools
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -24,10 +25,12 @@ from nlm_jax.generate.engine import Engine
 from nlm_jax.generate.load import load_checkpoint
 from nlm_jax.generate.prompts import check_pairs, check_texts, item, teacher_forced, text_format, waveforms_of
 from nlm_jax.generate.score import NORMALIZE, log_likelihoods
-from nlm_jax.generate.windows import CLIP_SECONDS, windows_of
+from nlm_jax.generate.windows import CLIP_SECONDS, sounds, windows_of
 
 Each = Any
 """One value for all queries, or a list with one per query; `generate.options` checks it."""
+WINDOWS = 8
+"""Batches of windows that are read at once, so that rows that are finished have successors."""
 STREAM_STEPS = 4
 """Tokens decoded before `stream` tells them."""
 
@@ -266,14 +269,19 @@ class NatureLM:
     ) -> list[tuple[float, float, str]]:
         """(start, end, answer) of every window of a recording of any length, in seconds; `options` as of `generate`.
 
-        Only one batch of windows is decoded at a time. `hop` is the window by default.
+        Only a few batches of windows are in memory at a time. `hop` is the window by default.
+
+        Raises:
+          UserError: what is wrong with the recording, one of its windows, or the options.
         """
-        windows = list(windows_of(pathlib.Path(audio), window, window if hop is None else hop))
-        size, answers = max(1, options.get("batch_size", 8)), []  # `generate` says what is wrong with 0
-        for start in range(0, len(windows), size):
-            part = windows[start : start + size]
-            answers += self.generate([w.wave() for w in part], [query] * len(part), **options)
-        return [(w.start, w.end, answer) for w, answer in zip(windows, answers, strict=True)]
+        heard = sounds(windows_of(pathlib.Path(audio), window, window if hop is None else hop))
+        size, answered = WINDOWS * max(1, options.get("batch_size", 8)), []  # `generate` says what is wrong with 0
+        while part := list(itertools.islice(heard, size)):
+            if reason := next((reason for _, wave, reason in part if wave is None), ""):
+                raise UserError(reason)
+            answers = self.generate([wave for _, wave, _ in part], [query] * len(part), **options)
+            answered += [(w.start, w.end, answer) for (w, _, _), answer in zip(part, answers, strict=True)]
+        return answered
 
     def save_pretrained(self, out: str | pathlib.Path, format: str = "naturelm", **options: Any) -> None:
         """Writes the weights to the directory `out`: "naturelm", "peft", "llama-merged", "beats" or "nlm".
