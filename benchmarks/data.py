@@ -1,14 +1,16 @@
 """Data pipeline: clips a second and core, ours against a torch DataLoader that does the same work on the same files.
 
     python benchmarks/data.py                 # 10 s clips, FLAC at 44.1 kHz; made and then removed
-    python benchmarks/data.py --kind=wav --rate=16000
+    python benchmarks/data.py --kind=wav --rate=16000      # also ogg, mp3
 
-The work: read a file, mix to mono, resample to 16 kHz, cut or pad to 10 s, tokenize the text, put examples together.
-Ours reads what `nlm prepare` wrote (decoded and resampled once) and packs rows; `from files` is our decoder on the
-files themselves. The DataLoader decodes with soundfile, resamples with soxr (the reference's resampy is 60 times
-slower) and pads to the longest, with one worker a core. `nlm prepare` is timed too: it is paid once.
+The work: read a file, mix to mono, resample to 16 kHz, cut or pad to 10 s, add noise to two in five, tokenize the text,
+put examples together. Ours reads what `nlm prepare` wrote (decoded and resampled once), as FLAC or 16-bit samples, from
+disk or through fsspec with its cache, and packs rows; `from files` is our decoder on the files themselves. The
+DataLoader decodes with soundfile, resamples with soxr (the reference's resampy is 60 times slower) and pads to the
+longest, with one worker a core. `nlm prepare` is timed too: it is paid once.
 """
 
+import collections
 import itertools
 import json
 import pathlib
@@ -23,7 +25,7 @@ import soundfile
 from common import arguments, cores, median, report
 
 from nlm_jax.audio import wave
-from nlm_jax.data.config import DataConfig
+from nlm_jax.data.config import AugmentConfig, DataConfig
 from nlm_jax.data.pipeline import train_set
 from nlm_jax.data.prepare import Options, prepare
 from nlm_jax.data.text import Tokenizer
@@ -31,6 +33,7 @@ from nlm_jax.generate.prompts import text_format
 from nlm_jax.models.presets import preset
 
 SECONDS = 10.0
+NOISE, SNR = 0.4, (-10.0, 25.0)  # as in loader.py, which must not import this
 LOADER = pathlib.Path(__file__).with_name("loader.py")
 
 
@@ -72,16 +75,26 @@ def main(given: list[str] | None = None) -> None:
             cores(),
         )
         started = time.perf_counter()
-        prepare(Options(folder / "rows.jsonl", folder / "prepared"))
-        prepared = args.clips / (time.perf_counter() - started)
-        config = DataConfig(train=(str(folder / "prepared"),), seconds=SECONDS, rows=8, row_clips=8, threads=workers)
-        fmt = text_format(preset("tiny"), config.samples)
-        vectors = preset("tiny").qformer.vectors(config.samples)
-        found: dict[str, list[float]] = {"nlm_jax": [], "nlm_jax, from files": [], "torch DataLoader": []}
+        for encoding in ("flac", "pcm16"):
+            prepare(Options(folder / "rows.jsonl", folder / encoding, encoding=encoding), workers=workers)
+        prepared = 2 * args.clips / (time.perf_counter() - started)
+        sources = {
+            "nlm_jax, FLAC shards": str(folder / "flac"),
+            "nlm_jax, 16-bit shards": str(folder / "pcm16"),
+            "nlm_jax, 16-bit shards, fsspec": f"file://{folder / 'pcm16'}",
+        }
+        noise = AugmentConfig(noise_prob=NOISE, noise_snr=SNR)
+        fmt = text_format(preset("tiny"), round(SECONDS * 16_000))
+        vectors = preset("tiny").qformer.vectors(round(SECONDS * 16_000))
+        found: dict[str, list[float]] = collections.defaultdict(list)
         for _ in range(args.repeats):
-            ours = train_set(config, tokenizer, fmt).batches(0, 0, 1)
-            found["nlm_jax"].append(rate_of(ours, lambda b: int((b.audio_slot >= 0).sum()) // vectors, args.seconds))
-            ours.close()
+            for name, where in sources.items():
+                config = DataConfig(
+                    train=(where,), seconds=SECONDS, rows=8, row_clips=8, threads=workers, augment=noise
+                )
+                ours = train_set(config, tokenizer, fmt).batches(0, 0, 1)
+                found[name].append(rate_of(ours, lambda b: int((b.audio_slot >= 0).sum()) // vectors, args.seconds))
+                ours.close()
             files = (wave.load(folder / row["path"], seconds=SECONDS) for row in itertools.cycle(rows))
             found["nlm_jax, from files"].append(workers * rate_of(files, lambda _: 1, args.seconds))
             command = [sys.executable, LOADER, folder, str(workers), str(args.seconds)]
@@ -92,7 +105,7 @@ def main(given: list[str] | None = None) -> None:
     rates = {name: median(values) / workers for name, values in found.items()}
     facts = {"files": f"{args.clips} of {args.kind} at {args.rate} Hz", "workers": workers}
     facts["nlm prepare"] = f"{prepared / workers:.1f} clips/s a core, once"
-    facts["from files"] = "one thread, times the cores"
+    facts["from files"] = "decoding alone, one thread, times the cores"
     report("data pipeline, per core", rates, "clips/s", "torch DataLoader", args.json, **facts)
 
 

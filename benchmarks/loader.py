@@ -16,6 +16,7 @@ import torch
 from nlm_jax.data.text import Tokenizer
 
 SAMPLES, BATCH = 160_000, 32
+NOISE, SNR = 0.4, (-10.0, 25.0)  # share of clips that get noise, and its level below the sound in dB
 
 
 class Files(torch.utils.data.Dataset):
@@ -34,6 +35,14 @@ class Files(torch.utils.data.Dataset):
         sound, rate = soundfile.read(self.folder / row["path"], dtype="float32", always_2d=True)
         sound = soxr.resample(sound.mean(1), rate, 16_000)[:SAMPLES]
         sound = np.pad(sound, (0, SAMPLES - len(sound)))
+        rng = np.random.default_rng(index)
+        if rng.random() < NOISE:  # the tilted noise that ours adds where no noise is recorded
+            spectrum = np.fft.rfft(rng.standard_normal(SAMPLES))
+            spectrum[1:] /= np.arange(1, spectrum.size) ** rng.uniform(0.0, 1.0)
+            noise = np.fft.irfft(spectrum, SAMPLES).astype(np.float32)
+            wanted = np.mean(sound**2) / 10 ** (rng.uniform(*SNR) / 10)
+            sound = sound + noise * np.sqrt(wanted / np.mean(noise**2), dtype=np.float32)
+            sound = sound / max(1.0, float(np.abs(sound).max()))
         return torch.as_tensor(sound), torch.tensor(self.tokenizer.encode(row["prompt"] + row["text"]))
 
 
