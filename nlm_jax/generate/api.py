@@ -28,6 +28,8 @@ from nlm_jax.generate.windows import CLIP_SECONDS, windows_of
 
 Each = Any
 """One value for all queries, or a list with one per query; `generate.options` checks it."""
+WINDOWS = 8
+"""Batches of windows that are read at once, so that finished rows have successors."""
 STREAM_STEPS = 4
 """Tokens decoded before `stream` tells them."""
 
@@ -266,10 +268,10 @@ class NatureLM:
     ) -> list[tuple[float, float, str]]:
         """(start, end, answer) of every window of a recording of any length, in seconds; `options` as of `generate`.
 
-        Only one batch of windows is decoded at a time. `hop` is the window by default.
+        Only a few batches of windows are read at a time. `hop` is the window by default.
         """
         windows = list(windows_of(pathlib.Path(audio), window, window if hop is None else hop))
-        size, answers = max(1, options.get("batch_size", 8)), []  # `generate` says what is wrong with 0
+        size, answers = WINDOWS * max(1, options.get("batch_size", 8)), []  # `generate` says what is wrong with 0
         for start in range(0, len(windows), size):
             part = windows[start : start + size]
             answers += self.generate([w.wave() for w in part], [query] * len(part), **options)
