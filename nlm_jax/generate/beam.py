@@ -45,8 +45,8 @@ def choose(rows: Rows, logits: Float[Array, "B beams V"], how: Decoding) -> Rows
     return dataclasses.replace(longer, finished=longer.finished | done, beams=made)
 
 
-def best(rows: Rows, how: Decoding) -> tuple[Int[Array, "B room"], Int[Array, "B"]]:
-    """The best answer of every row with its end symbol and padding behind it, and how many tokens it has.
+def best(rows: Rows, how: Decoding) -> tuple[Int[Array, "B room"], Int[Array, "B"], Float[Array, "B"]]:
+    """The best answer of every row with its end symbol and padding behind it, how many tokens it has, and its score.
 
     The running beams of a row that is not done take part as they are.
     """
@@ -57,7 +57,7 @@ def best(rows: Rows, how: Decoding) -> tuple[Int[Array, "B room"], Int[Array, "B
     at, limit = jnp.arange(ids.shape[1])[None], rows.knobs.limit
     ended_early = (length < limit)[:, None] & (at == length[:, None])
     ids = jnp.where(at < length[:, None], ids, jnp.where(ended_early, how.eos_ids[0], how.pad_id))
-    return ids, length + (length < limit)
+    return ids, length + (length < limit), ended["ended_score"][:, 0]
 
 
 def _length(rows: Rows, tokens: Int[Array, "B"]) -> Float[Array, "B 1"]:

@@ -95,8 +95,8 @@ def decode(
       enough: or when so many of the rows that are taken are finished, or all.
 
     Returns:
-      the rows, and what is to be told of each: 1 where it is finished, the slots of the cache it fills, the number of
-      new tokens, the tokens.
+      the rows, and what is to be told of each: 1 where it is finished, the slots of the cache it fills, the bits of
+      its float32 score (0 without beams), the number of new tokens, the tokens.
     """
     model = nnx.merge(graphdef, state)
     rows = constrained(dataclasses.replace(rows, finished=rows.finished | ~taken))
@@ -114,8 +114,9 @@ def decode(
 
     _, rows = jax.lax.while_loop(going, body, (jnp.zeros((), jnp.int32), rows))
     if rows.beams is None:
-        ids, length = rows.ids[:, 0], rows.step
+        ids, length, score = rows.ids[:, 0], rows.step, jnp.zeros(len(rows.step))
     else:
-        ids, length = beam.best(rows, how)
-    facts = jnp.stack([rows.finished.astype(jnp.int32), rows.end, length], axis=1)
+        ids, length, score = beam.best(rows, how)
+    score = jax.lax.bitcast_convert_type(score.astype(jnp.float32), jnp.int32)  # so that one array tells it all
+    facts = jnp.stack([rows.finished.astype(jnp.int32), rows.end, score, length], axis=1)
     return rows, jnp.concatenate([facts, ids], axis=1)

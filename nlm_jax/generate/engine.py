@@ -289,16 +289,17 @@ class Engine:
         self._rows, told = decode(
             self._graphdef, self._state, self._rows, taken, np.int32(steps), np.int32(enough), how=self._how
         )
-        full = 0
-        for row, (finished, end, length, *ids) in enumerate(fetch(told).tolist()):
+        full, beams, told = 0, self._how.beams > 1, fetch(told)
+        scores = told[:, 2].copy().view(np.float32).tolist()
+        for row, (finished, end, _, length, *ids) in enumerate(told.tolist()):
             request = self._taken[row]
             if request is None:
                 continue
             if not finished:
                 full = max(full, end + self._how.beams)
-            if self._how.beams > 1 and not finished:
+            if beams and not finished:
                 continue
-            if request.take(ids[len(request.ids) : length], bool(finished)):
+            if request.take(ids[len(request.ids) : length], bool(finished), scores[row] if beams else None):
                 self._taken[row] = None
         if full > self._rows.cache.slots:  # few answers are long: the cache grows when one is
             most = max(self._need(r, r.options.max_new_tokens) for r in self._taken if r is not None)

@@ -20,6 +20,8 @@ class Answer:
     """Without special tokens, and without what was given as `stop`."""
     finish: Literal["end", "stop", "length"]
     """Why it ends: the model ended it, something in `stop` came, or `max_new_tokens` was reached."""
+    score: float | None = None
+    """Of a beam search: sum of the answer's log-probabilities over its length ** length_penalty."""
 
 
 @dataclasses.dataclass(eq=False)
@@ -39,7 +41,7 @@ class Request:
         """Whether somebody looks at its tokens while it is being decoded."""
         return self.on_tokens is not None or bool(self.options.stop_texts)
 
-    def take(self, ids: Iterable[int], finished: bool) -> bool:
+    def take(self, ids: Iterable[int], finished: bool, score: float | None = None) -> bool:
         """Adds new tokens, tells them, and answers where the answer ends. Returns whether it does.
 
         An exception of `on_tokens` becomes that of the future.
@@ -56,6 +58,7 @@ class Request:
             if text is None and not finished:
                 return False
             answer = Answer(self.ids, text, "stop") if text is not None else self._answer()
+            answer = dataclasses.replace(answer, score=score)
         except Exception as error:  # of the caller's function, which must not end the engine
             self.fail(error)
             return True

@@ -7,7 +7,6 @@ import pytest
 
 from nlm_jax.core.errors import UserError
 from nlm_jax.generate.api import NatureLM
-from nlm_jax.generate.beam import beam_search
 from nlm_jax.generate.prompts import check_texts
 
 
@@ -122,23 +121,20 @@ def test_prepared_files_to_vectors(load_model, arrays, limit):
         assert np.abs(ours - processed[f"{name}__fitted_audio_embeds"]).max() <= allowed
 
 
-def test_beam_scores(load_model, clips, beam_cases, limit, monkeypatch):
+def test_beam_scores(load_model, clips, beam_cases, limit):
     """Mean log-likelihood of the answer found, over length ** length_penalty, as the official search scores it."""
-    seen = []
-
-    def search(*args, **options):
-        ids, lengths, scores = beam_search(*args, **options)
-        seen.append(np.asarray(scores))
-        return ids, lengths, scores
-
-    monkeypatch.setattr("nlm_jax.generate.answer.beam_search", search)
     chosen = [c for c in beam_cases if c["audio"] == ["clip_4p7s"] and not c["contains_id_2"]]
     chosen = [c for c in chosen if c["config"]["max_new_tokens"] <= 24][:8]
     assert len({c["config"]["length_penalty"] for c in chosen}) > 1
     for case in chosen:
-        ask(load_model, clips, case)
-        scale = max(1.0, len(expected(case)[0]) ** (1 - case["config"]["length_penalty"]))
-        difference = abs(seen[-1][0] - case["sequences_scores"][0])
+        how = case["config"]
+        engine = load_model(case["weights"], how["merging_alpha"]).engine(slots=1, num_beams=how["num_beams"])
+        options = {name: how[name] for name in ("max_new_tokens", "length_penalty", "repetition_penalty")}
+        future = engine.submit(clips("clip_4p7s"), case["prompts"][0], **options)
+        engine.run()
+        assert future.result().ids == expected(case)[0]
+        scale = max(1.0, len(expected(case)[0]) ** (1 - how["length_penalty"]))
+        difference = abs(future.result().score - case["sequences_scores"][0])
         assert difference <= limit("fitted_forward.npz", "batch1__logits") * scale, case["options"]
 
 

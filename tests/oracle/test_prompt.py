@@ -8,8 +8,8 @@ import pytest
 from flax import nnx
 
 from nlm_jax.data.text import PLACEHOLDER
-from nlm_jax.generate.answer import text_format
-from nlm_jax.generate.prompts import Clip, item, teacher_forced
+from nlm_jax.generate.clips import Clip
+from nlm_jax.generate.prompts import item, teacher_forced, text_format
 
 
 @pytest.fixture
