@@ -27,8 +27,8 @@ LEAST_FRAMES = 24
 HALVES = (np.uint64(0xFFFFFFFF), np.uint64(0xFFFFFFFF << 32))
 FEW, LOOKS = 32, 1 << 14
 """Frames that a first look compares, and pairs that it compares at once."""
-MOST_CANDIDATES = 2_000_000
-"""Pairs compared frame by frame; of more those with the most votes are."""
+MOST_CANDIDATES = 20_000_000
+"""Pairs that are looked at; of more those with the most votes are."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -46,7 +46,7 @@ def resampled(wave, rate):
 
 def prints(*waves):
     made = [fingerprint(np.asarray(w, np.float32)) for w in waves]
-    return Prints(np.concatenate(made), np.cumsum([len(m) for m in made]))
+    return Prints(np.concatenate([np.zeros(0, np.uint64), *made]), np.cumsum([len(m) for m in made], dtype=np.int64))
 
 
 CHANGES = {
@@ -298,7 +298,9 @@ def test_names_that_say_something():
         ("C:\\data\\XC12.mp3", "xc12"),
     ):
         assert benchmark.stem(name) == want
-    made = benchmark.Benchmark("b", frozenset({"17", "xc-17-a"}), ("clip_001.wav", "12.wav", "XC9.wav"), [], None)
+    made = benchmark.Benchmark(
+        "b", frozenset({"17", "xc-17-a"}), ("clip_001.wav", "12.wav", "XC9.wav"), np.zeros(3, np.uint64), prints()
+    )
     assert list(made.stems) == ["xc9"]
 
 
