@@ -10,6 +10,7 @@ import collections
 import contextlib
 import dataclasses
 import io
+import itertools
 import json
 import os
 import pathlib
@@ -116,11 +117,13 @@ class Load:
         self.seconds: list[float] = []
         self.wrong: list[str] = []
 
-    async def client(self, number: int, until: float) -> None:
-        """One client: a request after the other over its own connection."""
+    async def client(self, number: int, until: float, requests: int | None = None) -> None:
+        """One client: a request after the other over its own connection, `requests` of them or until the time is up."""
         rng = random.Random(number)
         async with httpx.AsyncClient(base_url=self.address, timeout=120) as http:
-            while time.monotonic() < until:
+            for _ in range(requests) if requests else itertools.count():
+                if time.monotonic() > until:
+                    break
                 (kind,) = rng.choices(list(KINDS), KINDS.values())
                 began = time.perf_counter()
                 try:
@@ -238,10 +241,17 @@ def resident(pid: int) -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
-async def run(load: Load, clients: int, seconds: float) -> None:
-    """All clients at a time."""
+async def watch(pid: int, memory: list[float], seconds: float) -> None:
+    """Adds what the process holds to `memory` nine times on the way."""
+    for _ in range(9):
+        await asyncio.sleep(seconds / 10)
+        memory.append(resident(pid))
+
+
+async def run(load: Load, clients: int, seconds: float, *others) -> None:
+    """All clients at a time, and what else is to be done meanwhile."""
     until = time.monotonic() + seconds
-    await asyncio.gather(*(load.client(i, until) for i in range(clients)))
+    await asyncio.gather(*(load.client(i, until) for i in range(clients)), *others)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -261,7 +271,8 @@ def main(argv: list[str] | None = None) -> None:
             load = Load(address, known, args.slots)
             asyncio.run(run(Load(address, known, args.slots), args.clients, min(10.0, args.minutes * 6)))  # warm
             memory, began = [resident(process.pid)], time.monotonic()
-            asyncio.run(run(load, args.clients, args.minutes * 60))
+            watched = watch(process.pid, memory, args.minutes * 60)
+            asyncio.run(run(load, args.clients, args.minutes * 60, watched))
             took = time.monotonic() - began
             memory.append(resident(process.pid))
             figures = httpx.get(f"{address}/metrics").text
@@ -279,7 +290,7 @@ def report(args, load: Load, took: float, memory: list[float], different: int, f
     print(f"  {where['date']}, {where['device']}, {where['cores']} cores, {where['versions']}")
     print(f"  {total} requests, {total / took:.1f} a second; {len(load.seconds)} answered right")
     print(f"  latency of these: p50 {p50} s, p95 {p95} s, p99 {p99} s")
-    print(f"  memory of the server: {memory[0]:.0f} MiB at the start, {memory[1]:.0f} MiB at the end")
+    print(f"  memory of the server in MiB, each tenth of the time: {', '.join(f'{m:.0f}' for m in memory)}")
     for (kind, outcome), count in sorted(load.outcomes.items()):
         print(f"  {kind:22s} {outcome:18s} {count}")
     if args.json:

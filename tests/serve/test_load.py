@@ -1,4 +1,4 @@
-"""The load test of benchmarks/serve_load.py, for some seconds; with a tiny model among the slow tests."""
+"""The load test of benchmarks/serve_load.py, at a few requests; with a tiny model among the slow tests."""
 
 import asyncio
 import importlib
@@ -36,21 +36,28 @@ def known(loading, count):
     return [case(i) for i in range(count)]
 
 
-def test_some_seconds(loading):
+async def asking(load, clients, requests):
+    """Each client asks so often, however long that takes."""
+    await asyncio.gather(*(load.client(i, float("inf"), requests) for i in range(clients)))
+
+
+def test_some_requests(loading):
     with serving(Fake(), batch_size=4, max_body=2 << 20) as address:
         load = loading.Load(address, known(loading, 20), 4)
-        asyncio.run(loading.run(load, 12, 2.0))
-        assert not load.wrong
-        assert len(load.seconds) > 20
-        assert load.outcomes["good", "right"] > load.outcomes["streamed", "right"] > 0
-        assert len(load.outcomes) > 5
+        asyncio.run(asking(load, clients=12, requests=12))
+    assert not load.wrong
+    assert sum(load.outcomes.values()) == 144
+    assert len(load.seconds) == sum(n for (_, outcome), n in load.outcomes.items() if outcome == "right") > 50
+    assert {kind for kind, _ in load.outcomes} == set(loading.KINDS)
+    assert load.outcomes["no JSON", "422"] > 0
+    assert load.outcomes["too large", "413"] > 0
 
 
 def test_it_sees_a_wrong_answer(loading):
     with serving(Fake(), batch_size=4) as address:
         cases = [loading.Case(case.body, "something else") for case in known(loading, 3)]
         load = loading.Load(address, cases, 4)
-        asyncio.run(loading.run(load, 2, 0.5))
+        asyncio.run(asking(load, clients=2, requests=6))
     assert any("something else" in wrong for wrong in load.wrong)
 
 

@@ -202,7 +202,7 @@ def test_drop_ask_compare_download(page, recording, tmp_path):
             moved = tmp_path / file.name
             moved.write_bytes(file.read_bytes())
             assert reader.opens(moved)
-            names = [example.label for example in reader.examples(moved)]
+            names = [example.label for example in reader.examples(moved, tmp_path)]
             assert names == ["Low Hummer", "Middle Piper", "Middle Piper"]
     assert list(csv.reader(io.StringIO(ours["csv"].read_text())))[1] == [recording.name, "0.0", "4.0", "Low Hummer"]
 
