@@ -8,6 +8,7 @@ from typing import Any
 
 from nlm_jax.core.errors import UserError
 from nlm_jax.evaluate import held_out
+from nlm_jax.evaluate.answers import AHEAD
 from nlm_jax.evaluate.baselines import log_mel
 from nlm_jax.evaluate.beans_zero import answering, ranking
 from nlm_jax.evaluate.held_out import Question
@@ -73,7 +74,12 @@ def _answer(args: argparse.Namespace, asked: Sequence[Question], console) -> int
     with Progress(*columns, console=console) as bar:
         task = bar.add_task("questions", total=len(asked), completed=len(asked) - len(todo))
         return answering.answer(
-            todo, ranking.writer(model, **options), args.out, "", args.batch_size, lambda n: bar.advance(task, n)
+            todo,
+            ranking.writer(model, **options),
+            args.out,
+            "",
+            AHEAD * args.batch_size,
+            lambda n: bar.advance(task, n),
         )
 
 
