@@ -48,7 +48,9 @@ COMMANDS = {
         "nlm_jax.evaluate.command",
         "answer BEANS-Zero with a model, and score answers by its own scorer and by that of BEANS-Next",
     ),
-    "serve": Command("nlm_jax.serve.command", "answer over HTTP, by the predictions_v1 contract of BEANS-Next"),
+    "serve": Command(
+        "nlm_jax.serve.command", "answer over HTTP, by the predictions_v1 contract of BEANS-Next, and on a web page"
+    ),
     "embed": Command(
         "nlm_jax.generate.embed",
         "vectors of recordings: of the encoder, the Q-Former, or as the language model hears them",

@@ -108,12 +108,12 @@ def prepare(
     options.check()
     console = console or rich.console.Console(quiet=True)
     columns = (*rich.progress.Progress.get_default_columns(), rich.progress.MofNCompleteColumn())
+    found = selection.survey(options)
+    tokenizer = Tokenizer.from_pretrained(options.tokenizer)
+    finished = clips.begin(options)
+    if finished is not None:
+        return finished
     with rich.progress.Progress(*columns, console=console) as progress:
-        found = selection.survey(options)
-        tokenizer = Tokenizer.from_pretrained(options.tokenizer)
-        finished = clips.begin(options)
-        if finished is not None:
-            return finished
         todo = clips.jobs(list(found.paths), options.out, options.shard_size)
         task = progress.add_task("clips", total=len(found.paths))
         progress.advance(task, len(found.paths) - sum(len(part) for _, part in todo))

@@ -186,7 +186,7 @@ def test_a_replicated_base_is_never_gathered(nlm, tmp_path):
         (("--topology=v6e:4x4", "--mesh=2x8x1"), "each must be a product of sides of the slice"),
         (("--topology=v5e:4x4", "--mesh=1x16x1", "--config.stages.0.data.rows=7"), "7 rows per step do not divide"),
         (("--topology=v5e:4x4", "--stage=stage9"), "--stage stage9: the config has stage1"),
-        (("--topology=v5e:4x4", "--config.model.remat=some"), "remat='some': no such policy"),
+        (("--topology=v5e:4x4", "--config.model.remat=some"), "remat='some' must be one of none, full"),
         (("--topology=h100:8", "--rows-per-chip=-1"), "must be at least 1"),
     ],
 )

@@ -211,12 +211,15 @@ class Clips:
             with np.load(part) as stored:
                 kept.append(stored["end"] + sizes[-1])
                 sizes.append(sizes[-1] + len(stored["words"]))
+        np.save(out / "index" / "fingerprint_end.npy", np.concatenate([np.zeros(0, np.int64), *kept]))
+        if not sizes[-1]:  # text alone: a map of nothing cannot be made
+            np.save(out / "index" / "fingerprint.npy", _NONE)
+            return
         total = np.lib.format.open_memmap(out / "index" / "fingerprint.npy", "w+", np.uint64, (sizes[-1],))
         for part, first, last in zip(parts, sizes, sizes[1:], strict=False):
             with np.load(part) as stored:
                 total[first:last] = stored["words"]
         total.flush()
-        np.save(out / "index" / "fingerprint_end.npy", np.concatenate(kept))
 
 
 def write_json(path: pathlib.Path, content: Any) -> None:
