@@ -2,7 +2,7 @@
 
 command   bash launch/demo.sh                     (= nlm demo --config=configs/demo.py --out=demo_out)
 hardware  2 CPU cores, 8 fake devices
-time      7 min 23 s in all, from a warm installation (aim: 8 minutes)
+time      6 min 27 s in all, from a warm installation (aim: 8 minutes)
 numbers   naming after stage 1 95.0% of 160 questions about held-out individuals (aim: 90%); after stage 2 domain 89.4%,
           common name 90.6%, scientific name 80.0%, taxonomy 86.9%, call type 86.9%, individuals 80.0%, detection 88.1%,
           speakers 82.5%, spoken word 85.0%, instrument 92.2% (aim: 80% each)
