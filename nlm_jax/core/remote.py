@@ -44,11 +44,6 @@ def reads(text: str) -> pathlib.Path:
     return _told(local, text)
 
 
-def reads_beside(text: str) -> pathlib.Path:
-    """`reads` of a file together with what lies beside it, such as annotations and their recordings."""
-    return _told(beside, text)
-
-
 _waiting: list["Mirror"] = []
 
 

@@ -2,7 +2,6 @@
 
 import functools
 import hashlib
-import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -39,11 +38,6 @@ def nest(leaves: Mapping[str, Any]) -> dict[str, Any]:
 def map_named(f: Callable, tree, *rest):
     """`f(path, leaf, *leaves of rest)` over a tree, with the path as text."""
     return jax.tree.map_with_path(lambda path, *leaves: f(name(path), *leaves), tree, *rest)
-
-
-def n_bytes(leaf) -> int:
-    """Bytes of an array or of its abstract stand-in."""
-    return math.prod(leaf.shape) * jnp.dtype(leaf.dtype).itemsize
 
 
 def digests(tree) -> dict[str, str]:

@@ -137,10 +137,18 @@ def read_rows(path: pathlib.Path) -> Iterator[Row]:
         for number, line in enumerate(lines, start=1):
             if line.strip():
                 try:
-                    value = json.loads(line)
+                    value = _loads(line)
                 except json.JSONDecodeError as error:
                     raise UserError(f"{path}:{number}: not valid JSON ({error.msg} at column {error.colno})") from error
                 yield _row(value, f"{path}:{number}")
+
+
+def _loads(text: str) -> Any:
+    """`json.loads`, for which a value nested beyond what Python can follow is no valid JSON either."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise json.JSONDecodeError("nested too deeply", text, 0) from None
 
 
 def _whole(path: pathlib.Path) -> list[Row] | None:
@@ -148,12 +156,12 @@ def _whole(path: pathlib.Path) -> list[Row] | None:
     with path.open(encoding="utf-8-sig") as lines:
         first = next((line for line in lines if line.strip()), "")
     try:
-        content = json.loads(first)
+        content = _loads(first)
     except json.JSONDecodeError as broken:
         if first.strip() not in ("[", "{") and not re.match(r'\s*(\[|\{\s*"annotation"\s*:\s*\[)', first):
             return None  # a damaged first line: the line reader names it
         try:
-            content = json.loads(path.read_text(encoding="utf-8-sig"))
+            content = _loads(path.read_text(encoding="utf-8-sig"))
         except json.JSONDecodeError as error:
             raise UserError(f"{path}:{error.lineno}: not valid JSON ({error.msg} at column {error.colno})") from broken
         if isinstance(content, dict) and "annotation" not in content:

@@ -176,3 +176,11 @@ def test_a_wrong_audio_root_can_be_put_right(nlm, folder):
     rows, out = annotate(folder, GOOD), folder / "out"
     assert nlm("prepare", rows, "--out", out, "--audio-root=/nowhere")[0] == 2
     assert nlm("prepare", rows, "--out", out)[0] == 0
+
+
+def test_nested_beyond_reading(nlm, tmp_path):
+    (tmp_path / "rows.jsonl").write_text("[" * 100_000)
+    status, _, err = nlm("prepare", tmp_path / "rows.jsonl", "--out", tmp_path / "out")
+    assert status == 2
+    assert "rows.jsonl:1: not valid JSON (nested too deeply" in err
+    assert "Traceback" not in err
