@@ -5,7 +5,6 @@ A mirror lists the files that belong together in `FILES`, written last, so that 
 """
 
 import argparse
-import collections
 import contextlib
 import fnmatch
 import functools
@@ -16,7 +15,7 @@ import os
 import pathlib
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, MutableSequence
 from typing import Any
 
 from nlm_jax.core.errors import UserError
@@ -27,8 +26,6 @@ TRIES, PAUSE = 4, 0.5
 """How often a transfer is tried, and the seconds before the second try; they double every time."""
 FATAL = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
 """Errors that another try will not mend."""
-retries: collections.Counter[str] = collections.Counter()
-"""Transfers of this process that failed and were tried again, by kind of error."""
 PACKAGES = {"gs": "gcsfs", "gcs": "gcsfs", "s3": "s3fs", "az": "adlfs", "abfs": "adlfs", "hf": "huggingface_hub"}
 CHANGES = ("etag", "ETag", "mtime", "updated", "LastModified", "last_modified", "created", "generation", "blob_id")
 """What file systems call the sign that a file is another one than before."""
@@ -204,11 +201,12 @@ class Mirror:
         return retried(do, self.url)
 
 
-def retried(do: Callable[[], Any], what: str, tries: int = TRIES) -> Any:
+def retried(do: Callable[[], Any], what: str, tries: int = TRIES, again: MutableSequence[str] | None = None) -> Any:
     """`do()`, again after a pause where the network failed; pauses double, and vary so that not all come back at once.
 
     Args:
       what: named in messages.
+      again: gets the name of every error that was followed by another try.
 
     Raises:
       UserError: nothing there, no access, or it failed `tries` times.
@@ -224,17 +222,11 @@ def retried(do: Callable[[], Any], what: str, tries: int = TRIES) -> Any:
             name = type(error).__name__
             if number == tries:
                 raise UserError(f"{what}: {name}: {error} ({tries} tries)") from error
-            retries[name] += 1
+            if again is not None:
+                again.append(name)
             pause = PAUSE * 2 ** (number - 1) * random.uniform(1.0, 1.25)
             log.warning("%s: %s: %s; try %d of %d in %.1f s", what, name, error, number + 1, tries, pause)
             time.sleep(pause)
-
-
-def take_retries() -> list[str]:
-    """The kinds of error in `retries`, as often as they came, which starts counting anew."""
-    taken = dict(retries)
-    retries.subtract(taken)
-    return [name for name, count in taken.items() for _ in range(count)]
 
 
 @functools.cache

@@ -1,5 +1,6 @@
 """Prepared directories, opened: examples by number, their audio and their token lengths."""
 
+import collections
 import copy
 import dataclasses
 import fnmatch
@@ -86,6 +87,10 @@ class Corpus:
         for name in ("part_of", "local", "task", "domain", "taxon", "n_clips"):
             setattr(out, name, getattr(self, name)[keep])
         return out
+
+    def retries(self) -> collections.Counter[str]:
+        """Transfers from buckets that this process tried again so far, by kind of error."""
+        return collections.Counter(name for part in self.parts if part.source for name in part.source.again)
 
     def codes(self, key: str) -> tuple[list[str], Int[np.ndarray, "N"]]:
         """Names of the tasks, domains, licences or splits (`key` in the singular), and the number of each example's."""
@@ -198,9 +203,9 @@ class _Part:
         if len(self.index.get("task", ())) != self.manifest.get("examples"):
             raise UserError(f"{where}: index and manifest disagree; copy the prepared directory whole")
         self.n_clips = np.diff(self.index["clip_end"], prepend=0).astype(np.int32)
-        source = store.bucket(where, self.manifest["files"], cache_gb) if is_remote(where) else None
-        self.clip_records = shards.Records(directory, "clips", source)
-        self.examples = shards.Records(directory, "examples", source)
+        self.source = store.bucket(where, self.manifest["files"], cache_gb) if is_remote(where) else None
+        self.clip_records = shards.Records(directory, "clips", self.source)
+        self.examples = shards.Records(directory, "examples", self.source)
         self._lengths: dict[str, tuple[np.ndarray, np.ndarray]] = {}
         # Directories prepared by an earlier version have no taxa.
         taxa = directory / "index" / "taxa.json"

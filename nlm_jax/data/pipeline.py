@@ -8,6 +8,7 @@ a run is the number of batches consumed, whatever the number of hosts, workers o
 import collections
 import dataclasses
 import logging
+import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -18,7 +19,6 @@ from jaxtyping import Int
 
 from nlm_jax.core.batch import FIELDS, Batch
 from nlm_jax.core.errors import UserError
-from nlm_jax.core.remote import take_retries
 from nlm_jax.data import exposure, pack, text
 from nlm_jax.data.config import DataConfig
 from nlm_jax.data.corpus import Corpus
@@ -193,7 +193,7 @@ class _HostBatches:
         made = [self.data.row(r) for r in range(first, first + self.rows)]
         fields = {name: np.stack([row[name] for row, _ in made]) for name in FIELDS}
         damaged = [name for _, names in made for name in names]
-        return {**fields, "damaged": damaged, "retried": take_retries()}
+        return {**fields, "damaged": damaged, "retried": (os.getpid(), self.data.corpus.retries())}
 
 
 class BatchIterator(Iterator[Batch]):
@@ -205,6 +205,8 @@ class BatchIterator(Iterator[Batch]):
         """Damaged examples met so far, by name; each was replaced."""
         self.retried: collections.Counter[str] = collections.Counter()
         """Transfers from buckets that failed and were tried again, by kind of error."""
+        self._retried_before = source.data.corpus.retries()
+        self._retried: dict[int, collections.Counter[str]] = {}  # by process; batches end in another order
         options = grain.ReadOptions(num_threads=config.threads, prefetch_buffer_size=max(1, config.prefetch))
         made = grain.MapDataset.source(source)[start:].to_iter_dataset(options)
         if workers:
@@ -219,7 +221,9 @@ class BatchIterator(Iterator[Batch]):
             if not self.damaged[name]:
                 log.warning("damaged example replaced: %s", name)
             self.damaged[name] += 1
-        self.retried.update(made.pop("retried"))
+        process, retried = made.pop("retried")
+        self._retried[process] = self._retried.get(process, collections.Counter()) | retried
+        self.retried = sum((r - self._retried_before for r in self._retried.values()), collections.Counter())
         self.position += 1
         return Batch(**made)
 

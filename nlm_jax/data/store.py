@@ -26,6 +26,8 @@ class Bucket:
     digests: dict[str, str] = dataclasses.field(hash=False)
     """SHA-256 of its files by name, as the manifest has them."""
     cache: FileCache
+    again: list[str] = dataclasses.field(default_factory=list, hash=False, compare=False)
+    """Names of the errors after which a transfer was tried again."""
 
     def _key(self, name: str) -> str:
         digest = self.digests.get(name, "")[:16]
@@ -54,7 +56,7 @@ class Bucket:
         url, wrong = f"{self.url}/{name}", ""
         fs, root = remote.filesystem(self.url)
         while True:
-            remote.retried(lambda: fs.get_file(f"{root}/{name}", str(path)), url, TRIES)
+            remote.retried(lambda: fs.get_file(f"{root}/{name}", str(path)), url, TRIES, self.again)
             found, wanted = shards.file_digest(path), self.digests.get(name)
             if wanted in (None, found):
                 return
