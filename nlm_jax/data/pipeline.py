@@ -9,6 +9,7 @@ import collections
 import dataclasses
 import logging
 import os
+import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -184,13 +185,26 @@ class _HostBatches:
     data: TrainSet
     first_row: int
     rows: int
+    closed: bool = False
+    busy: list[int] = dataclasses.field(default_factory=list)
+    """Batches that threads are making now."""
 
     def __len__(self) -> int:
         return ENDLESS
 
     def __getitem__(self, b: int) -> dict[str, Any]:
-        first = int(b) * self.data.config.rows + self.first_row
-        made = [self.data.row(r) for r in range(first, first + self.rows)]
+        self.busy.append(int(b))
+        try:
+            return self._make(int(b) * self.data.config.rows + self.first_row)
+        finally:
+            self.busy.remove(int(b))
+
+    def _make(self, first: int) -> dict[str, Any]:
+        made = []
+        for r in range(first, first + self.rows):
+            if self.closed:
+                raise RuntimeError("the iterator was closed")  # seen by nobody: what was made ahead is dropped
+            made.append(self.data.row(r))
         fields = {name: np.stack([row[name] for row, _ in made]) for name in FIELDS}
         damaged = [name for _, names in made for name in names]
         return {**fields, "damaged": damaged, "retried": (os.getpid(), self.data.corpus.retries())}
@@ -204,8 +218,7 @@ class BatchIterator(Iterator[Batch]):
         self.damaged: collections.Counter[str] = collections.Counter()
         """Damaged examples met so far, by name; each was replaced."""
         self.retried: collections.Counter[str] = collections.Counter()
-        """Transfers from buckets that failed and were tried again, by kind of error."""
-        self._retried_before = source.data.corpus.retries()
+        """Transfers from buckets that failed and were tried again since the data was opened, by kind of error."""
         self._retried: dict[int, collections.Counter[str]] = {}  # by process; batches end in another order
         options = grain.ReadOptions(num_threads=config.threads, prefetch_buffer_size=max(1, config.prefetch))
         made = grain.MapDataset.source(source)[start:].to_iter_dataset(options)
@@ -213,7 +226,7 @@ class BatchIterator(Iterator[Batch]):
             if not flags.FLAGS.is_parsed():
                 flags.FLAGS.mark_as_parsed()  # grain's worker processes read absl flags, which we do not use
             made = made.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2))
-        self._made = iter(made)
+        self._source, self._made = source, iter(made)
 
     def __next__(self) -> Batch:
         made = next(self._made)
@@ -223,13 +236,17 @@ class BatchIterator(Iterator[Batch]):
             self.damaged[name] += 1
         process, retried = made.pop("retried")
         self._retried[process] = self._retried.get(process, collections.Counter()) | retried
-        self.retried = sum((r - self._retried_before for r in self._retried.values()), collections.Counter())
+        self.retried = sum(self._retried.values(), collections.Counter())
         self.position += 1
         return Batch(**made)
 
     def close(self) -> None:
-        """Stops the threads or processes behind it."""
+        """Stops the threads or processes behind it; waits for the row that a thread is making, unless it takes long."""
+        self._source.closed = True
         self._made.close()
+        patience = time.monotonic() + 5.0
+        while self._source.busy and time.monotonic() < patience:
+            time.sleep(0.01)
 
 
 def batches(
