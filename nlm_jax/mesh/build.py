@@ -3,6 +3,7 @@
 import math
 
 import jax
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh
 
 from nlm_jax.core.errors import UserError
@@ -35,11 +36,9 @@ def make_mesh(data: int = 1, fsdp: int = -1, tensor: int = 1, *, devices=None) -
     types = (AxisType.Auto,) * len(MESH_AXES)
     try:
         return jax.make_mesh(tuple(sizes), MESH_AXES, axis_types=types, devices=devices)
-    except NotImplementedError as error:
-        raise UserError(
-            f"{text}: these sizes do not follow the shape in which the devices are linked; "
-            "each must be a product of sides of the slice (on 4x4: 1, 4 or 16)"
-        ) from error
+    except NotImplementedError:  # no size is a product of sides of the slice: an axis takes part of a side
+        split = mesh_utils.create_device_mesh(sizes, devices, allow_split_physical_axes=True)
+        return Mesh(split, MESH_AXES, axis_types=types)
 
 
 def check_processes(mesh: Mesh) -> None:

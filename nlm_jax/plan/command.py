@@ -10,6 +10,7 @@ from nlm_jax.core.errors import UserError
 
 SUMMARY = "will a training step fit an accelerator, and how fast, before renting it"
 DOES_NOT_FIT = 3
+ROWS_HELP = "rows of each chip (default: the config's rows, or the next multiple that the mesh divides)"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -18,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--topology", required=True, help="KIND:SHAPE: v5e:4x4, v5p:4x4x8, v6e:8x8, h100:8 ...")
     parser.add_argument("--mesh", default="", help="data x fsdp x tensor, as 1x16x1; default: the config's")
     parser.add_argument("--stage", default="", help="name of the stage (default: the last)")
-    parser.add_argument("--rows-per-chip", type=int, default=0, help="rows of each chip (default: the config's rows)")
+    parser.add_argument("--rows-per-chip", type=int, default=0, help=ROWS_HELP)
     parser.add_argument("--search", action="store_true", help="try meshes, rows and remat policies; show the best")
     parser.add_argument("--json", type=remote.writes, help="write the figures to this file")
     parser.epilog = "exit status 3 when the step does not fit. --config.a.b=value overrides any field of the config"
@@ -43,13 +44,23 @@ def run(args: argparse.Namespace) -> int:
     devices = topology.devices(slice_)
     if args.search:
         tried = []
-        for found in search(config, index, slice_, devices):
-            console.print(line(found), highlight=False)
-            tried.append(found)
+        with console.status("") as status:
+            for found in search(config, index, slice_, devices, lambda what: status.update(f"compiling {what}")):
+                console.print(line(found), highlight=False)
+                tried.append(found)
         result = best(tried) | {"tried": tried}
     else:
+        asked = config.stages[index].data.rows
         config = with_rows(config, index, sizes, len(devices), args.rows_per_chip)
-        result = attempt(config, index, slice_, devices, sizes)
+        rows = config.stages[index].data.rows
+        if not args.rows_per_chip and rows != asked:
+            console.print(
+                f"the {asked} rows of the config do not divide over this mesh: planned with {rows}; "
+                "--rows-per-chip sets others",
+                highlight=False,
+            )
+        with console.status("compiling; a large model takes minutes"):
+            result = attempt(config, index, slice_, devices, sizes)
     show(console, result)
     if args.json:
         args.json.parent.mkdir(parents=True, exist_ok=True)

@@ -1,8 +1,13 @@
 """`nlm plan --search`: which mesh, placement, remat policy and rows a chip are fastest among those that fit.
 
-A compilation of the 8B step takes minutes, so as few as possible are made. Where the weights alone are too much nothing
-is compiled. Of each way, rows are doubled or halved from four until one fits and the next does not: more rows share the
-same gathered weights, so the most that fit are the fastest.
+A compilation of the 8B step takes minutes, so as few as possible are made:
+
+- Where the weights alone are too much nothing is compiled.
+- Of each way, rows are doubled or halved from four until one fits and the next does not: more rows share the same
+  gathered weights, so the most that fit are the fastest. A doubling is left out where what the smaller one needed says
+  that it will not fit.
+- Remat policies are tried from the one that saves most. The next one computes more again to make room for more rows,
+  which is worth a look only where the links, and not the chip, are what a step waits for.
 """
 
 import dataclasses
@@ -15,12 +20,16 @@ from nlm_jax.plan.estimate import USABLE, report
 
 REMATS = ("mlp", "attention", "full")
 START_ROWS, MOST_ROWS = 4, 64
+GROWING = 0.75
+"""Share of a step's temporaries that certainly grows with the rows; the rest may be of one size."""
+WAITING = 0.5
+"""Share of a step that its links must take before a policy that makes room for more rows is tried."""
 POD = 16
 """Chips among which gathering is cheap: on larger slices fsdp over so many is tried too, with copies of it as data."""
 
 
-def search(config, index: int, slice_, devices) -> Iterator[dict[str, Any]]:
-    """Reports of everything that was tried, in the order it was tried."""
+def search(config, index: int, slice_, devices, announce: Callable[[str], None]) -> Iterator[dict[str, Any]]:
+    """Reports of everything that was tried, in order; `announce` hears of each before it is compiled."""
     for rules, sizes in ways(slice_.chips):
         for remat in REMATS:
             changed = dataclasses.replace(
@@ -30,9 +39,16 @@ def search(config, index: int, slice_, devices) -> Iterator[dict[str, Any]]:
             )
 
             def at(rows: int, changed=changed, sizes=sizes) -> dict[str, Any]:
+                mesh = "x".join(map(str, sizes))
+                announce(f"{mesh} {changed.mesh.rules}, {rows} rows a chip, remat {changed.model.remat}")
                 return attempt(with_rows(changed, index, sizes, slice_.chips, rows), index, slice_, devices, sizes)
 
-            yield from climb(at)
+            tried = []
+            for found in climb(at):
+                tried.append(found)
+                yield found
+            if tried[0].get("hopeless") or busy(best(tried)):
+                break
 
 
 def ways(chips: int) -> list[tuple[str, tuple[int, int, int]]]:
@@ -49,11 +65,26 @@ def climb(at: Callable[[int], dict[str, Any]]) -> Iterator[dict[str, Any]]:
     yield found
     rows, factor = START_ROWS, 2 if found["fits"] else 0.5
     while 1 <= rows * factor <= MOST_ROWS and not found.get("hopeless"):
+        if factor > 1 and too_much(found):
+            return
         rows = int(rows * factor)
         found = at(rows)
         yield found
         if found["fits"] != (factor > 1):
             return
+
+
+def too_much(found: dict[str, Any]) -> bool:
+    """Whether twice the rows of what was found will not fit."""
+    if "peak_bytes_per_chip" not in found:
+        return False
+    more = GROWING * (found["peak_bytes_per_chip"] - found["argument_bytes_per_chip"])
+    return found["peak_bytes_per_chip"] + more > USABLE * found["hbm_bytes_per_chip"]
+
+
+def busy(found: dict[str, Any]) -> bool:
+    """Whether what was found fits and its chips do not wait for their links."""
+    return found["fits"] and found["roofline_seconds"]["interconnect"] < WAITING * found["predicted_step_seconds"]
 
 
 def best(tried: list[dict[str, Any]]) -> dict[str, Any]:
@@ -63,12 +94,14 @@ def best(tried: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def with_rows(config, index: int, sizes: tuple[int, int, int], devices: int, rows_per_chip: int):
-    """The config with as many rows as the chips that share the batch hold together."""
-    if not rows_per_chip:
-        return config
+    """The config with as many rows as the chips that share the batch hold together.
+
+    Without `rows_per_chip` they are the config's own, or the next multiple of what the mesh divides.
+    """
     tensor = max(1, sizes[2])
     stage = config.stages[index]
-    rows = rows_per_chip * devices // tensor * stage.accumulate
+    parts = devices // tensor * stage.accumulate
+    rows = (rows_per_chip or -(-stage.data.rows // parts)) * parts
     stages = list(config.stages)
     stages[index] = dataclasses.replace(stage, data=dataclasses.replace(stage.data, rows=rows))
     return dataclasses.replace(config, stages=tuple(stages))

@@ -6,12 +6,14 @@ import pathlib
 
 import pytest
 
+from nlm_jax.core.config import load
 from nlm_jax.core.errors import UserError
 from nlm_jax.plan import command, search, topology
 from nlm_jax.plan import compile as compiler
 from nlm_jax.plan.census import census
 from nlm_jax.plan.chips import CHIPS
 from nlm_jax.plan.search import best, climb
+from nlm_jax.train.config import train_config
 
 CONFIG = pathlib.Path(__file__).with_name("tiny.py")
 needs_libtpu = pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed")
@@ -104,7 +106,7 @@ def plan(nlm, tmp_path, *argv):
     ("text", "mesh", "changes"),
     [
         ("v5e:4x4", "1x16x1", ("model.attention=xla",)),
-        ("v6e:4x4", "4x4x1", ("model.base_dtype=int8", "mesh.rules=replicated-base", "model.remat=mlp")),
+        ("v6e:4x4", "2x8x1", ("model.base_dtype=int8", "mesh.rules=replicated-base", "model.remat=mlp")),
     ],
     ids=["cut", "int8, whole, splash"],
 )
@@ -133,13 +135,37 @@ def test_the_compiler_says_what_a_step_needs(nlm, tmp_path, text, mesh, changes)
 
 @pytest.mark.parametrize(("most", "tried"), [(8, [4, 8, 16]), (64, [4, 8, 16, 32, 64]), (1, [4, 2, 1]), (0, [4, 2, 1])])
 def test_a_search_compiles_no_more_than_it_must(most, tried):
-    found = list(climb(lambda rows: {"fits": rows <= most, "rows": rows, "predicted_clips_per_second": rows}))
+    found = list(climb(lambda rows: fitting(rows, rows <= most)))
     assert [one["rows"] for one in found] == tried
     assert best(found)["rows"] == (most if most else 1)
 
 
 def test_a_search_gives_up_where_the_weights_do_not_fit():
     assert len(list(climb(lambda rows: {"fits": False, "hopeless": True}))) == 1
+
+
+def fitting(rows: int, fits: bool = True, hbm: int = 1000, link: float = 0.1) -> dict:
+    """What a search looks at: 10 bytes of state, 2 bytes a row."""
+    memory = {"argument_bytes_per_chip": 10, "peak_bytes_per_chip": 10 + 2 * rows, "hbm_bytes_per_chip": hbm}
+    times = {"roofline_seconds": {"interconnect": link}, "predicted_step_seconds": 1.0}
+    return {"fits": fits, "rows": rows, "predicted_clips_per_second": rows, **memory, **times}
+
+
+def test_rows_that_cannot_fit_are_not_compiled():
+    """Eight rows take 26 bytes. Of the 8 temporary bytes of four rows 6 surely double: 24 bytes are too much for 25."""
+    assert [one["rows"] for one in climb(lambda rows: fitting(rows, hbm=25))] == [4]
+    assert [one["rows"] for one in climb(lambda rows: fitting(rows, hbm=26))][:2] == [4, 8]
+
+
+@pytest.mark.parametrize(("link", "remats"), [(0.1, ["mlp"]), (0.9, ["mlp", "attention", "full"])])
+def test_other_policies_are_tried_where_chips_wait_for_links(monkeypatch, link, remats):
+    config = train_config(load(CONFIG))
+    slice_, heard = topology.parse("h100:8"), []
+    monkeypatch.setattr(search, "MOST_ROWS", 4)
+    monkeypatch.setattr(search, "attempt", lambda *argv: fitting(4, link=link) | {"remat": argv[0].model.remat})
+    found = list(search.search(config, 0, slice_, topology.devices(slice_), heard.append))
+    assert [one["remat"] for one in found] == remats * 2
+    assert heard[0] == "1x8x1 default, 4 rows a chip, remat mlp"
 
 
 def test_a_search_tries_each_way(nlm, tmp_path, monkeypatch):
@@ -152,7 +178,7 @@ def test_a_search_tries_each_way(nlm, tmp_path, monkeypatch):
         if rows > 4:
             return search.refused(made, slice_, config, "too much")
         found = search.refused(made, slice_, config, "") | {"fits": True, "predicted_clips_per_second": speed}
-        return found | {"peak_bytes_per_chip": rows, "predicted_mfu": 0.1}
+        return found | fitting(rows, link=0.9) | {"predicted_clips_per_second": speed, "predicted_mfu": 0.1}
 
     monkeypatch.setattr(search, "REMATS", ("mlp", "full"))
     monkeypatch.setattr(search, "attempt", attempt)
@@ -183,8 +209,6 @@ def test_a_replicated_base_is_never_gathered(nlm, tmp_path):
         (("--topology=v5e",), "write KIND:SHAPE"),
         (("--topology=v5e:4x4", "--mesh=4x4"), "--mesh 4x4: write the sizes"),
         (("--topology=v5e:4x4", "--mesh=3x3x1"), "makes 9 but there are 16 devices"),
-        (("--topology=v6e:4x4", "--mesh=2x8x1"), "each must be a product of sides of the slice"),
-        (("--topology=v5e:4x4", "--mesh=1x16x1", "--config.stages.0.data.rows=7"), "7 rows per step do not divide"),
         (("--topology=v5e:4x4", "--stage=stage9"), "--stage stage9: the config has stage1"),
         (("--topology=v5e:4x4", "--config.model.remat=some"), "remat='some' must be one of none, full"),
         (("--topology=h100:8", "--rows-per-chip=-1"), "must be at least 1"),
@@ -211,8 +235,10 @@ def test_a_step_that_does_not_fit(nlm, tmp_path, monkeypatch):
     import dataclasses
 
     monkeypatch.setitem(CHIPS, "h100", dataclasses.replace(CHIPS["h100"], hbm=1000))
-    status, printed, found = plan(nlm, tmp_path, "--topology=h100:8", "--mesh=1x8x1")
+    argv = ("--topology=h100:8", "--mesh=1x8x1", "--config.stages.0.data.rows=7")
+    status, printed, found = plan(nlm, tmp_path, *argv)
     assert status == 3
+    assert "the 7 rows of the config do not divide over this mesh: planned with 8" in " ".join(printed.split())
     assert not found["fits"]
     assert "its weights and moments alone are" in " ".join(printed.split())
 
