@@ -4,8 +4,11 @@ Going in, each device is sent its own slice straight from the memory-mapped file
 filled group by group of layers into a donated buffer, so that the host holds about one source tensor at any moment.
 """
 
+import concurrent.futures
 import dataclasses
 import functools
+import math
+import os
 from collections.abc import Callable, Sequence
 
 import jax
@@ -18,8 +21,16 @@ from jax.sharding import NamedSharding, PartitionSpec, Sharding, SingleDeviceSha
 CHUNK = 256 * 2**20
 """Bytes of host memory that may be used at once for several layers of one leaf."""
 
+ALIGNMENT = 64
+"""Bytes; what starts elsewhere is copied by jax."""
+CACHED = 2**18
+"""Values looked at together: they stay in the processor's cache."""
+LINES = 256
+"""Columns of a transposed matrix copied together: whole cache lines are read, and the pages written are few."""
+THREADS = min(8, os.cpu_count() or 1)
+
 EXPONENT = {np.dtype(ml_dtypes.bfloat16): 0x7F80, np.dtype(np.float16): 0x7C00}
-"""The bits that are all set in infinity and NaN of types that numpy tests slowly."""
+"""Infinity as bits, for types that numpy tests slowly: without the sign NaN is larger and all else is smaller."""
 
 
 class NotFinite(ValueError):
@@ -28,10 +39,13 @@ class NotFinite(ValueError):
 
 def finite(values: np.ndarray) -> bool:
     """Whether no value is infinite or NaN."""
-    bits = EXPONENT.get(values.dtype)
-    if bits is None:
-        return bool(np.isfinite(values).all())
-    return not bool((values.view(np.uint16) & bits == bits).any())
+    bits, flat = EXPONENT.get(values.dtype), values.reshape(-1)
+    for part in (flat[start : start + CACHED] for start in range(0, flat.size, CACHED)):
+        if bits is None and not np.isfinite(part).all():
+            return False
+        if bits is not None and (part.view(np.uint16) & 0x7FFF).max() >= bits:  # without the sign
+            return False
+    return True
 
 
 def place(views: Sequence[np.ndarray], stacked: bool, dtype: np.dtype, sharding: Sharding | None = None) -> jax.Array:
@@ -47,9 +61,9 @@ def place(views: Sequence[np.ndarray], stacked: bool, dtype: np.dtype, sharding:
     if not stacked and views[0].ndim > 2 and views[0].nbytes > CHUNK:  # stored stacked, as in our own files
         views, stacked = list(views[0]), True
     if not stacked:
-        return _array(views[0].shape, sharding, dtype, lambda index: views[0][index])
+        return _array(views[0].shape, sharding, dtype, lambda index: [views[0][index]], False)
     step = max(1, CHUNK // max(1, views[0].nbytes))
-    if step >= len(views):
+    if step >= len(views) or _is_host(sharding):
         return _rows(views, dtype, sharding)
     # A group of layers cannot be cut along the layer axis, the whole leaf can.
     part_sharding = sharding
@@ -63,26 +77,54 @@ def place(views: Sequence[np.ndarray], stacked: bool, dtype: np.dtype, sharding:
 
 
 def _rows(views, dtype, sharding):
-    def read(index):
-        chosen = views[index[0]]
-        return np.stack([np.array(v[index[1:]], dtype) for v in chosen])
+    def layers(index):
+        return [view[index[1:]] for view in views[index[0]]]
 
-    return _array((len(views), *views[0].shape), sharding, dtype, read)
+    return _array((len(views), *views[0].shape), sharding, dtype, layers, True)
 
 
-def _array(shape, sharding, dtype, read):
+def _is_host(sharding: Sharding) -> bool:
+    """Whether the leaf will live in this host's memory, where filling it layer by layer only copies it once more."""
+    return len(sharding.device_set) == 1 and all(d.platform == "cpu" for d in sharding.device_set)
+
+
+def _array(shape, sharding, dtype, parts, stacked):
     seen: dict[tuple, np.ndarray] = {}  # devices that hold the same slice share one read
 
-    def cached(index):
+    def read(index):
         key = tuple((s.start, s.stop) for s in index)
         if key not in seen:
-            # A copy of its own: on CPU jax may keep the memory it is handed, which must not be the mapped file.
-            seen[key] = np.array(read(index), dtype, order="C", subok=False)
-            if not finite(seen[key]):
+            views = parts(index)
+            values = _aligned((len(views), *views[0].shape) if stacked else views[0].shape, dtype)
+            with concurrent.futures.ThreadPoolExecutor(THREADS) as pool:
+                done = list(
+                    pool.map(_copy_finite, [values[i, ...] for i in range(len(views))] if stacked else [values], views)
+                )
+            if not all(done):
                 raise NotFinite
+            seen[key] = values
         return seen[key]
 
-    return jax.make_array_from_callback(shape, sharding, cached, dtype=dtype)
+    return jax.make_array_from_callback(shape, sharding, read, dtype=dtype)
+
+
+def _aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """Memory that jax keeps as it is on a CPU; it must not be the mapped file's."""
+    size = math.prod(shape) * dtype.itemsize
+    raw = np.empty(size + ALIGNMENT, np.uint8)
+    start = -raw.ctypes.data % ALIGNMENT
+    return raw[start : start + size].view(dtype).reshape(shape)
+
+
+def _copy_finite(out: np.ndarray, view: np.ndarray) -> bool:
+    """Copies `view`, and says whether all of it is finite."""
+    if view.ndim == 2 and view.strides[0] < view.strides[1]:  # transposed: most of what a Llama is made of
+        for start in range(0, view.shape[1], LINES):
+            part = slice(start, start + LINES)
+            np.copyto(out[:, part], view[:, part], casting="unsafe")
+    else:
+        np.copyto(out, view, casting="unsafe")
+    return finite(out)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
