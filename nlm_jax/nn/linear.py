@@ -8,7 +8,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int8
 
 from nlm_jax.core.precision import matmul_precision
-from nlm_jax.nn.param import param
+from nlm_jax.nn.param import new_key, param
 
 lecun = nnx.initializers.lecun_normal()
 zeros = nnx.initializers.zeros_init()
@@ -37,15 +37,15 @@ class Linear(nnx.Module):
     """y[..., out] = x[..., in] @ kernel[in, out] (+ bias) (+ (x @ lora_a) @ lora_b * alpha / rank)."""
 
     def __init__(self, d_in, d_out, axes, *, bias=False, lora: LoraConfig | None = None, init=lecun, rngs: nnx.Rngs):
-        self.kernel = param(nnx.Param, init, rngs.params(), (d_in, d_out), axes)
-        self.bias = param(nnx.Param, zeros, rngs.params(), (d_out,), axes[1:]) if bias else None
+        self.kernel = param(nnx.Param, init, new_key(rngs), (d_in, d_out), axes)
+        self.bias = param(nnx.Param, zeros, new_key(rngs), (d_out,), axes[1:]) if bias else None
         self.kernel_scale = nnx.data(None)  # a variable where the kernel is held in int8, see nn/int8.py
         # Each attribute is assigned once: None first and a Variable later is an error in Flax.
         rank = lora.rank if lora else 0
         self.lora_a = (
-            param(nnx.LoRAParam, kaiming_uniform, rngs.params(), (d_in, rank), (axes[0], "lora")) if lora else None
+            param(nnx.LoRAParam, kaiming_uniform, new_key(rngs), (d_in, rank), (axes[0], "lora")) if lora else None
         )
-        self.lora_b = param(nnx.LoRAParam, zeros, rngs.params(), (rank, d_out), ("lora", axes[1])) if lora else None
+        self.lora_b = param(nnx.LoRAParam, zeros, new_key(rngs), (rank, d_out), ("lora", axes[1])) if lora else None
         self.lora = lora
 
     def __call__(self, x: Float[Array, "... d_in"], key=None) -> Float[Array, "... d_out"]:

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from nlm_jax.nn.param import param
+from nlm_jax.nn.param import new_key, param
 
 ones, zeros = nnx.initializers.ones_init(), nnx.initializers.zeros_init()
 
@@ -14,8 +14,8 @@ class LayerNorm(nnx.Module):
     """Mean and variance over the last axis, then scale and bias. torch.nn.LayerNorm."""
 
     def __init__(self, width: int, *, eps: float = 1e-5, axis: str | None = "embed", rngs: nnx.Rngs):
-        self.scale = param(nnx.Param, ones, rngs.params(), (width,), (axis,))
-        self.bias = param(nnx.Param, zeros, rngs.params(), (width,), (axis,))
+        self.scale = param(nnx.Param, ones, new_key(rngs), (width,), (axis,))
+        self.bias = param(nnx.Param, zeros, new_key(rngs), (width,), (axis,))
         self.eps = eps
 
     def __call__(self, x: Float[Array, "... D"]) -> Float[Array, "... D"]:
@@ -29,7 +29,7 @@ class RMSNorm(nnx.Module):
     """Root mean square over the last axis, then scale. As LlamaRMSNorm, rounds to the dtype before scaling."""
 
     def __init__(self, width: int, *, eps: float, rngs: nnx.Rngs):
-        self.scale = param(nnx.Param, ones, rngs.params(), (width,), ("embed",))
+        self.scale = param(nnx.Param, ones, new_key(rngs), (width,), ("embed",))
         self.eps = eps
 
     def __call__(self, x: Float[Array, "... D"]) -> Float[Array, "... D"]:

@@ -1,5 +1,6 @@
 """Parameters with logical axes. The only place that knows Flax's metadata key."""
 
+import jax
 import jax.numpy as jnp
 from flax import nnx
 
@@ -13,3 +14,15 @@ def param(kind: type[nnx.Variable], init, key, shape: tuple[int, ...], axes: tup
     if len(shape) != len(axes):
         raise ValueError(f"shape {shape} and logical axes {axes} differ in rank")
     return kind(init(key, shape, jnp.float32), out_sharding=axes, eager_sharding=False)
+
+
+def new_key(rngs: nnx.Rngs) -> jax.Array:
+    """The key that `rngs.params()` gives, and counts on.
+
+    Without its look at where the counter is placed: of a traced one that makes a long message nobody reads, which takes
+    as much time as all else in tracing the initialisation.
+    """
+    stream = rngs.params
+    count = stream.count.get_value()
+    stream.count.set_value(count + 1)
+    return jax.random.fold_in(stream.key.get_value(), count)

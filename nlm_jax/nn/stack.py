@@ -8,6 +8,7 @@ from flax import nnx
 from nlm_jax.core.errors import UserError
 from nlm_jax.core.names import ATTENTION, MLP
 from nlm_jax.mesh.place import gather_weights
+from nlm_jax.nn.param import new_key
 
 REMAT = {
     "none": None,
@@ -23,7 +24,7 @@ the output of attention, or that and the MLP's inner activations."""
 def stack(make: Callable[[nnx.Rngs], nnx.Module], depth: int, *, rngs: nnx.Rngs, axis: str = "layers"):
     """`depth` copies of a layer as one module whose every variable has a leading axis named `axis`."""
     one = nnx.transform_metadata(lambda key: make(nnx.Rngs(params=key)), in_axes=0, out_axes=0, partition=axis)
-    return jax.vmap(one)(jax.random.split(rngs.params(), depth))
+    return jax.vmap(one)(jax.random.split(new_key(rngs), depth))
 
 
 def scan_layers(apply: Callable, layers, carry, *per_layer, remat: str = "none"):

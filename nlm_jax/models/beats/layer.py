@@ -15,7 +15,7 @@ from nlm_jax.models.beats.config import BeatsConfig
 from nlm_jax.nn.attention import MASKED
 from nlm_jax.nn.linear import Linear
 from nlm_jax.nn.norm import LayerNorm
-from nlm_jax.nn.param import param
+from nlm_jax.nn.param import new_key, param
 
 SCORE_SCALE = 32.0  # the reference divides scores by 32 before subtracting their maximum, and multiplies after
 
@@ -44,7 +44,7 @@ class BeatsLayer(nnx.Module):
         self.out_proj = linear(d, d, ("heads", "embed"), gain)
         self.grep_linear = linear(cfg.head, 8, (None, None), 1.0)
         ones = nnx.initializers.ones_init()
-        self.grep_a = param(nnx.Param, ones, rngs.params(), (1, cfg.heads, 1, 1), (None, None, None, None))
+        self.grep_a = param(nnx.Param, ones, new_key(rngs), (1, cfg.heads, 1, 1), (None, None, None, None))
         self.attn_norm = LayerNorm(d, rngs=rngs)
         self.fc1 = linear(d, f, ("embed", "mlp"), gain)
         self.fc2 = linear(f, d, ("mlp", "embed"), gain)

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 
 from nlm_jax.core.precision import matmul_precision
 from nlm_jax.models.beats.config import BeatsConfig
-from nlm_jax.nn.param import param
+from nlm_jax.nn.param import new_key, param
 
 
 @functools.cache
@@ -40,7 +40,7 @@ class RelativeBias(nnx.Module):
 
     def __init__(self, cfg: BeatsConfig, *, rngs: nnx.Rngs):
         init = nnx.initializers.glorot_normal()
-        self.embedding = param(nnx.Param, init, rngs.params(), (cfg.buckets, cfg.heads), ("bucket", None))
+        self.embedding = param(nnx.Param, init, new_key(rngs), (cfg.buckets, cfg.heads), ("bucket", None))
         self.cfg = cfg
 
     def __call__(self, tokens: int) -> Float[Array, "N P P"]:
@@ -58,14 +58,14 @@ class PositionalConv(nnx.Module):
     def __init__(self, cfg: BeatsConfig, *, rngs: nnx.Rngs):
         shape = (cfg.width, cfg.width // cfg.conv_groups, cfg.conv_taps)
         init = nnx.initializers.normal(math.sqrt(4.0 / (cfg.conv_taps * cfg.width)))
-        key = rngs.params()
+        key = new_key(rngs)
         self.weight_v = param(nnx.Param, init, key, shape, ("embed", None, None))
 
         def norms(key, _shape, dtype):
             return _tap_norms(init(key, shape, dtype))  # as torch: the first effective weight is weight_v itself
 
         self.weight_g = param(nnx.Param, norms, key, (1, 1, cfg.conv_taps), (None, None, None))
-        self.bias = param(nnx.Param, nnx.initializers.zeros_init(), rngs.params(), (cfg.width,), ("embed",))
+        self.bias = param(nnx.Param, nnx.initializers.zeros_init(), new_key(rngs), (cfg.width,), ("embed",))
         self.groups = cfg.conv_groups
 
     def weight(self) -> Float[Array, "D d taps"]:

@@ -14,7 +14,7 @@ from nlm_jax.mesh.place import constrain_rows
 from nlm_jax.models.llama.config import LlamaConfig
 from nlm_jax.nn.linear import Linear, subkey
 from nlm_jax.nn.norm import RMSNorm
-from nlm_jax.nn.param import param
+from nlm_jax.nn.param import new_key, param
 from nlm_jax.nn.rope import rope_tables, rotate
 from nlm_jax.nn.stack import scan_layers, stack
 
@@ -25,7 +25,7 @@ class Embedding(nnx.Module):
     """Token embeddings [V, D]."""
 
     def __init__(self, cfg: LlamaConfig, *, rngs: nnx.Rngs):
-        self.embedding = param(nnx.Param, normal, rngs.params(), (cfg.vocab, cfg.width), ("vocab", "embed"))
+        self.embedding = param(nnx.Param, normal, new_key(rngs), (cfg.vocab, cfg.width), ("vocab", "embed"))
 
     def __call__(self, tokens: Int[Array, "B S"], dtype) -> Float[Array, "B S D"]:
         return self.embedding[...][tokens].astype(dtype)

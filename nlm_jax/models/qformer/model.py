@@ -11,7 +11,7 @@ from nlm_jax.mesh.place import constrain_rows
 from nlm_jax.models.qformer.config import QFormerConfig
 from nlm_jax.nn.linear import Linear, dropout, subkey
 from nlm_jax.nn.norm import LayerNorm
-from nlm_jax.nn.param import param
+from nlm_jax.nn.param import new_key, param
 from nlm_jax.nn.stack import scan_layers, stack
 
 normal = nnx.initializers.normal(0.02)
@@ -67,7 +67,7 @@ class QFormer(nnx.Module):
 
     def __init__(self, cfg: QFormerConfig, audio_width: int, *, rngs: nnx.Rngs):
         shape, axes = (1, cfg.queries, cfg.width), (None, None, "embed")
-        self.query_tokens = param(nnx.Param, normal, rngs.params(), shape, axes)
+        self.query_tokens = param(nnx.Param, normal, new_key(rngs), shape, axes)
         self.embed_norm = LayerNorm(cfg.width, eps=cfg.eps, rngs=rngs)
         self.layers = stack(lambda r: Layer(cfg, audio_width, rngs=r), cfg.layers, rngs=rngs)
         self.cfg = cfg
