@@ -5,8 +5,8 @@
     python benchmarks/train_step.py --size=tiny          # seconds: what the tests run
 
 Clips and answers are random, of the lengths of the real mix. Our batch is packed, the peer's is padded to its longest
-example; both compute the loss, all gradients of stage 2, clip them and take an AdamW step. The peer computes in bfloat16
-under autocast, as that stack trains; where we compute in float32, as on CPUs, a second peer does so too.
+example; both compute the loss, all gradients of stage 2, clip them and take an AdamW step. The peer computes in
+bfloat16 under autocast, as that stack trains; where we compute in float32, as on CPUs, a second peer does so too.
 """
 
 import dataclasses
