@@ -93,7 +93,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 2
         return _run(name, argv[1:])
     except UserError as error:
-        print(f"nlm {name}: error: {error}", file=sys.stderr)
+        print(f"nlm {name}: error: {remote.named(error)}", file=sys.stderr)
         return 2
     except OSError as error:
         # What the machine refuses is the user's to mend; any other OSError is a defect of ours.

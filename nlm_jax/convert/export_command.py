@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
             progress=tell,
             **options,
         )
-    print(f"{args.out}: written as {args.format}")
+    print(f"{remote.named(args.out)}: written as {args.format}")
     return 0
 
 

@@ -45,5 +45,5 @@ def run(args: argparse.Namespace) -> int:
     checkpoint = opened.lazily(merging_alpha=args.merging_alpha)
     with progress.tensors("importing", len(checkpoint.leaves)) as tell:
         formats.save(checkpoint, args.out, "nlm", overwrite=args.overwrite, progress=tell)
-    print(f"{args.out}: {len(checkpoint.leaves)} parameters of {', '.join(checkpoint.parts)}")
+    print(f"{remote.named(args.out)}: {len(checkpoint.leaves)} parameters of {', '.join(checkpoint.parts)}")
     return 0

@@ -42,6 +42,16 @@ def reads(text: str) -> pathlib.Path:
 
 
 _waiting: list["Mirror"] = []
+_copies: dict[str, str] = {}
+"""Path of each local copy in use -> its URL."""
+
+
+def named(text: Any) -> str:
+    """`text` with URLs in place of the paths of their local copies: people know what they asked for."""
+    text = str(text)
+    for path, url in _copies.items():
+        text = text.replace(path, url)
+    return text
 
 
 def writes(text: str) -> pathlib.Path:
@@ -123,6 +133,7 @@ class Mirror:
         copy = f"{self.url} without {without}" if without else self.url
         self.local = cache_folder() / hashlib.sha256(copy.encode()).hexdigest()[:16] / name
         self._sent: dict[str, Any] = {}
+        _copies[str(self.local)] = self.url
 
     def pull(self) -> bool:
         """Makes the local copy what is there; whether anything is. Local files that are not there are removed."""

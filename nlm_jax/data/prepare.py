@@ -38,9 +38,9 @@ def run(args: argparse.Namespace) -> int:
         fields = {field.name for field in dataclasses.fields(Options)}
         options = Options(**{name: value for name, value in vars(args).items() if name in fields})
         made = prepare(options, args.workers, rich.console.Console(stderr=True), convert)
-    print(f"{args.out}: {made['examples']} examples, {made['clips']} clips, {made['hours']:.2f} h")
+    print(f"{remote.named(args.out)}: {made['examples']} examples, {made['clips']} clips, {made['hours']:.2f} h")
     if made["rejected"]["clips"] or made["rejected"]["examples"]:
-        print(f"left out: {made['rejected']}; the reasons are in {args.out / 'rejects.jsonl'}")
+        print(f"left out: {made['rejected']}; the reasons are in {remote.named(args.out / 'rejects.jsonl')}")
     if options.hold_out and (rare := options.held_out[1]):
         print(f"in training only, for there is one recording of each: {', '.join(rare)}")
     for line in report(made):

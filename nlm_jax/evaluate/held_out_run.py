@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from nlm_jax.core import remote
 from nlm_jax.core.errors import UserError
 from nlm_jax.evaluate import held_out
 from nlm_jax.evaluate.answers import AHEAD
@@ -52,7 +53,8 @@ def run(args: argparse.Namespace, console) -> int:
     (args.out / METRICS).write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     (args.out / REPORT).write_text(report(args, asked, made, base, found), encoding="utf-8")
     console.print(shown(found))
-    console.print(f"{args.out / REPORT}: {len(made)} answers, their scores and some to hear", highlight=False)
+    where = remote.named(args.out / REPORT)
+    console.print(f"{where}: {len(made)} answers, their scores and some to hear", highlight=False)
     return 0
 
 

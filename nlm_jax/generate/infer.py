@@ -75,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
         if count:
             written += ask(args, model, todo(lengths, args.window, args.hop, done), count, out, console)
     there = f"; {len(done)} windows were there already" if len(done) else ""
-    console.print(f"{args.out}: {written['answers']} answers, {written['errors']} error rows{there}")
+    console.print(f"{remote.named(args.out)}: {written['answers']} answers, {written['errors']} error rows{there}")
     if written["errors"] and not written["answers"] and not len(done):
         raise UserError(f"{args.audio[0]}: no recording could be read; the reasons are in {args.out}")
     for file in labels.write(args.out, args.query, args.labels) if args.labels else ():

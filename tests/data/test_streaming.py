@@ -249,3 +249,9 @@ for turn in range(10):
     running = [subprocess.Popen([sys.executable, "-c", code, str(k)]) for k in range(4)]
     assert [process.wait(60) for process in running] == [0, 0, 0, 0]
     assert sum(p.stat().st_size for p in (tmp_path / "files").rglob("*") if p.is_file()) <= 300_000
+
+
+def test_people_read_the_url_and_not_where_its_copy_is(bucket):
+    here = remote.fetched(URL)
+    assert remote.named(here / "rejects.jsonl") == f"{URL}/rejects.jsonl"
+    assert remote.named("elsewhere") == "elsewhere"
