@@ -11,6 +11,7 @@ A compilation of the 8B step takes minutes, so as few as possible are made:
 """
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -25,12 +26,13 @@ GROWING = 0.75
 WAITING = 0.5
 """Share of a step that its links must take before a policy that makes room for more rows is tried."""
 POD = 16
-"""Chips among which gathering is cheap: on larger slices fsdp over so many is tried too, with copies of it as data."""
+"""Chips among which gathering is cheap: on larger slices fsdp over up to so many is tried too, with copies of it as
+data. They make up whole sides of the slice: groups that share a side take the compiler several times as long."""
 
 
 def search(config, index: int, slice_, devices, announce: Callable[[str], None]) -> Iterator[dict[str, Any]]:
     """Reports of everything that was tried, in order; `announce` hears of each before it is compiled."""
-    for rules, sizes in ways(slice_.chips):
+    for rules, sizes in ways(slice_.shape):
         for remat in REMATS:
             changed = dataclasses.replace(
                 config,
@@ -51,11 +53,13 @@ def search(config, index: int, slice_, devices, announce: Callable[[str], None])
                 break
 
 
-def ways(chips: int) -> list[tuple[str, tuple[int, int, int]]]:
-    """Placements and meshes worth trying on so many chips."""
+def ways(shape: tuple[int, ...]) -> list[tuple[str, tuple[int, int, int]]]:
+    """Placements and meshes worth trying on a slice with these sides."""
+    chips = math.prod(shape)
     found = [("default", (1, chips, 1))]
-    if chips > POD and chips % POD == 0:
-        found.append(("default", (chips // POD, POD, 1)))
+    groups = {math.prod(sides) for n in range(1, len(shape)) for sides in itertools.combinations(shape, n)}
+    if chips > POD and (near := max((size for size in groups if size <= POD), default=1)) > 1:
+        found.append(("default", (chips // near, near, 1)))
     return [*found, ("replicated-base", (1, chips, 1))]
 
 

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import math
 import pathlib
 
 import pytest
@@ -166,6 +167,16 @@ def test_other_policies_are_tried_where_chips_wait_for_links(monkeypatch, link, 
     found = list(search.search(config, 0, slice_, topology.devices(slice_), heard.append))
     assert [one["remat"] for one in found] == remats * 2
     assert heard[0] == "1x8x1 default, 4 rows a chip, remat mlp"
+
+
+@pytest.mark.parametrize(
+    ("shape", "meshes"),
+    [((4, 4), ["1x16x1"]), ((8, 8), ["1x64x1", "8x8x1"]), ((4, 4, 8), ["1x128x1", "8x16x1"]), ((8,), ["1x8x1"])],
+)
+def test_meshes_of_a_search_follow_the_sides_of_the_slice(shape, meshes):
+    *cut, whole = search.ways(shape)
+    assert ["x".join(map(str, sizes)) for rules, sizes in cut] == meshes
+    assert whole == ("replicated-base", (1, math.prod(shape), 1))
 
 
 def test_a_search_tries_each_way(nlm, tmp_path, monkeypatch):
