@@ -49,12 +49,11 @@ def coloured_noise(rng: np.random.Generator, samples: int) -> Float[np.ndarray, 
     """
     length = scipy.fft.next_fast_len(max(2, samples), real=True)
     tilt = np.float32(rng.uniform(0.0, 1.0))
-    spectrum = _gaussian()[rng.integers(0, 1 << 16, length // 2 + 1, dtype=np.uint16)]
+    spectrum = _gaussian().take(rng.integers(0, 1 << 16, length // 2 + 1, dtype=np.uint16))
     spectrum[0] = 0.0
     spectrum[1:] *= np.exp(-tilt * _log_bins(len(spectrum) - 1))
     noise = scipy.fft.irfft(spectrum, length)[:samples]
-    noise *= 0.1 / np.sqrt(np.mean(np.square(noise)))
-    return noise
+    return noise * (0.1 / np.sqrt(np.mean(np.square(noise))))
 
 
 @functools.cache
