@@ -4,13 +4,17 @@ A clip record is `NLM1`, the header's length (4 bytes, little endian), the heade
 plain 16-bit PCM, mono, 16 kHz.
 """
 
+import collections
 import hashlib
 import io
+import itertools
 import json
+import os
 import pathlib
 import struct
 import threading
-from collections.abc import Iterable
+import weakref
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -28,6 +32,7 @@ SCALE = np.float32(1.0 / 32768.0)
 READS = 50
 """How often a shard may leave the cache before a record of it was read."""
 # One record a chunk, so that a read touches one record; FLAC does not shrink further.
+READ_OPTIONS = "readahead_buffer_size:0,footer_prefetch_bytes:0"  # without: a third of the time to open a shard
 CLIP_OPTIONS, EXAMPLE_OPTIONS = "group_size:1,uncompressed", "group_size:1,zstd:3"
 
 
@@ -69,7 +74,9 @@ def decode_clip(record: bytes, start: int = 0, samples: int | None = None) -> Fl
     count = header["samples"] - start if samples is None else min(samples, header["samples"] - start)
     if header["encoding"] == "pcm16":
         if payload.nbytes != 2 * header["samples"]:
-            raise CorruptRecord(f"{header['name']}: {payload.nbytes} bytes where {header['samples']} samples were stored")
+            raise CorruptRecord(
+                f"{header['name']}: {payload.nbytes // 2} samples where {header['samples']} were stored"
+            )
         return np.multiply(np.frombuffer(payload, "<i2")[start : start + count], SCALE, dtype=np.float32)
     try:
         with soundfile.SoundFile(io.BytesIO(payload)) as file:
@@ -136,8 +143,8 @@ class Records:
 
     def __init__(self, directory: pathlib.Path, stem: str, source: Source | None = None):
         self.directory, self.stem, self.source = directory, stem, source
-        self._open: dict[int, Shard] = {}
-        self._lock = threading.Lock()
+        self._number = next(_NUMBERS)
+        weakref.finalize(self, OPEN.close, self._number).atexit = False
 
     def read(self, shard: int, record: int) -> bytes:
         """Bytes of one record.
@@ -147,30 +154,26 @@ class Records:
         """
         if self.source:
             return self._read_fetched(shard, record)
-        return read_record(self._open.get(shard) or self._reader(shard), record)
+        return read_record(OPEN.get(self._number, shard) or self._opened(shard), record)
 
-    def _reader(self, shard: int) -> "Shard":
+    def _opened(self, shard: int) -> "Shard":
         path = shard_path(self.directory, self.stem, shard)
-        with self._lock:
-            if shard not in self._open:
-                if not path.is_file():
-                    raise UserError(f"{path}: missing; copy the prepared directory whole, or run nlm prepare again")
-                self._open[shard] = Shard(open_shard(path), path)
-            return self._open[shard]
+        if not path.is_file():
+            raise UserError(f"{path}: missing; copy the prepared directory whole, or run nlm prepare again")
+        return OPEN.put(self._number, shard, Shard(open_shard(path), path))
 
     def _read_fetched(self, shard: int, record: int) -> bytes:
         """A record of a shard from `source`. A file that goes while it is read is no damage: it is fetched again."""
         name = shard_name(self.stem, shard)
         failed = None  # the file in which the record was damaged
         for _ in range(READS):
-            reader = self._open.get(shard)
+            reader = OPEN.get(self._number, shard)
             try:
                 if reader is None or not self.source.use(name):
                     reader = self._fetched(shard, name)
                 return read_record(reader, record)
             except CorruptRecord:
-                with self._lock:
-                    self._open.pop(shard, None)
+                OPEN.close(self._number, [shard])
                 found = self.source.stamp(name)
                 if found is not None and found == failed:
                     raise
@@ -178,13 +181,11 @@ class Records:
         raise UserError(f"{self.directory / name}: gone from the cache whenever it is read; raise data.cache_gb")
 
     def _fetched(self, shard: int, name: str) -> "Shard":
-        """A new reader of a shard, fetched outside the lock: other threads read on meanwhile."""
+        """A new reader of a shard that is brought here."""
         path = self.source.fetch(name)
-        with self._lock:
-            for other in [s for s in self._open if not self.source.stamp(shard_name(self.stem, s))]:
-                del self._open[other]  # an open file that is gone from the cache still takes its room
-            self._open[shard] = Shard(open_shard(path), self.directory / name)
-            return self._open[shard]
+        gone = [s for s in OPEN.of(self._number) if not self.source.stamp(shard_name(self.stem, s))]
+        OPEN.close(self._number, gone)  # an open file that is gone from the cache still takes its room
+        return OPEN.put(self._number, shard, Shard(open_shard(path), self.directory / name))
 
     def __getstate__(self) -> dict:
         return {"directory": self.directory, "stem": self.stem, "source": self.source}
@@ -200,10 +201,58 @@ class Shard(NamedTuple):
     path: pathlib.Path
 
 
+class OpenShards:
+    """The open shards of this process, by the number of their `Records` and their own: at most `limit`, for systems
+    allow some thousand open files and a corpus may have more shards. The least recently used is closed first.
+    """
+
+    def __init__(self, limit: int):
+        self.limit = limit
+        self._held: collections.OrderedDict[tuple[int, int], Shard] = collections.OrderedDict()
+        self._lock = threading.RLock()  # a `Records` may be collected, and close its own, anywhere
+
+    def get(self, records: int, shard: int) -> Shard | None:
+        """The open shard; None where it is not open."""
+        with self._lock:
+            found = self._held.get((records, shard))
+            if found:
+                self._held.move_to_end((records, shard))
+            return found
+
+    def put(self, records: int, shard: int, opened: Shard) -> Shard:
+        """Keeps an open shard. One that is closed for it stays usable for who reads it now."""
+        with self._lock:
+            self._held[records, shard] = opened
+            self._held.move_to_end((records, shard))
+            while len(self._held) > self.limit:
+                self._held.popitem(last=False)
+        return opened
+
+    def of(self, records: int) -> list[int]:
+        """Numbers of the open shards of one `Records`."""
+        with self._lock:
+            return [shard for number, shard in self._held if number == records]
+
+    def close(self, records: int, which: Sequence[int] | None = None) -> None:
+        """Closes shards of one `Records`; default all."""
+        with self._lock:
+            for shard in self.of(records) if which is None else which:
+                self._held.pop((records, shard), None)
+
+    def renew(self) -> None:
+        """Forgets everything: a child process must not wait for a lock that a thread of its parent holds."""
+        self.__init__(self.limit)
+
+
+OPEN = OpenShards(256)
+_NUMBERS = itertools.count()
+os.register_at_fork(after_in_child=OPEN.renew)
+
+
 def open_shard(path: pathlib.Path) -> Any:
     """Reader of an ArrayRecord file; `CorruptRecord` where it is none."""
     try:
-        return array_record_module.ArrayRecordReader(str(path), "readahead_buffer_size:0")
+        return array_record_module.ArrayRecordReader(str(path), READ_OPTIONS)
     except (RuntimeError, ValueError) as error:
         raise CorruptRecord(f"{path}: not a readable ArrayRecord file") from error
 
