@@ -29,7 +29,6 @@ from collections.abc import Callable
 from typing import Any
 from unittest import mock
 
-import data as data_rate
 import numpy as np
 from common import arguments, cores, median, report
 
@@ -113,15 +112,15 @@ def streaming(corpus: pathlib.Path, workers: int, batches: int, every: int) -> d
     return found
 
 
-def measure_memory(folder: pathlib.Path, count: int, batches: int) -> dict[str, Any]:
-    """Streams a corpus of `count` clips by processes and by threads, the threads in a process of their own."""
+def measure_memory(folder: pathlib.Path, count: int, batches: int, processes: int) -> dict[str, Any]:
+    """Streams a corpus of `count` clips by processes, then by threads of this one."""
     started = time.perf_counter()
     corpus = short_clips(folder, count)
     facts: dict[str, Any] = {"memory: corpus": f"{count} clips, made in {time.perf_counter() - started:.0f} s"}
-    for workers in (2, 0):
-        found = _alone(streaming, corpus, workers, batches, max(2, batches // 8))
+    for workers in (processes, 0):
+        found = streaming(corpus, workers, batches, max(2, batches // 8))
         for name, steps in found.items():
-            key = f"memory: {'2 processes' if workers else 'threads'}, {name}"
+            key = f"memory: {'processes' if workers else 'threads'}, {name}"
             shown = {kind: [round(step[kind]) for step in steps] for kind in ("RSS", "PSS", "private")}
             growth = steps[-1]["private"] - steps[len(steps) // 2]["private"]
             facts[key] = ", ".join(f"{kind} {' '.join(map(str, v))}" for kind, v in shown.items())
@@ -199,7 +198,9 @@ def measure_startup(folder: pathlib.Path, count: int, repeats: int) -> dict[str,
 
 def measure_prepare(folder: pathlib.Path, count: int, repeats: int) -> dict[str, float]:
     """Clips a second of `nlm prepare` by threads and by processes."""
-    data_rate.make(folder, count, "flac", 44_100)
+    from data import make  # imports the model too, which processes that stream need not
+
+    make(folder, count, "flac", 44_100)
     found: dict[str, list[float]] = {"nlm prepare, threads": [], "nlm prepare, processes": []}
     for number in range(repeats):
         for name, fewest in zip(found, (count + 1, 0), strict=True):
@@ -215,6 +216,7 @@ def main(given: list[str] | None = None) -> None:
     parser = arguments(__doc__.splitlines()[0])
     parser.add_argument("--clips", type=int, default=100_000, help="of the corpus that is streamed")
     parser.add_argument("--batches", type=int, default=1600, help="streamed; 1600 are an epoch of 100,000 clips")
+    parser.add_argument("--workers", type=int, default=2, help="processes that stream")
     parser.add_argument("--examples", type=int, default=TRAINING_SET, help="of the index that is opened")
     parser.add_argument("--recordings", type=int, default=1500, help="prepared; 10 to 12 s each")
     parser.add_argument("--part", choices=("memory", "startup", "prepare"), action="append", help="default: all")
@@ -225,7 +227,7 @@ def main(given: list[str] | None = None) -> None:
         for part in parts:
             (folder / part).mkdir()
         if "memory" in parts:
-            facts |= measure_memory(folder / "memory", args.clips, args.batches)
+            facts |= measure_memory(folder / "memory", args.clips, args.batches, args.workers)
         if "startup" in parts:
             facts |= measure_startup(folder / "startup", args.examples, args.repeats)
         if "prepare" in parts:
