@@ -7,7 +7,8 @@ The work: read a file, mix to mono, resample to 16 kHz, cut or pad to 10 s, add 
 put examples together. Ours reads what `nlm prepare` wrote (decoded and resampled once), as FLAC or 16-bit samples, from
 disk or through fsspec with its cache, and packs rows; `from files` is our decoder on the files themselves. The
 DataLoader decodes with soundfile, resamples with soxr (the reference's resampy is 60 times slower) and pads to the
-longest, with one worker a core. `nlm prepare` is timed too: it is paid once.
+longest, with one worker a core. Both add Gaussian noise of a random tilt: ours draws it as a spectrum, the DataLoader
+filters samples, the usual way. `nlm prepare` is timed too: it is paid once.
 """
 
 import collections

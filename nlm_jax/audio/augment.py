@@ -3,10 +3,12 @@
 What comes in within [-1, 1] leaves within [-1, 1]; silence stays silence, or becomes the noise that was added.
 """
 
+import functools
+
 import numpy as np
 import scipy.fft
 import scipy.signal
-from jaxtyping import Float
+from jaxtyping import Complex64, Float, Float32
 
 from nlm_jax.core.dims import SAMPLE_RATE
 
@@ -35,18 +37,37 @@ def mix(waves: list[Float[np.ndarray, "T"]]) -> Float[np.ndarray, "T"]:
 
 def limit(wave: Float[np.ndarray, "T"]) -> Float[np.ndarray, "T"]:
     """Turned down as a whole where a peak exceeds 1: clipping would distort what the answer is about."""
-    peak = float(np.abs(wave).max(initial=0.0))
+    peak = max(float(wave.max(initial=0.0)), -float(wave.min(initial=0.0)))  # no copy, as np.abs would make
     return wave / wave.dtype.type(peak) if peak > 1.0 else wave
 
 
 def coloured_noise(rng: np.random.Generator, samples: int) -> Float[np.ndarray, "T"]:
-    """f32[T] of Gaussian noise with a spectral tilt between white and brown, root mean square 0.1."""
-    spectrum = np.fft.rfft(rng.standard_normal(samples))
-    tilt = rng.uniform(0.0, 1.0)
-    spectrum[1:] /= np.arange(1, spectrum.size) ** tilt
+    """f32[T] of Gaussian noise with a spectral tilt between white and brown, root mean square 0.1.
+
+    It is drawn as a spectrum, for that of Gaussian noise is Gaussian too: half the transforms, and 16 random bits for
+    each frequency.
+    """
+    length = scipy.fft.next_fast_len(max(2, samples), real=True)
+    tilt = np.float32(rng.uniform(0.0, 1.0))
+    spectrum = _gaussian().take(rng.integers(0, 1 << 16, length // 2 + 1, dtype=np.uint16))
     spectrum[0] = 0.0
-    noise = np.fft.irfft(spectrum, samples)
-    return (0.1 * noise / np.sqrt(np.mean(noise**2))).astype(np.float32)
+    spectrum[1:] *= np.exp(-tilt * _log_bins(len(spectrum) - 1))
+    noise = scipy.fft.irfft(spectrum, length)[:samples]
+    return noise * (0.1 / np.sqrt(np.mean(np.square(noise))))
+
+
+@functools.cache
+def _gaussian() -> Complex64[np.ndarray, "65536"]:
+    """Complex numbers spread as those of a normal distribution are: 256 angles at each of 256 equally likely radii."""
+    radius = np.sqrt(-2.0 * np.log((np.arange(256) + 0.5) / 256))
+    angle = np.exp(2j * np.pi * np.arange(256) / 256)
+    return (radius[:, None] * angle).astype(np.complex64).reshape(-1)
+
+
+@functools.lru_cache(8)
+def _log_bins(count: int) -> Float32[np.ndarray, "F"]:
+    """log 1 .. log `count`."""
+    return np.log(np.arange(1, count + 1)).astype(np.float32)
 
 
 def time_scale(wave: Float[np.ndarray, "T"], factor: float, left: float) -> Float[np.ndarray, "T"]:

@@ -147,14 +147,16 @@ class Corpus:
 
     def clip(self, e: int, number: int, start: int = 0, samples: int | None = None) -> Float[np.ndarray, "T"]:
         """f32[T]: a part of clip `number` of example `e`. Raises `CorruptRecord` where the record is damaged."""
+        return shards.decode_clip(self.clip_record(e, number), start, samples)
+
+    def clip_record(self, e: int, number: int) -> bytes:
+        """Clip `number` of example `e` as it is stored. Raises `CorruptRecord` where its shard is damaged there."""
         part = self.parts[self.part_of[e]]
-        c = part.clips_of(int(self.local[e]))[number]
-        return shards.decode_clip(part.clip_records.read(*part.place(c)), start, samples)
+        return part.clip_records.read(*part.place(part.clips_of(int(self.local[e]))[number]))
 
     def clip_names(self, e: int) -> list[str]:
         """What the annotations call the clips of example `e`. Raises `CorruptRecord` where a record is damaged."""
-        part = self.parts[self.part_of[e]]
-        records = (part.clip_records.read(*part.place(c)) for c in part.clips_of(int(self.local[e])))
+        records = (self.clip_record(e, k) for k in range(int(self.n_clips[e])))
         return [shards.clip_header(record)[0]["name"] for record in records]
 
     def audio(self, e: int, samples: int) -> list[np.ndarray]:

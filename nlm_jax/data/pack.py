@@ -57,13 +57,18 @@ def assemble(rows: Seq[Seq[Item]], shape: RowShape, vectors_per_clip: int) -> di
     Raises:
       UserError: a row's examples do not fit the shape.
     """
-    made = [assemble_row(items, shape, vectors_per_clip) for items in rows]
-    return {name: np.stack([row[name] for row in made]) for name in FIELDS}
+    made = empty(len(rows), shape)
+    for number, items in enumerate(rows):
+        fill_row({name: made[name][number] for name in FIELDS}, items, shape, vectors_per_clip)
+    return made
 
 
-def assemble_row(items: Seq[Item], shape: RowShape, vectors_per_clip: int) -> dict[str, np.ndarray]:
-    """One row of `assemble`, without the leading axis."""
-    row = empty_row(shape)
+def fill_row(row: dict[str, np.ndarray], items: Seq[Item], shape: RowShape, vectors_per_clip: int) -> None:
+    """Writes examples into one row of padding, the fields of `assemble` without the leading axis.
+
+    Raises:
+      UserError: they do not fit the shape.
+    """
     at = clip = slot = 0
     for segment, item in enumerate(items, start=1):
         sequence, n = item.sequence, len(item.sequence)
@@ -94,22 +99,21 @@ def assemble_row(items: Seq[Item], shape: RowShape, vectors_per_clip: int) -> di
             if item.audio_length is not None:
                 row["audio_length"][clip + offset] = item.audio_length[offset]
         at, clip, slot = at + n, clip + sequence.n_clips, slot + m
-    return row
 
 
-def empty_row(shape: RowShape) -> dict[str, np.ndarray]:
-    """A row of padding: no example, all weights 0."""
-    zeros = lambda n: np.zeros(n, np.int32)  # noqa: E731
+def empty(rows: int, shape: RowShape) -> dict[str, np.ndarray]:
+    """Rows of padding: no example, all weights 0."""
+    zeros = lambda n: np.zeros((rows, n), np.int32)  # noqa: E731
     return {
-        "audio": np.zeros((shape.clips, shape.samples), np.float32),
-        "audio_length": np.full(shape.clips, shape.samples, np.int32),
+        "audio": np.zeros((rows, shape.clips, shape.samples), np.float32),
+        "audio_length": np.full((rows, shape.clips), shape.samples, np.int32),
         "tokens": zeros(shape.tokens),
         "positions": zeros(shape.tokens),
         "segments": zeros(shape.tokens),
-        "audio_slot": np.full(shape.tokens, -1, np.int32),
+        "audio_slot": np.full((rows, shape.tokens), -1, np.int32),
         "answer_index": zeros(shape.answers),
         "targets": zeros(shape.answers),
-        "weights": np.zeros(shape.answers, np.float32),
+        "weights": np.zeros((rows, shape.answers), np.float32),
         "answer_segment": zeros(shape.answers),
     }
 

@@ -108,13 +108,14 @@ class TrainSet:
                 continue
         return needs
 
-    def row(self, r: int) -> tuple[dict[str, np.ndarray], list[str]]:
-        """Row `r` as `pack.assemble_row` makes it, and the names of damaged examples that were replaced in it."""
+    def row(self, r: int, into: dict[str, np.ndarray]) -> list[str]:
+        """Row `r` into a row of `pack.empty`; the names of damaged examples that were replaced in it."""
         positions, damaged = self.planner.row(r), []
         examples = self.stream.lookup(np.asarray(positions, np.int64)).tolist()
         items = [self._item(p, e, damaged) for p, e in zip(positions, examples, strict=True)]
         items = [item for item in items if item is not None]
-        return pack.assemble_row(items, self.shape, self.format.vectors_per_clip), damaged
+        pack.fill_row(into, items, self.shape, self.format.vectors_per_clip)
+        return damaged
 
     def batches(
         self, start: int = 0, process_index: int = 0, process_count: int = 1, workers: int | None = None
@@ -200,13 +201,11 @@ class _HostBatches:
             self.busy.remove(int(b))
 
     def _make(self, first: int) -> dict[str, Any]:
-        made = []
-        for r in range(first, first + self.rows):
+        fields, damaged = pack.empty(self.rows, self.data.shape), []
+        for number in range(self.rows):
             if self.closed:
                 raise RuntimeError("the iterator was closed")  # seen by nobody: what was made ahead is dropped
-            made.append(self.data.row(r))
-        fields = {name: np.stack([row[name] for row, _ in made]) for name in FIELDS}
-        damaged = [name for _, names in made for name in names]
+            damaged += self.data.row(first + number, {name: fields[name][number] for name in FIELDS})
         return {**fields, "damaged": damaged, "retried": (os.getpid(), self.data.corpus.retries())}
 
 

@@ -4,14 +4,18 @@ A clip record is `NLM1`, the header's length (4 bytes, little endian), the heade
 plain 16-bit PCM, mono, 16 kHz.
 """
 
+import collections
 import hashlib
 import io
+import itertools
 import json
+import os
 import pathlib
 import struct
 import threading
-from collections.abc import Iterable
-from typing import Any, Literal, Protocol, runtime_checkable
+import weakref
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import soundfile
@@ -24,9 +28,11 @@ from nlm_jax.core.errors import UserError
 Encoding = Literal["flac", "pcm16"]
 MAGIC = b"NLM1"
 EXAMPLES_PER_SHARD = 65_536
+SCALE = np.float32(1.0 / 32768.0)
 READS = 50
 """How often a shard may leave the cache before a record of it was read."""
 # One record a chunk, so that a read touches one record; FLAC does not shrink further.
+READ_OPTIONS = "readahead_buffer_size:0,footer_prefetch_bytes:0"  # without: a third of the time to open a shard
 CLIP_OPTIONS, EXAMPLE_OPTIONS = "group_size:1,uncompressed", "group_size:1,zstd:3"
 
 
@@ -67,10 +73,11 @@ def decode_clip(record: bytes, start: int = 0, samples: int | None = None) -> Fl
     header, payload = clip_header(record)
     count = header["samples"] - start if samples is None else min(samples, header["samples"] - start)
     if header["encoding"] == "pcm16":
-        pcm = np.frombuffer(payload, "<i2")
-        if pcm.size != header["samples"]:
-            raise CorruptRecord(f"{header['name']}: {pcm.size} samples where {header['samples']} were stored")
-        return pcm[start : start + count].astype(np.float32) / 32768.0
+        if payload.nbytes != 2 * header["samples"]:
+            raise CorruptRecord(
+                f"{header['name']}: {payload.nbytes // 2} samples where {header['samples']} were stored"
+            )
+        return np.multiply(np.frombuffer(payload, "<i2")[start : start + count], SCALE, dtype=np.float32)
     try:
         with soundfile.SoundFile(io.BytesIO(payload)) as file:
             if start:
@@ -83,13 +90,13 @@ def decode_clip(record: bytes, start: int = 0, samples: int | None = None) -> Fl
     return wave
 
 
-def clip_header(record: bytes) -> tuple[dict[str, Any], bytes]:
-    """Header and payload of a clip record; `CorruptRecord` where the bytes are none."""
+def clip_header(record: bytes) -> tuple[dict[str, Any], memoryview]:
+    """Header and payload (not copied) of a clip record; `CorruptRecord` where the bytes are none."""
     try:
         if record[:4] != MAGIC:
             raise CorruptRecord("a record without the mark of a clip")
         (size,) = struct.unpack_from("<I", record, 4)
-        return json.loads(record[8 : 8 + size]), record[8 + size :]
+        return json.loads(record[8 : 8 + size]), memoryview(record)[8 + size :]
     except (struct.error, ValueError) as error:
         if isinstance(error, CorruptRecord):
             raise
@@ -136,8 +143,8 @@ class Records:
 
     def __init__(self, directory: pathlib.Path, stem: str, source: Source | None = None):
         self.directory, self.stem, self.source = directory, stem, source
-        self._open: dict[int, Any] = {}
-        self._lock = threading.Lock()
+        self._number = next(_NUMBERS)
+        weakref.finalize(self, OPEN.close, self._number).atexit = False
 
     def read(self, shard: int, record: int) -> bytes:
         """Bytes of one record.
@@ -147,45 +154,38 @@ class Records:
         """
         if self.source:
             return self._read_fetched(shard, record)
-        reader = self._open.get(shard) or self._reader(shard)
-        return read_record(reader, shard_path(self.directory, self.stem, shard), record)
+        return read_record(OPEN.get(self._number, shard) or self._opened(shard), record)
 
-    def _reader(self, shard: int):
+    def _opened(self, shard: int) -> "Shard":
         path = shard_path(self.directory, self.stem, shard)
-        with self._lock:
-            if shard not in self._open:
-                if not path.is_file():
-                    raise UserError(f"{path}: missing; copy the prepared directory whole, or run nlm prepare again")
-                self._open[shard] = open_shard(path)
-            return self._open[shard]
+        if not path.is_file():
+            raise UserError(f"{path}: missing; copy the prepared directory whole, or run nlm prepare again")
+        return OPEN.put(self._number, shard, Shard(open_shard(path), path))
 
     def _read_fetched(self, shard: int, record: int) -> bytes:
         """A record of a shard from `source`. A file that goes while it is read is no damage: it is fetched again."""
-        name = shard_path(self.directory, self.stem, shard).name
+        name = shard_name(self.stem, shard)
         failed = None  # the file in which the record was damaged
         for _ in range(READS):
-            reader = self._open.get(shard)
+            reader = OPEN.get(self._number, shard)
             try:
                 if reader is None or not self.source.use(name):
                     reader = self._fetched(shard, name)
-                return read_record(reader, self.directory / name, record)
+                return read_record(reader, record)
             except CorruptRecord:
-                with self._lock:
-                    self._open.pop(shard, None)
+                OPEN.close(self._number, [shard])
                 found = self.source.stamp(name)
                 if found is not None and found == failed:
                     raise
                 failed = found
         raise UserError(f"{self.directory / name}: gone from the cache whenever it is read; raise data.cache_gb")
 
-    def _fetched(self, shard: int, name: str):
-        """A new reader of a shard, fetched outside the lock: other threads read on meanwhile."""
+    def _fetched(self, shard: int, name: str) -> "Shard":
+        """A new reader of a shard that is brought here."""
         path = self.source.fetch(name)
-        with self._lock:
-            for other in [s for s in self._open if not self.source.stamp(shard_path(path, self.stem, s).name)]:
-                del self._open[other]  # an open file that is gone from the cache still takes its room
-            self._open[shard] = open_shard(path)
-            return self._open[shard]
+        gone = [s for s in OPEN.of(self._number) if not self.source.stamp(shard_name(self.stem, s))]
+        OPEN.close(self._number, gone)  # an open file that is gone from the cache still takes its room
+        return OPEN.put(self._number, shard, Shard(open_shard(path), self.directory / name))
 
     def __getstate__(self) -> dict:
         return {"directory": self.directory, "stem": self.stem, "source": self.source}
@@ -194,25 +194,85 @@ class Records:
         self.__init__(**state)
 
 
-def open_shard(path: pathlib.Path):
+class Shard(NamedTuple):
+    """An open shard, and the path that messages name: made once, for there are thousands of reads a second."""
+
+    reader: Any
+    path: pathlib.Path
+
+
+class OpenShards:
+    """The open shards of this process, by the number of their `Records` and their own: at most `limit`, for systems
+    allow some thousand open files and a corpus may have more shards. The least recently used is closed first.
+    """
+
+    def __init__(self, limit: int):
+        self.limit = limit
+        self._held: collections.OrderedDict[tuple[int, int], Shard] = collections.OrderedDict()
+        self._lock = threading.RLock()  # a `Records` may be collected, and close its own, anywhere
+
+    def get(self, records: int, shard: int) -> Shard | None:
+        """The open shard; None where it is not open."""
+        with self._lock:
+            found = self._held.get((records, shard))
+            if found:
+                self._held.move_to_end((records, shard))
+            return found
+
+    def put(self, records: int, shard: int, opened: Shard) -> Shard:
+        """Keeps an open shard. One that is closed for it stays usable for who reads it now."""
+        with self._lock:
+            self._held[records, shard] = opened
+            self._held.move_to_end((records, shard))
+            while len(self._held) > self.limit:
+                self._held.popitem(last=False)
+        return opened
+
+    def of(self, records: int) -> list[int]:
+        """Numbers of the open shards of one `Records`."""
+        with self._lock:
+            return [shard for number, shard in self._held if number == records]
+
+    def close(self, records: int, which: Sequence[int] | None = None) -> None:
+        """Closes shards of one `Records`; default all."""
+        with self._lock:
+            for shard in self.of(records) if which is None else which:
+                self._held.pop((records, shard), None)
+
+    def renew(self) -> None:
+        """Forgets everything: a child process must not wait for a lock that a thread of its parent holds."""
+        self.__init__(self.limit)
+
+
+OPEN = OpenShards(256)
+_NUMBERS = itertools.count()
+os.register_at_fork(after_in_child=OPEN.renew)
+
+
+def open_shard(path: pathlib.Path) -> Any:
     """Reader of an ArrayRecord file; `CorruptRecord` where it is none."""
     try:
-        return array_record_module.ArrayRecordReader(str(path), "readahead_buffer_size:0")
+        return array_record_module.ArrayRecordReader(str(path), READ_OPTIONS)
     except (RuntimeError, ValueError) as error:
         raise CorruptRecord(f"{path}: not a readable ArrayRecord file") from error
 
 
-def read_record(reader, path: pathlib.Path, record: int) -> bytes:
-    """Record number `record`; `CorruptRecord` that names `path` where it is damaged."""
+def read_record(shard: Shard, record: int) -> bytes:
+    """Record number `record`; `CorruptRecord` that names the shard where it is damaged."""
     try:
-        return reader.read([record])[0]
+        return shard.reader.read([record])[0]
     except (RuntimeError, ValueError, IndexError) as error:
-        raise CorruptRecord(f"{path}: record {record} is damaged") from error
+        raise CorruptRecord(f"{shard.path}: record {record} is damaged") from error
 
 
 def shard_path(directory: pathlib.Path, stem: str, shard: int) -> pathlib.Path:
     """`<stem>-<5 digits>.arrayrecord` in `directory`."""
-    return directory / f"{stem}-{shard:05d}.arrayrecord"
+    return directory / shard_name(stem, shard)
+
+
+def shard_name(stem: str, shard: int) -> str:
+    """Name of a shard's file."""
+    return f"{stem}-{shard:05d}.arrayrecord"
 
 
 def file_digest(path: pathlib.Path) -> str:

@@ -23,6 +23,8 @@ PLACEHOLDER = "<AudioHere>"
 CLIP_MARK = f"<Audio>{PLACEHOLDER}</Audio>"
 
 PAD = "[PAD]"
+KEPT = 4096
+"""Texts whose ids are kept: templates, questions and names of species come again and again."""
 SPECIALS = ("<|begin_of_text|>", "<|end_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>")
 SPLIT_PATTERN = (  # how Llama 3 cuts text into words before the merges
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|"
@@ -48,6 +50,7 @@ class Tokenizer:
         ends = [backend.token_to_id(t) for t in ("<|end_of_text|>", "<|eot_id|>", eos)]
         self.eos_ids: tuple[int, ...] = tuple(dict.fromkeys(i for i in ends if i is not None))
         self.vocab_size: int = backend.get_vocab_size(with_added_tokens=True)
+        self._ids = functools.lru_cache(KEPT)(lambda text: tuple(backend.encode(text, add_special_tokens=False).ids))
 
     def _id_of(self, token: str) -> int:
         found = self._backend.token_to_id(token)
@@ -167,7 +170,7 @@ class Tokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Ids of `text`. No special token is added; those spelt out in the text are recognised."""
-        return self._backend.encode(text, add_special_tokens=False).ids
+        return list(self._ids(text))
 
     def decode(self, ids: Iterable[int], skip_special: bool = True) -> str:
         """Text of `ids`; spaces stay as they are and bytes that are no UTF-8 become U+FFFD."""

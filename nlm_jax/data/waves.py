@@ -9,6 +9,7 @@ from jaxtyping import Float
 
 from nlm_jax.audio import augment
 from nlm_jax.core.errors import UserError
+from nlm_jax.data import shards
 from nlm_jax.data.config import AugmentConfig
 from nlm_jax.data.corpus import Corpus
 from nlm_jax.data.transforms import BAND, CROP, GAIN, NOISE, ROOM, SCALE, SHIFT, Choice, generator, listed
@@ -65,21 +66,24 @@ class Waves:
         """The clips as they are stored (cropped and padded), then after each change that is drawn for them."""
         rng = self._rng(position, CROP)
         count = int(self._corpus.n_clips[choice.example])
-        clips = tuple(self._read(self._corpus, choice.example, k, rng) for k in range(count))
+        records = [self._corpus.clip_record(choice.example, k) for k in range(count)]
+        clips = tuple(self._decode(self._corpus, choice.example, k, r, rng) for k, r in enumerate(records))
         yield Step("stored", {}, clips)
         if choice.silenced:
             rng = self._rng(position, NOISE)
             clips = tuple(augment.limit(self._noise_wave(rng)) for _ in clips)
             yield Step("none", {}, clips)
         else:
-            for step in self._sounding(choice, position, clips, rng):
+            for step in self._sounding(choice, position, clips, records, rng):
                 clips = step.clips
                 yield step
         if rng := self._drawn("gain", choice, position, GAIN):
             db = rng.uniform(*self._config.gain)
             yield Step("gain", {"dB": db}, tuple(augment.gain(clip, db) for clip in clips))
 
-    def _sounding(self, choice: Choice, position: int, clips: Clips, crop: np.random.Generator) -> Iterator[Step]:
+    def _sounding(
+        self, choice: Choice, position: int, clips: Clips, records: list[bytes], crop: np.random.Generator
+    ) -> Iterator[Step]:
         """What happens to recordings whose sounds the answer is about. `crop` goes on with the partners' crops."""
         config = self._config
         if choice.partners:
@@ -102,7 +106,7 @@ class Waves:
             response, values = self._room(rng)
             clips = tuple(augment.reverb(clip, response) for clip in clips)
             yield Step("reverb", values, clips)
-        if (rng := self._drawn("noise", choice, position, NOISE)) and not self._spared_path(choice.example):
+        if (rng := self._drawn("noise", choice, position, NOISE)) and not self._spared_path(records):
             snr = rng.uniform(*config.noise_snr)
             clips = tuple(augment.add_noise(clip, self._noise_wave(rng), snr) for clip in clips)
             yield Step("noise", {"SNR dB": snr}, clips)
@@ -118,16 +122,26 @@ class Waves:
         rng = self._rng(position, kind)
         return rng if rng.random() < prob else None
 
-    def _spared_path(self, example: int) -> bool:
+    def _spared_path(self, records: list[bytes]) -> bool:
         patterns = self._config.noise_except_paths
-        names = self._corpus.clip_names(example) if patterns else ()
+        names = [shards.clip_header(record)[0]["name"] for record in records] if patterns else ()
         return any(fnmatch.fnmatchcase(f"/{name.removeprefix('/')}", pattern) for name in names for pattern in patterns)
 
     def _read(self, corpus: Corpus, example: int, number: int, rng: np.random.Generator) -> Float[np.ndarray, "T"]:
+        return self._decode(corpus, example, number, corpus.clip_record(example, number), rng)
+
+    def _decode(
+        self, corpus: Corpus, example: int, number: int, record: bytes, rng: np.random.Generator
+    ) -> Float[np.ndarray, "T"]:
+        """The clip in `record`, cropped or padded."""
         stored = corpus.clip_samples(example)[number]
         start = crop_start(stored, self._samples, rng) if self._crop else 0
-        wave = corpus.clip(example, number, start, self._samples)
-        return np.pad(wave, (0, self._samples - wave.size))
+        wave = shards.decode_clip(record, start, self._samples)
+        if wave.size == self._samples:
+            return wave
+        padded = np.zeros(self._samples, np.float32)
+        padded[: wave.size] = wave
+        return padded
 
     def _noise_wave(self, rng: np.random.Generator) -> Float[np.ndarray, "T"]:
         if self._noise is None:

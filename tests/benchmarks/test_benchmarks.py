@@ -55,6 +55,20 @@ def test_data(bench):
     assert set(found["rates"]) == {*shards, "nlm_jax, from files", "torch DataLoader"}
 
 
+@pytest.mark.skipif(not pathlib.Path("/proc/self/smaps_rollup").is_file(), reason="memory is read where Linux says it")
+def test_scale(bench, tmp_path):
+    """Every process that streams is there; the same seed plans the same rows, and another mixture others."""
+    flags = ("--clips=300", "--batches=3", "--workers=1", "--recordings=6")
+    found = bench("scale", "--part=memory", "--part=prepare", *flags)
+    memory = ("memory: corpus", "memory: processes, main", "memory: processes, worker 1", "memory: threads, main")
+    assert {name for name in found if name.startswith("memory: ")} == set(memory)
+    scale = sys.modules["scale"]
+    corpus = scale.index(tmp_path / "index", 20_000)
+    plain, again, full = (scale.planning(corpus, m) for m in (scale.MixtureConfig(), scale.MixtureConfig(), scale.FULL))
+    assert plain["rows"] == again["rows"] != full["rows"]
+    assert full["peak"] > 0
+
+
 def test_startup(bench):
     pytest.importorskip("torch")
     found = bench("startup", "--preset=tiny")

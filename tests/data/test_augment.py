@@ -292,3 +292,26 @@ def test_gain():
 def test_bad_ranges(fields, message):
     with pytest.raises(UserError, match=message):
         AugmentConfig(**fields)
+
+
+@pytest.mark.parametrize("samples", [16_000, 16_001, 7919])
+def test_noise_has_the_tilt_that_is_drawn(samples):
+    for seed in range(8):
+        noise = augment.coloured_noise(np.random.default_rng(seed), samples)
+        assert (noise.dtype, noise.shape) == (np.float32, (samples,))
+        assert np.sqrt(np.mean(noise**2)) == pytest.approx(0.1, rel=1e-4)
+        power = np.abs(np.fft.rfft(noise * np.hanning(samples)))[8:-8] ** 2
+        slope = np.polyfit(np.log(np.arange(8, 8 + len(power))), np.log(power), 1)[0]
+        tilt = np.random.default_rng(seed).uniform()
+        assert slope == pytest.approx(-2 * tilt, abs=0.12)  # fits to so many random powers differ by some 0.03
+
+
+def test_noise_is_gaussian():
+    made = []
+    for seed in range(12):
+        noise, tilt = augment.coloured_noise(np.random.default_rng(seed), T), np.random.default_rng(seed).uniform()
+        white = np.fft.irfft(np.fft.rfft(noise)[1:] * np.arange(1, T // 2 + 1) ** tilt)
+        made.append(white / white.std())
+    values = np.concatenate(made)
+    assert np.mean(values**4) == pytest.approx(3.0, abs=0.06)
+    assert np.mean(np.abs(values) > 3) == pytest.approx(0.0027, abs=0.0006)

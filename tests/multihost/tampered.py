@@ -27,10 +27,10 @@ def during(owner, name: str, kind: str) -> None:
     """Whatever `owner.name(number)` decodes is put down to (kind, number)."""
     method = getattr(owner, name)
 
-    def noting(self, number):
+    def noting(self, number, *rest):
         what.now = [kind, int(number)]
         try:
-            return method(self, number)
+            return method(self, number, *rest)
         finally:
             what.now = ["other", 0]
 
