@@ -58,7 +58,8 @@ def test_data(bench):
 @pytest.mark.skipif(not pathlib.Path("/proc/self/smaps_rollup").is_file(), reason="memory is read where Linux says it")
 def test_scale(bench, tmp_path):
     """Every process that streams is there; the same seed plans the same rows, and another mixture others."""
-    found = bench("scale", "--part=memory", "--clips=100", "--batches=2", "--workers=1")
+    flags = ("--clips=100", "--batches=2", "--workers=1", "--recordings=2")
+    found = bench("scale", "--part=memory", "--part=prepare", *flags)
     memory = ("memory: corpus", "memory: processes, main", "memory: processes, worker 1", "memory: threads, main")
     assert {name for name in found if name.startswith("memory: ")} == set(memory)
     scale = sys.modules["scale"]
