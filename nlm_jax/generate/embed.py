@@ -209,7 +209,7 @@ def write_npz(file: pathlib.Path, rows: Iterable[tuple]) -> tuple[int, int]:
 
 
 def _spool(files: Mapping[str, pathlib.Path], rows: Iterable[tuple]) -> tuple[int, int, int]:
-    """Writes each column of `rows` to its file; how many rows, the width of a vector, the letters of the longest name."""
+    """Writes each column of `rows` to its file; rows, width of a vector, letters of the longest name."""
     count = width = longest = 0
     with contextlib.ExitStack() as opened:
         out = {name: opened.enter_context(path.open("wb")) for name, path in files.items()}
