@@ -96,7 +96,7 @@ class Encodings:
         some = next((v for mine in clips for v in mine), None)
         if some is None:  # no clip in any prompt
             cfg = nnx.merge(graphdef, state).cfg
-            some = np.zeros((1, cfg.llama.width), np.float32)
+            some = jnp.zeros((1, cfg.llama.width), jnp.float32)
         clips += [()] * (rows - len(clips))
         per_clip, count = max(len(v) for mine in clips for v in (*mine, some)), max(1, *map(len, clips))
         return Prompts(**stacked(asked, rows, per_clip), vectors=side_by_side(clips, some, per_clip, count))
