@@ -10,12 +10,18 @@ clips there (peer.py). Both sides start from waveforms and prompts and make the 
 - mixed: answers as long as those of BEANS-Zero (mean 11 tokens, 5% above 36, none above 235). A batch of transformers
   goes on until its longest answer is done; ours gives a finished row to the next question.
 - equal: every answer has --tokens tokens, so that nothing but the loop itself is compared.
+- several: eight questions about each clip, one clip after the other, answers as long as in mixed. Ours knows a clip by
+  its content and encodes it once in each measurement; transformers has no such cache, and the peer encodes the clip
+  of every question, eight times the same. Prompts are computed for each question on both sides.
 
-Nothing that was encoded in one measurement is kept for the next. Before, one batch is decoded by both from the same
+In mixed and equal every question has a clip of its own, which both sides encode once. Nothing that was encoded in one
+measurement is kept for the next. Before, one batch is decoded by both from the same
 vectors and the ids are compared.
 """
 
+import copy
 import dataclasses
+import functools
 import pathlib
 import tempfile
 
@@ -43,6 +49,14 @@ QUERIES = (
     "Caption the audio.",
     "How many individuals call, and what do they do?",
 )
+ABOUT_ONE = (
+    *QUERIES,
+    "What is the scientific name for the focal species in the audio?",
+    "Which call type is heard in the audio?",
+    "What is the life stage of the focal species in the audio?",
+    "Is there a bird in the audio? Answer Yes or No.",
+)
+"""What is asked about each clip of the kind "several"."""
 
 
 def config(size: str) -> NatureLMConfig:
@@ -69,6 +83,11 @@ def random_model(cfg: NatureLMConfig) -> NatureLM:
         leaves[path] = jnp.asarray(made)
     tokenizer = Tokenizer.from_pretrained("embedded")
     return NatureLM(Checkpoint(cfg, leaves, tokenizer=embedded_directory()), tokenizer)
+
+
+def prompts_of(model: NatureLM, clips: list[np.ndarray], queries: list[str]) -> list[Prompt]:
+    """One for each query, about its clip."""
+    return [prompt(model.tokenizer, [Clip.of(c)], q, model.config) for c, q in zip(clips, queries, strict=True)]
 
 
 def lengths(count: int, seed: int = 0) -> list[int]:
@@ -113,6 +132,12 @@ class Theirs:
         self.clips, self.prompts, self.batch, self.beams = clips, prompts, batch, beams
         self.torch, self.kaldi, self.ends = torch, kaldi, list(model.tokenizer.eos_ids)
         self.pad = model.tokenizer.pad_id
+
+    def about(self, clips, prompts: list[Prompt]) -> "Theirs":
+        """The same models, asked something else."""
+        other = copy.copy(self)
+        other.clips, other.prompts = clips, prompts
+        return other
 
     def __call__(self, tokens: list[int]) -> None:
         for start in range(0, len(self.prompts), self.batch):
@@ -161,7 +186,7 @@ def main(given: list[str] | None = None) -> None:
     model, rng = random_model(cfg), np.random.default_rng(1)
     clips = [rng.uniform(-0.3, 0.3, samples).astype(np.float32) for _ in range(args.questions)]
     queries = [QUERIES[i % len(QUERIES)] for i in range(args.questions)]
-    prompts = [prompt(model.tokenizer, [Clip.of(c)], q, cfg) for c, q in zip(clips, queries, strict=True)]
+    prompts = prompts_of(model, clips, queries)
     mixed = np.minimum(lengths(args.questions), args.longest).tolist()
     equal = [args.tokens] * args.questions
     ours = Ours(model, clips, queries, args.batch, args.beams)
@@ -179,13 +204,20 @@ def main(given: list[str] | None = None) -> None:
         "answers with equal ids from equal vectors": f"{agree:.0%}",
     }
     sides = {}
-    for kind, tokens in (("mixed", mixed), ("equal", equal)):
-        sides[f"nlm_jax, {kind}"] = lambda tokens=tokens: ours(tokens)
-        sides[f"transformers, {kind}"] = lambda tokens=tokens: theirs(tokens)
+    one = [clips[i // len(ABOUT_ONE)] for i in range(args.questions)]
+    asked = [ABOUT_ONE[i % len(ABOUT_ONE)] for i in range(args.questions)]
+    again = (Ours(model, one, asked, args.batch, args.beams), theirs.about(one, prompts_of(model, one, asked)))
+    for kind, tokens, pair in (
+        ("mixed", mixed, (ours, theirs)),
+        ("equal", equal, (ours, theirs)),
+        ("several", mixed, again),
+    ):
+        for name, side in zip(("nlm_jax", "transformers"), pair, strict=True):
+            sides[f"{name}, {kind}"] = functools.partial(side, tokens)
     taken = in_turn(sides, args.repeats)
     rates = {name: args.questions / median(times) for name, times in taken.items()}
     facts |= {f"seconds, {name}": ", ".join(f"{t:.2f}" for t in times) for name, times in taken.items()}
-    for kind in ("mixed", "equal"):
+    for kind in ("mixed", "equal", "several"):
         facts[f"ratio, {kind}"] = f"{rates[f'nlm_jax, {kind}'] / rates[f'transformers, {kind}']:.2f}"
     report("generation", rates, "answers/s", "transformers, mixed", args.json, **facts)
 

@@ -7,6 +7,7 @@ length; and whichever end symbol finished an answer, the first one is written be
 """
 
 import dataclasses
+import math
 from typing import Any
 
 import jax
@@ -24,7 +25,7 @@ def choose(rows: Rows, logits: Float[Array, "B beams V"], how: Decoding) -> Rows
     total = restrained(jax.nn.log_softmax(logits, axis=-1), rows) + now.score[:, :, None]
     # Enough candidates that `beams` of them go on, however many end symbols there are.
     count = beams * max(2, 1 + len(how.eos_ids) + MAX_STOP_IDS)
-    score, flat = jax.lax.top_k(total.reshape(b, -1), min(count, beams * vocab))
+    score, flat = largest(total.reshape(b, -1), min(count, beams * vocab))
     beam, token = flat // vocab, (flat % vocab).astype(jnp.int32)
     ends = is_end(token, rows)
 
@@ -58,6 +59,21 @@ def best(rows: Rows, how: Decoding) -> tuple[Int[Array, "B room"], Int[Array, "B
     ended_early = (length < limit)[:, None] & (at == length[:, None])
     ids = jnp.where(at < length[:, None], ids, jnp.where(ended_early, how.eos_ids[0], how.pad_id))
     return ids, length + (length < limit), ended["ended_score"][:, 0]
+
+
+def largest(x: Float[Array, "B N"], k: int) -> tuple[Float[Array, "B k"], Int[Array, "B k"]]:
+    """The `k` largest of each row and where they are, in `lax.top_k`'s order: of equals the first.
+
+    They lie in the `k` blocks with the largest maxima, so that two short sorts do where `lax.top_k` sorts a whole
+    vocabulary (half of a step on a CPU).
+    """
+    b, n = x.shape
+    width = max(1, math.isqrt(n // k))
+    blocks = jnp.pad(x, ((0, 0), (0, -n % width)), constant_values=-jnp.inf).reshape(b, -1, width)
+    block = jnp.sort(jax.lax.top_k(blocks.max(-1), k)[1], axis=1)
+    inside = _taken(blocks, block).reshape(b, -1)
+    value, at = jax.lax.top_k(inside, k)
+    return value, jnp.take_along_axis(block, at // width, axis=1) * width + at % width
 
 
 def _length(rows: Rows, tokens: Int[Array, "B"]) -> Float[Array, "B 1"]:

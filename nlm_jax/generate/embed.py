@@ -1,11 +1,15 @@
 """`nlm embed`: what a model makes of recordings, as vectors for other programs."""
 
 import argparse
+import contextlib
 import dataclasses
 import functools
 import itertools
+import json
 import math
 import pathlib
+import shutil
+import tempfile
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
@@ -159,7 +163,7 @@ def _level(graphdef, level: str, state, waves) -> Float[Array, "B P D"]:
 def writer(file: pathlib.Path) -> Callable[[Iterable[tuple]], tuple[int, int]]:
     """Writes rows of `mean` or `pooled` as NPZ or Parquet, as the file is called; how many of them, and their width.
 
-    Parquet is written as the rows come; NPZ when all are there.
+    Both as the rows come: none of them stays in memory.
 
     Raises:
       UserError: pyarrow is not installed.
@@ -174,16 +178,48 @@ def writer(file: pathlib.Path) -> Callable[[Iterable[tuple]], tuple[int, int]]:
 
 
 def write_npz(file: pathlib.Path, rows: Iterable[tuple]) -> tuple[int, int]:
-    """Columns file, start, end and embedding f32[N, D]."""
-    columns = dict(zip(COLUMNS, map(np.array, zip(*rows, strict=True)), strict=False))
-    if not columns:
-        return 0, 0
+    """Columns file, start, end and embedding f32[N, D].
+
+    An array says in front how long it is: until that is known, the columns lie in files of their own beside `file`,
+    which is there once it is whole. Room for the vectors twice is needed on the disk.
+    """
     file.parent.mkdir(parents=True, exist_ok=True)
-    with zipfile.ZipFile(file, "w") as archive:  # as np.savez does, which has no room for a column called "file"
-        for name, values in columns.items():
-            with archive.open(f"{name}.npy", "w", force_zip64=True) as out:
-                np.lib.format.write_array(out, values, allow_pickle=False)
-    return columns["embedding"].shape
+    with tempfile.TemporaryDirectory(prefix=f".{file.name}.", dir=file.parent) as folder:
+        spool = {name: pathlib.Path(folder, name) for name in COLUMNS}
+        count, width, longest = _spool(spool, rows)
+        if not count:
+            return 0, 0
+        whole = pathlib.Path(folder, "npz")
+        with zipfile.ZipFile(whole, "w") as archive:  # as np.savez does, which has no room for a column called "file"
+            for name, kind, shape in (
+                ("file", np.dtype(f"<U{longest}"), (count,)),
+                ("start", np.dtype("<f8"), (count,)),
+                ("end", np.dtype("<f8"), (count,)),
+                ("embedding", np.dtype("<f4"), (count, width)),
+            ):
+                with archive.open(f"{name}.npy", "w", force_zip64=True) as out, spool[name].open("rb") as column:
+                    head = {"descr": kind.str, "fortran_order": False, "shape": shape}
+                    np.lib.format.write_array_header_1_0(out, head)
+                    if name == "file":
+                        out.writelines(np.array(json.loads(line), kind).tobytes() for line in column)
+                    else:
+                        shutil.copyfileobj(column, out)
+        whole.replace(file)
+    return count, width
+
+
+def _spool(files: Mapping[str, pathlib.Path], rows: Iterable[tuple]) -> tuple[int, int, int]:
+    """Writes each column of `rows` to its file; rows, width of a vector, letters of the longest name."""
+    count = width = longest = 0
+    with contextlib.ExitStack() as opened:
+        out = {name: opened.enter_context(path.open("wb")) for name, path in files.items()}
+        for name, start, end, embedding in rows:
+            out["file"].write(json.dumps(name).encode() + b"\n")
+            out["start"].write(np.array(start, "<f8").tobytes())
+            out["end"].write(np.array(end, "<f8").tobytes())
+            out["embedding"].write(np.asarray(embedding, "<f4").tobytes())
+            count, width, longest = count + 1, len(embedding), max(longest, len(name))
+    return count, width, longest
 
 
 def write_parquet(file: pathlib.Path, rows: Iterable[tuple]) -> tuple[int, int]:

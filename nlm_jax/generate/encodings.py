@@ -96,10 +96,10 @@ class Encodings:
         some = next((v for mine in clips for v in mine), None)
         if some is None:  # no clip in any prompt
             cfg = nnx.merge(graphdef, state).cfg
-            some = np.zeros((1, cfg.llama.width), np.float32)
-        clips = [mine or (some,) for mine in clips] + [(some,)] * (rows - len(clips))
-        per_clip, count = max(len(v) for mine in clips for v in mine), max(map(len, clips))
-        return Prompts(**stacked(asked, rows, per_clip), vectors=side_by_side(tuple(clips), per_clip, count))
+            some = jnp.zeros((1, cfg.llama.width), jnp.float32)
+        clips += [()] * (rows - len(clips))
+        per_clip, count = max(len(v) for mine in clips for v in (*mine, some)), max(1, *map(len, clips))
+        return Prompts(**stacked(asked, rows, per_clip), vectors=side_by_side(clips, some, per_clip, count))
 
     def _keep(self, key, vectors) -> None:
         self._kept[key] = vectors
@@ -146,13 +146,21 @@ def _encode(graphdef, state, audio: Float[Array, "B T"], length: Int[Array, "B"]
     return tuple(vectors)
 
 
-@functools.partial(jax.jit, static_argnums=(1, 2))
-def side_by_side(clips: tuple[tuple[Array, ...], ...], per_clip: int, count: int) -> Float[Array, "B AWQ D"]:
-    """The clips of each row one after another, every one filled up to `per_clip` vectors, `count` of them a row."""
+def side_by_side(clips: Seq[Seq[Array]], any_other: Array, per_clip: int, count: int) -> Float[Array, "B AWQ D"]:
+    """The clips of each row one after another, every one filled up to `per_clip` vectors, `count` of them a row.
 
-    def row(mine):
-        filled = [jnp.pad(v, [(0, per_clip - v.shape[0]), (0, 0)]) for v in mine]
-        joined = jnp.concatenate(filled)
-        return jnp.pad(joined, [(0, count * per_clip - joined.shape[0]), (0, 0)])
+    Places without a clip hold `any_other`, which no prompt points to. So the shapes do not say which row has how many
+    clips: there would be a program to compile, and to keep, for each way in which questions can come together.
+    """
+    every = [v for mine in clips for v in (*mine, *[any_other] * (count - len(mine)))]
+    return _joined([v if len(v) == per_clip else _filled(v, per_clip) for v in every], count)
 
-    return jnp.stack([row(mine) for mine in clips])
+
+@functools.partial(jax.jit, static_argnums=1)
+def _filled(vectors: Float[Array, "WQ D"], per_clip: int) -> Float[Array, "per_clip D"]:
+    return jnp.pad(vectors, [(0, per_clip - len(vectors)), (0, 0)])
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _joined(every: list[Float[Array, "per_clip D"]], count: int) -> Float[Array, "B AWQ D"]:
+    return jnp.concatenate(every).reshape(-1, count * every[0].shape[0], every[0].shape[1])

@@ -181,7 +181,7 @@ def blank(cfg: NatureLMConfig, how: Decoding, rows: int, slots: int, room: int) 
 def put(rows: Rows, new: Rows, at: Int[Array, "n"], pad_id: int) -> Rows:
     """`rows` with row i of `new` in the place of row `at[i]`; none where that is no row."""
     prompt = new.cache.slots
-    cache = jax.tree.map(lambda old, k: old.at[:, at, :prompt].set(k, mode="drop"), rows.cache, new.cache)
+    cache = jax.tree.map(lambda old, k: old.at[at, :, :, :prompt].set(k, mode="drop"), rows.cache, new.cache)
     new = _padded(dataclasses.replace(new, cache=None), rows.cache.slots, rows.room, pad_id)
     old = dataclasses.replace(rows, cache=None)
     small = jax.tree.map(lambda a, b: a.at[at].set(b, mode="drop"), old, new)

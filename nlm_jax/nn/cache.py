@@ -17,19 +17,23 @@ from nlm_jax.nn.attention import attend
 @functools.partial(jax.tree_util.register_dataclass, data_fields=("k", "v"), meta_fields=())
 @dataclasses.dataclass(frozen=True)
 class KVCache:
-    """Keys and values by row and slot. Which slots a query may see is the caller's to say, see `mix_cached`."""
+    """Keys and values by row and slot. Which slots a query may see is the caller's to say, see `mix_cached`.
 
-    k: Float[Array, "L B Sk K H"]
-    v: Float[Array, "L B Sk K H"]
+    Rows stand first and slots behind the heads: so that one row's keys are written in place, and read by attention as
+    they lie. In another order XLA copies the cache of all layers once for each layer and step.
+    """
+
+    k: Float[Array, "B L K Sk H"]
+    v: Float[Array, "B L K Sk H"]
 
     @property
     def slots(self) -> int:
-        return self.k.shape[2]
+        return self.k.shape[3]
 
 
 def empty(layers: int, rows: int, slots: int, kv_heads: int, head: int, dtype) -> KVCache:
     """A cache with room for `slots` positions of `rows` rows."""
-    shape = (layers, rows, slots, kv_heads, head)
+    shape = (rows, layers, kv_heads, slots, head)
     return held(KVCache(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype)))
 
 
@@ -38,13 +42,13 @@ def held(cache: KVCache) -> KVCache:
     mesh = jax.sharding.get_abstract_mesh()
     if not set(ROWS) <= set(mesh.axis_names):
         return cache
-    spec = divisible(cache.k.shape, PartitionSpec(None, ROWS, None, "tensor"), mesh)
+    spec = divisible(cache.k.shape, PartitionSpec(ROWS, None, "tensor"), mesh)
     return jax.tree.map(lambda a: jax.lax.with_sharding_constraint(a, spec), cache)
 
 
 def longer(cache: KVCache, slots: int) -> KVCache:
     """The cache with empty slots behind, `slots` in all."""
-    more = [(0, 0), (0, 0), (0, slots - cache.slots), (0, 0), (0, 0)]
+    more = [(0, 0), (0, 0), (0, 0), (0, slots - cache.slots), (0, 0)]
     return held(jax.tree.map(lambda a: jnp.pad(a, more), cache))
 
 
@@ -60,11 +64,11 @@ def mix_cached(at: Int[Array, "B"], visible: Bool[Array, "B S Sk"]) -> Callable:
         """Writes k, v [B, S, K, H] of one layer, and attends."""
 
         def write(old, new, at):
-            return jax.lax.dynamic_update_slice(old, new[None].astype(old.dtype), (layer, at, 0, 0))
+            new = new.swapaxes(0, 1)[None].astype(old.dtype)
+            return jax.lax.dynamic_update_slice(old, new, (layer, 0, at, 0))
 
-        every_row = jax.vmap(write, in_axes=(1, 0, 0), out_axes=1)
-        cache = KVCache(every_row(cache.k, k, at), every_row(cache.v, v, at))
-        keys, values = (jax.lax.dynamic_index_in_dim(a, layer, keepdims=False) for a in (cache.k, cache.v))
-        return attend(q, keys, values, visible), cache
+        cache = KVCache(jax.vmap(write)(cache.k, k, at), jax.vmap(write)(cache.v, v, at))
+        keys, values = (jax.lax.dynamic_index_in_dim(a, layer, 1, keepdims=False) for a in (cache.k, cache.v))
+        return attend(q, keys.swapaxes(1, 2), values.swapaxes(1, 2), visible), cache
 
     return mix

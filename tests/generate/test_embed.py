@@ -1,5 +1,7 @@
 """`nlm embed`: vectors of windows and of recordings, equal to the model's own, padding left out."""
 
+import weakref
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -7,6 +9,7 @@ import soundfile
 
 from nlm_jax import NatureLM
 from nlm_jax.core.frames import n_tokens
+from nlm_jax.generate.embed import write_npz
 
 
 @pytest.fixture
@@ -71,6 +74,48 @@ def test_parquet(embed):
     table = parquet.read_table(embed("--level=encoder", out="out.parquet"))
     assert table.column_names == ["file", "start", "end", "embedding"]
     assert table.num_rows == 2
+
+
+def test_rows_do_not_stay_in_memory(tmp_path):
+    """Each vector is gone when the next two are there; the columns are what numpy reads of them all."""
+    alive = most = 0
+
+    def freed():
+        nonlocal alive
+        alive -= 1
+
+    def rows():
+        nonlocal alive, most
+        for i in range(500):
+            vector = np.full(4, i, np.float32)
+            weakref.finalize(vector, freed)
+            alive += 1
+            most = max(most, alive)
+            yield f"ü {'x' * (i % 7)}\n.wav", i / 2, i / 2 + 1, vector
+
+    assert write_npz(tmp_path / "new" / "a.npz", rows()) == (500, 4)
+    assert most <= 2
+    found = np.load(tmp_path / "new" / "a.npz")
+    assert {name: found[name].dtype.str for name in found} == {
+        "file": "<U13", "start": "<f8", "end": "<f8", "embedding": "<f4"
+    }  # fmt: skip
+    assert found["file"].tolist() == [f"ü {'x' * (i % 7)}\n.wav" for i in range(500)]
+    assert (found["start"].tolist(), found["end"][-1]) == ([i / 2 for i in range(500)], 250.5)
+    np.testing.assert_array_equal(found["embedding"], np.repeat(np.arange(500.0), 4).reshape(500, 4))
+
+
+def test_what_breaks_off_leaves_nothing(tmp_path):
+    (tmp_path / "a.npz").write_bytes(b"earlier")
+
+    def rows():
+        yield "a.wav", 0.0, 1.0, np.zeros(4, np.float32)
+        raise OSError("the disk is gone")
+
+    with pytest.raises(OSError, match="gone"):
+        write_npz(tmp_path / "a.npz", rows())
+    assert write_npz(tmp_path / "a.npz", iter(())) == (0, 0)
+    assert [p.name for p in tmp_path.iterdir()] == ["a.npz"]
+    assert (tmp_path / "a.npz").read_bytes() == b"earlier"
 
 
 def test_a_window_that_cannot_be_read_is_left_out(nlm, golden, tmp_path):

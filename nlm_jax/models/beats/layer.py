@@ -10,6 +10,7 @@ from jaxtyping import Array, Bool, Float
 
 from nlm_jax.core.names import ATTENTION
 from nlm_jax.core.precision import matmul_precision
+from nlm_jax.mesh.axes import ROWS
 from nlm_jax.mesh.place import constrain_rows
 from nlm_jax.models.beats.config import BeatsConfig
 from nlm_jax.nn.attention import MASKED
@@ -60,17 +61,12 @@ class BeatsLayer(nnx.Module):
         return self.final_norm(x * alpha + self.fc2(jax.nn.gelu(self.fc1(x), approximate=False)))
 
     def attention(self, x, bias, padding):
-        """Softmax in float32 of (q k / 32 - max) * 32 + gate * bias; the mask comes after the maximum is taken."""
         b, p, _ = x.shape
         q, k, v = (proj(x).reshape(b, p, self.cfg.heads, -1) for proj in (self.q_proj, self.k_proj, self.v_proj))
-        precision = matmul_precision(x.dtype)
-        scaled = q * (self.cfg.head**-0.5 / SCORE_SCALE)
-        scores = jnp.einsum("BPNH,BSNH->BNPS", scaled, k, precision=precision, preferred_element_type=jnp.float32)
-        scores = (scores - scores.max(-1, keepdims=True)) * SCORE_SCALE
-        if padding is not None:
-            scores = jnp.where(padding[:, None, None, :], MASKED, scores)
-        probs = jax.nn.softmax(scores + self.gate(q) * bias, axis=-1).astype(x.dtype)
-        mixed = jnp.einsum("BNPS,BSNH->BPNH", probs, v, precision=precision)
+        # The scores of a batch are ten times what a CPU's cache holds, those of a clip are not.
+        mixed = jax.lax.platform_dependent(
+            q, k, v, self.gate(q), bias, padding, cpu=_attend_clip_by_clip, default=_attend
+        )
         return self.out_proj(checkpoint_name(mixed.reshape(b, p, -1), ATTENTION))
 
     def gate(self, q: Float[Array, "B P N H"]) -> Float[Array, "B N P 1"]:
@@ -78,3 +74,27 @@ class BeatsLayer(nnx.Module):
         pair = self.grep_linear(q).reshape(*q.shape[:3], 2, 4).sum(-1).astype(jnp.float32)
         a, b = jnp.split(jax.nn.sigmoid(pair).transpose(0, 2, 1, 3), 2, axis=-1)
         return a * (b * self.grep_a[...].astype(jnp.float32) - 1.0) + 2.0
+
+
+def _attend(q, k, v, gate, bias, padding):
+    """Softmax in float32 of (q k / 32 - max) * 32 + gate * bias; the mask comes after the maximum is taken."""
+    precision = matmul_precision(q.dtype)
+    scaled = q * (q.shape[-1] ** -0.5 / SCORE_SCALE)
+    scores = jnp.einsum("BPNH,BSNH->BNPS", scaled, k, precision=precision, preferred_element_type=jnp.float32)
+    scores = (scores - scores.max(-1, keepdims=True)) * SCORE_SCALE
+    if padding is not None:
+        scores = jnp.where(padding[:, None, None, :], MASKED, scores)
+    probs = jax.nn.softmax(scores + gate * bias, axis=-1).astype(q.dtype)
+    return jnp.einsum("BNPS,BSNH->BPNH", probs, v, precision=precision)
+
+
+def _attend_clip_by_clip(q, k, v, gate, bias, padding):
+    """The same; on a mesh all at once, as each of its devices has few clips."""
+    if len(q) == 1 or set(ROWS) <= set(jax.sharding.get_abstract_mesh().axis_names):
+        return _attend(q, k, v, gate, bias, padding)
+
+    def one(clip):
+        q, k, v, gate, padding = jax.tree.map(lambda x: x[None], clip)
+        return _attend(q, k, v, gate, bias, padding)[0]
+
+    return jax.lax.map(one, (q, k, v, gate, padding))
