@@ -28,7 +28,9 @@ def inverse_frequencies(head: int, theta: float, scaling: RopeScaling | None) ->
     short ones kept, those between blended. Short prompts cannot tell whether this is right: test at long positions.
     """
     exponent = np.arange(0, head, 2, dtype=np.int64).astype(np.float32) / np.float32(head)
-    inv = (1.0 / np.power(np.float32(theta), exponent)).astype(np.float32)
+    # The nearest float32, as torch has it: numpy's own float32 power is another function on another processor.
+    power = np.power(float(np.float32(theta)), exponent.astype(np.float64)).astype(np.float32)
+    inv = np.float32(1.0) / power
     if scaling is None:
         return inv
     if scaling.kind == "linear":
