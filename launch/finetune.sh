@@ -62,6 +62,7 @@ if [ -z "$kind" ]; then # bfloat16 is emulated there
   options+=(--config.model.compute_dtype=float32)
   asking+=(--dtype=float32)
   export JAX_PLATFORMS=cpu
+  export GLIBC_TUNABLES="${GLIBC_TUNABLES:-glibc.malloc.hugetlb=1}" # a sixth of a step is page faults otherwise
 fi
 [ -z "$llm" ] || options+=("--config.init.llm=$llm") # the run remembers it
 config="$ROOT/configs/finetune.py:$out/data${from:+,$from}"
