@@ -89,7 +89,7 @@ def _attend(q, k, v, gate, bias, padding):
 
 
 def _attend_clip_by_clip(q, k, v, gate, bias, padding):
-    """The same; on a mesh, which is training, all at once: the way back through a loop takes half as long again."""
+    """The same; on a mesh all at once: its devices have few clips each, and training on one gains nothing by it."""
     if len(q) == 1 or set(ROWS) <= set(jax.sharding.get_abstract_mesh().axis_names):
         return _attend(q, k, v, gate, bias, padding)
 
