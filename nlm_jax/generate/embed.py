@@ -64,8 +64,11 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"--batch-size {args.batch_size}: must be at least 1")
     check_spans(args.window, args.hop)
     write = writer(args.out)
-    console, lengths = Console(stderr=True, markup=False, highlight=False), {}
-    for file in all_recordings(args.audio):
+    console, lengths, notices = Console(stderr=True, markup=False, highlight=False), {}, []
+    files = all_recordings(args.audio, notices)
+    for notice in notices:
+        console.print(f"warning: {remote.named(notice)}")
+    for file in files:
         try:
             lengths[file] = seconds_of(file)
         except UserError as error:

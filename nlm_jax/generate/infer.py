@@ -66,7 +66,10 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"--out {args.out}: is a folder; give a file such as {args.out / 'answers.jsonl'}")
     check_spans(args.window, args.hop)  # a wrong window or hop is said before anything is read
     console = Console(stderr=True, markup=False, highlight=False)
-    files, done = all_recordings(args.audio), answered(args.out, args.query)
+    notices: list[str] = []
+    files, done = all_recordings(args.audio, notices), answered(args.out, args.query)
+    for notice in notices:
+        console.print(f"warning: {remote.named(notice)}")
     lengths, count, errors = plan(files, args.window, args.hop, done)
     model = _load(args) if count else None
     args.out.parent.mkdir(parents=True, exist_ok=True)

@@ -8,13 +8,12 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from nlm_jax.audio import wave
+from nlm_jax.audio import formats, wave
 from nlm_jax.core.dims import SAMPLE_RATE
 from nlm_jax.core.errors import UserError
 
 CLIP_SECONDS = 10.0
 """What the model was trained on: files are cut or zero-padded to it, as by the reference's processor."""
-AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".aif", ".aiff", ".opus")
 TOO_SHORT = 0.01
 """Seconds behind the last full window that are not worth another."""
 
@@ -116,22 +115,32 @@ def sounds(windows: Iterable[Window]) -> Iterator[tuple[Window, np.ndarray | Non
                 yield window, heard, reason
 
 
-def recordings(path: pathlib.Path) -> list[pathlib.Path]:
-    """The file itself, or every audio file below a folder, sorted.
+def recordings(path: pathlib.Path, notices: list[str] | None = None) -> list[pathlib.Path]:
+    """The file itself, or every recording below a folder, sorted.
+
+    Args:
+      notices: collects sentences about sound in the folder that is not read.
 
     Raises:
       UserError: nothing there.
     """
     if path.is_dir():
-        found = sorted(f for f in path.rglob("*") if f.suffix.lower() in AUDIO_SUFFIXES and f.is_file())
-        if not found:
-            raise UserError(f"{path}: no recordings below it; looked for {', '.join(AUDIO_SUFFIXES)}")
-        return found
+        folder = formats.Folder.of(path)
+        if not folder.recordings:
+            reasons = "; ".join(folder.notices) or f"looked for {', '.join(formats.READABLE)}"
+            raise UserError(f"{path}: no recordings below it; {reasons}")
+        if notices is not None:
+            notices += [f"{path}: {notice}" for notice in folder.notices]
+        return folder.recordings
     if not path.is_file():
         raise UserError(f"{path}: no such file or folder")
     return [path]
 
 
-def all_recordings(paths: Iterable[pathlib.Path]) -> list[pathlib.Path]:
-    """`recordings` of several paths, each file once."""
-    return list(dict.fromkeys(file for path in paths for file in recordings(path)))
+def all_recordings(paths: Iterable[pathlib.Path], notices: list[str] | None = None) -> list[pathlib.Path]:
+    """`recordings` of several paths, each file once though it be named in several ways."""
+    files: dict[str, pathlib.Path] = {}
+    for path in paths:
+        for file in recordings(path, notices):
+            files.setdefault(formats.identity(file), file)
+    return list(files.values())
