@@ -51,6 +51,8 @@ def load(
     if (part := part_of(name)) and not (root / name).is_file():
         whole, start, end = part
         length = end - start
+        if not length:
+            raise UserError(f"{name}: marks a point in time; give it an end, or cut recordings with --window SECONDS")
     kept = min(length, seconds or math.inf)
     audio, rate = stored(root, whole)
     bound = kept if kept < math.inf else None

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import pathlib
 import re
 from collections.abc import Iterator, Mapping
@@ -63,18 +64,27 @@ def part_name(path: str, start: float, end: float) -> str:
 
 
 def part_of(name: str) -> tuple[str, float, float] | None:
-    """(path, start, end) of a part's name, None where it names a whole recording.
+    """(path, start, end) of a part's name, None where it names a whole recording. A point in time has end = start.
 
     Raises:
-      UserError: a part that ends before it starts.
+      UserError: a part that ends before it starts, or starts before its recording.
     """
     match = PART.fullmatch(name)
     if match is None:
         return None
     start, end = float(match[2]), float(match[3])
-    if not 0 <= start < end:
-        raise UserError(f"{name}: a part must start at 0 s or later and end after it starts")
+    if fault := span_fault(start, end):
+        raise UserError(f"{name}: {fault}; a part must start at 0 s or later and end after it starts")
     return match[1], start, end
+
+
+def span_fault(start: float, end: float) -> str:
+    """What is wrong with a start and an end in seconds; "" for a span or a point in time."""
+    if not (math.isfinite(start) and math.isfinite(end)):
+        return f"start {start:g} and end {end:g} must both be numbers"
+    if start < 0:
+        return f"starts at {start:g} s, before its recording"
+    return f"ends at {end:g} s, before it starts at {start:g} s" if end < start else ""
 
 
 @dataclasses.dataclass(frozen=True)

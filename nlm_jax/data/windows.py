@@ -14,6 +14,7 @@ from nlm_jax.data.schema import Example, part_name, part_of
 PROMPT, TASK = "What are the common names for the species in the audio, if any?", "common-multiple-detection"
 SCIENTIFIC = ("What are the scientific names for the species in the audio, if any?", "sci-multiple-detection")
 NOTHING = "None"
+"""Label and answer where nobody is heard."""
 SHORTEST = 0.01
 """Seconds of a label that must be in a window: less is rounding."""
 
@@ -59,6 +60,8 @@ class Windows:
             part = part_of(example.paths[0]) if len(example.paths) == 1 else None
             if part is not None:
                 timed[part[0], example.split].append((part[1], part[2], example))
+            elif negative(example) and len(example.paths) == 1:  # unless others are heard there
+                timed[example.paths[0], example.split].append((0.0, 0.0, example))
             elif len(example.paths) == 1:
                 for name, start, _ in self.of(example.paths[0]):
                     yield _moved(example, name, start) if name != example.paths[0] else example
@@ -66,12 +69,18 @@ class Windows:
                 yield example
         for (path, _), events in timed.items():
             events.sort(key=lambda event: event[:2])
-            like = next((e for _, _, e in events if _plain(e)), None)
+            plain = [e for _, _, e in events if _plain(e)]
+            like = next((e for e in plain if not negative(e)), next(iter(plain), None))
             for name, start, end in self.of(path):
                 inside = [e for begin, finish, e in events if _reaches(begin, finish, start, end)]
                 yield from (_moved(e, name, start) for e in inside if not _plain(e))
                 if like is not None:
-                    yield _detection(name, [e for e in inside if _plain(e)], like)
+                    yield _detection(name, [e for e in inside if _plain(e) and not negative(e)], like)
+
+
+def negative(example: Example) -> bool:
+    """Whether it says of a recording, or of a part, that nothing was heard there, as an empty selection table does."""
+    return example.label == example.text == NOTHING and example.task in (TASK, SCIENTIFIC[1])
 
 
 def _plain(example: Example) -> bool:
@@ -80,6 +89,9 @@ def _plain(example: Example) -> bool:
 
 
 def _reaches(begin: float, finish: float, start: float, end: float) -> bool:
+    """Whether a label is in a window; a point is in that which it begins, not in that which it ends."""
+    if begin == finish:
+        return start <= begin < end
     return min(finish, end) - max(begin, start) >= min(SHORTEST, finish - begin)
 
 

@@ -4,7 +4,7 @@ of anything else, with `opens(path)` and `examples(path, root)`, which names rec
 import glob
 import hashlib
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from nlm_jax.core.errors import UserError
 from nlm_jax.data import shards, tars
@@ -21,7 +21,8 @@ from nlm_jax.data.corpora import (
     webdataset,
     xeno_canto,
 )
-from nlm_jax.data.schema import Example, read_rows
+from nlm_jax.data.report import Notice, Reject, Report
+from nlm_jax.data.schema import Example, part_of, read_rows
 
 READERS = {"manifest": manifest, "official": official_jsonl}  # the first that matches the first row is taken
 FILES = {  # from general to particular: the last that opens the path is taken
@@ -37,28 +38,64 @@ FILES = {  # from general to particular: the last that opens the path is taken
     "naturelm": naturelm,
 }
 KINDS = ("auto", *READERS, *FILES)
+SHOWN = 3
+"""Reasons that a message lists at most."""
 SUFFIXES = (*shards.TABLES, ".tar", ".parquet", ".arrow")
 
 
 def read(
-    path: str | pathlib.Path, kind: str = "auto", split: str | None = None, root: pathlib.Path | None = None
+    path: str | pathlib.Path,
+    kind: str = "auto",
+    split: str | None = None,
+    root: pathlib.Path | None = None,
+    report: Report | None = None,
 ) -> Iterator[Example]:
     """Examples of a file or folder of annotations, in its order; `split` keeps those of one split.
 
-    Names of audio are relative to `root` (default: the folder of the annotations) or absolute.
+    Args:
+      path: the annotations.
+      kind: one of `KINDS`.
+      split: keep the examples of this split.
+      root: folder of relative audio paths; default: the folder of the annotations.
+      report: takes the rows that no example is made of, and notices; without it notices are logged once a call.
 
     Raises:
-      UserError: unreadable file, missing field (with file and line), unknown kind.
+      UserError: unreadable file, missing field (with file and line), unknown kind, or not one row that can be used.
     """
-    kind, path = kind.replace("_", "-"), pathlib.Path(path)
+    kind, path, report = kind.replace("_", "-"), pathlib.Path(path), report or Report()
     if kind not in KINDS:
         raise UserError(f"--format={kind}: unknown; choose one of {', '.join(KINDS)}")
-    for example in _all(path, kind, home(path) if root is None else root):
-        if split is None or example.split == split:
-            yield example
+    usable, rejects = False, Report()
+    for item in map(_checked, _all(path, kind, home(path) if root is None else root)):
+        if isinstance(item, Reject | Notice):
+            report.add(item)
+            if isinstance(item, Reject) and not usable:
+                rejects.add(item)
+            continue
+        usable = True
+        if split is None or item.split == split:
+            yield item
+    if rejects.rejects and not usable:
+        raise UserError(f"{path}: {unusable(rejects.rejects)}")
 
 
-def _all(path: pathlib.Path, kind: str, root: pathlib.Path) -> Iterator[Example]:
+def unusable(rejects: Sequence[Reject]) -> str:
+    """That nothing is left of some rows, with the first reasons."""
+    first = list(dict.fromkeys(f"{reject.where}: {reject.reason}" for reject in rejects))[:SHOWN]
+    return f"none of {len(rejects)} rows can be used; {'; '.join(first)}"
+
+
+def _checked(item: Example | Reject | Notice) -> Example | Reject | Notice:
+    """An example of a part that cannot be is a reject."""
+    try:
+        for name in item.paths if isinstance(item, Example) else ():
+            part_of(name)
+    except UserError as error:
+        return Reject(name, item.where, str(error).removeprefix(f"{name}: "))
+    return item
+
+
+def _all(path: pathlib.Path, kind: str, root: pathlib.Path) -> Iterator[Example | Reject | Notice]:
     opened = FILES.get(kind)
     if kind == "auto":
         # Labels that somebody made count before whatever else lies in the folder.

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 from nlm_jax.core.errors import UserError
 from nlm_jax.data.corpora import labels
+from nlm_jax.data.report import Reject
 from nlm_jax.data.schema import Example, Row
 
 
@@ -45,15 +46,18 @@ def examples(path: pathlib.Path, root: pathlib.Path) -> Iterator[Example]:
         yield from _labels(track, root)
 
 
-def _labels(path: pathlib.Path, root: pathlib.Path) -> Iterator[Example]:
-    file = labels.recording(path.parent, path.stem, str(path), root)
+def _labels(path: pathlib.Path, root: pathlib.Path) -> Iterator[Example | Reject]:
+    def label(row: Row) -> Iterator[Example]:
+        found = times(row.values["line"])
+        if found is None:
+            raise UserError(f"{row.where}: expected start, end and label separated by tabs")
+        start, end, text = found
+        if text:
+            file = labels.recording(path.parent, path.stem, str(path), root)
+            yield labels.example(Row({}, row.where), file, text, start, end)
+
     with path.open(encoding="utf-8-sig") as lines:
-        for number, line in enumerate(lines, 1):
-            if not line.strip() or line.startswith("\\"):
-                continue
-            found = times(line)
-            if found is None:
-                raise UserError(f"{path}:{number}: expected start, end and label separated by tabs")
-            start, end, label = found
-            if label:
-                yield labels.example(Row({}, f"{path}:{number}"), file, label, start, end)
+        rows = (Row({"line": line}, f"{path}:{number}") for number, line in enumerate(lines, 1))
+        yield from labels.each(
+            (r for r in rows if r.values["line"].strip(" \t\r\n") and r.values["line"][0] != "\\"), label
+        )

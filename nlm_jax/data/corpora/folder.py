@@ -25,7 +25,7 @@ def examples(path: pathlib.Path, root: pathlib.Path) -> Iterator[Example]:
     """
     table = path if path.is_file() else path / TABLE
     if table.is_file():
-        yield from labels.unique(_listed(table))
+        yield from labels.unique(labels.each(tables.rows(table), _row))
         return
     found = False
     for file in sorted(p for p in path.glob("*/**/*") if p.suffix.lower() in labels.AUDIO):
@@ -37,10 +37,9 @@ def examples(path: pathlib.Path, root: pathlib.Path) -> Iterator[Example]:
         raise UserError(f"{path}: neither {TABLE} nor sub-folders with recordings ({', '.join(labels.AUDIO)}) in it")
 
 
-def _listed(table: pathlib.Path) -> Iterator[Example]:
-    for row in tables.rows(table):
-        start, end = (labels.seconds(row, name) for name in ("start", "end"))
-        if (start is None) != (end is None):
-            raise UserError(f"{row.where}: start and end belong together; give both or neither")
-        file, label = row.text("file", "path", empty=False), row.text("label", "species", empty=False)
-        yield labels.example(row, file, label, start, end)
+def _row(row: Row) -> Iterator[Example]:
+    start, end = (labels.seconds(row, name) for name in ("start", "end"))
+    if (start is None) != (end is None):
+        raise UserError(f"{row.where}: start and end belong together; give both or neither")
+    file, label = row.text("file", "path", empty=False), row.text("label", "species", empty=False)
+    yield labels.example(row, file, label, start, end)

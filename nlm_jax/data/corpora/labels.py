@@ -4,12 +4,13 @@ import glob
 import logging
 import os
 import pathlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from nlm_jax.core.errors import UserError
 from nlm_jax.data import recordings
 from nlm_jax.data.corpora import metadata
-from nlm_jax.data.schema import Example, Row, part_name
+from nlm_jax.data.report import Notice, Reject
+from nlm_jax.data.schema import Example, Row, part_name, span_fault
 
 log = logging.getLogger(__name__)
 AUDIO = (".wav", ".flac", ".ogg", ".mp3")
@@ -29,6 +30,7 @@ QUESTIONS = {
 """Fact -> the question that it answers, and the task. Of a row without a question the first fact that it has counts."""
 ASKS = ("prompt", "instruction_text", "instruction", "question", "query")
 ANSWERS = ("text", "output", "answer", "response", "target")
+FILES = ("file", "path", "filename", "file_name", "begin path", "begin file")
 LABELS = ("label", "labels", "cls", "category", "target_name", "species", "class")
 
 
@@ -45,7 +47,12 @@ def example(
     """The question about a recording, or the part of it between `start` and `end` seconds, that `label` answers.
 
     Columns `prompt`, `text`, `task`, `domain`, `licence`, `split` and `id` of the row change what is asked.
+
+    Raises:
+      UserError: a start and an end that no part has, see `schema.span_fault`.
     """
+    if start is not None and (fault := span_fault(start, end)):
+        raise UserError(f"{row.where}: {fault}")
     name = path if start is None else part_name(path, start, end)
     return Example(
         id=row.text("id", default="") or name,
@@ -60,6 +67,23 @@ def example(
         where=row.where,
         facts=metadata.facts(row.values, sure=False) if facts is None else facts,
     )
+
+
+def each(rows: Iterable[Row | Reject], made: Callable[[Row], Iterable[Example]]) -> Iterator[Example | Reject]:
+    """The examples `made` of each row; a row of which that raises a UserError is a reject, and the next one follows."""
+    for row in rows:
+        if isinstance(row, Reject):
+            yield row
+            continue
+        try:
+            yield from made(row)
+        except UserError as error:
+            yield Reject(_named(row), row.where, str(error).removeprefix(f"{row.where}: "))
+
+
+def _named(row: Row) -> str:
+    """What a row calls its recording, "" if it does not."""
+    return next((str(row.values[name]) for name in FILES if row.values.get(name)), "")
 
 
 def told(row: Row, path: str, facts: Mapping[str, str], source: str = "unknown") -> Example | None:
@@ -100,7 +124,7 @@ def told_of(path: pathlib.Path, found: Iterable[Example | None], columns: Iterab
         log.warning("%s: %d of %d rows say nothing about their recording and are left out", path, silent, silent + made)
 
 
-def unique(examples: Iterable[Example]) -> Iterator[Example]:
+def unique(examples: Iterable[Example | Reject | Notice]) -> Iterator[Example | Reject | Notice]:
     """The examples without repeats of the same one; those that have no id but their recording's name all stay.
 
     Raises:
@@ -108,7 +132,7 @@ def unique(examples: Iterable[Example]) -> Iterator[Example]:
     """
     seen: dict[str, tuple[int, str]] = {}
     for one in examples:
-        if one.id.startswith(one.paths[0]):
+        if not isinstance(one, Example) or one.id.startswith(one.paths[0]):
             yield one
             continue
         content = hash((one.paths, one.prompt, one.text))

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from nlm_jax.core.errors import UserError
 from nlm_jax.data import recordings
 from nlm_jax.data.corpora import labels, tables
-from nlm_jax.data.schema import Example
+from nlm_jax.data.report import Reject
+from nlm_jax.data.schema import Example, Row
 
 BEGIN, END = "begin time (s)", "end time (s)"
 OFFSET = "file offset (s)"
@@ -40,9 +41,10 @@ def examples(path: pathlib.Path, root: pathlib.Path) -> Iterator[Example]:
         yield from _selections(table, root)
 
 
-def _selections(path: pathlib.Path, root: pathlib.Path) -> Iterator[Example]:
+def _selections(path: pathlib.Path, root: pathlib.Path) -> Iterator[Example | Reject]:
     seen: set[tuple[str, ...]] = set()
-    for row in tables.rows(path):
+
+    def selection(row: Row) -> Iterator[Example]:
         column = next((name for name in LABEL if row.values.get(name)), None)
         if column is None:
             raise UserError(f"{row.where}: no label; name its column one of {', '.join(LABEL)}")
@@ -60,6 +62,8 @@ def _selections(path: pathlib.Path, root: pathlib.Path) -> Iterator[Example]:
         if key not in seen:
             seen.add(key)
             yield labels.example(row, file, row.values[column], start, start + end - begin)
+
+    yield from labels.each(tables.rows(path), selection)
 
 
 def stem(path: pathlib.Path) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from nlm_jax.core.errors import UserError
 from nlm_jax.data import arrow, corpora, hub
 from nlm_jax.data.corpora import index, naturelm, stored
+from nlm_jax.data.report import Report
 from nlm_jax.data.schema import RANKS, Example
 
 log = logging.getLogger(__name__)
@@ -58,6 +59,7 @@ def read(
     root: pathlib.Path | None = None,
     taxa: Sequence[str] = (),
     tasks: Sequence[str] = (),
+    report: Report | None = None,
 ) -> Iterator[Example]:
     """`corpora.read` of the examples that have one of `taxa` (any rank or common name) and one of `tasks` (patterns).
 
@@ -65,21 +67,21 @@ def read(
       UserError: a taxon or a pattern that no example fits, with what comes close; otherwise as `corpora.read`.
     """
     if not taxa and not tasks:
-        return corpora.read(path, kind, split, root)
-    chosen = _indexed(path, kind, root or corpora.home(path), taxa, tasks)
+        return corpora.read(path, kind, split, root, report)
+    chosen = _indexed(path, kind, root or corpora.home(path), taxa, tasks, report)
     return (example for example in chosen if split in (None, example.split))
 
 
-def _indexed(path, kind, root, taxa, tasks) -> Iterator[Example]:
+def _indexed(path, kind, root, taxa, tasks, report) -> Iterator[Example]:
     """The chosen examples, by way of the index where there is one that tells."""
     folder = naturelm.folder(path)
     file = (folder if folder.is_dir() else folder.parent) / index.NAME
     if kind not in ("auto", "naturelm") or not file.is_file() or not naturelm.opens(path):
-        yield from chosen(corpora.read(path, kind, None, root), path, taxa, tasks)
+        yield from chosen(corpora.read(path, kind, None, root, report), path, taxa, tasks)
         return
     found = index.look_up(file, taxa, tasks)
     if found.missing or not found.narrows:  # a rank that the index leaves out, such as the class
-        yield from chosen(corpora.read(path, kind, None, root), path, found.missing, tasks, found)
+        yield from chosen(corpora.read(path, kind, None, root, report), path, found.missing, tasks, found)
         return
 
     def kept(part: pathlib.Path) -> bool:

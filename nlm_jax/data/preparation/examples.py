@@ -51,14 +51,16 @@ def write_examples(
     Raises:
       UserError: no example is left.
     """
-    table, lost = Table(), collections.Counter()
+    table, lost, places = Table(), collections.Counter(), {}
 
     def usable() -> Iterator[bytes]:
         with _left_out(options, table) as (tell, gone):
             for example in selected(options, tell):
                 advance()
                 bad = [path for path in example.paths if path in clips.rejected]
-                lost.update(bad)
+                for path in bad:
+                    lost[path] += 1
+                    places.setdefault(path, example.where)
                 if bad:
                     continue
                 numbers = [clips.number[survey.paths[path]] for path in example.paths]
@@ -70,7 +72,7 @@ def write_examples(
                 try:
                     made = build_sequence(tokenizer, query, example.text, len(example.paths), 0, max_txt_len=1 << 30)
                 except UserError as error:
-                    table.rejects.append({"file": example.where, "reason": str(error), "examples": 1})
+                    table.rejects.append(_entry(example.where, example.where, str(error)))
                     continue
                 table.add(example, numbers, made.answer_start, made.n_answers)
                 stored = {key: getattr(example, key) for key in ("id", "prompt", "text", "label")}
@@ -86,17 +88,24 @@ def write_examples(
     ):
         shard += 1
     shards.shard_path(options.out, "examples", shard).unlink()  # the empty one behind the last
-    table.rejects[:0] = [{"file": f, "reason": r, "examples": lost[f]} for f, r in clips.rejected.items()]
+    rows = [_entry(reject.name, reject.where, reject.reason) for reject in options.report.rejects]
+    damaged = [_entry(name, places.get(name, ""), why, lost[name]) for name, why in clips.rejected.items()]
+    table.rejects[:0] = [*rows, *damaged]
     lines = "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in table.rejects)
     (options.out / "rejects.jsonl").write_text(lines, encoding="utf-8")
     if not table.columns["task"]:
         _start_over(options, survey, table)
-    places = {f"clip_{key}": values for key, values in clips.places.items()}
-    for key, values in {**table.columns, **places, "clips": table.clips}.items():
+    numbers = {f"clip_{key}": values for key, values in clips.places.items()}
+    for key, values in {**table.columns, **numbers, "clips": table.clips}.items():
         kind = np.int64 if key == "clip_end" else np.int32
         np.save(options.out / "index" / f"{key}.npy", np.asarray(values, kind))
     write_json(options.out / "index" / "taxa.json", list(table.taxa))
     return table
+
+
+def _entry(name: str, where: str, reason: str, examples: int = 1) -> dict[str, Any]:
+    """A line of rejects.jsonl."""
+    return {"file": name, "where": where, "reason": reason, "examples": examples}
 
 
 @contextlib.contextmanager
@@ -138,7 +147,8 @@ def _start_over(options: Options, survey: Survey, table: Table) -> NoReturn:
             f"{options.annotations}: none of its {survey.examples} examples is left: all are duplicates or in the "
             f"benchmark; see duplicates.jsonl and leakage.jsonl in {options.out}"
         )
+    first = table.rejects[0]
     raise UserError(
         f"{options.annotations}: none of its {survey.examples} examples can be used; the first is left out because of "
-        f"{table.rejects[0]['reason']}. All reasons are in {options.out / 'rejects.jsonl'}"
+        f"{first['where']}: {first['reason']}. All reasons are in {options.out / 'rejects.jsonl'}"
     )

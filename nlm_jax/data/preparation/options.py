@@ -15,6 +15,7 @@ from nlm_jax.core.errors import UserError
 from nlm_jax.data import benchmark as benchmarks
 from nlm_jax.data import corpora, heldout_taxa, holdout, recordings, shards
 from nlm_jax.data.corpora import select
+from nlm_jax.data.report import Report
 from nlm_jax.data.schema import Example
 from nlm_jax.data.tasks import hook
 from nlm_jax.data.windows import Windows
@@ -87,7 +88,12 @@ class Options:
 
     def read(self) -> Iterator[Example]:
         """The chosen examples of the annotations, as they are there."""
-        return select.read(self.source, self.format, None, self.root, self.taxon, self.task)
+        return select.read(self.source, self.format, None, self.root, self.taxon, self.task, self.report)
+
+    @functools.cached_property
+    def report(self) -> Report:
+        """What reading left out and said, filled while examples are read."""
+        return Report()
 
     def examples(self) -> Iterator[Example]:
         """All examples of the split, as they are asked."""

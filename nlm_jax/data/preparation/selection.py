@@ -5,6 +5,7 @@ import dataclasses
 from collections.abc import Callable, Iterator
 
 from nlm_jax.core.errors import UserError
+from nlm_jax.data import corpora
 from nlm_jax.data.preparation.options import Options
 from nlm_jax.data.schema import Example
 from nlm_jax.data.tasks import hook
@@ -69,6 +70,8 @@ def survey(options: Options) -> Survey:
             splits[number] = codes[key]
     if not count and dropped:
         raise UserError(f"{options.annotations}: every example is of a held-out taxon or a benchmark ({dropped[0]})")
+    if not count and options.report.rejects:
+        raise UserError(f"{options.annotations}: {corpora.unusable(options.report.rejects)}")
     if not count:
         of = f" of split {options.split!r}" if options.split else ""
         raise UserError(f"{options.annotations}: holds no examples{of}; check the file and --split")
