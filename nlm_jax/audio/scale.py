@@ -1,0 +1,116 @@
+"""Samples of any type as floats in [-1, 1]: integers by the full scale of their type or of what they reach, and the
+check that floats are at that scale. A wrong scale is full-scale noise or silence, so what is uncertain is refused."""
+
+import dataclasses
+import math
+
+import numpy as np
+from jaxtyping import Float, Num
+
+from nlm_jax.core.errors import UserError
+
+LOUDEST, MOST_BEYOND = 8.0, 0.05
+"""Floats that reach further than 18 dB above full scale, or so large a share of which lies beyond it, are not at that
+scale. Float recordings that were driven too hot stay below both and are clipped, as in the reference."""
+WIDTHS = (16, 24, 32)
+"""Bits that integers in a wider type may have come from. Not 8: quiet 16-bit samples would be taken for those."""
+Bounds = tuple[float, float]
+"""The smallest and the largest sample, of all that are at one scale, such as a column of a dataset."""
+
+
+@dataclasses.dataclass
+class Level:
+    """What `fault` judges, gathered block by block: a quiet part of a recording says nothing about its scale."""
+
+    peak: float = 0.0
+    beyond: int = 0
+    """Samples of more than full scale."""
+    samples: int = 0
+
+    def add(self, block: Float[np.ndarray, "..."]) -> None:
+        """Takes further samples into account; those that are not finite are for others to find."""
+        size = np.abs(block)
+        size = size[np.isfinite(size)]
+        self.peak = max(self.peak, float(size.max(initial=0.0)))
+        self.beyond += int(np.count_nonzero(size > 1.0))
+        self.samples += block.size
+
+    def fault(self) -> str:
+        """Why the samples are at no scale of floats; "" if they are."""
+        if self.peak <= LOUDEST and self.beyond <= MOST_BEYOND * self.samples:
+            return ""
+        return (
+            f"samples reach {self.peak:.6g}, {self.beyond / self.samples:.0%} of them beyond full scale; divide them "
+            "by their full scale (32768 for 16 bits), so that they lie in [-1, 1]"
+        )
+
+
+def floats(samples: Num[np.ndarray, "..."], bounds: Bounds | None = None) -> Float[np.ndarray, "..."]:
+    """Samples at the scale of floats, full scale 1. Unsigned integers of 8 and 16 bits have their zero in the middle.
+
+    Args:
+      samples: of any type.
+      bounds: of all samples at the same scale; default: of these.
+
+    Raises:
+      UserError: no numbers, floats at another scale, or integers whose scale is uncertain.
+    """
+    if samples.dtype.kind == "f":
+        level = Level()
+        level.add(samples)
+        fault = level.fault() or (
+            ""
+            if level.peak <= 1.0 or (samples % 1).any()
+            else "samples are whole numbers; divide them by their full scale"
+        )
+        if fault:
+            raise UserError(fault)
+        return samples
+    if samples.dtype.kind not in "iu":
+        raise UserError(f"samples of type {samples.dtype}; numbers are needed, such as 16-bit integers or floats")
+    if not samples.size:
+        return samples.astype(np.float32)
+    low, high = bounds or (float(samples.min()), float(samples.max()))
+    zero, full = integer_scale(samples.dtype, low, high)
+    return (samples.astype(np.float64) - zero) / full
+
+
+def integer_scale(dtype: np.dtype, low: float, high: float) -> tuple[float, float]:
+    """(zero, full scale) of integers between `low` and `high`.
+
+    Types of up to 16 bits have their own. Of wider ones the smallest of `WIDTHS` that holds the samples counts, but 32
+    bits that need more than 16 are taken as 32.
+
+    Raises:
+      UserError: samples without a zero crossing, or beyond 32 bits.
+    """
+    bits = 8 * dtype.itemsize
+    if bits <= 16:
+        full = float(1 << (bits - 1))
+        return (full if dtype.kind == "u" else 0.0), full
+    if low >= 0 and high > 1:  # sound swings around its zero: offset binary, or none
+        for width in (8, 16, 32):
+            middle = float(1 << (width - 1))
+            if low <= middle <= high < 2 * middle:
+                return middle, middle
+        raise UserError(
+            f"whole numbers from {low:.0f} to {high:.0f} have no certain scale; store int16, or floats in [-1, 1]"
+        )
+    reach = max(-low, high + 1)
+    widths = [w for w in WIDTHS if reach <= 1 << (w - 1)]
+    if not widths:
+        raise UserError(f"whole numbers up to {reach:.6g}, more than 32 bits; store floats in [-1, 1]")
+    width = 32 if bits == 32 and widths[0] > 16 else widths[0]
+    return 0.0, float(1 << (width - 1))
+
+
+def described(dtype: np.dtype, low: float, high: float) -> str:
+    """How integers of an uncertain scale are read, for a notice; "" if their type alone says it. Errors as above."""
+    if dtype.kind not in "iu" or dtype.itemsize <= 2:
+        return ""
+    zero, full = integer_scale(dtype, low, high)
+    if dtype.itemsize == 4 and not zero and full == 2.0**31:
+        return ""
+    bits = 1 + round(math.log2(full))
+    form = f"unsigned {bits}-bit samples around {zero:.0f}" if zero else f"{bits}-bit samples"
+    return f"{dtype} numbers from {low:.0f} to {high:.0f}, read as {form}"
