@@ -5,13 +5,15 @@ import dataclasses
 import math
 
 import numpy as np
-from jaxtyping import Float, Num
+from jaxtyping import Float
 
 from nlm_jax.core.errors import UserError
 
-LOUDEST, MOST_BEYOND = 8.0, 0.05
-"""Floats that reach further than 18 dB above full scale, or so large a share of which lies beyond it, are not at that
-scale. Float recordings that were driven too hot stay below both and are clipped, as in the reference."""
+LOUDEST = 8.0
+"""Floats that reach further than 18 dB above full scale are at another one."""
+LOUD_PEAK, LOUD_RMS = 2.0, 0.7
+"""So are those that exceed both: sound of zero mean and unit variance does, and nothing that was recorded. Floats that
+were driven too hot stay below and are clipped, as in the reference."""
 WIDTHS = (16, 24, 32)
 """Bits that integers in a wider type may have come from. Not 8: quiet 16-bit samples would be taken for those."""
 Bounds = tuple[float, float]
@@ -23,33 +25,34 @@ class Level:
     """What `fault` judges, gathered block by block: a quiet part of a recording says nothing about its scale."""
 
     peak: float = 0.0
-    beyond: int = 0
-    """Samples of more than full scale."""
+    power: float = 0.0
+    """Sum of squares."""
     samples: int = 0
 
     def add(self, block: Float[np.ndarray, "..."]) -> None:
         """Takes further samples into account; those that are not finite are for others to find."""
-        size = np.abs(block)
-        size = size[np.isfinite(size)]
-        self.peak = max(self.peak, float(size.max(initial=0.0)))
-        self.beyond += int(np.count_nonzero(size > 1.0))
+        block = np.asarray(block, np.float64)
+        block = block[np.isfinite(block)]
+        self.peak = max(self.peak, float(np.abs(block).max(initial=0.0)))
+        self.power += float(np.square(np.clip(block, -1e9, 1e9)).sum())
         self.samples += block.size
 
     def fault(self) -> str:
         """Why the samples are at no scale of floats; "" if they are."""
-        if self.peak <= LOUDEST and self.beyond <= MOST_BEYOND * self.samples:
+        rms = math.sqrt(self.power / max(1, self.samples))
+        if self.peak <= (LOUD_PEAK if rms > LOUD_RMS else LOUDEST):
             return ""
         return (
-            f"samples reach {self.peak:.6g}, {self.beyond / self.samples:.0%} of them beyond full scale; divide them "
-            "by their full scale (32768 for 16 bits), so that they lie in [-1, 1]"
+            f"samples reach {self.peak:.6g}, {rms:.3g} in the root mean square, where full scale is 1; divide them by "
+            "their full scale, as in 32768 for 16 bits"
         )
 
 
-def floats(samples: Num[np.ndarray, "..."], bounds: Bounds | None = None) -> Float[np.ndarray, "..."]:
+def floats(samples: np.ndarray, bounds: Bounds | None = None) -> Float[np.ndarray, "..."]:
     """Samples at the scale of floats, full scale 1. Unsigned integers of 8 and 16 bits have their zero in the middle.
 
     Args:
-      samples: of any type.
+      samples: of any type and shape.
       bounds: of all samples at the same scale; default: of these.
 
     Raises:
