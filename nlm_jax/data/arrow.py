@@ -45,21 +45,40 @@ def files(path: pathlib.Path) -> list[pathlib.Path]:
     return parquet or [file for file in arrow if file.name in _named(file.parent, file.name)]
 
 
+def _json(file: pathlib.Path) -> dict[str, Any]:
+    """An object in a file of JSON; an empty one if there is none."""
+    with contextlib.suppress(OSError, ValueError):
+        content = json.loads(file.read_text(encoding="utf-8"))
+        return content if isinstance(content, dict) else {}
+    return {}
+
+
 @functools.lru_cache(64)
-def _state(folder: pathlib.Path) -> frozenset[str] | None:
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
-        return frozenset(entry["filename"] for entry in state["_data_files"])
-    return None
+def _state(folder: pathlib.Path) -> dict[str, Any]:
+    return _json(folder / "state.json")
 
 
 def _named(folder: pathlib.Path, name: str) -> frozenset[str]:
-    named = _state(folder)
-    return frozenset([name]) if named is None else named
+    with contextlib.suppress(KeyError, TypeError):
+        return frozenset(entry["filename"] for entry in _state(folder)["_data_files"])
+    return frozenset([name])
+
+
+def split_saved(folder: pathlib.Path) -> str:
+    """The split that `save_to_disk` noted in a folder, "" if it noted none."""
+    split = _state(folder).get("_split")
+    return split if isinstance(split, str) else ""
+
+
+def split_folders(folder: pathlib.Path) -> list[str]:
+    """The splits of a `DatasetDict`, which are its folders; none if it is no such."""
+    splits = _json(folder / "dataset_dict.json").get("splits")
+    return [str(split) for split in splits] if isinstance(splits, list) else []
 
 
 @contextlib.contextmanager
-def _readable(file: pathlib.Path) -> Iterator[Any]:
+def readable(file: pathlib.Path) -> Iterator[Any]:
+    """pyarrow, whose errors inside become a UserError that names the file."""
     pyarrow = installed()
     try:
         yield pyarrow
@@ -77,7 +96,7 @@ def _stream(pyarrow: Any, mapped: Any) -> Any:
 
 def schema(file: pathlib.Path) -> Any:
     """The Arrow schema of a file. Raises UserError where it is damaged."""
-    with _readable(file) as pyarrow:
+    with readable(file) as pyarrow:
         if file.suffix == ".parquet":
             return pyarrow.parquet.read_schema(file)
         with pyarrow.memory_map(str(file)) as mapped:
@@ -90,7 +109,7 @@ def batches(file: pathlib.Path, columns: Sequence[str] | None = None, rows: int 
     Raises:
       UserError: the file is damaged.
     """
-    with _readable(file) as pyarrow:
+    with readable(file) as pyarrow:
         if file.suffix == ".parquet":
             with pyarrow.parquet.ParquetFile(file) as opened:
                 yield from opened.iter_batches(rows, columns=columns)
@@ -113,22 +132,18 @@ def features(file: pathlib.Path, columns: Any) -> dict[str, Any]:
     return {}
 
 
-def audio_column(file: pathlib.Path, columns: Any) -> str | None:
-    """Name of the column that holds the audio: an Audio feature, else `audio`, else one of bytes or samples."""
-    said = features(file, columns)
-    marked = [n for n in columns.names if isinstance(said.get(n), dict) and said[n].get("_type") == "Audio"]
-    kinds = {name: str(columns.field(name).type) for name in columns.names}
-    shaped = [n for n, k in kinds.items() if k.startswith("struct<") and ("bytes: " in k or "sampling_rate: " in k)]
-    named = [name for name in ("audio", "wav", "waveform") if name in kinds]
-    return next(iter([*marked, *named, *shaped]), None)
-
-
 def value(cell: Any) -> Any:
-    """A cell as Python has it; numbers in a list become an array."""
-    if hasattr(cell, "keys") and cell.is_valid:
+    """A cell as Python has it; a list of numbers becomes an array, one of lists or objects a list of such values."""
+    types = installed().types
+    if not cell.is_valid:
+        return None
+    if types.is_struct(cell.type):
         return {name: value(cell[name]) for name in cell}
-    if hasattr(cell, "values") and cell.is_valid and not hasattr(cell.values, "values"):
-        return cell.values.to_numpy(zero_copy_only=False)
+    if types.is_list(cell.type) or types.is_large_list(cell.type) or types.is_fixed_size_list(cell.type):
+        kind = cell.values.type
+        if types.is_integer(kind) or types.is_floating(kind):
+            return cell.values.to_numpy(zero_copy_only=False)
+        return [value(one) for one in cell.values]
     return cell.as_py()
 
 
@@ -140,7 +155,7 @@ def row(file: pathlib.Path, number: int, columns: Sequence[str]) -> dict[str, An
     """
     if not file.is_file():
         raise UserError(f"{file}: no such file")
-    with _readable(file):
+    with readable(file):
         found = file.stat()
         opened = _opened(file, found.st_mtime_ns, found.st_size, tuple(columns))
         if number >= opened.rows:

@@ -2,7 +2,6 @@
 (`shard.parquet#row=12`), a member of a tar (`shard.tar#member=x.flac`), or a part of one of these (`#t=1.5,3` behind).
 """
 
-import functools
 import json
 import math
 import pathlib
@@ -12,16 +11,14 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from nlm_jax.audio import wave
+from nlm_jax.audio import scale, wave
 from nlm_jax.core.dims import SAMPLE_RATE
 from nlm_jax.core.errors import UserError
-from nlm_jax.data import arrow, tars
+from nlm_jax.data import arrow, audio_column, tars
 from nlm_jax.data.schema import part_of
 
-ROW = re.compile(r"(.+\.(?:parquet|arrow))#row=(\d+)")
+ROW = re.compile(r"(.+\.(?:parquet|arrow))#row=(\d+)(?:&clip=([1-9]\d*))?")
 MEMBER = re.compile(r"(.+\.tar)#member=(.+)", re.DOTALL)
-RATES = ("sampling_rate", "sample_rate")
-"""Columns, and keys of metadata, that give the rate of bare samples."""
 
 
 def name_of(file: pathlib.Path, root: pathlib.Path) -> str:
@@ -29,9 +26,9 @@ def name_of(file: pathlib.Path, root: pathlib.Path) -> str:
     return (file.relative_to(root) if file.is_relative_to(root) else file.resolve()).as_posix()
 
 
-def row_name(file: str, row: int) -> str:
-    """Name of the audio in a row of a Parquet or Arrow file; rows count from 0."""
-    return f"{file}#row={row}"
+def row_name(file: str, row: int, clip: int = 0) -> str:
+    """Name of the audio in a row of a Parquet or Arrow file; rows count from 0, several recordings of one from 1."""
+    return f"{file}#row={row}&clip={clip}" if clip else f"{file}#row={row}"
 
 
 def member_name(file: str, member: str) -> str:
@@ -69,51 +66,60 @@ def stored(root: pathlib.Path, name: str) -> tuple[Any, int]:
       UserError: no such container, row or member, or a row without audio.
     """
     if (match := ROW.fullmatch(name)) and not (root / name).is_file():
-        return _row(root / match[1], int(match[2]), name)
+        return _row(root / match[1], int(match[2]), int(match[3] or 0), name)
     if (match := MEMBER.fullmatch(name)) and not (root / name).is_file():
         return tars.read(root / match[1], match[2]), SAMPLE_RATE
     return root / name, SAMPLE_RATE
 
 
-def _row(file: pathlib.Path, number: int, name: str) -> tuple[Any, int]:
-    if not file.is_file():
-        raise UserError(f"{file}: no such file")
-    column, others, said = _layout(file, file.stat().st_mtime_ns)
-    cells = arrow.row(file, number, [column, *others])
-    audio, rate = cells.pop(column), None
-    if isinstance(audio, dict):
-        rate = audio.get("sampling_rate")
-        data, path = audio.get("bytes"), audio.get("path")
-        if data is None and audio.get("array") is None and path:
-            return file.parent / path, SAMPLE_RATE
-        audio = data if data is not None else audio.get("array")
-    if isinstance(audio, str):
-        return file.parent / audio, SAMPLE_RATE
-    if audio is None:
-        raise UserError(f"{name}: the row has no audio")
-    return audio, int(rate or said or _rate(cells) or SAMPLE_RATE)
-
-
-@functools.lru_cache(256)
-def _layout(file: pathlib.Path, changed: int) -> tuple[str, tuple[str, ...], int | None]:
-    """The column with audio, those that may give its rate, and the rate that `datasets` noted for it."""
-    schema = arrow.schema(file)
-    column = arrow.audio_column(file, schema)
+def _row(file: pathlib.Path, number: int, clip: int, name: str) -> tuple[Any, int]:
+    column = audio_column.of(file)
     if column is None:
-        raise UserError(f"{file}: no column with audio; it has {', '.join(schema.names)}")
-    feature = arrow.features(file, schema).get(column)
-    others = tuple(name for name in (*RATES, "metadata") if name in schema.names)
-    return column, others, feature.get("sampling_rate") if isinstance(feature, dict) else None
+        raise UserError(f"{file}: no column with audio; it has {', '.join(arrow.schema(file).names)}")
+    cells = arrow.row(file, number, [column.name, *column.others])
+    audio = _chosen(cells.pop(column.name), column, clip, name)
+    rate = column.rate or _rate(cells)
+    if isinstance(audio, dict):
+        rate = _hertz(audio.get("sampling_rate")) or rate
+        audio = next((audio[key] for key in ("bytes", "array", "path") if audio.get(key) is not None), None)
+    if isinstance(audio, str) and audio.strip():
+        return file.parent / audio, SAMPLE_RATE
+    if audio is None or isinstance(audio, str):
+        raise UserError(f"{name}: the row has no audio")
+    if isinstance(audio, bytes):
+        return audio, SAMPLE_RATE
+    return _samples(audio, name, audio_column.bounds(file)), rate or SAMPLE_RATE
 
 
-def _rate(cells: dict[str, Any]) -> Any:
+def _chosen(cell: Any, column: audio_column.AudioColumn, clip: int, name: str) -> Any:
+    """The recording number `clip` of a cell, or the only one (0)."""
+    if column.form == "one" or cell is None or (column.form == "arrays" and not clip):
+        return cell
+    if not clip and len(cell) > 1:
+        raise UserError(f"{name}: the row has {len(cell)} recordings; name one of them, as in {name}&clip=1")
+    if not len(cell) >= max(1, clip):
+        raise UserError(f"{name}: the row has {len(cell)} recordings")
+    return cell[max(0, clip - 1)]
+
+
+def _rate(cells: dict[str, Any]) -> int | None:
     """The rate that the other columns of a row give, None without any."""
     try:
         said = json.loads(cells.get("metadata") or "{}")
     except (TypeError, ValueError):
-        said = {}
-    every = [cells.get(key) for key in RATES] + [said.get(key) for key in RATES if isinstance(said, dict)]
-    return next((rate for rate in every if isinstance(rate, int | float) and rate > 0), None)
+        said = cells.get("metadata")
+    said = said if isinstance(said, dict) else {}
+    every = [_hertz(source.get(key)) for source in (cells, said) for key in audio_column.RATES]
+    return next(filter(None, every), None)
+
+
+def _hertz(value: Any) -> int | None:
+    """A rate as a whole number, None for what is none."""
+    try:
+        rate = float(value)
+    except (TypeError, ValueError):
+        return None
+    return round(rate) if 1.0 <= rate < 1e9 and not isinstance(value, bool) else None
 
 
 def decoded(
@@ -126,29 +132,40 @@ def decoded(
 ) -> Float[np.ndarray, "T"]:
     """f32[T] at 16 kHz, `seconds` from `start`, of a file, its bytes, or samples T, [T, C] or [C, T] at `rate` Hz.
 
-    Whole numbers of 16 or 32 bits count as fractions of their full scale.
+    Integers count as fractions of their full scale, see `scale.floats`.
 
     Raises:
-      UserError: as `wave.load`; the message calls it `name`.
+      UserError: as `wave.load`, or samples that are no numbers or at no scale; the message calls it `name`.
     """
     if isinstance(audio, pathlib.Path | bytes):
         return wave.load(audio, start, seconds, quality, name if isinstance(audio, bytes) else None)
-    samples = np.asarray(audio)
-    if not samples.ndim:
-        raise UserError(f"{name}: has no audio")
-    if samples.dtype == object:
-        samples = np.stack([np.asarray(row) for row in samples])
-    if samples.dtype in (np.int16, np.int32):
-        samples = samples / -float(np.iinfo(samples.dtype).min)
     try:
-        made = wave.prepare(samples.astype(np.float32), rate, quality=quality)
+        made = wave.prepare(_samples(audio, name).astype(np.float32), rate, quality=quality)
     except UserError as error:
-        raise UserError(f"{name}: {error}") from error
+        raise UserError(f"{name}: {str(error).removeprefix(f'{name}: ')}") from error
     first = round(start * SAMPLE_RATE)
     made = made[first:] if seconds is None else made[first : first + round(seconds * SAMPLE_RATE)]
     if not made.size:
         raise UserError(f"{name}: has no audio after {start:.2f} s")
     return made
+
+
+def _samples(audio: Any, name: str, bounds: scale.Bounds | None = None) -> np.ndarray:
+    """Samples as floats at full scale 1: of an array, of numbers, or of lists of them, all of one length."""
+    if isinstance(audio, list | tuple) and audio and all(isinstance(one, np.ndarray) for one in audio):
+        if len({one.shape for one in audio}) > 1:
+            raise UserError(f"{name}: has arrays of {len(audio)} different lengths, which are no channels")
+        audio = np.stack(audio)
+    try:
+        samples = np.asarray(audio)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{name}: has audio that is no list of numbers ({error})") from error
+    if samples.dtype.kind == "O" or not samples.ndim:
+        raise UserError(f"{name}: has audio that is no list of numbers, but {type(audio).__name__}")
+    try:
+        return scale.floats(samples, bounds)
+    except UserError as error:
+        raise UserError(f"{name}: {error}") from error
 
 
 def seconds(root: pathlib.Path, name: str) -> float:

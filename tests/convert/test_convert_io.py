@@ -135,7 +135,7 @@ def damaged(tmp_path, kind):
 @pytest.mark.parametrize(
     ("kind", "says"),
     [
-        ("code", "Surprise> where a state dict belongs"),
+        ("code", "read safely"),
         ("text.pth", "not a torch file"),
         ("no tensors", "no state dict"),
         ("empty", "cut short"),

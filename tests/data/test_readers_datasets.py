@@ -20,6 +20,7 @@ from nlm_jax.data import arrow, corpora, recordings, tars
 from nlm_jax.data.corpora import select
 from nlm_jax.data.corpus import Corpus
 from nlm_jax.data.prepare import Options, prepare
+from nlm_jax.data.report import Report
 
 pyarrow = pytest.importorskip("pyarrow", reason="Parquet and Arrow files need pyarrow: pip install nlm_jax[data]")
 parquet = pytest.importorskip("pyarrow.parquet")
@@ -135,7 +136,7 @@ def test_the_training_set_in_each_layout(tmp_path, layout):
     expected = {"class": "Aves", "family": "Corvidae", "genus": "Corvus", "species": "Corvus corax"}
     expected |= {"phylum": "Chordata", "scientific_name": "Corvus corax", "recordist": "A. Nyman", "url": "u/0"}
     assert found[0].facts == expected
-    assert {e.split for e in found} == ({"train", "test"} if layout == "splits" else {""})
+    assert {e.split for e in found} == {"splits": {"train", "test"}, "parquet": {"train"}}.get(layout, {""})
     manifest = prepare(Options(data, tmp_path / "out", shard_size=4), workers=2)
     assert (manifest["examples"], manifest["clips"], manifest["rejected"]["clips"]) == (9, 9, 0)
     corpus = Corpus([tmp_path / "out"])
@@ -200,8 +201,11 @@ def test_options_travel_to_other_processes(tmp_path):
 )
 def test_a_bad_row(tmp_path, change, says):
     parquet.write_table(table([row(0), {**row(1), **change}]), tmp_path / "x.parquet")
-    with pytest.raises(UserError, match=says):
-        list(corpora.read(tmp_path / "x.parquet"))
+    report = Report()
+    assert [e.id for e in corpora.read(tmp_path / "x.parquet", report=report)] == ["id-0"]
+    (reject,) = report.rejects
+    assert re.search(says, f"{reject.where}: {reject.reason}")
+    assert reject.name == "x.parquet#row=1"
 
 
 def test_ids_that_are_there_twice(tmp_path, caplog):
@@ -284,8 +288,9 @@ def test_an_audio_folder(tmp_path):
     assert prepare(Options(tmp_path / "data", tmp_path / "out", split="test"))["examples"] == 1
     assert levels(Corpus([tmp_path / "out"])) == [1]
     (tmp_path / "data" / "test" / "metadata.csv").write_text("name;caption\na.wav;x\n")
-    with pytest.raises(UserError, match="missing field 'file_name' or 'file' or 'path'"):
-        list(corpora.read(tmp_path / "data"))
+    report = Report()
+    assert [e.split for e in corpora.read(tmp_path / "data", report=report)] == ["train"]
+    assert "missing field 'file_name' or 'file' or 'path'" in report.rejects[0].reason
 
 
 # Subsets.

@@ -34,7 +34,7 @@ def examples(path: pathlib.Path, root: pathlib.Path) -> Iterator[Example]:
       UserError: a column is missing, or no row says anything.
     """
     files = _tables(path) or [path]
-    found = (one for file in files for one in _examples(file, stored.split_of(file) if len(files) > 1 else ""))
+    found = (one for file in files for one in _examples(file, stored.split_of(file, path)))
     yield from labels.unique(labels.told_of(path, found, tables.columns(files[0])))
 
 

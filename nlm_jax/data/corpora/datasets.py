@@ -1,13 +1,16 @@
 """Datasets of the hub with an Audio column, saved as Parquet or by `save_to_disk`, and audio folders: recordings
 beside `metadata.csv` or `metadata.jsonl`. What is asked depends on the columns, see `labels.told`."""
 
+import dataclasses
 import json
 import pathlib
 from collections.abc import Iterator
 
 from nlm_jax.core.errors import UserError
 from nlm_jax.data.corpora import labels, metadata, stored
-from nlm_jax.data.schema import Example, Row
+from nlm_jax.data.schema import Example, Row, part_name
+
+STARTS, ENDS = ("start_time", "start"), ("end_time", "end")
 
 
 def opens(path: pathlib.Path) -> bool:
@@ -23,9 +26,19 @@ def examples(path: pathlib.Path, root: pathlib.Path) -> Iterator[Example]:
     """
     if not stored.files(path):
         raise UserError(f"{path}: neither Parquet files, nor a folder of save_to_disk, nor recordings with metadata")
-    rows = ((unfolded(row), name) for row, name in stored.rows(path, root))
-    found = (labels.told(row, name, metadata.facts(row.values, sure=False)) for row, name in rows)
-    yield from labels.told_of(path, found, stored.columns(path))
+    yield from labels.told_of(path, stored.each(stored.rows(path, root), _asked), stored.columns(path))
+
+
+def _asked(row: Row, names: tuple[str, ...]) -> Example | None:
+    """The question about the recordings of a row, or about the part of each between its start and its end."""
+    row = unfolded(row)
+    start, end = labels.seconds(row, *STARTS), labels.seconds(row, *ENDS)
+    if (start is None) != (end is None):
+        raise UserError(f"{row.where}: start and end belong together; give both or neither")
+    if start is not None:
+        names = tuple(part_name(name, start, end) for name in names)
+    one = labels.told(row, names[0], metadata.facts(row.values, sure=False))
+    return one and dataclasses.replace(one, paths=names)
 
 
 def unfolded(row: Row) -> Row:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 
 from nlm_jax.core.errors import UserError
 from nlm_jax.data.corpora import metadata, stored, tables
+from nlm_jax.data.report import Notice, Reject
 from nlm_jax.data.schema import Example, Row
 from nlm_jax.data.text import CLIP_MARK
 
@@ -33,27 +34,33 @@ def examples(
     root: pathlib.Path,
     keep: Callable[[pathlib.Path], bool] = lambda file: True,
     wanted: Callable[[str], bool] = lambda ident: True,
-) -> Iterator[Example]:
+) -> Iterator[Example | Reject | Notice]:
     """The example of every row, of files that are kept and ids that are wanted.
 
+    A row without a column that it needs, or with metadata that is no JSON, is a reject.
+
     Raises:
-      UserError: a column is missing, or metadata that is no JSON (with its row).
+      UserError: no dataset there, a damaged file, or no column with audio.
     """
     if not stored.files(folder(path)):
         raise UserError(f"{path}: neither Parquet files, nor a folder of save_to_disk, nor recordings with metadata")
     seen, again = set(), 0
-    for row, name in stored.rows(folder(path), root, keep):
-        ident = row.text("id", default="") or name
-        if wanted(ident):
-            one = _example(row, name, ident)
-            again += (key := hash((ident, one.prompt))) in seen
+
+    def made(row: Row, names: tuple[str, ...]) -> Example | None:
+        ident = row.text("id", default="") or names[0]
+        return _example(row, names, ident) if wanted(ident) else None
+
+    for one in stored.each(stored.rows(folder(path), root, keep), made):
+        if isinstance(one, Example):
+            again += (key := hash((one.id, one.prompt))) in seen
             seen.add(key)
+        if one is not None:
             yield one
     if again:
         log.warning("%s: %d questions are there again under the same id; each counts", path, again)
 
 
-def _example(row: Row, name: str, ident: str) -> Example:
+def _example(row: Row, names: tuple[str, ...], ident: str) -> Example:
     said = details(row)
     asked, whole = row.text("instruction_text", default=""), row.text("instruction", default="")
     if not asked and not whole.strip():
@@ -66,7 +73,7 @@ def _example(row: Row, name: str, ident: str) -> Example:
     known = metadata.facts({k: v for k, v in said.items() if k not in NEVER})
     return Example(
         id=ident,
-        paths=(name,),
+        paths=names,
         prompt=asked,
         text=text,
         task=task,

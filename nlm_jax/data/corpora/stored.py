@@ -6,18 +6,22 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from nlm_jax.core.errors import UserError
-from nlm_jax.data import arrow, recordings
-from nlm_jax.data.corpora import tables
-from nlm_jax.data.schema import Row
+from nlm_jax.data import arrow, audio_column, recordings
+from nlm_jax.data.corpora import labels, tables
+from nlm_jax.data.report import Notice, Reject
+from nlm_jax.data.schema import Example, Row
+from nlm_jax.data.text import CLIP_MARK
 
 METADATA = ("metadata.csv", "metadata.jsonl")
 FILE = "file_name"
-PATHS = ("audio_path_16KHz", "audio_path", "local_path", FILE, "path", "file")
-"""Columns of a dataset without audio that say where it is."""
+PATHS = ("audio_path_16KHz", "audio_path", "local_path", FILE, "path", "file", "audio_paths", "file_names", "files")
+"""Columns of a dataset without audio that say where it is, the last ones with a list of several recordings."""
 LIGHT = 1024
 """Rows without their audio that are read at once."""
 ARROW = (".parquet", ".arrow")
 SPLITS = ("train", "validation", "valid", "val", "dev", "test", "eval")
+Stored = tuple[Row, tuple[str, ...]]
+"""A row without its audio, and the names of its recordings."""
 
 
 def files(path: pathlib.Path) -> list[pathlib.Path]:
@@ -39,56 +43,139 @@ def columns(path: pathlib.Path) -> frozenset[str]:
 
 def rows(
     path: pathlib.Path, root: pathlib.Path, keep: Callable[[pathlib.Path], bool] = lambda file: True
-) -> Iterator[tuple[Row, str]]:
-    """(row without its audio, name of the audio) of every file that is kept. Rows get the `split` of their file.
+) -> Iterator[Stored | Reject | Notice]:
+    """The rows of every file that is kept, with the `split` that their file belongs to; a row without any recording is
+    a reject.
 
     Raises:
       UserError: a damaged file, or no column with audio.
     """
-    every = files(path)
-    splits = {file: split_of(file.relative_to(path) if path.is_dir() else file) for file in every}
-    divided = len(set(splits.values())) > 1  # one split alone divides nothing
-    for file in filter(keep, every):
-        split = {"split": splits[file]} if divided and splits[file] else {}
-        for row, name in _stored(file, root) if file.suffix in ARROW else _listed(file, root):
-            yield Row({**split, **row.values}, row.where), name
+    for file in filter(keep, files(path)):
+        split = {"split": name} if (name := split_of(file, path)) else {}
+        for item in _stored(file, root) if file.suffix in ARROW else _listed(file, root):
+            if isinstance(item, Reject | Notice):
+                yield item
+            else:
+                yield Row({**split, **item[0].values}, item[0].where), item[1]
 
 
-def split_of(file: pathlib.Path) -> str:
-    """The split that a file's folder or name begins with: `test/data-00000-of-00001.arrow`, `data/train-0.parquet`."""
-    words = [part.replace(".", "-").replace("_", "-").split("-")[0] for part in file.parts]
-    return next((word for word in reversed(words) if word in SPLITS), "")
+def each(
+    found: Iterator[Stored | Reject | Notice], made: Callable[[Row, tuple[str, ...]], Example | None]
+) -> Iterator[Example | Reject | Notice | None]:
+    """The example `made` of each row; a row of which that raises a UserError is a reject, and the next one follows."""
+    for item in found:
+        if isinstance(item, Reject | Notice):
+            yield item
+            continue
+        row, names = item
+        try:
+            yield made(row, names)
+        except UserError as error:
+            yield Reject(names[0], row.where, str(error).removeprefix(f"{row.where}: "))
 
 
-def _listed(file: pathlib.Path, root: pathlib.Path) -> Iterator[tuple[Row, str]]:
+def split_of(file: pathlib.Path, path: pathlib.Path) -> str:
+    """The split of a file of the dataset at `path`: its folder in a `DatasetDict`, else what its folder or name begins
+    with (`data/train-00000-of-00001.parquet`), else what `save_to_disk` noted; "" if nothing says it."""
+    if (name := file.parent.name) in arrow.split_folders(file.parent.parent):
+        return name
+    inside = file.relative_to(path) if path.is_dir() else pathlib.Path(file.name)
+    return next(filter(None, map(_split, reversed(inside.parts))), "") or _split(arrow.split_saved(file.parent))
+
+
+def _split(name: str) -> str:
+    word = name.replace(".", "-").replace("_", "-").replace("[", "-").split("-")[0]
+    return word if word in SPLITS else ""
+
+
+def _listed(file: pathlib.Path, root: pathlib.Path) -> Iterator[Stored | Reject]:
     for row in tables.rows(file):
-        yield row, recordings.name_of(file.parent / row.text(FILE, "file", "path", empty=False), root)
+        if isinstance(row, Reject):
+            yield row
+            continue
+        try:
+            name = recordings.name_of(file.parent / row.text(FILE, "file", "path", empty=False), root)
+        except UserError as error:
+            yield Reject("", row.where, str(error).removeprefix(f"{row.where}: "))
+        else:
+            yield row, (name,)
 
 
-def _stored(file: pathlib.Path, root: pathlib.Path) -> Iterator[tuple[Row, str]]:
-    schema, said = arrow.schema(file), arrow.features(file, arrow.schema(file))
-    audio = arrow.audio_column(file, schema)
-    path = next((n for n in PATHS if n in schema.names), None) if audio is None else None
-    if audio is None and path is None:
+def _stored(file: pathlib.Path, root: pathlib.Path) -> Iterator[Stored | Reject | Notice]:
+    schema, column = arrow.schema(file), audio_column.of(file)
+    path = next((n for n in PATHS if n in schema.names), None) if column is None else None
+    if column is None and path is None:
         raise UserError(f"{file}: no column with audio; it has {', '.join(schema.names)}")
+    audio = column.name if column else None
     light = [n for n in schema.names if n != audio and not _heavy(str(schema.field(n).type))]
-    names = {n: v["names"] for n, v in said.items() if isinstance(v, dict) and isinstance(v.get("names"), list)}
+    if not light:
+        raise UserError(
+            f"{file}: has a column {audio!r} alone; add one that says what is heard, such as label or caption"
+        )
+    features, counts = arrow.features(file, schema), audio_column.counts(file)
+    yield from map(Notice, audio_column.notices(file))
+    yield from _unnamed(file, schema, features)
     called, number = recordings.name_of(file, root), 0
-    for batch in arrow.batches(file, light, LIGHT) if light else _bare(file, audio):
+    for batch in arrow.batches(file, light, LIGHT):
         for values in batch.select(light).to_pylist():
-            for key in names.keys() & values.keys():  # classes are stored as numbers
-                values[key] = _named(names[key], values[key])
-            there = recordings.name_of(file.parent / str(values[path]), root) if path else ""
-            yield Row(values, f"{file}: row {number}"), there or recordings.row_name(called, number)
+            values = {key: named(features.get(key), value) for key, value in values.items()}
+            where, whole = f"{file}: row {number}", recordings.row_name(called, number)
+            names = _paths(file, root, values[path]) if path else _clips(called, number, counts, values)
+            if names:
+                values = {**values, "id": values.get("id") or whole} if len(names) > 1 else values
+                yield Row(values, where), names
+            else:
+                yield Reject(whole, where, f"names no recording in column {path or audio!r}")
             number += 1
 
 
-def _bare(file: pathlib.Path, audio: str) -> Iterator[Any]:
-    raise UserError(f"{file}: has a column {audio!r} alone; add one that says what is heard, such as label or caption")
+def _paths(file: pathlib.Path, root: pathlib.Path, cell: Any) -> tuple[str, ...]:
+    """Names of the recordings whose path, or list of paths, is in a cell; none if one of them is missing."""
+    every = cell if isinstance(cell, list) else [cell]
+    if not all(isinstance(one, str) and one.strip() for one in every):
+        return ()
+    return tuple(recordings.name_of(file.parent / one, root) for one in every)
 
 
-def _named(names: list[str], code: Any) -> Any:
-    return names[code] if isinstance(code, int) and 0 <= code < len(names) else None
+def _clips(called: str, number: int, counts: dict[int, int] | None, values: dict[str, Any]) -> tuple[str, ...]:
+    """Names of the recordings in a row. Arrays of one length are channels, unless the question has as many clips."""
+    count = 1 if counts is None else counts[number]
+    if count < 0:
+        marks = max(str(values.get(name) or "").count(CLIP_MARK) for name in labels.ASKS)
+        count = -count if marks == -count else 1
+    elif counts is not None:
+        return tuple(recordings.row_name(called, number, clip) for clip in range(1, count + 1))
+    return (
+        (recordings.row_name(called, number),)
+        if count == 1
+        else tuple(recordings.row_name(called, number, clip) for clip in range(1, count + 1))
+    )
+
+
+def _unnamed(file: pathlib.Path, schema: Any, features: dict[str, Any]) -> Iterator[Notice]:
+    """Which columns of labels hold numbers that nothing gives names to."""
+    for name in {*labels.LABELS} & {*schema.names}:
+        if "int" in str(schema.field(name).type) and "names" not in audio_column.element(features.get(name)):
+            yield Notice(f"{file}: column {name!r} holds numbers without names; they are the answers as they are")
+
+
+def named(feature: Any, value: Any) -> Any:
+    """A value as its feature means it: names for the numbers of classes, also in lists and objects of any depth. A
+    number that no class has is None."""
+    if isinstance(feature, list):
+        feature = {"_type": "List", "feature": feature[0] if feature else None}
+    if not isinstance(feature, dict) or value is None:
+        return value
+    if isinstance(names := feature.get("names"), list):
+        return names[value] if isinstance(value, int) and 0 <= value < len(names) else None
+    inner = feature.get("feature") if feature.get("_type") in audio_column.LISTS else None
+    if isinstance(value, list):
+        return [named(inner, one) for one in value]
+    fields = inner if isinstance(inner, dict) else feature  # a sequence of objects is stored as an object of lists
+    if isinstance(value, dict):
+        listed = isinstance(inner, dict)
+        return {k: named([fields.get(k)] if listed else fields.get(k), one) for k, one in value.items()}
+    return value
 
 
 def _heavy(kind: str) -> bool:

@@ -30,6 +30,8 @@ TOGETHER = 32
 """Windows of one recording that one worker converts in one go."""
 PROCESSES_FROM = 1024
 """Recordings from which processes pay for their start."""
+SHORTEST = 16
+"""Samples of a clip, a millisecond: what is shorter is the remainder of a broken recording."""
 RESULTS = ("rejects.jsonl", "duplicates.jsonl", "leakage.jsonl", "held_out_taxa.jsonl")
 """Lists that a run writes beside the shards."""
 
@@ -59,8 +61,14 @@ def convert(recipe: Recipe, path: str) -> Made:
     """The record of a recording (None where it cannot be used), its entry in the note, and its fingerprint."""
     try:
         audio, cut = recordings.load(recipe.root, path, recipe.seconds, recipe.quality)
+        if audio.size < SHORTEST:
+            raise UserError(
+                f"{path}: has {audio.size} sample{'s' * (audio.size > 1)} at 16 kHz, too few to hear anything"
+            )
     except UserError as error:
         return None, {"name": path, "reason": str(error)}, _NONE
+    except Exception as error:  # whatever a strange file makes a decoder do: the other recordings go on
+        return None, {"name": path, "reason": f"{path}: cannot be decoded ({type(error).__name__}: {error})"}, _NONE
     record, header = shards.encode_clip(audio, path, recipe.encoding)
     entry = {"name": path, "samples": header["samples"], "sha256": header["sha256"], "cut": cut}
     return record, entry, fingerprint(audio) if recipe.fingerprints else _NONE

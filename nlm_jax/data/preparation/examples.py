@@ -29,6 +29,8 @@ class Table:
         self.taxa: dict[str, int] = {}
         self.clips = array.array("q")
         self.rejects: list[dict[str, Any]] = []
+        self.rejected = 0
+        """Examples that are left out for the reasons in `rejects`; one of several clips may be in several of these."""
         self.left_out: dict[str, collections.Counter] = collections.defaultdict(collections.Counter)
         """Examples that training must not hear: per check the reasons, and what was dropped with its clip."""
 
@@ -62,6 +64,7 @@ def write_examples(
                     lost[path] += 1
                     places.setdefault(path, example.where)
                 if bad:
+                    table.rejected += 1
                     continue
                 numbers = [clips.number[survey.paths[path]] for path in example.paths]
                 why = {repeats.gone[number] for number in numbers if number in repeats.gone}
@@ -73,6 +76,7 @@ def write_examples(
                     made = build_sequence(tokenizer, query, example.text, len(example.paths), 0, max_txt_len=1 << 30)
                 except UserError as error:
                     table.rejects.append(_entry(example.where, example.where, str(error)))
+                    table.rejected += 1
                     continue
                 table.add(example, numbers, made.answer_start, made.n_answers)
                 stored = {key: getattr(example, key) for key in ("id", "prompt", "text", "label")}
@@ -91,6 +95,7 @@ def write_examples(
     rows = [_entry(reject.name, reject.where, reject.reason) for reject in options.report.rejects]
     damaged = [_entry(name, places.get(name, ""), why, lost[name]) for name, why in clips.rejected.items()]
     table.rejects[:0] = [*rows, *damaged]
+    table.rejected += len(rows)
     lines = "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in table.rejects)
     (options.out / "rejects.jsonl").write_text(lines, encoding="utf-8")
     if not table.columns["task"]:

@@ -35,7 +35,7 @@ def describe(options: Options, clips: Clips, repeats: Repeats, table: Table, tok
         "seconds": round(seconds, 3),
         "hours": round(seconds / 3600, 4),
         "audio": _audio(options),
-        "rejected": {"clips": len(clips.rejected), "examples": sum(entry["examples"] for entry in table.rejects)},
+        "rejected": {"clips": len(clips.rejected), "examples": table.rejected},
         **_checks(options, repeats, table),
         **counts,
         "text": {
