@@ -13,12 +13,12 @@ from nlm_jax.convert.io import (
     Progress,
     read_json,
     read_tensors,
-    read_torch,
     to_torch,
     write_json,
     write_safetensors,
 )
 from nlm_jax.convert.load import Source
+from nlm_jax.convert.torch_file import read_torch, state_dict
 from nlm_jax.core.errors import UserError
 from nlm_jax.models.config import NatureLMConfig, check
 
@@ -40,6 +40,7 @@ def open_beats(src: str | pathlib.Path) -> Opened:
     if not isinstance(cfg, dict) or not isinstance(tensors, dict):
         raise UserError(f"{src}: not a BEATs checkpoint; Microsoft's hold 'cfg' and 'model'")
     config = configs.beats_config(cfg, f"{src}: cfg")
+    tensors = state_dict(tensors, str(src))
     sources = (Source(str(src), tensors, table.microsoft(config)),)
     return Opened(
         check(NatureLMConfig(beats=config), f"{src}: cfg"), sources, parts=("beats",), official={"beats_cfg": cfg}

@@ -10,12 +10,13 @@ import jax
 from nlm_jax.convert.beats import export_beats, open_beats
 from nlm_jax.convert.checkpoint import PARTS, Checkpoint, Opened
 from nlm_jax.convert.hub import local
-from nlm_jax.convert.io import Progress, read_json, read_torch
+from nlm_jax.convert.io import Progress, read_json
 from nlm_jax.convert.llama import export_merged, export_peft, open_llama
 from nlm_jax.convert.lora import interpolate
 from nlm_jax.convert.native import export_native, open_native
 from nlm_jax.convert.naturelm import export_naturelm, open_naturelm
 from nlm_jax.convert.run import is_run, open_run
+from nlm_jax.convert.torch_file import read_torch
 from nlm_jax.core.config import unknown
 from nlm_jax.core.errors import UserError
 

@@ -11,7 +11,6 @@ import json
 import math
 import os
 import pathlib
-import re
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -20,6 +19,7 @@ import jax
 import ml_dtypes
 import numpy as np
 
+from nlm_jax.convert.torch_file import read_torch, state_dict, unwrapped
 from nlm_jax.core.errors import UserError
 from nlm_jax.core.files import read_json
 
@@ -95,42 +95,6 @@ def read_safetensors(path: pathlib.Path) -> dict[str, np.ndarray]:
     return views
 
 
-def read_torch(path: pathlib.Path) -> dict[str, Any]:
-    """The unpickled content of a `.pt`/`.pth` file with every tensor as a numpy view. Only plain data is unpickled.
-
-    Raises:
-      UserError: torch is not installed, or the file holds more than tensors and plain data, or is no torch file.
-    """
-    try:
-        import torch
-    except ImportError as error:
-        raise UserError(f"{path}: reading .pt and .pth files needs torch: pip install 'nlm_jax[torch]'") from error
-    try:
-        try:
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        except RuntimeError:  # files from before torch 1.6 cannot be memory-mapped
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds for a damaged or an unsafe pickle
-        if unsafe := re.search(r"GLOBAL (\S+)", str(error)):
-            raise UserError(
-                f"{path}: not a torch file that can be read safely: it asks for {unsafe[1]} and could run code, where "
-                "only tensors and plain data are loaded (weights_only)"
-            ) from error
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(f"{path}: not a torch file that can be read safely (weights_only): {reason}") from error
-
-    def numpy(value):
-        if isinstance(value, torch.Tensor):
-            value = value.detach()
-            bits = value.view(torch.int16) if value.dtype == torch.bfloat16 else value
-            return bits.numpy().view(ml_dtypes.bfloat16) if bits is not value else value.numpy()
-        if isinstance(value, Mapping):
-            return {key: numpy(item) for key, item in value.items()}
-        return value
-
-    return numpy(content)
-
-
 def to_torch(array: np.ndarray):
     """A torch tensor with a copy of `array`, bfloat16 included."""
     import torch
@@ -143,7 +107,7 @@ def to_torch(array: np.ndarray):
 def read_tensors(path: str | pathlib.Path) -> dict[str, np.ndarray]:
     """Views of all tensors of a file (safetensors, `.pt`, `.pth`) or of a directory (one safetensors file, or shards).
 
-    A torch checkpoint may hold its state dict under `model` or `model_state_dict`, or be one.
+    Names are those of the model itself, see `torch_file.state_dict`.
 
     Raises:
       UserError: nothing readable there, a shard missing, or no tensors inside.
@@ -151,25 +115,15 @@ def read_tensors(path: str | pathlib.Path) -> dict[str, np.ndarray]:
     path = pathlib.Path(path)
     if path.is_dir():
         if (path / INDEX).is_file():
-            return _read_shards(path)
+            return unwrapped(_read_shards(path))
         if not (path / SINGLE).is_file():
             raise UserError(f"{path}: holds neither {SINGLE} nor {INDEX}; a checkpoint directory has one of them")
-        return read_safetensors(path / SINGLE)
+        return unwrapped(read_safetensors(path / SINGLE))
     if not path.is_file():
         raise UserError(f"{path}: no such file or directory")
     if path.suffix == ".safetensors":
-        return read_safetensors(path)
-    content = read_torch(path)
-    for key in ("model", "model_state_dict", "state_dict"):
-        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
-            content = content[key]
-            break
-    tensors = (
-        {str(k): v for k, v in content.items() if isinstance(v, np.ndarray)} if isinstance(content, Mapping) else {}
-    )
-    if not tensors:
-        raise UserError(f"{path}: holds no state dict; expected tensors by name, or a dict with one under 'model'")
-    return tensors
+        return unwrapped(read_safetensors(path))
+    return state_dict(read_torch(path), str(path))
 
 
 def _read_shards(path: pathlib.Path) -> dict[str, np.ndarray]:

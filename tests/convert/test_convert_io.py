@@ -135,7 +135,7 @@ def damaged(tmp_path, kind):
 @pytest.mark.parametrize(
     ("kind", "says"),
     [
-        ("code", "read safely"),
+        ("code", "Surprise> where a state dict belongs"),
         ("text.pth", "not a torch file"),
         ("no tensors", "no state dict"),
         ("empty", "cut short"),

@@ -1,11 +1,15 @@
 """A Chromium without a window that tests drive, and a model for them that can hear."""
 
+import base64
 import contextlib
 import shutil
 
 import numpy as np
 from selenium import webdriver
+from selenium.webdriver import Keys
 from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.by import By
+from selenium.webdriver.support.ui import Select, WebDriverWait
 from serve_tools import Fake
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
@@ -14,6 +18,15 @@ FLAGS = (
     *("--disable-background-networking", "--disable-component-update", "--disable-dev-shm-usage"),
     *("--autoplay-policy=no-user-gesture-required", "--mute-audio", "--force-device-scale-factor=1"),
 )
+
+DROP = """
+const transfer = new DataTransfer();
+for (const [name, text, type] of arguments[0])
+  transfer.items.add(new File([Uint8Array.from(atob(text), c => c.charCodeAt(0))], name, {type, lastModified: 1}));
+for (const name of ["dragenter", "dragover", "drop"])
+  document.getElementById("drop").dispatchEvent(
+    new DragEvent(name, {dataTransfer: transfer, bubbles: true, cancelable: true}));
+"""
 
 
 def found() -> tuple[str, str] | None:
@@ -42,19 +55,114 @@ def opened(folder):
 
 
 class Listener(Fake):
-    """Names what it hears by its pitch, word by word."""
+    """Names clips by their pitch, word by word; `texts` are the prompts, and the next `failing` questions fail."""
+
+    def __init__(self):
+        super().__init__()
+        self.texts, self.failing = [], 0
 
     def answer(self, question, tell):
-        """None for silence, else the animal of the strongest frequency; "slow" and "fail" in a question do so."""
+        """None for silence, else the animal of the strongest frequency, clip by clip; "fail" in a question does so."""
         from nlm_jax.serve.question import Answer
 
-        if "fail" in question.text:
+        self.texts.append(question.text)
+        if self.failing > 0 or "fail" in question.text:
+            self.failing -= 1
             raise MemoryError("no room")
-        (clip,) = question.clips
-        strength = np.abs(np.fft.rfft(clip))
-        hz = strength.argmax() * 16_000 / clip.size
+        text = " and ".join(map(self.name, question.clips))
+        if "novel" in question.text:
+            text = " ".join([text] * 60)
+        for number, word in enumerate(text.split(" ")):
+            tell((" " if number else "") + word)
+        return Answer(text, "length" if "novel" in question.text else "stop", 42, len(text.split()) + 1)
+
+    def name(self, clip):
+        """The animal of the strongest frequency."""
+        hz = np.abs(np.fft.rfft(clip)).argmax() * 16_000 / clip.size
         loud = np.abs(clip).max() > 0.02
-        text = "None" if not loud else "Low Hummer" if hz < 600 else "Middle Piper" if hz < 2500 else "High Chirper"
-        for word in text.split(" "):
-            tell((" " if word != text.split(" ")[0] else "") + word)
-        return Answer(text, "stop", 42, len(text.split()) + 1)
+        return "None" if not loud else "Low Hummer" if hz < 600 else "Middle Piper" if hz < 2500 else "High Chirper"
+
+
+class Page:
+    """What a person does on the page."""
+
+    def __init__(self, driver, downloads):
+        self.driver, self.downloads = driver, downloads
+
+    def __getitem__(self, ident):
+        return self.driver.find_element(By.ID, ident)
+
+    def until(self, true):
+        WebDriverWait(self.driver, 20, poll_frequency=0.05).until(lambda _: true())
+
+    def text(self, ident):
+        return self[ident].get_property("textContent").strip()
+
+    def drop(self, *files, kind="audio/wav"):
+        """Drops files, (name, content) each, at once."""
+        given = [(name, base64.b64encode(content).decode(), kind) for name, content in files]
+        self.driver.execute_script(DROP, given)
+
+    def load(self, *files):
+        """Chooses files; waits until the first of them is on view."""
+        self["file"].send_keys("\n".join(map(str, files)))
+        self.until(lambda: self.text("file-name") == files[0].name and self["sound"].is_displayed())
+
+    def script(self, body, *arguments):
+        """What an asynchronous function of JavaScript returns, or the text of what it throws."""
+        run = "const done = arguments[arguments.length - 1]; const given = [...arguments];"
+        run += f"(async () => {{ {body} }})().then(done, (error) => done('threw ' + error.message));"
+        return self.driver.execute_async_script(run, *arguments)
+
+    def set(self, ident, value):
+        self[ident].send_keys(Keys.CONTROL + "a")
+        self[ident].send_keys(str(value))
+
+    def region(self):
+        return tuple(float(self[name].get_property("value")) for name in ("start", "end"))
+
+    def ask(self):
+        self["ask"].click()
+        self.answered()
+
+    def answered(self):
+        self.until(lambda: self["answer"].get_attribute("aria-busy") == "false" and self["ask"].is_enabled())
+
+    def cells(self, ident="rows"):
+        """The texts in the rows of a table."""
+        read = (
+            "return [...document.getElementById(arguments[0]).rows].map(r => [...r.cells].map(c => c.innerText.trim()))"
+        )
+        return self.driver.execute_script(read, ident)
+
+    def rows(self):
+        """[from, to, answer] of the table of answers."""
+        return [[cells[0], cells[1], cells[4]] for cells in self.cells()]
+
+    def windows(self, window, hop, button="windows"):
+        """Asks window by window, and waits for the end."""
+        self.set("window", window)
+        self.set("hop", hop)
+        self[button].click()
+        self.until(lambda: "answered" in self.text("progress-text"))
+
+    def choose(self, ident, text):
+        """Takes an option of a select by what it says."""
+        Select(self[ident]).select_by_visible_text(text)
+
+    def download(self, kind):
+        for file in self.downloads.iterdir():
+            file.unlink()
+        self.driver.find_element(By.CSS_SELECTOR, f"[data-format={kind}]").click()
+        return self.downloaded()
+
+    def downloaded(self):
+        def files():  # a browser's unfinished ones have names of their own
+            return [
+                f
+                for f in self.downloads.iterdir()
+                if f.suffix in (".csv", ".txt", ".json", ".zip") and f.name[0] != "."
+            ]
+
+        self.until(lambda: len(files()) == len(list(self.downloads.iterdir())) == 1)
+        return files()[0]

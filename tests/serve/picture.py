@@ -9,9 +9,8 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 
 import numpy as np
 import soundfile
-from browser import Listener, opened
+from browser import Listener, Page, opened
 from serve_tools import serving
-from test_page import Page
 
 
 def song(kind, rng, seconds=3.0):

@@ -1,163 +1,39 @@
 """The page in a real browser: drop a recording, select, ask, compare windows, download labels; by mouse and by keys."""
 
-import base64
 import csv
 import io
 import json
 
-import numpy as np
 import pytest
-import soundfile
 
 pytest.importorskip("selenium", reason="the page's tests need selenium, of the extra [test]")
-pytest.importorskip("fastapi", reason="the server needs the extra [serve]")
 
-from browser import Listener, found, opened
 from selenium.webdriver import ActionChains, Keys
 from selenium.webdriver.common.by import By
-from selenium.webdriver.support.ui import Select, WebDriverWait
-from serve_tools import serving
+from selenium.webdriver.support.ui import Select
 
+from nlm_jax import __version__
 from nlm_jax.data.corpora import audacity, raven
 from nlm_jax.generate import labels
-from nlm_jax.testing import NAMES, tone
 
-pytestmark = pytest.mark.skipif(found() is None, reason="no Chromium with chromedriver; apt install chromium-driver")
 QUERY = "What is the common name for the focal species in the audio?"
-DROP = """
-const bytes = Uint8Array.from(atob(arguments[0]), c => c.charCodeAt(0)), transfer = new DataTransfer();
-transfer.items.add(new File([bytes], arguments[1], {type: arguments[2]}));
-for (const name of ["dragenter", "dragover", "drop"])
-  document.getElementById("drop").dispatchEvent(
-    new DragEvent(name, {dataTransfer: transfer, bubbles: true, cancelable: true}));
-"""
 OUTLINED = """
 const styles = [arguments[0], arguments[0].closest(".drop") ?? arguments[0]].map((e) => getComputedStyle(e));
 return styles.some((s) => s.outlineStyle != "none" && parseFloat(s.outlineWidth) >= 2);
 """
 
 
-@pytest.fixture(scope="module")
-def recording(tmp_path_factory):
-    """12 s at 22.05 kHz in stereo: 4 s hummer, 2 s piper, 2 s silence, 4 s piper."""
-    rng = np.random.default_rng(0)
-    parts = [tone(NAMES[0], 4, rng), tone(NAMES[1], 2, rng), np.zeros(32_000, np.float32), tone(NAMES[1], 4, rng)]
-    import soxr
-
-    samples = soxr.resample(np.concatenate(parts), 16_000, 22_050)
-    file = tmp_path_factory.mktemp("recording") / 'dawn, "east" ö.wav'
-    soundfile.write(file, np.stack([samples, samples], 1), 22_050)
-    return file
-
-
-@pytest.fixture(scope="module")
-def chromium(tmp_path_factory):
-    """The browser and its folder of downloads."""
-    folder = tmp_path_factory.mktemp("chromium")
-    with opened(folder) as one:
-        yield one, folder / "downloads"
-
-
-@pytest.fixture(scope="module")
-def model():
-    return Listener()
-
-
-@pytest.fixture(scope="module")
-def address(model):
-    with serving(model, batch_size=4) as where:
-        yield where
-
-
-@pytest.fixture
-def page(chromium, address):
-    """The page, freshly opened. Its scripts must not have complained at the end."""
-    one = Page(chromium[0], chromium[1])
-    one.driver.get_log("browser")
-    one.driver.set_window_size(1280, 1000)
-    one.driver.get(address)
-    one.until(lambda: one.text("status") == "ready")
-    yield one
-    said = [
-        entry
-        for entry in one.driver.get_log("browser")
-        if entry["level"] == "SEVERE" and "/ask" not in entry["message"]
-    ]
-    assert not said
-
-
-class Page:
-    """What a person does on the page."""
-
-    def __init__(self, driver, downloads):
-        self.driver, self.downloads = driver, downloads
-
-    def __getitem__(self, ident):
-        return self.driver.find_element(By.ID, ident)
-
-    def until(self, true):
-        WebDriverWait(self.driver, 20, poll_frequency=0.05).until(lambda _: true())
-
-    def text(self, ident):
-        return self[ident].get_property("textContent").strip()
-
-    def drop(self, name, content, kind="audio/wav"):
-        self.driver.execute_script(DROP, base64.b64encode(content).decode(), name, kind)
-
-    def load(self, file):
-        self["file"].send_keys(str(file))
-        self.until(lambda: self["sound"].is_displayed())
-
-    def set(self, ident, value):
-        self[ident].send_keys(Keys.CONTROL + "a")
-        self[ident].send_keys(str(value))
-
-    def region(self):
-        return tuple(float(self[name].get_property("value")) for name in ("start", "end"))
-
-    def ask(self):
-        self["ask"].click()
-        self.answered()
-
-    def answered(self):
-        self.until(lambda: self["answer"].get_attribute("aria-busy") == "false" and self["ask"].is_enabled())
-
-    def rows(self):
-        return [[td.text for td in tr.find_elements(By.TAG_NAME, "td")[:3]]
-                for tr in self["rows"].find_elements(By.TAG_NAME, "tr")]  # fmt: skip
-
-    def windows(self, window, hop):
-        self.set("window", window)
-        self.set("hop", hop)
-        self["windows"].click()
-        self.until(lambda: "answered" in self.text("progress-text"))
-
-    def download(self, kind):
-        for file in self.downloads.iterdir():
-            file.unlink()
-        self.driver.find_element(By.CSS_SELECTOR, f"[data-format={kind}]").click()
-        return self.downloaded()
-
-    def downloaded(self):
-        def files():  # a browser's unfinished ones have names of their own
-            return [f for f in self.downloads.iterdir() if f.suffix in (".csv", ".txt", ".json") and f.name[0] != "."]
-
-        self.until(lambda: len(files()) == len(list(self.downloads.iterdir())) == 1)
-        return files()[0]
-
-
 def test_drop_ask_compare_download(page, recording, tmp_path):
-    page.drop(recording.name, recording.read_bytes())
+    page.drop((recording.name, recording.read_bytes()))
     page.until(lambda: page["sound"].is_displayed())
     assert page.text("file-name") == recording.name
     assert "12.0 s" in page.text("drop-hint")
-    drawn = page.driver.execute_script(
+    drawn = (
         "const c = document.getElementById('spectrogram');"
         "const d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data;"
-        "return [c.width, new Set(new Uint32Array(d.buffer)).size]"
+        "return c.width > 800 && new Set(new Uint32Array(d.buffer)).size > 100"
     )
-    page.until(lambda: drawn[0] > 800)
-    assert drawn[1] > 100, "the spectrogram has hardly any colours"
+    page.until(lambda: page.driver.execute_script(drawn))
 
     page.set("start", "4.2")
     page.set("end", "5.8")
@@ -166,7 +42,7 @@ def test_drop_ask_compare_download(page, recording, tmp_path):
     assert page.text("answer") == "Middle Piper"
     assert "tokens" in page.text("facts")
     assert QUERY in page.text("asked")
-    assert page.rows() == [["4.2 s", "5.8 s", "Middle Piper"]]
+    page.until(lambda: page.rows() == [["4.2 s", "5.8 s", "Middle Piper"]])
 
     page.windows(2, 2)
     assert page.text("progress-text") == "6 of 6 windows answered."
@@ -180,31 +56,42 @@ def test_drop_ask_compare_download(page, recording, tmp_path):
         4,
     ]  # regions and windows, side by side
     page["merge"].click()
-    assert len(page.rows()) == 6
+    page.until(lambda: len(page.rows()) == 6)
 
-    # What is downloaded is what `nlm infer --labels` writes, byte for byte, and `nlm prepare` reads it.
+    # The labels are those that `nlm infer --labels` writes, and `nlm prepare` reads them.
     answers = json.loads(page.download("json").read_text())
     assert [(r["start"], r["end"], r["prediction"]) for r in answers][:2] == [
         (0, 2, "Low Hummer"),
         (2, 4, "Low Hummer"),
     ]
-    assert {(r["file"], r["query"]) for r in answers} == {(recording.name, QUERY)}
-    rows = [r | {"start": float(r["start"]), "end": float(r["end"])} for r in answers]  # JavaScript has no 2.0
-    (tmp_path / "answers.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
-    written = labels.write(tmp_path / "answers.jsonl", QUERY, labels.FORMATS)
-    ours = dict(zip(labels.FORMATS, written, strict=True))
-    for kind, reader in (("csv", None), ("raven", raven), ("audacity", audacity)):
+    assert {(r["file"], r["query"], r["model"], r["revision"]) for r in answers} == {
+        (recording.name, QUERY, "tiny-model", __version__)
+    }
+    rows = [
+        {"file": r["file"], "start": float(r["start"]), "end": float(r["end"]), "prediction": r["prediction"]}
+        for r in answers
+    ]
+    (tmp_path / "answers.jsonl").write_text("".join(json.dumps(r | {"query": QUERY}) + "\n" for r in rows))
+    written = dict(zip(labels.FORMATS, labels.write(tmp_path / "answers.jsonl", QUERY, labels.FORMATS), strict=True))
+    assert page.download("audacity").read_bytes() == written["audacity"].read_bytes()
+    for kind, delimiter in (("csv", ","), ("raven", "\t")):
+        ours, theirs = (
+            list(csv.DictReader(io.StringIO(file.read_text(encoding="utf-8"), newline=""), delimiter=delimiter))
+            for file in (page.download(kind), written[kind])
+        )
+        columns = [name for name in theirs[0] if name in ours[0]]
+        assert len(columns) >= 4
+        assert [[row[name] for name in columns] for row in ours] == [[row[name] for name in columns] for row in theirs]
+        assert {row["question" if kind == "csv" else "Question"] for row in ours} == {QUERY}
+    for kind, reader in (("raven", raven), ("audacity", audacity)):
         file = page.download(kind)
-        assert file.read_bytes() == ours[kind].read_bytes()
-        if reader:
-            beside = tmp_path / (recording.name if kind == "raven" else file.with_suffix(".wav").name)
-            beside.write_bytes(recording.read_bytes())
-            moved = tmp_path / file.name
-            moved.write_bytes(file.read_bytes())
-            assert reader.opens(moved)
-            names = [example.label for example in reader.examples(moved, tmp_path)]
-            assert names == ["Low Hummer", "Middle Piper", "Middle Piper"]
-    assert list(csv.reader(io.StringIO(ours["csv"].read_text())))[1] == [recording.name, "0.0", "4.0", "Low Hummer"]
+        beside = tmp_path / (recording.name if kind == "raven" else file.with_suffix(".wav").name)
+        beside.write_bytes(recording.read_bytes())
+        moved = tmp_path / file.name
+        moved.write_bytes(file.read_bytes())
+        assert reader.opens(moved)
+        names = [example.label for example in reader.examples(moved, tmp_path)]
+        assert names == ["Low Hummer", "Middle Piper", "Middle Piper"]
 
 
 def test_keys_alone(page, recording):
@@ -311,27 +198,29 @@ def test_a_phone(page, recording, dark):
 
 
 def test_mistakes_in_plain_words(page, recording, model):
-    page.drop("notes.wav", b"no sound at all")
+    page.drop(("notes.wav", b"no sound at all"))
     page.until(lambda: "notes.wav is not audio that this browser can read" in page.text("problem"))
-    page.drop("nothing.wav", b"")
+    page.drop(("nothing.wav", b""))
     page.until(lambda: "nothing.wav is empty" in page.text("problem"))
     assert not page["ask"].is_enabled()
     page.load(recording)
     assert not page["problem"].is_displayed()
     page.set("query", " ")
     page["ask"].click()
-    assert page.text("problem") == "Write a question first."
+    assert page.text("query-error") == "Write a question first."
     Select(page["preset"]).select_by_visible_text("Which of a list")
     page["ask"].click()
-    assert "your own words" in page.text("problem")
+    assert "your own words" in page.text("query-error")
     page.set("window", 30)
     page.set("query", "What?")
     page["windows"].click()
-    assert "between 0.5 and 10" in page.text("problem")
+    assert "between 0.5 and 10" in page.text("along-error")
     page.set("window", 2)
     page.set("hop", 3)
     page["windows"].click()
-    assert "hop" in page.text("problem")
+    assert "hop" in page.text("along-error")
+    page.set("hop", 2)
+    assert not page["along-error"].is_displayed()
     page.set("query", "Please fail")
     page.ask()
     assert page.text("answer") == "The model failed (MemoryError: no room)."

@@ -1,65 +1,46 @@
-// The page: a recording, a region, a question, answers.
-import { ask, info } from "./ask.js";
-import { decode, part, Player, wavBase64, RATE } from "./audio.js";
-import { download, merged, spans } from "./labels.js";
-import { fill, preset } from "./presets.js";
-import { colour, seconds, View } from "./view.js";
-
-const $ = (id) => document.getElementById(id);
-const HEARD = 10; // seconds the model hears at a time
-const SHORTEST = 0.5;
-const TOGETHER = 6; // windows on their way to the server at a time
+// The page: recordings come in, a region and a question are chosen, answers go out.
+import * as answers from "./answers.js";
+import { askMarks, askOn, askRegion, askWindows, lastAnswer } from "./asking.js";
+import { example } from "./example.js";
+import * as files from "./files.js";
+import { $, band, fitGrid, SHORTEST, well } from "./form.js";
+import { download, made } from "./formats.js";
+import { clear, complain, open, remove, show } from "./opening.js";
+import { Player } from "./player.js";
+import { fillPresets, preset } from "./presets.js";
+import { server } from "./server.js";
+import * as session from "./session.js";
+import { changed, onChange, state, unsaved } from "./state.js";
+import { seconds } from "./times.js";
+import { View } from "./view.js";
 
 const player = new Player();
-const state = { file: null, samples: null, runs: [], working: null, ready: false };
+const view = new View($("view"), $("scroll"), { onSelect: selected, onPlay: () => play(), onRead: reading });
 
-const view = new View($("view"), $("scroll"), { onSelect: selected, onPlay: play });
-
-// ---- the server ----
-async function watch() {
-  const found = await info(), badge = $("status");
-  const status = found?.load_status ?? (found ? "ready" : "error");
-  badge.dataset.state = status;
-  badge.textContent = !found ? "no server" : { ready: "ready", error: "the model could not be loaded" }[status] ?? `loading: ${found.loading_stage}`;
-  if (found) $("model").textContent = found.model;
-  if (found?.last_error) complain(`The model could not be loaded: ${found.last_error}`);
-  state.ready = status === "ready" || status === "loading";
-  buttons();
-  setTimeout(watch, status === "ready" ? 20_000 : 1500);
-}
-
-// ---- the recording ----
-async function open(file) {
-  complain("");
-  stop();
-  player.stop();
-  $("file-name").textContent = `Reading ${file.name} …`;
-  try {
-    const samples = await decode(file);
-    Object.assign(state, { file: file.name, samples, runs: [] });
-    $("drop").classList.add("full");
-    $("file-name").textContent = file.name;
-    $("drop-hint").textContent = `${seconds(samples.length / RATE)} long. Drop or choose another one here.`;
-    for (const id of ["answer-card", "results-card"]) $(id).hidden = true;
-    $("sound").hidden = false;
-    $("progress-text").textContent = "";
-    view.show(samples);
-  } catch (error) {
-    $("file-name").textContent = state.file ?? "Drop a recording here, or choose one";
-    complain(error.message);
+// ---- the picture and the region ----
+onChange(() => {
+  const current = state.current?.source ? state.current : null;
+  if (view.recording !== current) {
+    player.stop();
+    $("sound").hidden = !current;
+    view.show(current, server.seconds);
+    if (!state.work) $("progress-text").textContent = "";
   }
-  buttons();
+  view.lanes();
+});
+
+function reading(share, problem) {
+  $("reading").textContent = problem || (share < 1 ? `Reading the recording: ${Math.round(100 * share)} %` : "");
 }
 
 function selected(start, end) {
   if (document.activeElement !== $("start")) $("start").value = start.toFixed(2);
   if (document.activeElement !== $("end")) $("end").value = end.toFixed(2);
   $("start").max = $("end").max = view.length.toFixed(2);
-  const length = end - start;
-  $("heard").textContent = length > HEARD + 0.005
-    ? `${seconds(length)} selected: only its first ${HEARD} s are heard. Ask every window to hear all of it.`
+  const length = end - start, most = server.seconds;
+  $("heard").textContent = length > most + 0.005
+    ? `${seconds(length)} selected: only its first ${most} s are asked about. Ask every window to cover all of it.`
     : `${seconds(length)} selected` + (length < SHORTEST ? ", filled up with silence to half a second." : ".");
-  if (!state.working) $("ask").textContent = "Ask about the region";
 }
 
 function typed() {
@@ -67,221 +48,107 @@ function typed() {
   if (Number.isFinite(start) && Number.isFinite(end) && end > start) view.select(start, end);
 }
 
-async function play() {
+async function play(start = view.start, end = view.end) {
   if (player.playing) return player.stop();
+  const { current } = state;
+  $("play").textContent = "■ Stop";
   try {
-    $("play").textContent = "■ Stop";
-    await player.play(state.samples, view.start, view.end, (time) => {
+    await player.play(current.source, start, Math.min(end, start + 60), (time) => {
       view.cursor(time);
       if (time === null) $("play").textContent = "▶ Play region";
     });
-  } catch {
-    complain("This browser does not play sound here.");
-    $("play").textContent = "▶ Play region";
-  }
-}
-
-function complain(text) {
-  $("problem").textContent = text;
-  $("problem").hidden = !text;
-}
-
-// ---- questions ----
-function buttons() {
-  const able = state.ready && state.samples && !state.working;
-  $("ask").disabled = $("windows").disabled = !able;
-  $("stop").hidden = !state.working;
-}
-
-function settings() {
-  const config = { temperature: $("temperature").valueAsNumber || 0 }, most = $("max-tokens").valueAsNumber;
-  if (most >= 1) config.max_tokens = Math.round(most);
-  if (config.temperature) config.seed = Math.floor(Math.random() * 2 ** 32);
-  return config;
-}
-
-/** The question; null, with a word about it, where there is none. */
-function question() {
-  const query = $("query").value.trim();
-  complain(!query ? "Write a question first." : query.includes("…") ? "Put your own words in the place of the dots in the question." : "");
-  if (query && !query.includes("…")) return query;
-  $("query").focus();
-  return null;
-}
-
-const wavOf = (start, end) => wavBase64(part(state.samples, start, Math.max(end, start + SHORTEST)));
-
-function begin() {
-  state.working = new AbortController();
-  buttons();
-  return state.working.signal;
-}
-
-function finish() {
-  state.working = null;
-  buttons();
-}
-
-function stop() { state.working?.abort(); }
-
-/** The rows that answers of one kind go to; a new one where there is none yet. */
-function run(kind, query) {
-  let found = state.runs.find((r) => r.kind === kind && kind === "regions");
-  if (!found) state.runs.push((found = { kind, query, rows: [] }));
-  return found;
-}
-
-async function askRegion(event) {
-  event?.preventDefault();
-  if ($("ask").disabled) return;
-  const query = question();
-  if (!query) return;
-  const signal = begin(), start = view.start, end = Math.min(view.end, start + HEARD), row = { start, end, query };
-  const box = $("answer");
-  $("answer-card").hidden = false;
-  $("asked").textContent = `${query} (${seconds(start)} – ${seconds(end)})`;
-  box.textContent = $("facts").textContent = "";
-  box.classList.remove("failed");
-  box.setAttribute("aria-busy", "true");
-  try {
-    const done = await ask(query, wavOf(start, end), settings(), {
-      signal,
-      onText: (text) => { box.textContent = text; $("facts").textContent = ""; },
-      onWait: (ahead) => { $("facts").textContent = ahead > 1 ? `${ahead} questions are waiting …` : ahead === null ? "The server is busy; trying again …" : "Listening …"; },
-    });
-    row.prediction = done.text;
-    box.textContent = done.text || "(an empty answer)";
-    const tokens = done.usage?.completion_tokens;
-    $("facts").textContent = [`${done.latency_sec.toFixed(1)} s`, tokens && `${tokens} tokens`, done.finish_reason === "length" && "cut at the longest answer"].filter(Boolean).join(" · ");
-    run("regions", "answers about regions").rows.push(row);
-    results(state.runs.findIndex((r) => r.kind === "regions"));
   } catch (error) {
-    box.classList.add("failed");
-    box.textContent = signal.aborted ? "Stopped." : error.message;
-    $("facts").textContent = "";
+    $("reading").textContent = error.name === "Error" ? error.message : "This browser does not play sound here.";
   }
-  box.setAttribute("aria-busy", "false");
-  finish();
 }
 
-async function askWindows() {
-  const query = question(), window = $("window").valueAsNumber, hop = $("hop").valueAsNumber;
-  if (!query) return;
-  if (!(window >= SHORTEST && window <= HEARD)) return complain(`The window must be between ${SHORTEST} and ${HEARD} seconds.`);
-  if (!(hop > 0 && hop <= window)) return complain("The hop must be above 0 and at most the window, or parts would not be heard.");
-  const signal = begin(), todo = spans(view.length, window, hop), mine = run("windows", query), config = settings();
-  const at = state.runs.indexOf(mine), total = todo.length;
-  let answered = 0, failed = 0;
-  $("progress").hidden = false;
-  $("progress").value = 0;
-  const worker = async () => {
-    for (let next; (next = todo.shift()) && !signal.aborted;) {
-      const [start, end] = next, row = { start, end, query };
-      try {
-        row.prediction = (await ask(query, wavOf(start, end), config, { signal })).text;
-        answered++;
-      } catch (error) {
-        if (signal.aborted) return;
-        row.error = error.message;
-        failed++;
-      }
-      mine.rows.push(row);
-      $("progress").value = (answered + failed) / total;
-      $("progress-text").textContent = `${answered + failed} of ${total} windows`;
-      results(at);
-    }
-  };
-  await Promise.all(Array.from({ length: Math.min(TOGETHER, total) }, worker));
-  $("progress").hidden = true;
-  const left = total - answered - failed;
-  $("progress-text").textContent = [`${answered} of ${total} windows answered`, failed && `${failed} failed`, left && `${left} not asked`].filter(Boolean).join(", ") + ".";
-  if (!mine.rows.length) state.runs.splice(at, 1);
-  finish();
-}
-
-// ---- answers along the recording ----
-let shown = 0, due = 0;
-
-function results(at) {
-  shown = at;
-  due ||= requestAnimationFrame(() => { due = 0; show(); });
-}
-
-function show() {
-  const { runs } = state, current = runs[shown];
-  $("results-card").hidden = !current;
-  if (!current) return;
-  current.rows.sort((a, b) => a.start - b.start);
-  view.lanes(runs);
-  $("run").replaceChildren(...runs.map((r, i) => new Option(r.kind === "regions" ? "Answers about regions" : `Windows: ${r.query}`, i, false, i === shown)));
-  $("run").value = shown;
-  const good = current.rows.filter((r) => r.prediction !== undefined), counts = new Map();
-  for (const row of good) counts.set(row.prediction, (counts.get(row.prediction) ?? 0) + 1);
-  $("counts").replaceChildren(...[...counts].sort((a, b) => b[1] - a[1]).slice(0, 12).map(([text, count]) => {
-    const pill = document.createElement("span");
-    pill.append(swatch(text), `${text || "(empty)"} × ${count}`);
-    return pill;
-  }));
-  const rows = $("merge").checked
-    ? [...merged(current.rows).map((l) => ({ ...l, prediction: l.text })), ...current.rows.filter((r) => r.error)].sort((a, b) => a.start - b.start)
-    : current.rows;
-  $("rows").replaceChildren(...rows.map(line));
-}
-
-function swatch(text) {
-  const mark = document.createElement("i");
-  mark.style.background = colour(text.split(/\s+/).filter(Boolean).join(" "));
-  return mark;
-}
-
-function line(row) {
-  const tr = document.createElement("tr"), text = document.createElement("td"), listen = document.createElement("td"), button = document.createElement("button");
-  for (const time of [row.start, row.end]) {
-    const cell = document.createElement("td");
-    cell.textContent = seconds(time);
-    tr.append(cell);
-  }
-  if (row.error) text.className = "failed";
-  else text.append(swatch(row.prediction));
-  text.append(row.error ?? (row.prediction || "(empty)"));
-  button.type = "button";
-  button.textContent = "▶";
-  button.setAttribute("aria-label", `Select and play ${seconds(row.start)} to ${seconds(row.end)}`);
-  button.addEventListener("click", () => {
-    player.stop();
-    view.select(row.start, Math.min(row.end, view.length));
-    play();
-  });
-  listen.append(button);
-  tr.append(text, listen);
-  return tr;
-}
-
-// ---- what happens when ----
-const drop = $("drop");
-$("file").addEventListener("change", (event) => { if (event.target.files[0]) open(event.target.files[0]); event.target.value = ""; });
-for (const name of ["dragenter", "dragover"]) document.addEventListener(name, (event) => { event.preventDefault(); drop.classList.add("over"); });
-for (const name of ["dragleave", "drop"]) document.addEventListener(name, (event) => { event.preventDefault(); drop.classList.remove("over"); });
-document.addEventListener("drop", (event) => {
-  const files = [...(event.dataTransfer?.files ?? [])];
-  if (files.length) open(files.find((f) => f.type.startsWith("audio/")) ?? files[0]);
+answers.wire((start, end) => {
+  if (!state.current?.source) return;
+  player.stop();
+  view.select(start, Math.min(end, view.length));
+  view.reveal();
+  play();
 });
 
-fill($("preset"));
+// ---- questions ----
+const region = () => ({ recording: state.current, start: view.start, end: view.end });
+
+onChange(() => {
+  const { current, work, opening, clips, recordings } = state, heard = recordings.filter((one) => one.file).length;
+  const able = server.able && current && !work && !opening;
+  for (const id of ["ask", "windows", "everything", "marked"]) $(id).disabled = !able;
+  $("clip-add").disabled = !current?.file;
+  $("ask").textContent = clips.length ? `Ask about the ${clips.length} regions together` : "Ask about the region";
+  $("everything").hidden = heard < 2;
+  $("everything").textContent = `Ask all ${heard} recordings`;
+  $("marked").hidden = !current?.marks.length;
+  $("marked").textContent = `Ask the ${current?.marks.length} marked regions`;
+  $("stop").hidden = !work;
+  const last = lastAnswer();
+  $("follow").hidden = !last || Boolean(work);
+  $("start-row").hidden = recordings.length > 0;
+  $("clips-count").textContent = clips.length ? ` (${clips.length})` : "";
+  $("clips-clear").hidden = !clips.length;
+  $("clips").replaceChildren(...clips.map((clip) => Object.assign(document.createElement("li"), { textContent: `${clip.recording.name} ${seconds(clip.start)} – ${seconds(clip.end)}` })));
+});
+
+$("form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  if (!$("ask").disabled) askRegion(region());
+});
+$("query").addEventListener("keydown", (event) => { if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) $("form").requestSubmit(); });
+$("windows").addEventListener("click", () => askWindows([state.current]));
+$("everything").addEventListener("click", () => askWindows(state.recordings.filter((one) => one.file)));
+$("marked").addEventListener("click", () => askMarks(state.current));
+$("stop").addEventListener("click", () => state.work?.stop());
+$("continue").addEventListener("click", () => state.work?.resume());
+$("follow").addEventListener("submit", (event) => {
+  event.preventDefault();
+  const last = lastAnswer();
+  if (last && !state.work && server.able) askOn(last.recording, last.row);
+});
+$("clip-add").addEventListener("click", () => { state.clips.push(region()); changed(); });
+$("clips-clear").addEventListener("click", () => { state.clips = []; well("clips"); changed(); });
+
+fillPresets($("preset"));
 function choose() {
   const { question: text, note } = preset($("preset").value);
   $("query").value = text;
   $("preset-note").textContent = note ?? "";
   $("preset-note").hidden = !note;
+  well("query");
 }
 $("preset").addEventListener("change", () => { choose(); if (!$("query").value) $("query").focus(); });
-$("query").addEventListener("keydown", (event) => { if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) askRegion(event); });
 choose();
+for (const id of ["query", "window", "hop", "max-tokens", "temperature", "seed", "low", "high", "follow-query"]) $(id).addEventListener("input", () => { well(id); changed(); });
+for (const id of ["low", "high"]) $(id).addEventListener("change", () => { const found = band(); if (found) { view.band = { low: 0, high: 8000, ...found }; view.paint(); } });
 
-$("form").addEventListener("submit", askRegion);
-$("windows").addEventListener("click", askWindows);
-$("stop").addEventListener("click", stop);
-$("play").addEventListener("click", play);
+// ---- the server ----
+server.onChange(() => {
+  const { status, info } = server, badge = $("status");
+  badge.dataset.state = status;
+  badge.textContent = { connecting: "connecting …", ready: "ready", away: "no server", error: "the model could not be loaded" }[status] ?? `loading: ${info?.loading_stage ?? ""}`;
+  if (info) {
+    $("model").textContent = [info.model, info.model_revision && `revision ${info.model_revision}`].filter(Boolean).join(", ");
+    fitGrid();
+  }
+  if (status === "error" && info?.last_error) complain(`The model could not be loaded: ${info.last_error}`);
+  changed();
+});
+
+// ---- recordings ----
+const drop = $("drop");
+$("file").addEventListener("change", (event) => { const chosen = [...event.target.files]; event.target.value = ""; if (chosen.length) open(chosen); });
+for (const name of ["dragenter", "dragover"]) document.addEventListener(name, (event) => { event.preventDefault(); drop.classList.add("over"); });
+for (const name of ["dragleave", "drop"]) document.addEventListener(name, (event) => { event.preventDefault(); drop.classList.remove("over"); });
+document.addEventListener("drop", (event) => { const dropped = [...(event.dataTransfer?.files ?? [])]; if (dropped.length) open(dropped); });
+$("example").addEventListener("click", () => open([example()]));
+$("clear").addEventListener("click", clear);
+onChange(() => files.show({ choose: show, remove }));
+onChange(answers.show);
+
+// ---- the region's fields and the zoom ----
+$("play").addEventListener("click", () => play());
 for (const id of ["start", "end"]) { $(id).addEventListener("input", typed); $(id).addEventListener("blur", () => selected(view.start, view.end)); }
 $("all").addEventListener("click", () => view.select(0, view.length));
 $("zoom-in").addEventListener("click", () => view.zoom(2));
@@ -289,9 +156,38 @@ $("zoom-out").addEventListener("click", () => view.zoom(0.5));
 $("zoom-fit").addEventListener("click", () => view.look(0, view.length));
 $("zoom-region").addEventListener("click", () => view.look(view.start, view.end));
 $("scale").addEventListener("change", () => { view.scale = $("scale").value; view.paint(); });
-$("run").addEventListener("change", () => { shown = Number($("run").value); show(); });
-$("merge").addEventListener("change", show);
+$("contrast").addEventListener("change", () => { view.range = Number($("contrast").value); view.paint(); });
+
+// ---- downloads, and what survives ----
 for (const button of document.querySelectorAll("[data-format]")) {
-  button.addEventListener("click", () => download(button.dataset.format, state.file, state.runs[shown].rows));
+  button.addEventListener("click", () => {
+    const { current, recordings } = state, of = { run: () => answers.runs().map((run) => ({ recording: current, run })), recording: () => parts([current]), all: () => parts(recordings) };
+    const chosen = of[$("scope").value]();
+    download(made(button.dataset.format, chosen));
+    for (const { run } of chosen) for (const row of run.rows) if (row.prediction !== undefined) row.saved = true;
+    changed();
+  });
 }
-watch();
+const parts = (recordings) => recordings.flatMap((recording) => recording.runs.map((run) => ({ recording, run })));
+
+const FIELDS = ["preset", "query", "window", "hop", "max-tokens", "temperature", "seed"];
+const form = {
+  values: () => Object.fromEntries(FIELDS.map((id) => [id, $(id).value])),
+  restore: (values) => { for (const id of FIELDS) if (values?.[id] !== undefined) $(id).value = values[id]; },
+};
+addEventListener("beforeunload", (event) => { if (unsaved()) event.preventDefault(); });
+session.connect(form).then((other) => {
+  const again = async () => {
+    const remembered = state.recordings.find((one) => one.id === state.remembered) ?? state.recordings[0];
+    if (remembered) await show(remembered);
+    onChange(() => session.save(form));
+    changed();
+  };
+  $("earlier").hidden = !other;
+  if (!other) return again();
+  $("earlier-text").textContent = `Answers of ${other.when.toLocaleString()} about ${other.names.length === 1 ? other.names[0] : `${other.names.length} recordings`} are in this browser.`;
+  $("earlier-open").addEventListener("click", async () => { $("earlier").hidden = true; await session.take(other.id, form); again(); });
+  $("earlier-forget").addEventListener("click", () => { $("earlier").hidden = true; session.forget(other.id); });
+  onChange(() => session.save(form));
+});
+server.check();

@@ -32,7 +32,7 @@ export const PRESETS = [
 ];
 
 /** Fills a select with the presets, grouped; option values are "group.number". */
-export function fill(select) {
+export function fillPresets(select) {
   PRESETS.forEach(([group, questions], g) => {
     const heading = document.createElement("optgroup");
     heading.label = group;

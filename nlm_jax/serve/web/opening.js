@@ -1,0 +1,171 @@
+// Files come in: recordings, label files and saved answers. The file chosen last is the one that is shown.
+import { source } from "./audio.js";
+import { $ } from "./form.js";
+import { marks } from "./marks.js";
+import { Recording } from "./recording.js";
+import { discard, fromJson, keep } from "./session.js";
+import { changed, onChange, state } from "./state.js";
+import { seconds } from "./times.js";
+
+const SOUND = /\.(wav|wave|flac|mp3|ogg|oga|opus|m4a|aac|aif|aiff|webm|mp4|caf|wma)$/i, LABELS = /\.(txt|tsv)$/i, ANSWERS = /\.(json|jsonl)$/i;
+let turn = 0;
+
+/** Says what is wrong with the files, or with the server as a whole. */
+export function complain(text) {
+  $("problem").textContent = text;
+  $("problem").hidden = !text;
+}
+
+const kind = (file) => (LABELS.test(file.name) ? "labels" : ANSWERS.test(file.name) ? "answers" : file.type.startsWith("audio/") || SOUND.test(file.name) ? "sound" : "");
+
+/** Takes in what was dropped or chosen; what of it cannot be read is said in one place. */
+export async function open(chosen) {
+  const mine = ++turn, problems = [], of = (name) => chosen.filter((file) => kind(file) === name);
+  const known = of("sound").length + of("labels").length + of("answers").length, sounds = known ? of("sound") : chosen;
+  complain("");
+  if (known && known < chosen.length) problems.push(`Passed over, as they are no recordings, labels or answers: ${some(chosen.filter((file) => !kind(file)).map((file) => file.name))}.`);
+  await during(async () => {
+    if (sounds.length) await openSounds(sounds, mine, problems);
+    for (const file of of("answers")) await attempt(problems, async () => openAnswers(file.name, await file.text(), mine));
+    for (const file of of("labels")) await attempt(problems, async () => openLabels(file.name, await file.text(), mine));
+  });
+  if (problems.length) complain(problems.slice(0, 5).join(" ") + (problems.length > 5 ? ` And ${problems.length - 5} more.` : ""));
+}
+
+const some = (names) => names.slice(0, 4).join(", ") + (names.length > 4 ? ` and ${names.length - 4} more` : "");
+
+async function during(act) {
+  state.opening++;
+  changed();
+  try {
+    await act();
+  } finally {
+    state.opening--;
+    changed();
+  }
+}
+
+async function attempt(problems, act) {
+  try {
+    await act();
+  } catch (error) {
+    problems.push(error.message);
+  }
+}
+
+async function openSounds(chosen, mine, problems) {
+  const added = [];
+  for (const [i, file] of chosen.entries()) {
+    if (mine === turn) $("file-name").textContent = `Reading ${file.name}${chosen.length > 1 ? `, ${i + 1} of ${chosen.length}` : ""} …`;
+    await attempt(problems, async () => {
+      const recording = entry(file);
+      recording.source ??= await source(file); // its header alone
+      recording.seconds = recording.source.seconds || recording.seconds;
+      if (!added.some((one) => one === recording)) added.push(recording);
+    });
+  }
+  for (const recording of added) {
+    if (!state.recordings.includes(recording)) state.recordings.push(recording);
+    keep(recording).then(changed);
+  }
+  for (const recording of added) {
+    const before = problems.length;
+    await attempt(problems, () => put(recording, mine));
+    if (problems.length === before) break; // the first that can be read is shown
+    if (!recording.runs.length) state.recordings = state.recordings.filter((one) => one !== recording);
+  }
+}
+
+/** The recording of a file: the same one if it is there already, or if its answers are. */
+function entry(file) {
+  const same = state.recordings.find((one) => one.name === file.name && (one.file ? one.size === file.size && one.file.lastModified === file.lastModified : !one.size || one.size === file.size));
+  if (!same) return new Recording({ name: file.name, size: file.size, file });
+  if (!same.file) Object.assign(same, { file, size: file.size, source: null, stored: undefined, problem: "" });
+  return same;
+}
+
+/** Puts a recording on view once its sound is there, unless another was chosen meanwhile. */
+async function put(recording, mine) {
+  if (mine === turn) $("file-name").textContent = `Reading ${recording.name} …`;
+  await recording.load();
+  if (mine !== turn) return;
+  state.current = recording;
+  if (!recording.runs.some((run) => run.id === state.shown) && state.shown !== "all") state.shown = "";
+}
+
+/** Shows one of the recordings. */
+export async function show(recording) {
+  const mine = ++turn, problems = [];
+  complain("");
+  await during(() => attempt(problems, () => (recording.file ? put(recording, mine) : without(recording, mine))));
+  if (mine === turn && problems.length) complain(problems[0]);
+}
+
+/** A recording of which only the answers are here. */
+function without(recording, mine) {
+  if (mine !== turn) return;
+  state.current = recording;
+  throw new Error(`${recording.name} is not in this browser; choose the file again to hear it and to ask about it.`);
+}
+
+function openAnswers(name, content, mine) {
+  const found = fromJson(name, content);
+  for (const loaded of found) {
+    const here = state.recordings.find((one) => one.name === loaded.name);
+    if (here) here.runs.push(...loaded.runs);
+    else state.recordings.push(loaded);
+  }
+  if (mine === turn) state.current ??= state.recordings.find((one) => one.name === found[0].name);
+}
+
+function openLabels(name, content, mine) {
+  const stem = (path) => path.replace(/(\.table\.\d+)?(\.selections)?\.[^.]*$/i, "").toLowerCase(), { current, recordings } = state, lost = new Set();
+  const beside = recordings.find((one) => stem(one.name) === stem(name)) ?? current;
+  if (!beside) throw new Error(`${name}: open the recording first, then its labels.`);
+  const placed = new Map();
+  for (const { file, ...mark } of marks(name, content)) {
+    const recording = file ? recordings.find((one) => one.name.toLowerCase() === file.toLowerCase()) : beside;
+    if (!recording) { lost.add(file); continue; }
+    if (!placed.has(recording)) placed.set(recording, []);
+    if (!recording.seconds || mark.start < recording.seconds) placed.get(recording).push({ ...mark, end: Math.min(mark.end, recording.seconds || mark.end) });
+  }
+  for (const [recording, found] of placed) {
+    if (!found.length) throw new Error(`${name}: all its regions lie behind the end of ${recording.name}.`);
+    recording.marks = found;
+  }
+  if (mine === turn && placed.size && !placed.has(current)) state.current = [...placed.keys()][0];
+  if (lost.size) throw new Error(`${name}: these recordings are not open, so their labels were left out: ${some([...lost])}.`);
+}
+
+export function remove(recording) {
+  const open = recording.runs.some((run) => run.rows.some((row) => row.prediction !== undefined && !row.saved));
+  if (open && !confirm(`The answers about ${recording.name} are in no download yet. Remove them?`)) return;
+  take([recording]);
+}
+
+export function clear() {
+  const open = state.recordings.some((one) => one.runs.some((run) => run.rows.some((row) => row.prediction !== undefined && !row.saved)));
+  if (!open || confirm("Some answers are in no download yet. Remove all recordings and answers?")) take(state.recordings);
+}
+
+function take(gone) {
+  turn++;
+  for (const recording of gone) { recording.removed = true; discard(recording); }
+  state.recordings = state.recordings.filter((one) => !one.removed);
+  state.clips = state.clips.filter((clip) => !clip.recording.removed);
+  if (state.current?.removed) {
+    state.current = null;
+    const [next] = state.recordings;
+    if (next) show(next);
+  }
+  changed();
+}
+
+onChange(() => {
+  const { current, opening, recordings } = state;
+  $("drop").classList.toggle("full", recordings.length > 0);
+  if (opening) return;
+  $("file-name").textContent = current?.name ?? "Drop recordings here, or choose them";
+  $("drop-hint").textContent = current ? `${seconds(current.seconds)} long. Drop or choose more here: recordings, labels of Raven or Audacity, answers saved as JSON.` : HINT;
+});
+const HINT = $("drop-hint").textContent.replace(/\s+/g, " ");
