@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterable, Iterator
 
 from nlm_jax.core.errors import UserError
-from nlm_jax.data.schema import Example, part_of
+from nlm_jax.data.schema import Example, whole
 
 TRAIN, VALID = "train", "valid"
 
@@ -14,12 +14,6 @@ TRAIN, VALID = "train", "valid"
 def recording(example: Example) -> str:
     """The recording a question is about; parts of one recording, and clips of one question, belong together."""
     return whole(example.paths[0]) if example.paths else example.id
-
-
-def whole(name: str) -> str:
-    """The recording that a name stands for, or for a part of."""
-    part = part_of(name)
-    return part[0] if part else name
 
 
 def check(fraction: float) -> None:

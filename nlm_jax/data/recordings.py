@@ -15,7 +15,7 @@ from nlm_jax.audio import scale, wave
 from nlm_jax.core.dims import SAMPLE_RATE
 from nlm_jax.core.errors import UserError
 from nlm_jax.data import arrow, audio_column, tars
-from nlm_jax.data.schema import part_of
+from nlm_jax.data.schema import part_of, span_behind
 
 ROW = re.compile(r"(.+\.(?:parquet|arrow))#row=(\d+)(?:&clip=([1-9]\d*))?")
 MEMBER = re.compile(r"(.+\.tar)#member=(.+)", re.DOTALL)
@@ -53,8 +53,16 @@ def load(
     kept = min(length, seconds or math.inf)
     audio, rate = stored(root, whole)
     bound = kept if kept < math.inf else None
-    made = decoded(audio, rate, whole, start, bound, quality)
+    try:
+        made = decoded(audio, rate, whole, start, bound, quality)
+    except UserError:
+        if part and whole != name and (fault := span_behind(start, start + length, duration(audio, rate))):
+            raise UserError(f"{name}: {fault}") from None
+        raise
     if part and whole != name:
+        found = start + made.size / SAMPLE_RATE
+        if made.size < (kept - 0.01) * SAMPLE_RATE and (fault := span_behind(start, start + length, found)):
+            raise UserError(f"{name}: {fault}")
         return made, kept < length
     return made, bool(seconds) and duration(audio, rate) > seconds + 0.01
 

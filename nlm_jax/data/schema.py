@@ -78,6 +78,12 @@ def part_of(name: str) -> tuple[str, float, float] | None:
     return match[1], start, end
 
 
+def whole(name: str) -> str:
+    """The recording that a name stands for, or for a part of."""
+    match = PART.fullmatch(name)
+    return match[1] if match else name
+
+
 def span_fault(start: float, end: float) -> str:
     """What is wrong with a start and an end in seconds; "" for a span or a point in time."""
     if not (math.isfinite(start) and math.isfinite(end)):
@@ -85,6 +91,25 @@ def span_fault(start: float, end: float) -> str:
     if start < 0:
         return f"starts at {start:g} s, before its recording"
     return f"ends at {end:g} s, before it starts at {start:g} s" if end < start else ""
+
+
+OVERRUN = 60.0
+"""Seconds that a label may go on behind the end of its recording, as the last window of many programs does."""
+
+
+def span_behind(start: float, end: float, length: float) -> str:
+    """Why a label from `start` to `end` is not one of a recording of `length` seconds; "" if it is."""
+    if start < length and end <= length + OVERRUN:
+        return ""
+    does = f"starts at {start:.10g} s" if start >= length else f"ends at {end:.10g} s"
+    late = start if start >= length else end
+    if late >= 1e8:
+        hint = "are the times counted from 1970?"
+    elif late / 1000 <= length + OVERRUN and late >= 100:
+        hint = "are the times in milliseconds?"
+    else:
+        hint = "is it a label of another recording?"
+    return f"the label {does}, but the recording has {length:.2f} s; {hint}"
 
 
 @dataclasses.dataclass(frozen=True)

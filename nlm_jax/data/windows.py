@@ -1,22 +1,27 @@
 """Long recordings as windows: each a part of its recording, with the labels that are heard in it.
 
 Labels of a whole recording hold for each of its windows. Labels with start and end make a detection question of every
-window: it is answered with what is heard there, in order of appearance, or with None.
+window: it is answered with what is heard there, in order of appearance, or with None. A label that lies in no recording
+is a reject, and as it was heard somewhere, no window of that recording is answered with None.
 """
 
 import collections
 import dataclasses
+import math
 from collections.abc import Callable, Iterable, Iterator
 
 from nlm_jax.core.errors import UserError
-from nlm_jax.data.schema import Example, part_name, part_of
+from nlm_jax.data.report import Notice, Reject, Report
+from nlm_jax.data.schema import Example, part_name, part_of, span_behind, whole
 
 PROMPT, TASK = "What are the common names for the species in the audio, if any?", "common-multiple-detection"
 SCIENTIFIC = ("What are the scientific names for the species in the audio, if any?", "sci-multiple-detection")
 NOTHING = "None"
 """Label and answer where nobody is heard."""
 SHORTEST = 0.01
-"""Seconds of a label that must be in a window: less is rounding."""
+"""Seconds of a label that must be in a window: less is rounding, unless there is no more of it in any."""
+Event = tuple[float, float, Example]
+"""A label between two times of its recording."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,6 +32,8 @@ class Windows:
     hop: float
     duration: Callable[[str], float]
     """Seconds of the recording of a name. It may raise UserError: such a recording stays whole, to be named later."""
+    report: Report = dataclasses.field(default_factory=Report)
+    """What was rejected of the annotations, and takes labels that lie in no recording."""
 
     def of(self, path: str) -> list[tuple[str, float, float]]:
         """(name, start, end) of every window; one that is not longer than a window keeps its name.
@@ -55,7 +62,7 @@ class Windows:
         Examples of several recordings, or of none, stay as they are. One with a time and a question of its own is
         asked of the windows that it reaches into.
         """
-        timed: dict[tuple[str, str], list[tuple[float, float, Example]]] = collections.defaultdict(list)
+        timed: dict[tuple[str, str], list[Event]] = collections.defaultdict(list)
         for example in examples:
             part = part_of(example.paths[0]) if len(example.paths) == 1 else None
             if part is not None:
@@ -67,15 +74,50 @@ class Windows:
                     yield _moved(example, name, start) if name != example.paths[0] else example
             else:
                 yield example
-        for (path, _), events in timed.items():
-            events.sort(key=lambda event: event[:2])
-            plain = [e for _, _, e in events if _plain(e)]
-            like = next((e for e in plain if not negative(e)), next(iter(plain), None))
-            for name, start, end in self.of(path):
-                inside = [e for begin, finish, e in events if _reaches(begin, finish, start, end)]
-                yield from (_moved(e, name, start) for e in inside if not _plain(e))
-                if like is not None:
-                    yield _detection(name, [e for e in inside if _plain(e) and not negative(e)], like)
+        unlabelled = 0
+        placed = {key: sorted(self._placed(key[0], events), key=lambda e: e[:2]) for key, events in timed.items()}
+        incomplete = {whole(reject.name) for reject in self.report.rejects if reject.name}
+        for (path, _), events in placed.items():
+            for example in self._asked(path, events):
+                if example.text == NOTHING and _plain(example) and path in incomplete:
+                    unlabelled += 1
+                else:
+                    yield example
+        if unlabelled:
+            self.report.add(
+                Notice(f"{unlabelled} windows without a label are left out: labels of their recordings were rejected")
+            )
+
+    def _placed(self, path: str, events: Iterable[Event]) -> Iterator[Event]:
+        """The labels that begin within their recording; the others are rejects. All, if its length is not known."""
+        try:
+            length = self.duration(path)
+        except UserError:
+            length = math.inf
+        for begin, finish, example in events:
+            if fault := span_behind(begin, finish, length):
+                self.report.add(Reject(example.paths[0], example.where, fault))
+            else:
+                yield begin, finish, example
+
+    def _asked(self, path: str, events: list[Event]) -> Iterator[Example]:
+        """The questions about every window of a recording, whose labels are in order."""
+        windows = self.of(path)
+        inside: list[list[Example]] = [[] for _ in windows]
+        for begin, finish, example in events:
+            first = max(0, int((begin - self.seconds) // self.hop))
+            near = range(first, min(len(windows), int(min(finish, windows[-1][2]) // self.hop) + 2))
+            reached = [k for k in near if _reaches(begin, finish, *windows[k][1:])]
+            for k in reached or [
+                max(near or [len(windows) - 1], key=lambda k: _shared(begin, finish, *windows[k][1:]))
+            ]:
+                inside[k].append(example)
+        plain = [e for _, _, e in events if _plain(e)]
+        like = next((e for e in plain if not negative(e)), next(iter(plain), None))
+        for (name, start, _), heard in zip(windows, inside, strict=True):
+            yield from (_moved(e, name, start) for e in heard if not _plain(e))
+            if like is not None:
+                yield _detection(name, [e for e in heard if _plain(e) and not negative(e)], like)
 
 
 def negative(example: Example) -> bool:
@@ -92,7 +134,12 @@ def _reaches(begin: float, finish: float, start: float, end: float) -> bool:
     """Whether a label is in a window; a point is in that which it begins, not in that which it ends."""
     if begin == finish:
         return start <= begin < end
-    return min(finish, end) - max(begin, start) >= min(SHORTEST, finish - begin)
+    return _shared(begin, finish, start, end) >= min(SHORTEST, finish - begin)
+
+
+def _shared(begin: float, finish: float, start: float, end: float) -> float:
+    """Seconds of a label that are in a window; how far it is away if that is negative."""
+    return min(finish, end) - max(begin, start)
 
 
 def _moved(example: Example, name: str, start: float) -> Example:

@@ -11,7 +11,8 @@ from nlm_jax.audio import wave
 from nlm_jax.core.errors import UserError
 from nlm_jax.data.corpus import Corpus
 from nlm_jax.data.prepare import Options, prepare
-from nlm_jax.data.schema import Example
+from nlm_jax.data.report import Reject, Report
+from nlm_jax.data.schema import Example, part_of
 from nlm_jax.data.windows import PROMPT, Windows
 
 
@@ -172,3 +173,83 @@ def test_absurd_values(nlm, folder, tmp_path):
         status, _, said = nlm("prepare", folder, "--out", tmp_path / "out", *flags)
         assert (status, sentence in said.strip().splitlines()[-1]) == (2, True), said
         assert not (tmp_path / "out").exists()
+
+
+def lengths(name):
+    if name == "damaged.wav":
+        raise UserError(f"{name}: not readable audio")
+    return 12.0
+
+
+def test_labels_behind_the_end_are_rejects_and_make_no_negatives():
+    """Their recording's other labels stay; what is heard in its other windows nobody knows."""
+    report = Report()
+    events = [
+        event(1, 2, "Robin"),
+        event(3500, 4500, "Wren", where="x.csv:3"),
+        event(1.7e9, 1.7e9 + 3, "Wren", where="x.csv:4"),
+        event(13, 14, "Wren", where="x.csv:5"),
+        event(0, 800, "Wren", where="x.csv:6"),
+        event(11, 15, "Owl"),  # the last window of some program
+        event(1, 2, "Robin", path="b.wav"),
+    ]
+    made = list(Windows(5, 5, lengths, report).cut(events))
+    assert [(e.paths[0], e.text) for e in made] == [
+        ("a.wav#t=0,5", "Robin"),
+        ("a.wav#t=10,12", "Owl"),
+        ("b.wav#t=0,5", "Robin"),
+        ("b.wav#t=5,10", "None"),
+        ("b.wav#t=10,12", "None"),
+    ]
+    does, has = "the label {} s, but the recording has 12.00 s; {}?", "are the times in milliseconds"
+    assert [(r.name, r.where, r.reason) for r in report.rejects] == [
+        ("a.wav#t=3500,4500", "x.csv:3", does.format("starts at 3500", has)),
+        (report.rejects[1].name, "x.csv:4", does.format("starts at 1700000000", "are the times counted from 1970")),
+        ("a.wav#t=13,14", "x.csv:5", does.format("starts at 13", "is it a label of another recording")),
+        ("a.wav#t=0,800", "x.csv:6", does.format("ends at 800", has)),
+    ]
+    assert report.notices == ("1 windows without a label are left out: labels of their recordings were rejected",)
+
+
+def test_rejects_of_the_reader_make_no_negatives():
+    report = Report()
+    report.add(Reject("a.wav#t=3,1", "x.csv:2", "ends at 1 s, before it starts at 3 s"))
+    made = list(Windows(5, 5, lengths, report).cut([event(1, 2, "Robin")]))
+    assert [e.text for e in made] == ["Robin"]
+
+
+def test_every_label_is_in_a_window():
+    """Also one shorter than what two windows share of it, and one in the last moment of its recording."""
+    rng = np.random.default_rng(0)
+    tight = [event(4.9925, 5.0075, "Tick"), event(11.995, 12.0, "Tock")]
+    assert [e.text for e in Windows(5, 5, lengths).cut(tight)] == ["Tick", "None", "Tock"]
+    for _ in range(300):
+        window = rng.uniform(0.1, 5)
+        cut = Windows(window, rng.uniform(0.1, 1) * window, lengths)
+        begin = rng.uniform(0, 12)
+        labels = [event(begin, begin + 10 ** rng.uniform(-4, 1), "Tick"), event(rng.uniform(0, 1), 1, "Wren")]
+        texts = [e.text for e in cut.cut(labels)]
+        assert any("Tick" in text for text in texts)
+        for one in cut.cut(labels):  # and in all that it reaches into
+            _, start, end = part_of(one.paths[0])
+            shared = min(end, part_of(labels[0].paths[0])[2]) - max(start, begin)
+            assert ("Tick" in one.text) or shared < 0.0101
+
+
+def test_labels_of_an_unreadable_recording_are_kept_for_its_reject():
+    made = list(Windows(5, 5, lengths).cut([event(7, 8, "Robin", path="damaged.wav")]))
+    assert [(e.paths, e.text) for e in made] == [(("damaged.wav",), "Robin")]
+
+
+@pytest.mark.parametrize("flags", [{}, {"window": 0.5}])
+def test_labels_behind_the_end_in_a_corpus(folder, tmp_path, flags):
+    rows = ["short.wav,Owl,0.1,0.2", "short.wav,Owl,100,200", "short.wav,Owl,0.3,70", "short.wav,Wren,0.4,0.8"]
+    (tmp_path / "labels.csv").write_text("file,label,start,end\n" + "\n".join(rows) + "\n")
+    manifest = prepare(Options(tmp_path / "labels.csv", tmp_path / "out", audio_root=folder, **flags))
+    corpus = Corpus([tmp_path / "out"])
+    assert {corpus.entry(e).text for e in range(len(corpus))} <= {"Owl", "Wren", "Owl, Wren"}
+    rejects = [json.loads(line) for line in (tmp_path / "out" / "rejects.jsonl").read_text().splitlines()]
+    assert manifest["rejected"]["examples"] == len(rejects) == 2
+    for entry, (line, words) in zip(rejects, ((3, "starts at 100 s"), (4, "ends at 70 s")), strict=True):
+        assert entry["where"].endswith(f"labels.csv:{line}")
+        assert f"the label {words}, but the recording has 0.50 s" in entry["reason"]

@@ -17,10 +17,10 @@ from typing import Any
 
 from nlm_jax.core import remote
 from nlm_jax.core.errors import UserError
-from nlm_jax.data.holdout import whole
 from nlm_jax.data.preparation import clips
 from nlm_jax.data.preparation.clips import Recipe
 from nlm_jax.data.preparation.options import Options
+from nlm_jax.data.schema import whole
 
 CONTAINED = re.compile(r"#(row|member)=.*", re.DOTALL)
 

@@ -20,9 +20,9 @@ from nlm_jax.core.errors import UserError
 from nlm_jax.core.files import read_json
 from nlm_jax.data import recordings, shards
 from nlm_jax.data.fingerprint import fingerprint
-from nlm_jax.data.holdout import whole
 from nlm_jax.data.preparation.options import Options
 from nlm_jax.data.preparation.selection import Survey
+from nlm_jax.data.schema import whole
 
 AHEAD = 4
 """Recordings, or groups of windows, that a worker may be ahead of the shard that is written: what bounds memory."""

@@ -113,7 +113,7 @@ class Options:
     def windows(self) -> Windows:
         """How recordings are cut; the length of each is looked up once."""
         duration = functools.cache(lambda name: recordings.duration(*recordings.stored(self.root, name)))
-        return Windows(self.window, self.hop or self.window / 2, duration)
+        return Windows(self.window, self.hop or self.window / 2, duration, self.report)
 
     @functools.cached_property
     def taxa(self) -> heldout_taxa.HeldOut | None:

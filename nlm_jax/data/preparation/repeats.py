@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from nlm_jax.data import duplicates, holdout
+from nlm_jax.data import duplicates, schema
 from nlm_jax.data.duplicates import Prints
 from nlm_jax.data.preparation.clips import Clips
 from nlm_jax.data.preparation.options import Options
@@ -87,7 +87,7 @@ class Repeats:
         for group in groups:
             first[group[1:]] = False
         of: dict[str, int] = {}
-        whole = [of.setdefault(holdout.whole(self._name(clip)), len(of)) for clip in range(len(digests))]
+        whole = [of.setdefault(schema.whole(self._name(clip)), len(of)) for clip in range(len(digests))]
         # Windows of one recording share what they share by intention, unless they are in different splits.
         together = np.asarray(whole, np.int64) * len(self._survey.sets) + code
         matches = duplicates.near(prints, first, together)

@@ -9,7 +9,7 @@ import random
 import string
 from collections.abc import Mapping
 
-from nlm_jax.data import holdout
+from nlm_jax.data import schema
 from nlm_jax.data.tasks.entries import Clips
 from nlm_jax.data.tasks.fields import hertz, whole
 from nlm_jax.data.tasks.pools import Clip, ClipPool, Pools, label_of
@@ -31,7 +31,7 @@ def build(
     for field in rng.sample(of, len(of)):
         if (pool := pools.clips(split, field)) is None:
             continue
-        own = Clip(path, holdout.whole(path), label_of(known, field), known)
+        own = Clip(path, schema.whole(path), label_of(known, field), known)
         made = _KINDS[spec.kind](_Table(spec, own, known, pool, rng, most_clips))
         if made is not None:
             return made
