@@ -8,14 +8,14 @@ from typing import Any
 import jax
 import numpy as np
 
-from nlm_jax.core.errors import UserError
+from nlm_jax.core.errors import NotFinite, UserError
 from nlm_jax.data.text import Tokenizer
 from nlm_jax.generate.clips import Clip, Sound
 from nlm_jax.generate.encodings import Encodings
 from nlm_jax.generate.engine import Engine
 from nlm_jax.generate.options import each
 from nlm_jax.generate.prompts import prompt, right_padded
-from nlm_jax.generate.request import Answer, Request
+from nlm_jax.generate.request import Answer, Request, Unanswered
 from nlm_jax.models.config import NatureLMConfig
 
 REFERENCE_STOP_ID = 2
@@ -59,6 +59,7 @@ def answer(
 
     Raises:
       UserError: options that mean nothing, placeholders that do not match the clips, clips that are too short.
+      Unanswered: logits that are not finite; the answers of the other queries are in it.
     """
     if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
         raise UserError(f"batch_size={batch_size!r}: must be at least 1")
@@ -73,6 +74,7 @@ def answer(
     else:
         batches = [sorted(order, key=lambda i: len(prompts[i]))]
     answers: list[Any] = [None] * len(prompts)
+    reasons: list[str] = []
     for batch in batches:
         asked = [prompts[i] for i in batch]
         if right_pad:
@@ -90,7 +92,12 @@ def answer(
             futures.append(future)
         engine.run()
         for i, future in zip(batch, futures, strict=True):
-            answers[i] = future.result()
+            try:
+                answers[i] = future.result()
+            except NotFinite as error:
+                reasons.append(str(error))
+    if reasons:
+        raise Unanswered(answers, reasons[0])
     return answers
 
 

@@ -11,11 +11,14 @@ from jaxtyping import Array, Bool, Float, Int
 from nlm_jax.core.precision import dtype
 from nlm_jax.generate import beam, sampling
 from nlm_jax.generate.prompts import Prompts
-from nlm_jax.generate.rows import Decoding, Knobs, Rows, blank, constrained, enlarged, fresh, frozen, put
+from nlm_jax.generate.rows import Decoding, Knobs, Rows, blank, checked, constrained, enlarged, fresh, frozen, put
 from nlm_jax.mesh.place import constrain_rows
 from nlm_jax.models.naturelm import NatureLM
 from nlm_jax.models.splice import splice
 from nlm_jax.nn.cache import KVCache, empty, mix_cached
+
+BROKEN = 2
+"""What `decode` tells of a row whose logits were not finite."""
 
 
 def prefill(model: NatureLM, prompts: Prompts) -> tuple[Float[Array, "B V"], KVCache]:
@@ -72,8 +75,8 @@ def begin(graphdef, state, prompts: Prompts, knobs: Knobs, *, how: Decoding) -> 
     """
     model = nnx.merge(graphdef, state)
     logits, cache = prefill(model, prompts)
-    new = fresh(model.cfg, how, cache, prompts.real, knobs, 1)
     every_beam = jnp.repeat(logits[:, None], how.beams, axis=1)
+    new = checked(fresh(model.cfg, how, cache, prompts.real, knobs, 1), every_beam)
     return constrained(frozen(new, choose(new, every_beam, how)))
 
 
@@ -95,8 +98,8 @@ def decode(
       enough: or when so many of the rows that are taken are finished, or all.
 
     Returns:
-      the rows, and what is to be told of each: 1 where it is finished, the slots of the cache it fills, the bits of
-      its float32 score (0 without beams), the number of new tokens, the tokens.
+      the rows, and what is to be told of each: 1 if it is finished, 2 (`BROKEN`) if its logits were not finite, the
+      slots of the cache it fills, the bits of its float32 score (0 without beams), the number of new tokens, and them.
     """
     model = nnx.merge(graphdef, state)
     rows = constrained(dataclasses.replace(rows, finished=rows.finished | ~taken))
@@ -110,7 +113,7 @@ def decode(
     def body(carry):
         done, rows = carry
         logits, longer = extend(model, rows)
-        return done + 1, frozen(rows, choose(longer, logits, how))
+        return done + 1, frozen(rows, choose(checked(longer, logits), logits, how))
 
     _, rows = jax.lax.while_loop(going, body, (jnp.zeros((), jnp.int32), rows))
     if rows.beams is None:
@@ -118,5 +121,6 @@ def decode(
     else:
         ids, length, score = beam.best(rows, how)
     score = jax.lax.bitcast_convert_type(score.astype(jnp.float32), jnp.int32)  # so that one array tells it all
-    facts = jnp.stack([rows.finished.astype(jnp.int32), rows.end, score, length], axis=1)
+    status = jnp.where(rows.broken, BROKEN, rows.finished.astype(jnp.int32))
+    facts = jnp.stack([status, rows.end, score, length], axis=1)
     return rows, jnp.concatenate([facts, ids], axis=1)

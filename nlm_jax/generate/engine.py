@@ -13,14 +13,14 @@ import jax
 import numpy as np
 
 from nlm_jax.convert.place import fetch
-from nlm_jax.core.errors import UserError
+from nlm_jax.core.errors import NotFinite, UserError
 from nlm_jax.data.text import Tokenizer
 from nlm_jax.generate.clips import clips_of
-from nlm_jax.generate.decode import begin, blanks, decode, grow, join
+from nlm_jax.generate.decode import BROKEN, begin, blanks, decode, grow, join
 from nlm_jax.generate.encodings import Encodings
 from nlm_jax.generate.options import Options
 from nlm_jax.generate.prompts import BUCKET, prompt
-from nlm_jax.generate.request import Answer, Pieces, Request
+from nlm_jax.generate.request import NO_ANSWER, Answer, Pieces, Request
 from nlm_jax.generate.rows import Decoding, Knobs
 from nlm_jax.mesh.axes import ROWS
 from nlm_jax.models.config import NatureLMConfig
@@ -158,11 +158,15 @@ class Engine:
             future.cancel()
 
     def enqueue(self, request: Request) -> concurrent.futures.Future:
-        """Puts a request at the end of the queue. Raises UserError where the engine cannot answer it."""
+        """Puts a request at the end of the queue. Raises UserError if the engine cannot answer it.
+
+        Whatever the host computes for one request happens here: a failure in `step` is one of all rows.
+        """
         request.options.check(self._how.beams)
         vocab = self._cfg.llama.vocab
         if wrong := [i for i in request.options.stop_ids if i >= vocab]:
             raise UserError(f"stop={wrong[0]}: the vocabulary has {vocab} tokens")
+        request.knobs = self._knobs(request.options, request.stop_all_id)
         with self._changed:
             if self._closed:
                 raise UserError("the engine is closed; make another one")
@@ -247,9 +251,7 @@ class Engine:
                 self._taken[row] = request  # before anything can fail, so that whoever waits hears of it
             at = np.full(size, self.slots, np.int32)
             at[: len(rows)] = rows
-            options = [r.options for r in group] + [Options()] * (size - len(group))
-            stop_all = [r.stop_all_id for r in group] + [-1] * (size - len(group))
-            knobs = Knobs.of(options, self._how.eos_ids, self._cfg.llama.vocab, stop_all)
+            knobs = Knobs.joined([r.knobs for r in group] + [self._knobs(Options(), -1)] * (size - len(group)))
             asked = [r.prompt for r in group]
             prompts = self._encodings.prompts(
                 self._graphdef, self._state, asked, size, self._mesh, ahead=ahead, at_once=self.slots
@@ -263,6 +265,10 @@ class Engine:
             room = max(r.options.max_new_tokens for r in (*group, *self._waiting))
         slots = max(max(_up(len(r.prompt), BUCKET), self._need(r, min(r.options.max_new_tokens, ROOM))) for r in group)
         self._resize(slots, room)
+
+    def _knobs(self, options: Options, stop_all_id: int) -> Knobs:
+        """Of one row."""
+        return Knobs.of([options], self._how.eos_ids, self._cfg.llama.vocab, [stop_all_id])
 
     def _need(self, request: Request, tokens: int) -> int:
         """Slots of the cache that a request fills with so many new tokens."""
@@ -294,6 +300,10 @@ class Engine:
         for row, (finished, end, _, length, *ids) in enumerate(told.tolist()):
             request = self._taken[row]
             if request is None:
+                continue
+            if finished == BROKEN:
+                request.fail(NotFinite(NO_ANSWER))
+                self._taken[row] = None
                 continue
             if not finished:
                 full = max(full, end + self._how.beams)

@@ -15,6 +15,7 @@ from nlm_jax.core import remote
 from nlm_jax.core.errors import UserError
 from nlm_jax.generate import labels
 from nlm_jax.generate.answered import Answered, answered
+from nlm_jax.generate.request import NO_ANSWER, Unanswered
 from nlm_jax.generate.windows import Window, all_recordings, check_spans, n_spans, seconds_of, sounds, windows_of
 
 SUMMARY = "ask a question of recordings: files or folders of any length"
@@ -157,13 +158,18 @@ def ask(args, model, windows: Iterable[Window], count: int, out, console) -> col
 
 
 def answer(model, group: Sequence[Heard], query: str, **options) -> list[dict]:
-    """A row for every window in order: its answer, or why its audio could not be read."""
+    """A row for every window in order: its answer, or why there is none."""
     audios = [audio for _, audio, _ in group if audio is not None]
-    texts = iter(model.generate(audios, [query] * len(audios), **options) if audios else ())
+    try:
+        texts = iter(model.generate(audios, [query] * len(audios), **options) if audios else ())
+    except Unanswered as error:
+        texts = iter([answer and answer.text for answer in error.answers])
     rows = []
     for window, audio, reason in group:
         where = {"file": str(window.file), "start": window.start, "end": window.end}
-        rows.append(where | ({"error": reason} if audio is None else {"query": query, "prediction": next(texts)}))
+        text = None if audio is None else next(texts)
+        failed = {"error": reason if audio is None else NO_ANSWER}
+        rows.append(where | (failed if text is None else {"query": query, "prediction": text}))
     return rows
 
 

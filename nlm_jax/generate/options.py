@@ -10,6 +10,20 @@ from nlm_jax.core.errors import UserError
 MAX_STOP_IDS = 8
 """Token ids besides the tokenizer's end symbols that may end an answer."""
 
+BOUNDS = {
+    "max_new_tokens": (1, 131_072, "must be at least 1 and at most 131072, the context of Llama 3.1"),
+    "min_length": (0, 131_072, "must be 0 or more and at most 131072"),
+    "top_k": (0, 2**31 - 1, "must be 0 (all tokens) or more and below 2 ** 31"),
+    "seed": (0, 2**32 - 1, "must be 0 or more and below 2 ** 32"),
+    "temperature": (0.0, 1e6, "must be 0 (the most likely token) or more and at most 1e6"),
+    "top_p": (5e-324, 1.0, "must be above 0 and at most 1 (all tokens)"),
+    "repetition_penalty": (0.01, 100.0, "must be above 0, from 0.01 to 100; 1 changes nothing"),
+    "length_penalty": (-5.0, 5.0, "must be between -5 and 5"),
+}
+"""Option -> its least and its largest value, and how a message says so: what the dtype holds, and what leaves scores
+finite in float32."""
+MAX_BEAMS = 64
+
 Whole = Any
 """An integer. (Whatever is given is checked here, so that a mistake is told in a sentence.)"""
 Number = Any
@@ -50,29 +64,18 @@ class Options:
             _integer(name, getattr(self, name))
         for name in ("temperature", "top_p", "repetition_penalty", "length_penalty"):
             _number(name, getattr(self, name))
-        if self.max_new_tokens < 1:
-            raise UserError(f"max_new_tokens={self.max_new_tokens}: must be at least 1")
-        if self.min_length < 0:
-            raise UserError(f"min_length={self.min_length}: must be 0 or more")
+        for name, (least, most, rule) in BOUNDS.items():
+            if not least <= getattr(self, name) <= most:
+                raise UserError(f"{name}={_shown(getattr(self, name))}: {rule}")
         if self.min_length > self.max_new_tokens:
             raise UserError(
                 f"min_length={self.min_length}: is above max_new_tokens={self.max_new_tokens}; no answer can be both"
             )
-        if self.temperature < 0:
-            raise UserError(f"temperature={self.temperature}: must be 0 (the most likely token) or more")
-        if self.top_k < 0:
-            raise UserError(f"top_k={self.top_k}: must be 0 (all tokens) or more")
-        if not 0 < self.top_p <= 1:
-            raise UserError(f"top_p={self.top_p}: must be above 0 and at most 1 (all tokens)")
-        if not 0 <= self.seed < 2**32:
-            raise UserError(f"seed={self.seed}: must be 0 or more and below 2 ** 32")
-        if self.repetition_penalty <= 0:
-            raise UserError(f"repetition_penalty={self.repetition_penalty}: must be above 0; 1 changes nothing")
         for one in stop:
             if isinstance(one, bool) or not isinstance(one, int | str) or one == "":
-                raise UserError(f"stop={one!r}: give token ids or texts that are not empty")
-            if isinstance(one, int) and one < 0:
-                raise UserError(f"stop={one}: a token id is 0 or more")
+                raise UserError(f"stop={_shown(one)}: give token ids or texts that are not empty")
+            if isinstance(one, int) and not 0 <= one < 2**31:
+                raise UserError(f"stop={_shown(one)}: a token id is 0 or more, and below the size of the vocabulary")
         if len(self.stop_ids) > MAX_STOP_IDS:
             raise UserError(f"stop: {len(self.stop_ids)} token ids; at most {MAX_STOP_IDS} besides the end symbols")
 
@@ -88,7 +91,9 @@ class Options:
         """Itself. Raises UserError where it asks for what so many beams cannot do."""
         _integer("num_beams", num_beams)
         if num_beams < 1:
-            raise UserError(f"num_beams={num_beams}: must be at least 1")
+            raise UserError(f"num_beams={_shown(num_beams)}: must be at least 1")
+        if num_beams > MAX_BEAMS:
+            raise UserError(f"num_beams={_shown(num_beams)}: must be at most {MAX_BEAMS}")
         if num_beams > 1 and self.temperature > 0:
             raise UserError(
                 f"temperature={self.temperature} with num_beams={num_beams}: beam search draws nothing; "
@@ -134,9 +139,18 @@ def _plain(value: Any) -> Any:
 
 def _integer(name: str, value: Any) -> None:
     if isinstance(value, bool) or not isinstance(value, int):
-        raise UserError(f"{name}={value!r}: must be a whole number")
+        raise UserError(f"{name}={_shown(value)}: must be a whole number")
 
 
 def _number(name: str, value: Any) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise UserError(f"{name}={_shown(value)}: must be a number")
+    if isinstance(value, float) and not math.isfinite(value):  # an int of any size is finite, and has bounds
         raise UserError(f"{name}={value!r}: must be a number")
+
+
+def _shown(value: Any) -> str:
+    """A value for a message: Python writes no whole number of more than some thousand digits."""
+    if isinstance(value, int) and value.bit_length() > 128:
+        return f"<a whole number of {value.bit_length()} bits>"
+    return f"{value!r:.80}"

@@ -5,9 +5,14 @@ import dataclasses
 from collections.abc import Callable, Iterable
 from typing import Literal
 
+from nlm_jax.core.errors import NotFinite
 from nlm_jax.data.text import Tokenizer
 from nlm_jax.generate.options import Options
 from nlm_jax.generate.prompts import Prompt
+from nlm_jax.generate.rows import Knobs
+
+NO_ANSWER = "the model's output for this question is NaN or infinite; try another recording, or --dtype float32"
+"""Why a question has no answer if its logits are not finite."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,6 +29,15 @@ class Answer:
     """Of a beam search: sum of the answer's log-probabilities over its length ** length_penalty."""
 
 
+class Unanswered(NotFinite):
+    """Some of many questions have no answer, for their logits are not finite; says of the first which it is."""
+
+    def __init__(self, answers: list[Answer | None], first: str):
+        """`answers`: in the order of the questions, None if there is none; `first`: the first reason."""
+        super().__init__(f"query {answers.index(None)}: {first}")
+        self.answers = answers
+
+
 @dataclasses.dataclass(eq=False)
 class Request:
     """`future` gets the `Answer`; cancelling it gives its row to another request."""
@@ -35,6 +49,8 @@ class Request:
     stop_all_id: int = -1
     future: concurrent.futures.Future = dataclasses.field(default_factory=concurrent.futures.Future)
     ids: list[int] = dataclasses.field(default_factory=list)
+    knobs: Knobs | None = None
+    """The options as the arrays of one row; the engine makes them as it takes the request."""
 
     @property
     def watched(self) -> bool:

@@ -58,6 +58,11 @@ class Knobs:
     stop_all_id: Any
     """Ends every row of the engine when this row makes it; -1 = none. See `answer.REFERENCE_STOP_ID`."""
 
+    @staticmethod
+    def joined(parts: "list[Knobs]") -> "Knobs":
+        """The rows of all `parts`, numpy leaves as theirs."""
+        return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
+
     @classmethod
     def of(cls, options: list[Options], eos_ids: tuple[int, ...], vocab: int, stop_all_id: list[int]) -> "Knobs":
         """numpy leaves for these rows."""
@@ -102,7 +107,7 @@ class Beams:
     """No running beam can become better than the finished ones."""
 
 
-ROW = ("cache", "visible", "end", "position", "ids", "step", "seen", "finished", "knobs", "beams")
+ROW = ("cache", "visible", "end", "position", "ids", "step", "seen", "finished", "broken", "knobs", "beams")
 
 
 @functools.partial(jax.tree_util.register_dataclass, data_fields=ROW, meta_fields=())
@@ -127,6 +132,8 @@ class Rows:
     """Tokens the answer already holds. Those of the prompt do not count: the reference hands it over as embeddings."""
     finished: Bool[Array, "B"]
     """Nothing changes in this row any more."""
+    broken: Bool[Array, "B"]
+    """Its logits were not finite: it is finished, and has no answer."""
     knobs: Knobs
     beams: Beams | None
     """None: there is one beam and it is never compared with others."""
@@ -165,6 +172,7 @@ def fresh(
         step=jnp.zeros(b, jnp.int32),
         seen=jnp.zeros((b, k, cfg.llama.vocab), bool),
         finished=count == 0,
+        broken=jnp.zeros(b, bool),
         knobs=knobs,
         beams=beams,
     )
@@ -179,9 +187,11 @@ def blank(cfg: NatureLMConfig, how: Decoding, rows: int, slots: int, room: int) 
 
 
 def put(rows: Rows, new: Rows, at: Int[Array, "n"], pad_id: int) -> Rows:
-    """`rows` with row i of `new` in the place of row `at[i]`; none where that is no row."""
-    prompt = new.cache.slots
-    cache = jax.tree.map(lambda old, k: old.at[at, :, :, :prompt].set(k, mode="drop"), rows.cache, new.cache)
+    """`rows` with row i of `new` in the place of row `at[i]`; none where that is no row.
+
+    The whole row of the cache is written: nothing of the request before stays behind the prompt.
+    """
+    cache = jax.tree.map(lambda old, k: old.at[at].set(k, mode="drop"), rows.cache, longer(new.cache, rows.cache.slots))
     new = _padded(dataclasses.replace(new, cache=None), rows.cache.slots, rows.room, pad_id)
     old = dataclasses.replace(rows, cache=None)
     small = jax.tree.map(lambda a, b: a.at[at].set(b, mode="drop"), old, new)
@@ -234,6 +244,12 @@ def restrained(scores: Float[Array, "B beams V"], rows: Rows) -> Float[Array, "B
     ends = jnp.where(early[:, None], rows.knobs.ends, scores.shape[-1])
     every = jnp.arange(len(ends))[:, None]
     return scores.at[every, :, ends].set(-jnp.inf, mode="drop")
+
+
+def checked(rows: Rows, logits: Float[Array, "B beams V"]) -> Rows:
+    """`rows`, of which those are finished and broken that go on and whose logits are not all finite."""
+    broken = ~rows.finished & ~jnp.isfinite(logits).all((1, 2))
+    return dataclasses.replace(rows, finished=rows.finished | broken, broken=rows.broken | broken)
 
 
 def is_end(tokens: Int[Array, "B n"], rows: Rows) -> Bool[Array, "B n"]:

@@ -39,7 +39,8 @@ def top_k_top_p(scores: Float[Array, "B V"], top_k: Int[Array, "B"], top_p: Floa
     last = jnp.where(kept, best, jnp.inf).min(-1, keepdims=True)  # the k-th best
     best = jnp.where(best >= last, best, -jnp.inf)
     before = jnp.cumsum(jax.nn.softmax(best, axis=-1), axis=-1) - jax.nn.softmax(best, axis=-1)
-    kept = ((before < top_p[:, None]) | (top_p >= 1)[:, None]) & jnp.isfinite(best)
+    first = jnp.arange(best.shape[-1]) == 0  # kept even if float32 rounds `top_p` to 0
+    kept = ((before < top_p[:, None]) | (top_p >= 1)[:, None] | first) & jnp.isfinite(best)
     last = jnp.where(kept, best, jnp.inf).min(-1, keepdims=True)
     return jnp.where(scores >= last, scores, -jnp.inf)
 

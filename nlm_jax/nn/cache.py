@@ -57,8 +57,10 @@ def mix_cached(at: Int[Array, "B"], visible: Bool[Array, "B S Sk"]) -> Callable:
 
     Args:
       at: slot where each row's new keys and values are written, S in a row.
-      visible: which slots each of the S queries sees, the new ones included.
+      visible: which slots each of the S queries sees, the new ones included. Whatever the others hold, NaN too, has
+        no part in the result.
     """
+    seen = visible.any(1)[:, None, :, None]
 
     def mix(cache: KVCache, layer: Int[Array, ""], q, k, v):
         """Writes k, v [B, S, K, H] of one layer, and attends."""
@@ -69,6 +71,7 @@ def mix_cached(at: Int[Array, "B"], visible: Bool[Array, "B S Sk"]) -> Callable:
 
         cache = KVCache(jax.vmap(write)(cache.k, k, at), jax.vmap(write)(cache.v, v, at))
         keys, values = (jax.lax.dynamic_index_in_dim(a, layer, 1, keepdims=False) for a in (cache.k, cache.v))
+        values = jnp.where(seen, values, 0)  # their weight is 0, and 0 * NaN is NaN
         return attend(q, keys.swapaxes(1, 2), values.swapaxes(1, 2), visible), cache
 
     return mix

@@ -1,6 +1,7 @@
 """During training: loss and accuracy on held-out examples by task and domain, and a few answers to read."""
 
 import collections
+import logging
 from typing import Any
 
 import jax
@@ -14,10 +15,13 @@ from nlm_jax.data.pipeline import open_corpus
 from nlm_jax.data.text import Format, Tokenizer
 from nlm_jax.generate.answer import answer_ids
 from nlm_jax.generate.clips import Clip
+from nlm_jax.generate.request import Unanswered
 from nlm_jax.mesh.place import place_batch
 from nlm_jax.train.program import Program
 from nlm_jax.train.state import TrainState, merged
 from nlm_jax.train.step import row_scores
+
+log = logging.getLogger(__name__)
 
 
 def validation(data: DataConfig, tokenizer: Tokenizer, fmt: Format, examples: int) -> Evaluation | None:
@@ -57,6 +61,15 @@ def validate(program: Program, state: TrainState, evaluation: Evaluation) -> dic
     return means.get(("all", ""), {}) | grouped
 
 
+def _answer_ids(*args, **options) -> list[list[int]]:
+    """`answer_ids`; of a question whose logits are not finite none: a run that diverges still writes its validation."""
+    try:
+        return answer_ids(*args, **options)
+    except Unanswered as error:
+        log.warning("validation: %s", error)
+        return [answer.ids if answer else [] for answer in error.answers]
+
+
 def answers(
     program: Program,
     state: TrainState,
@@ -75,7 +88,7 @@ def answers(
     silence = np.broadcast_to(np.float32(0), samples)  # of the right shape: `read` gives this host's own their sound
     clips = [[Clip(silence, samples)] * entry.n_clips for entry in entries]
     graphdef, whole = nnx.split(merged(program.graphdef, state))
-    ids = answer_ids(
+    ids = _answer_ids(
         graphdef,
         whole,
         program.model,

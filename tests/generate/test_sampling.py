@@ -9,7 +9,7 @@ import pytest
 
 from nlm_jax.core.errors import UserError
 from nlm_jax.generate import sampling
-from nlm_jax.generate.options import Options, each
+from nlm_jax.generate.options import BOUNDS, Options, each
 from nlm_jax.generate.rows import Decoding, Knobs, fresh
 from nlm_jax.nn.cache import empty
 from nlm_jax.testing import tiny_config
@@ -168,7 +168,50 @@ BAD = [
     ({"stop": 3.5}, "stop=3.5: give a token id or a text"),
     ({"stop": 10**6}, "stop=1000000: the vocabulary has 518 tokens"),
     ({"stop": list(range(9))}, "stop: 9 token ids; at most 8"),
+    ({"stop": 2**31}, "stop=2147483648: a token id"),
+    ({"top_k": 2**31}, "top_k=2147483648: must be 0 .all tokens. or more and below"),
+    ({"top_k": 2**63}, "top_k=9223372036854775808: must be 0"),
+    ({"top_k": 10**4000}, "top_k=<a whole number of 13288 bits>: must be 0"),
+    ({"seed": 10**4000}, "seed=<a whole number"),
+    ({"max_new_tokens": 2**31}, "max_new_tokens=2147483648: must be at least 1 and at most 131072"),
+    ({"temperature": 1e39}, "temperature=1e.39: must be 0"),
+    ({"temperature": 10**4000}, "temperature=<a whole number"),
+    ({"temperature": float("inf")}, "temperature=inf: must be a number"),
+    ({"temperature": True}, "temperature=True: must be a number"),
+    ({"top_p": float("nan")}, "top_p=nan: must be a number"),
+    ({"repetition_penalty": 1e-300}, "repetition_penalty=1e-300: must be above 0"),
+    ({"repetition_penalty": 1e38}, "repetition_penalty=1e.38: must be above 0, from 0.01 to 100"),
+    ({"length_penalty": 1e4}, "length_penalty=10000.0: must be between -5 and 5"),
+    ({"num_beams": 10**6}, "num_beams=1000000: must be at most 64"),
 ]
+
+
+def test_every_bound_fits_the_dtype_it_is_cast_to():
+    """Both ends of every bound become one row of arrays, finite and not another number; just past them is refused."""
+    for name, (least, most, _) in BOUNDS.items():
+        for value in (least, most):
+            options = Options(**({"max_new_tokens": 131_072} | {name: value}))
+            cast = getattr(Knobs.of([options], (0,), 10, [-1]), name_of(name))
+            assert np.isfinite(cast).all()
+            if isinstance(value, int):
+                assert cast.tolist() == [value]
+        for value in (least - 1, most + 1, -(10**400), 10**400):
+            with pytest.raises(UserError, match=f"{name}="):
+                Options(**({"max_new_tokens": 131_072} | {name: value}))
+
+
+def name_of(option: str) -> str:
+    """What `Knobs` calls it."""
+    return {"max_new_tokens": "limit", "min_length": "minimum"}.get(option, option)
+
+
+@pytest.mark.parametrize("top_p", [5e-324, 1e-300, 1e-45, 1.2e-38])
+@pytest.mark.parametrize("temperature", [5e-324, 1e-45, 1.0, 1e6])
+def test_the_best_token_is_always_left(top_p, temperature):
+    """However small `top_p` is, float32 may round it to 0, the most likely token can be drawn, and only that."""
+    logits = np.array([-3.0, 5.0, 1.0, -1e30], np.float32)
+    rows, _ = rows_of([Options(top_p=top_p, temperature=temperature, seed=s) for s in range(50)], 4)
+    assert set(np.asarray(CHOOSE(rows, jnp.tile(logits, (50, 1, 1))).ids[:, 0, 0]).tolist()) == {1}
 
 
 @pytest.mark.parametrize(("options", "message"), BAD, ids=[str(b[0])[:40] for b in BAD])

@@ -10,6 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 from nlm_jax.core.errors import UserError
 from nlm_jax.evaluate.beans_zero.dataset import Head
 from nlm_jax.evaluate.beans_zero.files import FIELDS, line
+from nlm_jax.generate.request import NO_ANSWER
 
 PREDICTIONS, SCORES, ERRORS, SETTINGS = "predictions", "label_scores", "errors", "run.json"
 
@@ -36,8 +37,8 @@ class Reply:
     """Label -> number, where labels were scored."""
 
 
-Replies = Callable[[Sequence[Item], Sequence[Any]], Sequence[Reply]]
-"""(questions, their sounds) -> replies."""
+Replies = Callable[[Sequence[Item], Sequence[Any]], Sequence[Reply | None]]
+"""(questions, their sounds) -> replies; None if the model's logits were not finite."""
 
 
 def plan(
@@ -144,7 +145,9 @@ def answer(
             except (UserError, RuntimeError, ValueError) as error:
                 bad.append({"id": item.id, "dataset_name": item.part, "error": str(error)})
         made = replies([item for item, _ in heard], [wave for _, wave in heard]) if heard else []
-        pairs = [(item, reply) for (item, _), reply in zip(heard, made, strict=True)]
+        pairs = [(item, reply) for (item, _), reply in zip(heard, made, strict=True) if reply is not None]
+        lacking = [item for (item, _), reply in zip(heard, made, strict=True) if reply is None]
+        bad += [{"id": item.id, "dataset_name": item.part, "error": NO_ANSWER} for item in lacking]
         graded = [
             {"id": item.id, "dataset_name": item.part, "scores": dict(reply.scores)}
             for item, reply in pairs

@@ -14,13 +14,18 @@ from nlm_jax.evaluate.beans_zero.answering import Item, Replies, Reply
 from nlm_jax.evaluate.beans_zero.dataset import Head
 from nlm_jax.evaluate.beans_zero.match import items as split
 from nlm_jax.evaluate.beans_zero.parts import CAPTIONING, DETECTION, NONE, kind_of, label_sets
+from nlm_jax.generate.request import Unanswered
 
 
 def writer(model: Any, **options: Any) -> Replies:
     """Replies that the model generates; `options` are those of `NatureLM.generate`."""
 
-    def replies(items: Sequence[Item], waves: Sequence[Any]) -> list[Reply]:
-        return [Reply(text) for text in model.generate(list(waves), [item.question for item in items], **options)]
+    def replies(items: Sequence[Item], waves: Sequence[Any]) -> list[Reply | None]:
+        try:
+            texts = model.generate(list(waves), [item.question for item in items], **options)
+        except Unanswered as error:
+            texts = [answer and answer.text for answer in error.answers]
+        return [None if text is None else Reply(text) for text in texts]
 
     return replies
 
@@ -33,17 +38,18 @@ def ranker(model: Any, candidates: Mapping[str, Sequence[str]], captions: Replie
       captions: replies to what has no labels to choose from.
     """
 
-    def replies(items: Sequence[Item], waves: Sequence[Any]) -> list[Reply]:
+    def replies(items: Sequence[Item], waves: Sequence[Any]) -> list[Reply | None]:
         open_ = [i for i, item in enumerate(items) if item.part not in candidates]
         closed = [i for i, item in enumerate(items) if item.part in candidates]
-        found: dict[int, Reply] = {}
+        found: dict[int, Reply | None] = {}
         if open_:
             found |= zip(open_, captions([items[i] for i in open_], [waves[i] for i in open_]), strict=True)
         if closed:
             names = [list(candidates[items[i].part]) for i in closed]
             numbers = model.score([waves[i] for i in closed], [items[i].question for i in closed], names, **options)
             for i, labels, values in zip(closed, names, numbers, strict=True):
-                found[i] = ranked(items[i].part, labels, np.asarray(values, np.float64))
+                values = np.asarray(values, np.float64)
+                found[i] = ranked(items[i].part, labels, values) if np.isfinite(values).all() else None
         return [found[i] for i in range(len(items))]
 
     return replies

@@ -1,0 +1,146 @@
+"""Memory that is masked has no part in an answer: whatever a row held before, NaN too, the next answer is its own."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny_training as tiny
+
+from nlm_jax import testing
+from nlm_jax.convert.checkpoint import Checkpoint
+from nlm_jax.core.errors import NotFinite
+from nlm_jax.generate import encodings
+from nlm_jax.generate.api import NatureLM
+from nlm_jax.generate.clips import clips_of
+from nlm_jax.generate.encodings import Encodings
+from nlm_jax.generate.options import Options
+from nlm_jax.generate.prompts import prompt
+from nlm_jax.generate.request import Request
+from nlm_jax.nn.cache import KVCache, mix_cached
+
+KINDS = {
+    "greedy": {},
+    "drawn": {"temperature": 1.3, "top_k": 50, "top_p": 0.95, "seed": 4},
+    "beams": {"num_beams": 2},
+    "cold": {"temperature": 1e-40, "top_p": 1e-45},
+}
+
+
+@pytest.fixture(scope="module", params=["float32", "bfloat16"])
+def model(request):
+    """A tiny model with two layers: in one alone the text behind a recording has finite keys, whatever that holds."""
+    cfg = testing.tiny_config()
+    cfg = dataclasses.replace(cfg, llama=dataclasses.replace(cfg.llama, layers=2), compute_dtype=request.param)
+    return NatureLM(Checkpoint(cfg, jax.tree.map(jnp.asarray, tiny.params(cfg))), testing.tokenizer())
+
+
+def poisoned(model, query="Whatever?", samples=16_000, key=0) -> Request:
+    """A request that is well formed, but whose recording turns out to be NaN: its keys and values are NaN."""
+    asked = prompt(model.tokenizer, clips_of(np.zeros(samples, np.float32)), query, model.config)
+    wave = np.full(samples, np.nan, np.float32)
+    sounds = tuple(dataclasses.replace(s, key=("NaN", key, i), read=lambda: wave) for i, s in enumerate(asked.sounds))
+    options = Options(max_new_tokens=12, min_length=12)
+    return Request(dataclasses.replace(asked, sounds=sounds), options, model.tokenizer)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_answers_after_and_beside_a_poisoned_row(model, asked, kind):
+    audios, queries = asked
+    options = {"max_new_tokens": 8, "min_length": 6} | KINDS[kind]
+    beams = options.pop("num_beams", 1)
+
+    def answers(poison: bool):
+        engine = model.engine(slots=2, num_beams=beams)
+        if poison:  # one after the other in both rows, longer than what comes next
+            bad = [engine.enqueue(poisoned(model, "What do you hear in this recording? " * 3, key=i)) for i in range(3)]
+            engine.run()
+            held = np.asarray(engine._rows.cache.v.astype(jnp.float32))
+            assert all(np.isnan(row).any() for row in held), "the rows were not poisoned"
+            for future in bad:
+                with pytest.raises(NotFinite, match="NaN or infinite"):
+                    future.result()
+        futures = [engine.submit(a, q, **options) for a, q in zip(audios[:2], queries[:2], strict=True)]
+        if poison:
+            bad = engine.enqueue(poisoned(model, key=9))
+        futures.append(engine.submit(audios[2], queries[2], **options))
+        engine.run()
+        if poison:
+            with pytest.raises(NotFinite):
+                bad.result()
+        return [f.result().ids for f in futures]
+
+    clean = answers(poison=False)
+    assert answers(poison=True) == clean
+    assert all(len(ids) >= 6 for ids in clean)
+
+
+def test_a_stream_after_a_poisoned_row(model, asked):
+    audios, queries = asked
+    expected = model.generate(audios[:1], queries[:1], 8, min_length=8)[0]
+    engine = model.engine(slots=1)
+    engine.enqueue(poisoned(model))
+    assert "".join(engine.stream(audios[0], queries[0], max_new_tokens=8, min_length=8)) == expected
+
+
+def test_a_row_that_breaks_while_it_is_decoded(model, asked):
+    """Its keys become NaN after the first tokens: it fails, tells no token of that, and leaves nothing behind."""
+    audios, queries = asked
+    expected = model.generate(audios[:2], queries[:2], 12, min_length=12, return_ids=True)
+    engine, told = model.engine(slots=2, steps=2), []
+    first = engine.submit(audios[0], queries[0], on_tokens=told.extend, max_new_tokens=12, min_length=12)
+    second = engine.submit(audios[1], queries[1], on_tokens=lambda ids: None, max_new_tokens=12, min_length=12)
+    engine.step()
+    before, row = list(told), next(i for i, r in enumerate(engine._taken) if r.future is first)
+    broken = jax.tree.map(lambda a: a.at[row].set(jnp.nan), engine._rows.cache)
+    engine._rows = dataclasses.replace(engine._rows, cache=broken)
+    engine.run()
+    with pytest.raises(NotFinite):
+        first.result()
+    assert told == before == expected[0][: len(told)]
+    assert second.result().ids == expected[1]
+    again = engine.submit(audios[0], queries[0], max_new_tokens=12, min_length=12)
+    engine.run()
+    assert again.result().ids == expected[0]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 3e38])
+@pytest.mark.parametrize("queries", [1, 5])
+def test_slots_that_no_query_sees_have_no_part(value, queries):
+    rng = np.random.default_rng(0)
+    rows, layers, heads, slots, width = 2, 2, 2, 12, 4
+    k, v = (jnp.asarray(rng.standard_normal((rows, layers, heads, slots, width)), jnp.float32) for _ in range(2))
+    new = [jnp.asarray(rng.standard_normal((rows, queries, n, width)), jnp.float32) for n in (4, heads, heads)]
+    at = jnp.array([3, 6], jnp.int32)
+    visible = jnp.arange(slots) <= (at[:, None] + jnp.arange(queries))[..., None]
+    unseen = ~visible.any(1)[:, None, None, :, None]
+    mix = mix_cached(at, visible)
+    expected, _ = mix(KVCache(k, v), jnp.int32(1), *new)
+    spoilt = KVCache(*(jnp.where(unseen, value, a) for a in (k, v)))
+    out, _ = mix(spoilt, jnp.int32(1), *new)
+    np.testing.assert_array_equal(np.asarray(out), np.asarray(expected))
+
+
+def test_a_batch_names_the_question_without_an_answer(model, asked, monkeypatch):
+    """Of several questions one has no answer: the error says which, and the answers of the others are in it."""
+    audios, queries = asked
+    expected = model.generate(audios[:3], queries[:3], 6)
+    spoil(monkeypatch, audios[1])
+    model.encodings = Encodings()
+    with pytest.raises(NotFinite, match=r"query 1: .*NaN or infinite") as caught:
+        model.generate(audios[:3], queries[:3], 6)
+    texts = [answer and answer.text for answer in caught.value.answers]
+    assert texts == [expected[0], None, expected[2]]
+
+
+def spoil(monkeypatch, audio):
+    """From now on the encoder makes NaN of one clip."""
+    made = encodings.encode
+
+    def encode(graphdef, state, sounds, mesh=None):
+        vectors = made(graphdef, state, sounds, mesh)
+        bad = [np.array_equal(sound.read(), audio) for sound in sounds]
+        return [v * jnp.nan if b else v for v, b in zip(vectors, bad, strict=True)]
+
+    monkeypatch.setattr(encodings, "encode", encode)
