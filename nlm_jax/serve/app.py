@@ -67,6 +67,8 @@ class Settings:
             "audio_payload_types": [p for p in contract.PAYLOADS if p != "file_path" or self.audio_root],
             "audio_sample_rate_hz": SAMPLE_RATE,
             "max_batch_size": self.batch_size,
+            "max_clips": self.max_clips,
+            "max_new_tokens": self.max_tokens,
             "supports_batching": True,
             "schema_versions": [contract.SCHEMA],
         }

@@ -84,6 +84,17 @@ def address(model):
 
 
 @pytest.fixture
+def modules(chromium, address):
+    """The page in whatever state it is, for tests of its modules alone."""
+    from browser import Page
+
+    one = Page(*chromium)
+    if not one.driver.current_url.startswith(address):
+        one.driver.get(address)
+    return one
+
+
+@pytest.fixture
 def page(chromium, address, model):
     """The page, freshly opened in a browser that remembers nothing. Its scripts must not have complained at the end."""
     from browser import Page
@@ -100,7 +111,7 @@ def page(chromium, address, model):
     model.texts.clear()
     yield one
     model.gate.set()
-    model.failing = 0
+    model.refuses = ""
     said = [
         entry
         for entry in one.driver.get_log("browser")

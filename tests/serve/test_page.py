@@ -59,6 +59,8 @@ def test_drop_ask_compare_download(page, recording, tmp_path):
     page.until(lambda: len(page.rows()) == 6)
 
     # The labels are those that `nlm infer --labels` writes, and `nlm prepare` reads them.
+    assert len(json.loads(page.download("json").read_text())) == 7
+    page.choose("scope", "the answers chosen above")
     answers = json.loads(page.download("json").read_text())
     assert [(r["start"], r["end"], r["prediction"]) for r in answers][:2] == [
         (0, 2, "Low Hummer"),

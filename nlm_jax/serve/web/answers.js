@@ -4,7 +4,7 @@ import { $ } from "./form.js";
 import { colour } from "./lanes.js";
 import { merged, nothing, oneLine } from "./labels.js";
 import { alive, clock, status } from "./recording.js";
-import { changed, state, unsaved } from "./state.js";
+import { changed, redraw, state, unsaved } from "./state.js";
 import { seconds } from "./times.js";
 
 const MOST = 300; // lines drawn, unless all are asked for
@@ -18,6 +18,7 @@ export function wire(onPlay) {
   $("filter").addEventListener("input", changed);
   $("rows-all").addEventListener("click", () => { everything = true; changed(); });
   $("undelete").addEventListener("click", () => { for (const row of runs().flatMap((run) => run.rows)) if (row.verdict === "deleted") back(row); changed(); });
+  $("scope").addEventListener("change", () => { scoped = true; });
   $("again").addEventListener("click", again);
   $("remove-run").addEventListener("click", () => {
     const { current } = state, gone = runs();
@@ -45,6 +46,7 @@ async function again() {
 const LABEL = { regions: "Regions", windows: "Windows", marks: "Marked regions" };
 
 export function show() {
+  downloads();
   const { current } = state, all = current?.runs ?? [];
   $("results-card").hidden = !all.some((run) => run.rows.length);
   if ($("results-card").hidden || $("rows").contains(document.activeElement?.closest("input"))) return; // a correction is being written
@@ -80,7 +82,7 @@ function lines(labels) {
   fit.sort($("order").value === "answer" ? (a, b) => a.text.localeCompare(b.text) || a.start - b.start : (a, b) => a.start - b.start);
   const drawn = everything ? fit : fit.slice(0, MOST);
   document.querySelector(".answers").classList.toggle("timed", state.current.started !== null);
-  $("rows").replaceChildren(...drawn.map(line));
+  redraw($("rows"), drawn.map(line));
   $("rows-all").hidden = drawn.length === fit.length;
   $("rows-note").textContent = drawn.length < fit.length ? `The first ${MOST} of ${fit.length}.` : fit.length < labels.length ? `${fit.length} of ${labels.length}.` : "";
 }
@@ -90,7 +92,16 @@ function lacking(chosen) {
   $("missing").hidden = !(failed || left) || Boolean(state.work);
   $("missing-text").textContent = [failed && `${failed} failed`, left && `${left} not asked yet`].filter(Boolean).join(", ") + ". Nothing is known about these parts; the downloads say so.";
   $("undelete").hidden = !chosen.some((run) => run.rows.some((row) => row.verdict === "deleted"));
-  const open = unsaved();
+}
+
+let scoped = false; // somebody chose what to download
+
+/** What can be downloaded: by default all there is. */
+function downloads() {
+  const answered = state.recordings.filter((one) => one.runs.some((run) => run.rows.length)), open = unsaved(), scope = $("scope"), here = answered.includes(state.current);
+  $("download-card").hidden = !answered.length;
+  for (const name of ["run", "recording"]) scope.querySelector(`[value=${name}]`).disabled = !here;
+  if (!scoped || (!here && scope.value !== "all")) scope.value = answered.length > 1 || !here ? "all" : "recording";
   $("unsaved").textContent = open ? `${open} answer${open === 1 ? " is" : "s are"} in no download yet.` : "";
 }
 

@@ -3,7 +3,7 @@ import { $ } from "./form.js";
 import { colour } from "./lanes.js";
 import { nothing, oneLine } from "./labels.js";
 import { alive, clock, status, text } from "./recording.js";
-import { state } from "./state.js";
+import { redraw, state } from "./state.js";
 import { seconds } from "./times.js";
 
 const COLUMNS = 6; // questions that have a column, the latest
@@ -15,7 +15,7 @@ export function show({ choose, remove }) {
   if ($("files-card").hidden) return;
   const questions = [...new Set(recordings.flatMap(({ runs }) => runs.map((run) => run.query)))].slice(-COLUMNS), timed = recordings.some((one) => one.started !== null);
   $("files-head").replaceChildren(...["Recording", "Length", ...(timed ? ["Recorded at"] : []), ...questions, ""].map(heading));
-  $("files").replaceChildren(...recordings.map((recording) => {
+  redraw($("files"), recordings.map((recording) => {
     const tr = document.createElement("tr"), name = document.createElement("th"), open = document.createElement("button"), gone = document.createElement("button");
     tr.className = recording === state.current ? "current" : "";
     name.scope = "row";

@@ -52,7 +52,7 @@ function whole(id, least, most, what) {
 /** The generation_config of the HTTP contract; null if a field is wrong. A seed by chance is written down too. */
 export function decoding() {
   for (const id of ["max-tokens", "temperature", "seed"]) well(id);
-  const longest = whole("max-tokens", 1, 2000, "The longest answer"), seed = whole("seed", 0, 2 ** 32 - 1, "The seed");
+  const longest = whole("max-tokens", 1, server.tokens, "The longest answer"), seed = whole("seed", 0, 2 ** 32 - 1, "The seed");
   const temperature = $("temperature").valueAsNumber;
   if (longest === null || seed === null) return null;
   if (!(temperature >= 0 && temperature <= 2)) return fault("temperature", "The temperature must be from 0 (the likeliest words) to 2.");
@@ -88,5 +88,7 @@ export function fitGrid() {
     field.max = server.seconds;
     if (field.valueAsNumber === before || field.valueAsNumber > server.seconds) field.value = server.seconds;
   }
+  $("max-tokens").max = server.tokens;
+  $("max-tokens").placeholder = server.tokens;
   $("clip-length").textContent = `Up to ${server.seconds} seconds at a time.`;
 }

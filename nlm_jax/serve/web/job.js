@@ -4,7 +4,7 @@ import { Away, server } from "./server.js";
 
 const TOGETHER = 6; // windows on their way to the server at a time
 const AGAIN = 3; // times a window is asked if the server breaks off while it answers
-const RETRY = 3000; // ms between looks for a server that is away
+const RETRY = 2000; // ms between looks for a server that is away
 
 /** What an answer needs to be made again. */
 export const provenance = (config) => ({ ...server.facts, asked: new Date().toISOString().slice(0, 19) + "Z", settings: { ...config } });

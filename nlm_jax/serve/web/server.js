@@ -22,6 +22,9 @@ class Server {
 
   get clips() { return this.info?.max_clips ?? 8; }
 
+  /** Tokens of the longest answer that it gives. */
+  get tokens() { return this.info?.max_new_tokens ?? 2000; }
+
   get facts() { return { model: this.info?.model ?? "", revision: this.info?.model_revision ?? "" }; }
 
   onChange(listener) { this.#listeners.push(listener); }

@@ -24,3 +24,13 @@ export function unsaved() {
   for (const { runs } of state.recordings) for (const { rows } of runs) for (const row of rows) count += !row.saved && row.prediction !== undefined && row.verdict !== "deleted";
   return count;
 }
+
+/** Puts lines in the place of those in a table, without taking the focus from the button that was pressed there. */
+export function redraw(body, lines) {
+  const { activeElement } = document, inside = body.contains(activeElement) ? activeElement : null, label = inside?.getAttribute("aria-label") ?? inside?.title;
+  const place = inside ? [...body.children].indexOf(inside.closest("tr")) : -1;
+  body.replaceChildren(...lines);
+  if (!inside) return;
+  const same = [...body.querySelectorAll("button")].find((button) => (button.getAttribute("aria-label") ?? button.title) === label);
+  (same ?? body.children[Math.min(place, body.children.length - 1)]?.querySelector("button"))?.focus({ preventScroll: true });
+}
