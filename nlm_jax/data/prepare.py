@@ -109,6 +109,8 @@ def prepare(
     console = console or rich.console.Console(quiet=True)
     columns = (*rich.progress.Progress.get_default_columns(), rich.progress.MofNCompleteColumn())
     found = selection.survey(options)
+    if options.report.read_as:
+        console.print(options.report.read_as, markup=False, highlight=False, soft_wrap=True)
     tokenizer = Tokenizer.from_pretrained(options.tokenizer)
     finished = clips.begin(options)
     if finished is not None:

@@ -36,6 +36,11 @@ def member_name(file: str, member: str) -> str:
     return f"{file}#member={member}"
 
 
+def channel_name(name: str, channel: int) -> str:
+    """Name of one channel of a recording; channels count from 1."""
+    return f"{name}#channel={channel}"
+
+
 def load(
     root: pathlib.Path, name: str, seconds: float | None = None, quality: wave.Quality = "HQ"
 ) -> tuple[Float[np.ndarray, "T"], bool]:

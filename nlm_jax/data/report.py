@@ -24,12 +24,21 @@ class Notice:
     text: str
 
 
+@dataclasses.dataclass(frozen=True)
+class ReadAs:
+    """As which format annotations were read, and what of a folder was not used."""
+
+    text: str
+
+
 class Report:
     """Rejects and notices in the order of their first report. Annotations are read several times; each counts once."""
 
     def __init__(self):
         self._rejects: dict[Reject, None] = {}
         self._notices: dict[str, None] = {}
+        self.read_as = ""
+        """What the last complete reading read."""
 
     @property
     def rejects(self) -> tuple[Reject, ...]:
@@ -39,9 +48,11 @@ class Report:
     def notices(self) -> tuple[str, ...]:
         return tuple(self._notices)
 
-    def add(self, item: Reject | Notice) -> None:
+    def add(self, item: Reject | Notice | ReadAs) -> None:
         """Takes note of one; a new notice is logged as a warning."""
-        if isinstance(item, Reject):
+        if isinstance(item, ReadAs):
+            self.read_as = item.text
+        elif isinstance(item, Reject):
             self._rejects.setdefault(item)
         elif item.text not in self._notices:
             self._notices[item.text] = None

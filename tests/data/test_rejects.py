@@ -75,7 +75,8 @@ def test_points_in_time(tmp_path):
     prepare(Options(folder, tmp_path / "plain"))
     assert answers(tmp_path / "plain") == ["Robin"]
     assert {(e["file"], e["where"].rpartition(":")[2]) for e in rejected(tmp_path / "plain")} == {
-        ("d.wav#t=1,1", "2"), ("", "3")}  # fmt: skip
+        ("d.wav#t=1,1", "2"), ("d.wav", "3")}  # fmt: skip
+    (folder / "d.txt").write_text("0.2\t0.8\tRobin\n1.0\t1.0\tTick\n")
     prepare(Options(folder, tmp_path / "cut", window=1.0, hop=1.0))
     assert answers(tmp_path / "cut") == ["Robin", "Tick", "None"]
     assert Corpus([tmp_path / "cut"]).entry(1).prompt.endswith(PROMPT)

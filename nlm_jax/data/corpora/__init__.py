@@ -4,16 +4,18 @@ of anything else, with `opens(path)` and `examples(path, root)`, which names rec
 import glob
 import hashlib
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from nlm_jax.core.errors import UserError
 from nlm_jax.data import shards, tars
 from nlm_jax.data.corpora import (
     animalspeak,
     audacity,
+    choice,
     darwin_core,
     datasets,
     folder,
+    label_files,
     manifest,
     naturelm,
     official_jsonl,
@@ -21,12 +23,13 @@ from nlm_jax.data.corpora import (
     webdataset,
     xeno_canto,
 )
-from nlm_jax.data.report import Notice, Reject, Report
+from nlm_jax.data.report import Notice, ReadAs, Reject, Report
 from nlm_jax.data.schema import Example, part_of, read_rows
 
 READERS = {"manifest": manifest, "official": official_jsonl}  # the first that matches the first row is taken
 FILES = {  # from general to particular: the last that opens the path is taken
     "folder": folder,
+    "table": label_files,
     "datasets": datasets,
     "webdataset": webdataset,
     "darwin-core": darwin_core,
@@ -65,17 +68,29 @@ def read(
     kind, path, report = kind.replace("_", "-"), pathlib.Path(path), report or Report()
     if kind not in KINDS:
         raise UserError(f"--format={kind}: unknown; choose one of {', '.join(KINDS)}")
-    usable, rejects = False, Report()
-    for item in map(_checked, _all(path, kind, home(path) if root is None else root)):
-        if isinstance(item, Reject | Notice):
-            report.add(item)
-            if isinstance(item, Reject) and not usable:
-                rejects.add(item)
-            continue
-        usable = True
-        if split is None or item.split == split:
+    for example in usable(_all(path, kind, home(path) if root is None else root), path, report):
+        if split is None or example.split == split:
+            yield example
+
+
+def usable(
+    stream: Iterable[Example | Reject | Notice | ReadAs], path: pathlib.Path, report: Report
+) -> Iterator[Example]:
+    """The examples of a stream; the report takes the rest.
+
+    Raises:
+      UserError: there are rejects alone.
+    """
+    used, rejects = False, Report()
+    for item in map(_checked, stream):
+        if isinstance(item, Example):
+            used = True
             yield item
-    if rejects.rejects and not usable:
+            continue
+        report.add(item)
+        if isinstance(item, Reject) and not used:
+            rejects.add(item)
+    if rejects.rejects and not used:
         raise UserError(f"{path}: {unusable(rejects.rejects)}")
 
 
@@ -85,7 +100,7 @@ def unusable(rejects: Sequence[Reject]) -> str:
     return f"none of {len(rejects)} rows can be used; {'; '.join(first)}"
 
 
-def _checked(item: Example | Reject | Notice) -> Example | Reject | Notice:
+def _checked(item: Example | Reject | Notice | ReadAs) -> Example | Reject | Notice | ReadAs:
     """An example of a part that cannot be is a reject."""
     try:
         for name in item.paths if isinstance(item, Example) else ():
@@ -95,14 +110,12 @@ def _checked(item: Example | Reject | Notice) -> Example | Reject | Notice:
     return item
 
 
-def _all(path: pathlib.Path, kind: str, root: pathlib.Path) -> Iterator[Example | Reject | Notice]:
-    opened = FILES.get(kind)
+def _all(path: pathlib.Path, kind: str, root: pathlib.Path) -> Iterator[Example | Reject | Notice | ReadAs]:
     if kind == "auto":
-        # Labels that somebody made count before whatever else lies in the folder.
-        known = FILES.values() if (path / folder.TABLE).is_file() else reversed(FILES.values())
-        opened = next((reader for reader in known if reader.opens(path)), None)
-    if opened is not None:
-        yield from opened.examples(path, root)
+        found = choice.of_folder(path, root, FILES) if path.is_dir() else choice.of_file(path, FILES)
+        kind = found or kind
+    if kind in FILES:
+        yield from choice.described(kind, path, root, FILES[kind].examples(path, root))
         return
     reader = READERS.get(kind)
     for row in read_rows(path):

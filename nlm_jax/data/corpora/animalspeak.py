@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from nlm_jax.core.errors import UserError
 from nlm_jax.data.corpora import labels, metadata, stored, tables
+from nlm_jax.data.report import Notice, Reject
 from nlm_jax.data.schema import Example, Row
 
 PATHS = ("audio_path_16khz", "audio_path", "local_path", "audio_path_32khz", "path", "file", "file_name", "filename")
@@ -27,7 +28,7 @@ def _fits(found: frozenset[str]) -> bool:
     return any(map(_is_path, found)) and any("caption" in name for name in found) and not found & {*labels.ASKS, "task"}
 
 
-def examples(path: pathlib.Path, root: pathlib.Path) -> Iterator[Example]:
+def examples(path: pathlib.Path, root: pathlib.Path) -> Iterator[Example | Reject | Notice]:
     """One question for each caption of a row; for a row without any the question that its names answer.
 
     Raises:
@@ -38,23 +39,25 @@ def examples(path: pathlib.Path, root: pathlib.Path) -> Iterator[Example]:
     yield from labels.unique(labels.told_of(path, found, tables.columns(files[0])))
 
 
-def _examples(path: pathlib.Path, split: str) -> Iterator[Example | None]:
-    for row in tables.rows(path):
-        row = Row({"split": split, **row.values}, row.where)
-        file = _path(row)
-        known = metadata.facts(row.values, sure="species_scientific" in row.values or "scientific_name" in row.values)
-        known.pop("caption", None)
-        ident = row.text("id", default="") or file
-        source = row.text("source", "source_dataset", default="") or "unknown"
-        said = captions(row)
-        for number, caption in enumerate(said):
-            values = {k: v for k, v in row.values.items() if not _says(k)}
-            numbered = Row({**values, "id": ident if len(said) == 1 else f"{ident}#{number}"}, row.where)
-            prompt = labels.QUESTIONS["caption"]
-            one = {"facts": {**known, "caption": caption}, "ask": prompt, "source": source}
-            yield labels.example(numbered, file, caption, **one)
-        if not said:
-            yield labels.told(row, file, known, source)
+def _examples(path: pathlib.Path, split: str) -> Iterator[Example | Reject | Notice | None]:
+    yield from labels.each(tables.rows(path), lambda row: _asked(Row({"split": split, **row.values}, row.where)))
+
+
+def _asked(row: Row) -> Iterator[Example | None]:
+    file = _path(row)
+    known = metadata.facts(row.values, sure="species_scientific" in row.values or "scientific_name" in row.values)
+    known.pop("caption", None)
+    ident = row.text("id", default="") or file
+    source = row.text("source", "source_dataset", default="") or "unknown"
+    said = captions(row)
+    for number, caption in enumerate(said):
+        values = {k: v for k, v in row.values.items() if not _says(k)}
+        numbered = Row({**values, "id": ident if len(said) == 1 else f"{ident}#{number}"}, row.where)
+        prompt = labels.QUESTIONS["caption"]
+        one = {"facts": {**known, "caption": caption}, "ask": prompt, "source": source}
+        yield labels.example(numbered, file, caption, **one)
+    if not said:
+        yield labels.told(row, file, known, source)
 
 
 def captions(row: Row) -> list[str]:

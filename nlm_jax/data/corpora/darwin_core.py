@@ -7,6 +7,8 @@ from collections.abc import Iterator
 
 from nlm_jax.core.errors import UserError
 from nlm_jax.data.corpora import labels, media, metadata, tables
+from nlm_jax.data.corpora.lookup import Lookup
+from nlm_jax.data.report import Notice, Reject
 from nlm_jax.data.schema import RANKS, Example, Row
 
 IDS = ("occurrenceid", "gbifid", "id", "catalognumber", "observation_uuid")
@@ -31,7 +33,7 @@ def _fits(columns: frozenset[str]) -> bool:
     return bool(named and columns & MARKS) and not {"gen", "sp"} <= columns
 
 
-def examples(path: pathlib.Path, root: pathlib.Path) -> Iterator[Example]:
+def examples(path: pathlib.Path, root: pathlib.Path) -> Iterator[Example | Reject | Notice]:
     """One question for each sound of an occurrence: its species, or the lowest rank that is known.
 
     Raises:
@@ -43,23 +45,29 @@ def examples(path: pathlib.Path, root: pathlib.Path) -> Iterator[Example]:
     yield from labels.unique(labels.told_of(path, _examples(path, files, root), tables.columns(files[0])))
 
 
-def _examples(path: pathlib.Path, files: list[pathlib.Path], root: pathlib.Path) -> Iterator[Example | None]:
+def _examples(
+    path: pathlib.Path, files: list[pathlib.Path], root: pathlib.Path
+) -> Iterator[Example | Reject | Notice | None]:
     beside = [file for file in sorted(files[0].parent.glob("*")) if not _fits(tables.columns(file))]
-    there, links = labels.below(root), media.listed(beside)
+    lookup, links = Lookup(root), media.listed(beside)
     heard = mute = 0
-    for row in (row for file in files for row in tables.rows(file)):
+
+    def made(row: Row) -> Iterator[Example | None]:
+        nonlocal heard, mute
         idents = [ident for name in IDS if (ident := metadata.text(row.values.get(name)))]
-        sounds = media.files(row, idents, links, there)
+        sounds = media.files(row, idents, links, lookup)
         mute, heard = mute + (not sounds), heard + len(sounds)
         for number, file in enumerate(sounds):
             yield _example(row, file, idents[0] if idents else file, f"#{number}" if len(sounds) > 1 else "")
+
+    yield from labels.each((row for file in files for row in tables.rows(file)), made)
     if mute and not heard:
         raise UserError(
             f"{path}: no occurrence has a sound; give its file in a column {', '.join(media.LINKS)}, in multimedia.csv"
             f" beside it, or name recordings by the id of their occurrence"
         )
     if mute:
-        labels.log.warning("%s: %d occurrences have no sound and are left out", path, mute)
+        yield Notice(f"{path}: {mute} occurrences have no sound and are left out")
 
 
 def _example(row: Row, file: str, ident: str, number: str) -> Example | None:

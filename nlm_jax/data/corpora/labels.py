@@ -1,19 +1,19 @@
 """What readers of labels and metadata share: the question a row answers, names of parts, and where recordings are."""
 
-import glob
 import logging
-import os
 import pathlib
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
+from nlm_jax.audio import formats
 from nlm_jax.core.errors import UserError
-from nlm_jax.data import recordings
-from nlm_jax.data.corpora import metadata
+from nlm_jax.data import windows
+from nlm_jax.data.corpora import columns, metadata
+from nlm_jax.data.corpora.lookup import Lookup
 from nlm_jax.data.report import Notice, Reject
 from nlm_jax.data.schema import Example, Row, part_name, span_fault
 
 log = logging.getLogger(__name__)
-AUDIO = (".wav", ".flac", ".ogg", ".mp3")
 PROMPT, TASK = "What is the common name for the focal species in the audio?", "common-name"
 QUESTIONS = {
     "caption": ("Caption the audio.", "caption"),
@@ -30,7 +30,11 @@ QUESTIONS = {
 """Fact -> the question that it answers, and the task. Of a row without a question the first fact that it has counts."""
 ASKS = ("prompt", "instruction_text", "instruction", "question", "query")
 ANSWERS = ("text", "output", "answer", "response", "target")
-FILES = ("file", "path", "filename", "file_name", "begin path", "begin file")
+STEM = re.compile(
+    r"(\.birdnet)?(([._-](table[._-]\d+|selection[._-]table|selections?|results|labels?|annotations?))|\.(r|csv|txt))*$",
+    re.IGNORECASE,
+)
+"""What programs put behind the name of a recording in that of its table: `dawn.Table.1.selections`."""
 LABELS = ("label", "labels", "cls", "category", "target_name", "species", "class")
 
 
@@ -69,21 +73,58 @@ def example(
     )
 
 
-def each(rows: Iterable[Row | Reject], made: Callable[[Row], Iterable[Example]]) -> Iterator[Example | Reject]:
-    """The examples `made` of each row; a row of which that raises a UserError is a reject, and the next one follows."""
+def written(row: Row) -> str:
+    """What a row calls its recording, "" if it does not."""
+    name = columns.layout(row.values).file
+    return str(row.values[name]).strip() if name and row.values[name] else ""
+
+
+def each(
+    rows: Iterable[Row | Reject | Notice],
+    made: Callable[[Row], Iterable[Example]],
+    named: Callable[[Row], str] = written,
+) -> Iterator[Example | Reject | Notice]:
+    """The examples `made` of each row; a row of which that raises a UserError is a reject, and the next one follows.
+
+    Args:
+      rows: what `tables.rows` gives; all but rows passes through.
+      made: the examples of a row.
+      named: the name of the recording of a rejected row.
+    """
     for row in rows:
-        if isinstance(row, Reject):
+        if isinstance(row, Reject | Notice):
             yield row
             continue
         try:
             yield from made(row)
         except UserError as error:
-            yield Reject(_named(row), row.where, str(error).removeprefix(f"{row.where}: "))
+            yield Reject(named(row), row.where, str(error).removeprefix(f"{row.where}: "))
 
 
-def _named(row: Row) -> str:
-    """What a row calls its recording, "" if it does not."""
-    return next((str(row.values[name]) for name in FILES if row.values.get(name)), "")
+def negative(row: Row, path: str, start: float | None = None, end: float | None = None) -> Example:
+    """The question what is heard in a recording, or in a part of it, that nothing is the answer to.
+
+    Raises:
+      UserError: as `example`.
+    """
+    values = {key: row.values[key] for key in ("id", "domain", "licence", "license", "split") if row.values.get(key)}
+    bare = Row(values, row.where)
+    return example(bare, path, windows.NOTHING, start, end, {}, ask=(windows.PROMPT, windows.TASK))
+
+
+def beside(file: pathlib.Path, lookup: Lookup) -> str:
+    """The name of the recording that has the name of a table or track: beside it, or else below the audio root.
+
+    Raises:
+      UserError: there is none, or several.
+    """
+    stems = dict.fromkeys((file.stem, STEM.sub("", file.stem)))
+    for stem in stems:
+        name = str(file.resolve().with_name(stem))
+        found = lookup.find([name, stem], file.parent, near=True)
+        if found != name:
+            return found
+    raise UserError(f"{file}: no recording {list(stems)[-1]} with .wav, .flac or another suffix of sound beside it")
 
 
 def told(row: Row, path: str, facts: Mapping[str, str], source: str = "unknown") -> Example | None:
@@ -105,23 +146,32 @@ def told(row: Row, path: str, facts: Mapping[str, str], source: str = "unknown")
     return example(bare, path, label, facts=facts, source=source) if label else None
 
 
-def told_of(path: pathlib.Path, found: Iterable[Example | None], columns: Iterable[str]) -> Iterator[Example]:
-    """The examples among `found`; how many rows told nothing (None) is said at the end.
+def told_of(
+    path: pathlib.Path, found: Iterable[Example | Reject | Notice | None], names: Iterable[str]
+) -> Iterator[Example | Reject | Notice]:
+    """The examples among `found`; how many rows say nothing (None) is said at the end.
+
+    Args:
+      path: the annotations, for messages.
+      found: what was made of the rows.
+      names: the columns.
 
     Raises:
-      UserError: all of them did.
+      UserError: no row says anything.
     """
     made = silent = 0
     for one in found:
-        made, silent = made + (one is not None), silent + (one is None)
-        if one is not None:
-            yield one
+        if one is None:
+            silent += 1
+            continue
+        made += isinstance(one, Example)
+        yield one
     if silent and not made:
         known = "label, caption, common_name, scientific_name, or prompt and text"
-        given = ", ".join(sorted(columns))
+        given = ", ".join(sorted(names))
         raise UserError(f"{path}: no row says what is heard; have a column {known}. Its columns are {given}")
     if silent:
-        log.warning("%s: %d of %d rows say nothing about their recording and are left out", path, silent, silent + made)
+        yield Notice(f"{path}: {silent} of {silent + made} rows say nothing about their recording and are left out")
 
 
 def unique(examples: Iterable[Example | Reject | Notice]) -> Iterator[Example | Reject | Notice]:
@@ -144,41 +194,19 @@ def unique(examples: Iterable[Example | Reject | Notice]) -> Iterator[Example | 
 
 
 def seconds(row: Row, *names: str) -> float | None:
-    """A time of a table; None where the row has none. A decimal comma counts as a point.
+    """The time in the first of these columns that a table has, in seconds; None if the row has none.
 
     Raises:
-      UserError: something that is no number.
+      UserError: something that is no time.
     """
-    text = row.text(*names, default="").strip()
-    if not text:
-        return None
-    try:
-        return float(text.replace(",", ".") if text.count(",") == 1 and "." not in text else text)
-    except ValueError:
-        raise UserError(f"{row.where}: {names[0]} must be seconds, is {text!r}") from None
-
-
-def recording(folder: pathlib.Path, stem: str, where: str, root: pathlib.Path) -> str:
-    """Name of the recording called `stem` in `folder`, or else in the audio root.
-
-    Raises:
-      UserError: there is none.
-    """
-    every = [*sorted(folder.glob(f"{glob.escape(stem)}.*")), *sorted(root.glob(f"{glob.escape(stem)}.*"))]
-    found = [recordings.name_of(p, root) for p in every if p.suffix.lower() in AUDIO]
-    if not found:
-        raise UserError(f"{where}: no recording {stem} with {', '.join(AUDIO)} beside it")
-    return found[0]
+    return next((columns.seconds(row, name) for name in names if row.values.get(name) is not None), None)
 
 
 def below(root: pathlib.Path) -> dict[str, str]:
     """Every recording below `root` by its file name, and by its stem, without capitals -> its path from there."""
     found: dict[str, str] = {}
-    for folder, folders, files in os.walk(root):
-        folders.sort()
-        for name in sorted(files):
-            if name.lower().endswith(AUDIO):
-                path = (pathlib.Path(folder) / name).relative_to(root).as_posix()
-                found.setdefault(name.lower(), path)
-                found.setdefault(os.path.splitext(name)[0].lower(), path)
+    for file in formats.Folder.of(root).recordings if root.is_dir() else ():
+        path = file.relative_to(root).as_posix()
+        found.setdefault(file.name.lower(), path)
+        found.setdefault(file.stem.lower(), path)
     return found

@@ -6,7 +6,9 @@ import re
 import urllib.parse
 from collections.abc import Sequence
 
-from nlm_jax.data.corpora import labels, metadata, tables
+from nlm_jax.audio import formats
+from nlm_jax.data.corpora import metadata, tables
+from nlm_jax.data.corpora.lookup import Lookup
 from nlm_jax.data.schema import Row
 
 LINKS = ("file", "file_name", "local_path", "path", "sound_url", "associatedmedia", "identifier", "accessuri")
@@ -14,7 +16,7 @@ LINKS = ("file", "file_name", "local_path", "path", "sound_url", "associatedmedi
 MEDIA = ("file", "file_name", "path", "identifier", "accessuri")
 OF = ("coreid", "gbifid", "occurrenceid", "id")
 """Columns of that table which name the occurrence."""
-SOUND = (*labels.AUDIO, ".m4a", ".aac", ".aif", ".aiff", ".wma", ".opus", ".3gp")
+SOUND = (*formats.READABLE, *formats.UNREADABLE_SOUND)
 OTHER = ("image", "video", "text")
 
 
@@ -26,6 +28,8 @@ def listed(tables_: Sequence[pathlib.Path]) -> dict[str, list[str]]:
         if not columns & set(MEDIA) or not columns & set(OF):
             continue
         for row in tables.rows(file):
+            if not isinstance(row, Row):
+                continue
             kind = f"{metadata.text(row.values.get('type'))} {metadata.text(row.values.get('format'))}".lower()
             link = next((text for name in MEDIA if (text := metadata.text(row.values.get(name)))), "")
             sound = "sound" in kind or "audio" in kind or file_name(link).lower().endswith(SOUND)
@@ -35,17 +39,18 @@ def listed(tables_: Sequence[pathlib.Path]) -> dict[str, list[str]]:
     return found
 
 
-def files(row: Row, idents: Sequence[str], media: dict[str, list[str]], there: dict[str, str]) -> list[str]:
+def files(row: Row, idents: Sequence[str], media: dict[str, list[str]], lookup: Lookup) -> list[str]:
     """Paths of the sounds of an occurrence, without repeats: those that are there, else what they should be called."""
     links = [link for ident in idents for link in media.get(ident, ())]
     for name in LINKS:
         every = re.split(r"\s*[|;]\s*|,\s+", metadata.text(row.values.get(name)))
         links += [link for link in every if file_name(link).lower().endswith(SOUND)]
-    names = [file_name(link).lower() for link in links]
-    found = [there.get(name) or there.get(name.rpartition(".")[0]) for name in names]
-    own = [there.get(ident.lower()) for ident in idents]
-    present = list(filter(None, found)) or list(filter(None, own))
-    return list(dict.fromkeys(present or (file_name(link) if "://" in link else link for link in links)))
+    names = [file_name(link) if "://" in link else link for link in links]
+    found = {name: lookup.find([name], lookup.root) for name in names}
+    present = [path for name, path in found.items() if path != name or (lookup.root / path).is_file()]
+    own = [lookup.find([ident], lookup.root) for ident in idents]
+    present = present or [path for ident, path in zip(idents, own, strict=True) if path != ident]
+    return list(dict.fromkeys(present or names))
 
 
 def file_name(link: str) -> str:

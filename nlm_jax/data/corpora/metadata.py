@@ -36,7 +36,29 @@ APART = ("taxonomy", "specificepithet", "sp")
 """Columns that hold no fact, but parts of some."""
 MEANING = {name: (n, fact) for fact, names in COLUMNS.items() for n, name in enumerate(names.split())}
 MEANING |= {name: (0, name) for name in APART}
-NOTHING = {"", "none", "nan", "null", "n/a", "na", "unknown", "uncertain", "?", "no score", "not specified"}
+NOTHING = {
+    *(
+        "",
+        "none",
+        "nan",
+        "null",
+        "nil",
+        "n/a",
+        "n.a.",
+        "na",
+        "#n/a",
+        "#na",
+        "<na>",
+        "<none>",
+        "nat",
+        "-",
+        "--",
+        "—",
+        "–",
+    ),
+    *("unknown", "uncertain", "?", "??", "no score", "not specified", "unlabelled", "unlabeled"),
+}
+"""What tables have in cells that say nothing."""
 EPITHET = re.compile(r"[a-z][\w-]+")
 PARTICLES = {"de", "van", "von", "del", "da", "di", "la", "le", "et", "ex", "in", "and", "sensu"}
 MARKS = {"subsp.", "ssp.", "var.", "f.", "cf.", "aff."}
@@ -46,7 +68,7 @@ CODE = re.compile(r"CC[ _-]*(0|(?:BY|NC|ND|SA)(?:[ _-]+(?:NC|ND|SA))*)(?:[ _-]+(
 
 def facts(values: Mapping[str, Any], sure: bool = True) -> dict[str, str]:
     """The facts of a row. `sure` = a column `species` is in Latin; other tables may hold any name there."""
-    table = {plain: said for name, v in values.items() if (plain := _plain(name)) in MEANING and (said := text(v))}
+    table = {key: said for name, v in values.items() if (key := plain(name)) in MEANING and (said := text(v))}
     found = {}
     for name in sorted(table, key=MEANING.__getitem__, reverse=True):  # the first column of a fact comes last and stays
         found[MEANING[name][1]] = table[name]
@@ -71,7 +93,8 @@ def facts(values: Mapping[str, Any], sure: bool = True) -> dict[str, str]:
 
 
 @functools.lru_cache(4096)
-def _plain(name: str) -> str:
+def plain(name: str) -> str:
+    """The name of a column as it is compared: `begin_time_s` of `Begin Time (s)`."""
     return re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
 
 

@@ -1,71 +1,230 @@
-"""Tables of text as people save them: commas, semicolons or tabs, with or without a byte-order mark; or JSON rows."""
+"""Tables of text as people save them: columns apart by commas, semicolons, tabs or bars, in any usual encoding, with
+numbers in the style of any country; or JSON rows."""
 
 import csv
 import functools
+import itertools
 import pathlib
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Literal
 
 from nlm_jax.core.errors import UserError
 from nlm_jax.data import shards
+from nlm_jax.data.corpora import columns as meaning
+from nlm_jax.data.corpora import textfile
+from nlm_jax.data.report import Notice, Reject
 from nlm_jax.data.schema import Row, read_rows
 
 JSON = (".json", ".jsonl", ".ndjson")
+DELIMITERS = ",;\t|"
+SEPARATOR = re.compile(r"\"?sep=(.)\"?", re.IGNORECASE)
+"""A first line of Excel's that names the delimiter."""
+LINES = 16
+"""Lines that a quoted cell of a table with tabs may have."""
+LONGEST = 1 << 24
+"""Characters of a cell; Python's own limit is less than some lists of annotations have."""
+Comma = Literal["decimal", "thousands"]
+GROUPED = re.compile(r"[-+]?\d{1,3}(,\d{3})+(\.\d*)?")
+GROUPED_BY_POINTS = re.compile(r"[-+]?\d{1,3}(\.\d{3})+,\d+")
 
 
-def rows(file: pathlib.Path) -> Iterator[Row]:
+def rows(file: pathlib.Path) -> Iterator[Row | Reject | Notice]:
     """The rows of a table with a header line, or of JSON; names of columns lose outer blanks and capitals.
 
+    Rows without any value are passed over; a row that cannot be read is a reject. Numbers in columns of times have a
+    decimal point and no thousands separators. Columns without a name are left out.
+
     Raises:
-      UserError: no header, not text, or a row with more cells than the header.
+      UserError: no header, not text, or JSON that is none.
     """
     if file.suffix.lower() in JSON:
         for row in read_rows(file):
             yield Row({str(k).strip().lower(): v for k, v in row.values.items()}, row.where)
         return
     try:
-        with file.open(encoding="utf-8-sig", newline="") as opened:
-            mark = delimiter(opened.readline())
-            opened.seek(0)
-            # Tables with tabs are written without quotes (Darwin Core, Raven): a quote there is an inch, or a song.
-            quoting = csv.QUOTE_NONE if mark == "\t" else csv.QUOTE_MINIMAL
-            found = csv.DictReader(opened, delimiter=mark, quoting=quoting)
-            if not found.fieldnames:
-                raise UserError(f"{file}: has no header line")
-            for values in found:
-                where = f"{file}:{found.line_num}"
-                if None in values:
-                    raise UserError(f"{where}: more cells than the header has columns; quote values that hold a comma")
-                yield Row({_bare(k).lower(): _bare(v) for k, v in values.items() if v is not None}, where)
-    except UnicodeDecodeError as error:
-        raise UserError(f"{file}: not a text file in UTF-8") from error
+        yield from _lines(file)
     except csv.Error as error:
         raise UserError(f"{file}: not a readable table ({error})") from error
 
 
-def delimiter(header: str) -> str:
-    """What separates the columns of a header line."""
-    return max(",;\t", key=header.count)
+def _lines(file: pathlib.Path) -> Iterator[Row | Reject | Notice]:
+    yield from textfile.notices(file)
+    header, mark = _header(file)
+    if not any(header):
+        raise UserError(f"{file}: has no header line")
+    timed = {n for n, name in enumerate(header) if meaning.is_time(name)}
+    comma = _comma(file, len(header), timed, mark) if timed else "decimal"
+    for number, cells in _body(file):
+        if any(cells[len(header) :]):
+            of = {",": "a comma", ";": "a semicolon", "|": "a bar"}.get(mark, "a tab")
+            yield Reject("", f"{file}:{number}", f"more cells than the header has columns; quote values that hold {of}")
+        elif any(cells):
+            values = {
+                name: _number(cell, comma) if n in timed else cell
+                for n, (name, cell) in enumerate(zip(header, cells, strict=False))
+                if name
+            }
+            yield Row(values, f"{file}:{number}")
+
+
+def is_table(file: pathlib.Path) -> bool:
+    """Whether a file has the suffix of a table of text that is no JSON."""
+    return file.suffix.lower() in shards.TABLES and file.suffix.lower() not in JSON and file.is_file()
 
 
 def columns(file: pathlib.Path) -> frozenset[str]:
     """Names of the columns of a table, or of the first JSON row; none where the file is neither."""
+    return frozenset(header(file))
+
+
+def header(file: pathlib.Path) -> tuple[str, ...]:
+    """The same in their order."""
     if file.suffix.lower() not in shards.TABLES or not file.is_file():
-        return frozenset()
+        return ()
     return _columns(file, file.stat().st_mtime_ns, file.stat().st_size)
 
 
-@functools.lru_cache(256)  # every reader asks
-def _columns(file: pathlib.Path, changed: int, size: int) -> frozenset[str]:
+@functools.lru_cache(1024)  # every reader asks
+def _columns(file: pathlib.Path, changed: int, size: int) -> tuple[str, ...]:
     try:
         if file.suffix.lower() in JSON:
-            return frozenset(next(rows(file)).values)
-        with file.open(encoding="utf-8-sig") as opened:
-            header = opened.readline().strip("\r\n")
-        return frozenset(_bare(name).lower() for name in next(csv.reader([header], delimiter=delimiter(header)), ()))
-    except (UserError, StopIteration, UnicodeDecodeError, csv.Error):
-        return frozenset()
+            return tuple(next(row.values for row in rows(file) if isinstance(row, Row)))
+        return tuple(filter(None, _header(file)[0]))
+    except (UserError, StopIteration, OSError, csv.Error):
+        return ()
 
 
-def _bare(cell: str) -> str:
-    cell = cell.strip()
-    return cell[1:-1].strip() if len(cell) > 1 and cell[0] == cell[-1] == '"' else cell
+def _header(file: pathlib.Path) -> tuple[tuple[str, ...], str]:
+    """The names of the columns, "" for one without, and the delimiter."""
+    with textfile.open_text(file) as opened:
+        first = _skip(opened)
+        mark = delimiter(first)
+        _, cells = next(_records(itertools.chain([first], opened), mark), (0, []))
+    names: list[str] = []
+    for cell in cells:
+        name = cell.lower()
+        names.append("" if name in names else name)
+    return tuple(names), mark
+
+
+def _skip(opened: Iterator[str]) -> str:
+    """The first line that is neither empty nor names the delimiter (it then begins with what `delimiter` finds)."""
+    for line in opened:
+        if line.strip(" \r\n\t;,|\x1a") and not SEPARATOR.fullmatch(line.strip()):
+            return line
+    return ""
+
+
+def delimiter(line: str) -> str:
+    """What separates the columns of a header line; quoted names may hold any."""
+    return max(DELIMITERS, key=re.sub(r'"[^"]*"', "", line).count)
+
+
+def _body(file: pathlib.Path) -> Iterator[tuple[int, list[str]]]:
+    """Number of the line and cells of every record behind the header."""
+    with textfile.open_text(file) as opened:
+        skipped: list[str] = []
+
+        def counted() -> Iterator[str]:
+            for line in opened:
+                skipped.append(line)
+                yield line
+
+        first = _skip(counted())
+        before = len(skipped) - 1
+        records = _records(itertools.chain([first], opened), delimiter(first))
+        next(records, None)
+        for number, cells in records:
+            yield number + before, cells
+
+
+def _records(text: Iterable[str], mark: str) -> Iterator[tuple[int, list[str]]]:
+    """Number of the first line and cells of every record that is not empty."""
+    if mark == "\t":
+        yield from _tabbed(text)
+        return
+    csv.field_size_limit(LONGEST)
+    reader = csv.reader((line.replace("\0", "") for line in text), delimiter=mark, skipinitialspace=True)
+    before = 0
+    for cells in reader:
+        if any(cell.strip() for cell in cells):
+            yield before + 1, [_unquoted(cell.strip()) for cell in cells]
+        before = reader.line_num
+
+
+def _tabbed(text: Iterable[str]) -> Iterator[tuple[int, list[str]]]:
+    """Tables with tabs are written without quotes (Raven, Darwin Core): a quote there is an inch, or a song. Excel
+    quotes cells that hold a quote, a tab or a line break, and doubles the quotes in them."""
+    stream = iter(text)
+    width, number = 0, 0
+    waiting: list[str] = []
+    while True:
+        line = waiting.pop(0) if waiting else next(stream, None)
+        if line is None:
+            return
+        number, first = number + 1, number + 1
+        cells = _joined(line.rstrip("\r\n").split("\t"), width)
+        if _is_open(cells[-1]) and len(cells) <= width:  # perhaps a quoted cell with line breaks
+            ahead = [*waiting, *itertools.islice(stream, max(0, LINES - len(waiting)))]
+            whole = line.rstrip("\r\n")
+            for count, more in enumerate(ahead, 1):
+                whole += "\n" + more.rstrip("\r\n")
+                joined = _joined(whole.split("\t"), width)
+                if not _is_open(joined[-1]) and len(joined) == width:
+                    cells, ahead, number = joined, ahead[count:], number + count
+                    break
+            waiting = ahead
+        width = width or len(cells)
+        if any(cell.strip() for cell in cells):
+            yield first, [_unquoted(cell.strip()) for cell in cells]
+
+
+def _joined(cells: Sequence[str], width: int) -> list[str]:
+    """Cells of a line with more than the header has, those that a quoted cell was split into together."""
+    if len(cells) <= width or not width:
+        return list(cells)
+    made: list[str] = []
+    for cell in cells:
+        if made and _is_open(made[-1]):
+            made[-1] += f"\t{cell}"
+        else:
+            made.append(cell)
+    return made if len(made) == width else list(cells)
+
+
+def _is_open(cell: str) -> bool:
+    return cell.startswith('"') and cell.count('"') % 2 == 1
+
+
+def _unquoted(cell: str) -> str:
+    """`"Robin, ""song"" A"` -> `Robin, "song" A`; quotes that are not doubled are part of the text."""
+    inner = cell[1:-1]
+    if len(cell) > 1 and cell[0] == cell[-1] == '"' and '"' not in inner.replace('""', ""):
+        return inner.replace('""', '"').strip()
+    return cell
+
+
+def _comma(file: pathlib.Path, width: int, timed: set[int], mark: str) -> Comma:
+    """What a comma in the times of a table means, of all its cells: in `1,234` alone it could be either."""
+    grouped = point = whole = False
+    for _, cells in _body(file):
+        for n in timed & set(range(len(cells))):
+            cell = cells[n]
+            if GROUPED_BY_POINTS.fullmatch(cell) or re.fullmatch(r"[-+]?(\d+,(\d{1,2}|\d{4,})|0,\d+)", cell):
+                return "decimal"
+            grouped |= bool(GROUPED.fullmatch(cell))
+            point |= "." in cell
+            whole |= cell.isdigit()
+    if grouped and (point or mark in ",|" or (mark == "\t" and whole)):
+        return "thousands"
+    return "decimal"
+
+
+def _number(cell: str, comma: Comma) -> str:
+    """A number of a table with a point for decimals and nothing else; other text as it is."""
+    if GROUPED_BY_POINTS.fullmatch(cell):
+        return cell.replace(".", "").replace(",", ".")
+    if GROUPED.fullmatch(cell) and (comma == "thousands" or "." in cell or cell.count(",") > 1):
+        return cell.replace(",", "")
+    return cell.replace(",", ".") if re.fullmatch(r"[-+]?\d*,\d+", cell) else cell

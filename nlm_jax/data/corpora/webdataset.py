@@ -6,6 +6,7 @@ import pathlib
 from collections.abc import Iterator
 from typing import Any
 
+from nlm_jax.audio import formats
 from nlm_jax.core.errors import UserError
 from nlm_jax.data import recordings, tars
 from nlm_jax.data.corpora import labels, metadata
@@ -35,7 +36,7 @@ def _examples(path: pathlib.Path, root: pathlib.Path) -> Iterator[Example | None
     for file in tars.matching(path):
         classes = _classes(file.parent)
         for key, sample in _samples(file).items():
-            audio = next((suffix for suffix in sample if f".{suffix.lower()}" in labels.AUDIO), None)
+            audio = next((suffix for suffix in sample if f".{suffix.lower()}" in formats.READABLE), None)
             if audio is None:
                 continue
             row = _row(file, key, sample, classes)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from nlm_jax.core.errors import UserError
 from nlm_jax.data.corpora import labels, metadata, tables
+from nlm_jax.data.report import Notice, Reject
 from nlm_jax.data.schema import Example, Row
 
 NEEDED = {"gen", "sp"}
@@ -28,12 +29,17 @@ def _files(path: pathlib.Path) -> list[pathlib.Path]:
 
 def _fits(file: pathlib.Path) -> bool:
     found = tables.columns(file)
-    return found >= NEEDED or ("recordings" in found and all(row.values.keys() >= NEEDED for row in _rows(file)))
+    return found >= NEEDED or (
+        "recordings" in found and all(row.values.keys() >= NEEDED for row in _rows(file) if isinstance(row, Row))
+    )
 
 
-def _rows(file: pathlib.Path) -> Iterator[Row]:
+def _rows(file: pathlib.Path) -> Iterator[Row | Reject | Notice]:
     """One row a recording; pages are unfolded."""
     for page in tables.rows(file):
+        if not isinstance(page, Row):
+            yield page
+            continue
         listed = page.values.get("recordings")
         if listed is None:
             yield page
@@ -44,7 +50,7 @@ def _rows(file: pathlib.Path) -> Iterator[Row]:
             yield Row({k.lower(): v for k, v in one.items()}, f"{page.where}: recordings[{number}]")
 
 
-def examples(path: pathlib.Path, root: pathlib.Path) -> Iterator[Example]:
+def examples(path: pathlib.Path, root: pathlib.Path) -> Iterator[Example | Reject | Notice]:
     """One question for each recording: its species by its English name, or by its scientific one. Recordings of what
     nobody could name, and soundscapes, are passed over and counted.
 
@@ -56,7 +62,7 @@ def examples(path: pathlib.Path, root: pathlib.Path) -> Iterator[Example]:
         if number := NUMBER.match(name):
             there.setdefault(number[0], file)
     rows = (row for file in _files(path) or [path] for row in _rows(file))
-    yield from labels.unique(labels.told_of(path, (_example(row, there) for row in rows), NEEDED))
+    yield from labels.unique(labels.told_of(path, labels.each(rows, lambda row: [_example(row, there)]), NEEDED))
 
 
 def _example(row: Row, there: dict[str, str]) -> Example | None:

@@ -1,0 +1,51 @@
+"""What the label cell of a row says: a label, several, that nothing was heard, or nothing."""
+
+import re
+import unicodedata
+from collections.abc import Collection
+
+from nlm_jax.data.corpora import metadata
+
+SILENT = {
+    *("nocall", "no call", "no calls", "no species", "no bird", "no birds", "no animal", "no animals", "no detection"),
+    *("no detections", "nothing heard"),
+}
+"""Labels that say that somebody listened and nothing was heard; BirdNET and BirdCLEF write `nocall`."""
+LIST = re.compile(r"\[.*\]", re.DOTALL)
+
+
+def bare(cell: object) -> str:
+    """A cell as text: NFC, blanks collapsed, without quotes around it; "" for words for nothing, such as NA or nan."""
+    text = " ".join(unicodedata.normalize("NFC", metadata.text(cell)).split())
+    while len(text) > 1 and text[0] == text[-1] and text[0] in "\"'" and text[0] not in text[1:-1]:
+        text = text[1:-1].strip()
+    return metadata.text(text)
+
+
+def is_silent(label: str) -> bool:
+    """Whether a label says that nothing was heard."""
+    return re.sub(r"[\s_-]+", " ", label.lower()).strip(" ()[]") in SILENT
+
+
+def labels(cell: object, single: Collection[str] = ()) -> list[str]:
+    """The labels of a cell, each once: apart by `;` or `|`, or a list as Python prints it.
+
+    Commas divide only what is known to be labels, for there are names with commas ("Owl, Barn").
+
+    Args:
+      cell: what the table has there.
+      single: labels that stand alone in other cells of the table.
+    """
+    text = bare(cell)
+    pieces = text[1:-1].split(",") if LIST.fullmatch(text) else re.split(r"[;|]", text)
+    found: list[str] = []
+    for piece in map(bare, pieces):
+        parts = [bare(part) for part in piece.split(",")]
+        found += parts if len(parts) > 1 and all(part in single for part in parts) else [piece]
+    heard = [label for label in dict.fromkeys(found) if label]
+    return [label for label in heard if not is_silent(label)] or heard[:1]
+
+
+def alone(cell: object) -> list[str]:
+    """The labels of a cell that commas do not divide: what `labels` may take for `single`."""
+    return [label for label in labels(cell) if "," not in label]

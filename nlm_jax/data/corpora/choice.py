@@ -1,0 +1,146 @@
+"""Which reader annotations are for, if nobody says; and a line about what was read and what was not."""
+
+import pathlib
+from collections.abc import Iterator, Mapping
+from types import ModuleType
+
+from nlm_jax.audio import formats
+from nlm_jax.core.errors import UserError
+from nlm_jax.data import recordings
+from nlm_jax.data.corpora import columns, label_files, label_table, tables
+from nlm_jax.data.holdout import whole
+from nlm_jax.data.report import Notice, ReadAs, Reject
+from nlm_jax.data.schema import Example
+
+TITLES = {
+    "folder": "a folder for each class",
+    "table": "label tables",
+    "raven": "Raven selection tables",
+    "audacity": "Audacity tracks",
+    "xeno-canto": "metadata of xeno-canto",
+    "darwin-core": "Darwin Core occurrences",
+    "animalspeak": "captions",
+    "datasets": "a dataset",
+    "webdataset": "tars of WebDataset",
+    "naturelm": "the NatureLM training set",
+}
+OWN = ("table", "raven", "audacity")
+"""Labels that people make beside recordings: a few must not stand for a whole folder."""
+ENOUGH = 0.5
+"""Share of the recordings in sub-folders that such labels must be about."""
+PACKED = {
+    **dict.fromkeys((".zip", ".7z", ".rar", ".gz", ".tgz", ".bz2", ".xz"), "unpack it and give the folder"),
+    **dict.fromkeys((".xlsx", ".xls", ".ods", ".numbers", ".xlsm"), "save it as CSV and give that"),
+}
+NEEDS = (
+    "labels need a column with the recording (such as file, filename or path) and one with the label (such as label, "
+    "species or common_name), or start and end beside a recording of the table's name; captions a column caption; "
+    "xeno-canto gen and sp; Darwin Core scientificName and occurrenceID"
+)
+
+
+def of_folder(path: pathlib.Path, root: pathlib.Path, readers: Mapping[str, ModuleType]) -> str:
+    """The name of the reader for a folder.
+
+    Raises:
+      UserError: two of them fit, and neither covers what the other one does.
+    """
+    if (path / label_files.NAME).is_file():
+        return "folder"
+    fitting = [name for name, reader in reversed(readers.items()) if name not in ("folder", "inaturalist")]
+    fitting = [name for name in fitting if readers[name].opens(path)]
+    others = [name for name in fitting if name not in OWN]
+    own = [name for name in fitting if name in OWN and not (name == "table" and others)]
+    if len(own) + bool(others) > 1:
+        raise _ambiguous(path, [*own, *others[:1]])
+    if not own:
+        return others[0] if others else "folder"
+    inside = {recordings.name_of(p, root) for p in formats.Folder.of(path).recordings if p.parent != path}
+    if inside:
+        labelled = {name for item in readers[own[0]].examples(path, root) for name in _wholes(item)}
+        share = len(labelled & inside) / len(inside)
+        if share < ENOUGH:
+            raise _ambiguous(path, [own[0], "folder"], f"; {len(labelled & inside)} of {len(inside)} recordings in ")
+    return own[0]
+
+
+def _ambiguous(path: pathlib.Path, names: list[str], more: str = "") -> UserError:
+    titles = " and ".join(f"{TITLES[name]} (--format {name})" for name in names)
+    more = f"{more}its sub-folders are in {TITLES[names[0]]}" if more else ""
+    return UserError(f"{path}: could be read as {titles}{more}; say with --format which is meant")
+
+
+def of_file(path: pathlib.Path, readers: Mapping[str, ModuleType]) -> str:
+    """The name of the reader for a file, "" if it has rows of JSON.
+
+    Raises:
+      UserError: a packed file, or a table that no reader understands, with its columns.
+    """
+    if found := next((name for name, reader in reversed(readers.items()) if reader.opens(path)), ""):
+        return found
+    if path.is_file() and (packed := PACKED.get(path.suffix.lower())):
+        raise UserError(f"{path}: cannot be read as it is; {packed}")
+    names = tables.header(path) if tables.is_table(path) else ()
+    if len(names) > 1 and not names[0].startswith(("{", "[")):
+        raise UserError(f"{path}: no reader understands its columns {', '.join(names)}; {NEEDS}")
+    if tables.is_table(path) and path.suffix.lower() != ".txt" and not names:
+        raise UserError(f"{path}: has no header line")
+    return ""
+
+
+def described(
+    name: str, path: pathlib.Path, root: pathlib.Path, stream: Iterator[Example | Reject | Notice]
+) -> Iterator[Example | Reject | Notice | ReadAs]:
+    """The stream, and behind it a notice how a folder, or a table, was read and what of it was not used."""
+    labelled: set[str] = set()
+    count = 0
+    for item in stream:
+        if isinstance(item, Example):
+            count += 1
+            labelled.update(_wholes(item))
+        yield item
+    used = _used(name, path)
+    title = label_files.NAME if name == "folder" and used else TITLES.get(name, name)
+    files = f"{len(used)} file{'s' * (len(used) != 1)}, " if used else ""
+    parts = [f"{title} ({files}{count} label{'s' * (count != 1)})"]
+    if path.is_dir() and name in (*OWN, "folder"):
+        every = {recordings.name_of(file, root) for file in formats.Folder.of(root).recordings} if root.is_dir() else ()
+        if without := len(set(every) - labelled):
+            parts.append(
+                f"{without} recording{'s' * (without != 1)} below {'have' if without != 1 else 'has'} no label"
+            )
+        parts += [line for file in label_files.listed(path) if file not in used and (line := _unused(file, path))]
+        packed = [file for file in sorted(path.glob("*")) if file.suffix.lower() in PACKED and file.is_file()]
+        parts += [f"{file.name}: not read; {PACKED[file.suffix.lower()]}" for file in packed]
+    ignored = sorted({column for file in used for column in label_table.ignored(file)})
+    if ignored:
+        parts.append(f"not used: column{'s' * (len(ignored) != 1)} {', '.join(ignored)}")
+    yield ReadAs(f"read as: {'; '.join(parts)}")
+
+
+def _used(name: str, path: pathlib.Path) -> list[pathlib.Path]:
+    from nlm_jax.data.corpora import audacity, raven
+
+    if name == "raven":
+        return raven.files(path)
+    if name == "audacity":
+        return audacity.files(path)
+    if name == "table" or (name == "folder" and (path.is_file() or (path / label_files.NAME).is_file())):
+        return label_files.files(path)
+    return []
+
+
+def _unused(file: pathlib.Path, path: pathlib.Path) -> str:
+    """What to say of a table that was not read; "" for text that is none."""
+    names, shown = tables.header(file), file.relative_to(path)
+    if label_table.is_selections(file):
+        return f"{shown}: not used (--format raven)"
+    if label_table.fits(file):
+        return f"{shown}: not used (--format table)"
+    if file.suffix.lower() == ".txt" and not (len(names) > 2 and columns.layout(names).label):
+        return ""
+    return f"{shown}: not understood (columns {', '.join(names)})" if names else f"{shown}: not understood"
+
+
+def _wholes(item: Example | Reject | Notice) -> list[str]:
+    return [whole(name).partition("#channel=")[0] for name in item.paths] if isinstance(item, Example) else []

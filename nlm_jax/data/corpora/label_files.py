@@ -1,0 +1,47 @@
+"""Label tables of any program as annotations: one of them, or the one in a folder of recordings."""
+
+import pathlib
+from collections.abc import Iterator
+
+from nlm_jax.audio import formats
+from nlm_jax.data.corpora import label_table, labels, tables
+from nlm_jax.data.corpora.lookup import Lookup
+from nlm_jax.data.report import Notice, Reject
+from nlm_jax.data.schema import Example
+
+NAME = "labels.csv"
+DEPTH = 2
+"""Folders below the annotations in which tables lie: `meta/esc50.csv`."""
+
+
+def opens(path: pathlib.Path) -> bool:
+    """A label table, or a folder with some."""
+    return bool(files(path))
+
+
+def files(path: pathlib.Path) -> list[pathlib.Path]:
+    """The label tables that a path is or has: `labels.csv` alone, else all with its columns but Raven's."""
+    if path.is_file():
+        return [path] * label_table.fits(path)
+    if (path / NAME).is_file():
+        return [path / NAME]
+    return [file for file in listed(path) if label_table.fits(file) and not label_table.is_selections(file)]
+
+
+def listed(path: pathlib.Path) -> list[pathlib.Path]:
+    """The tables in a folder and in the folders in it."""
+    every = (p for pattern in ("*", "*/*") for p in path.glob(pattern))
+    shown = (p for p in every if not any(map(formats.is_hidden, p.relative_to(path).parts)))
+    return sorted(p for p in shown if tables.is_table(p))
+
+
+def examples(path: pathlib.Path, root: pathlib.Path) -> Iterator[Example | Reject | Notice]:
+    """One question for each label of each row.
+
+    Raises:
+      UserError: a table without header, or an id that two different rows have.
+    """
+    lookup = Lookup(root)
+    for file in files(path) or [path / NAME if path.is_dir() else path]:
+        yield from labels.unique(label_table.LabelTable(file, lookup).examples())
+    yield from lookup.notices()

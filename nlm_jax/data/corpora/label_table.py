@@ -1,0 +1,211 @@
+"""Tables of labels with or without times: `labels.csv`, selections of Raven, results of BirdNET and Kaleidoscope,
+sequences of crowsetta, metadata of ESC-50 and BirdCLEF, and any other whose columns `columns.layout` understands."""
+
+import collections
+import functools
+import pathlib
+from collections.abc import Iterator
+
+from nlm_jax.audio import wave
+from nlm_jax.core.errors import UserError
+from nlm_jax.data import recordings
+from nlm_jax.data.corpora import cells, columns, file_times, labels, metadata, tables
+from nlm_jax.data.corpora.lookup import Lookup
+from nlm_jax.data.report import Notice, Reject
+from nlm_jax.data.schema import Example, Row
+
+ASKS = {
+    **dict.fromkeys(("scientific_name", "species_scientific"), labels.QUESTIONS["scientific_name"]),
+    "call_type": labels.QUESTIONS["call_type"],
+    "sound_type": labels.QUESTIONS["sound"],
+}
+"""Column of the label -> what is asked, if that is not the common name."""
+OFFSET = ("file_offset_s", "file_offset")
+"""Where a selection of Raven begins in its own file: in a table over several files, Begin Time counts through all."""
+IGNORED = {"confidence", "score", "probability", "freq", "frequency", "power"}
+"""Words of columns that say how sure, how high or how loud a label is, which no question is about."""
+
+
+def fits(file: pathlib.Path) -> bool:
+    """Whether a file is such a table: it has labels, and names recordings or has times for one."""
+    found = columns.layout(tables.header(file) if tables.is_table(file) else ())
+    if not found.label or (metadata.plain(found.label) == "text" and not found.timed):
+        return False
+    return bool(found.file) or found.timed
+
+
+def is_selections(file: pathlib.Path) -> bool:
+    """Whether a file is a selection table of Raven, with or without labels."""
+    found = columns.layout(tables.header(file) if tables.is_table(file) else ())
+    return found.timed and metadata.plain(found.start) in ("begin_time_s", "begin_time")
+
+
+def ignored(file: pathlib.Path) -> list[str]:
+    """Columns of such a table that nothing is made of, though they say something about its labels."""
+    return [name for name in tables.header(file) if IGNORED & set(metadata.plain(name).split("_"))]
+
+
+class LabelTable:
+    """One table of labels."""
+
+    def __init__(self, file: pathlib.Path, lookup: Lookup):
+        self.file = file
+        self.lookup = lookup
+        self.names = names = tables.header(file)
+        self.plain = {metadata.plain(name): name for name in reversed(names)}
+        self.layout = columns.layout(names)
+        self.raven = is_selections(file)
+        self.kaleidoscope = {"folder", "in_file"} <= self.plain.keys()
+        self.offset = next((self.plain[name] for name in OFFSET if name in self.plain), "") if self.raven else ""
+
+    def examples(self) -> Iterator[Example | Reject | Notice]:
+        """One question for each label of each row, about its recording or its part; one that Raven lists in two views
+        (waveform and spectrogram) counts once.
+
+        Raises:
+          UserError: no header, or not text.
+        """
+        if not self.layout.label and self.names:
+            known = "species, label, common name, annotation, class, category, tags, sound type or call type"
+            yield Reject(str(self.file), f"{self.file}:1", f"no label; name its column one of {known}")
+            return
+        if not self.count:
+            yield from self._empty()
+            return
+        yield from self._unused()
+        seen: set[tuple[object, ...]] = set()
+        for item in labels.each(tables.rows(self.file), self._row, self._named):
+            key = (item.paths, item.text, item.prompt) if isinstance(item, Example) and self.raven else None
+            if key is None or key not in seen:
+                seen.add(key)
+                yield item
+
+    @functools.cached_property
+    def _survey(self) -> tuple[int, str, frozenset[str]]:
+        """Rows, the column with the labels (the first that is not all empty), and the labels that stand alone in it."""
+        candidates = [self.plain[name] for name in columns.LABEL if name in self.plain]
+        single: dict[str, set[str]] = collections.defaultdict(set)
+        rows = 0
+        for row in tables.rows(self.file):
+            rows += isinstance(row, Row | Reject)
+            if isinstance(row, Row):
+                for name in candidates:
+                    single[name].update(cells.alone(row.values.get(name)))
+        column = next((name for name in candidates if single[name]), self.layout.label)
+        return rows, column, frozenset(single[column])
+
+    @property
+    def count(self) -> int:
+        return self._survey[0]
+
+    def _empty(self) -> Iterator[Example | Reject]:
+        """A table of selections without any says that its recording was listened to, and nothing heard."""
+        if self.raven:
+            row = Row({}, f"{self.file}:1")
+            yield from labels.each([row], lambda row: [labels.negative(row, self._beside())])
+
+    def _unused(self) -> Iterator[Notice]:
+        for name in self.layout.unused if self.layout.timed else ():
+            yield Notice(f"{self.file}: column {name!r} looks like a time and is not used")
+
+    def _row(self, row: Row) -> Iterator[Example]:
+        _, column, single = self._survey
+        found = cells.labels(row.values.get(column), single)
+        if not found:
+            raise UserError(f"{row.where}: missing field {column!r}: the row has no label")
+        file = self._recording(row)
+        start, end = self._span(row, file)
+        file = self._channel(row, file)
+        hidden = {"text"} if metadata.plain(column) == "text" else set()
+        for number, label in enumerate(found):
+            values = {name: value for name, value in row.values.items() if name not in hidden}
+            if len(found) > 1:
+                ident = {"id": f"{values['id']}#{number}"} if values.get("id") else {}
+                values = {**values, **ident, column: label}
+            one = Row(values, row.where)
+            if cells.is_silent(label):
+                yield labels.negative(one, file, start, end)
+            else:
+                ask = ASKS.get(metadata.plain(column), labels.QUESTIONS["common_name"])
+                yield labels.example(one, file, label, start, end, ask=ask)
+
+    def _named(self, row: Row) -> str:
+        """The recording of a row that no example is made of."""
+        try:
+            return self._recording(row)
+        except UserError:
+            return labels.written(row)
+
+    def _recording(self, row: Row) -> str:
+        """The name of the recording of a row: of its columns, or of the table."""
+        if not self.layout.file:
+            return self._beside()
+        return self.lookup.find(self._names(row), self.file.parent, near=self.raven)
+
+    def _names(self, row: Row) -> list[str]:
+        """What a row calls its recording, the fullest name first."""
+        said = {key: str(row.values[name]).strip() for key, name in self.plain.items() if row.values.get(name)}
+        if self.kaleidoscope:
+            folders = [said.get("indir", ""), said.get("folder", "")]
+            name = said.get("in_file") or row.text(self.plain["in_file"], empty=False)
+            every = ["/".join(filter(None, (*folders[n:], name))) for n in range(3)]
+        elif self.raven and ("begin_path" in said or "begin_file" in said):
+            path, name = said.get("begin_path", ""), said.get("begin_file", "")
+            if path and name and not path.lower().endswith(name.lower()):
+                path = f"{path}/{name}"
+            every = [path, name]
+        elif self.raven and self.layout.file in (self.plain.get("begin_path"), self.plain.get("begin_file")):
+            return [self._beside()]
+        else:
+            every = [row.text(self.layout.file, empty=False).strip()]
+        return list(dict.fromkeys(filter(None, every)))
+
+    def _beside(self) -> str:
+        """The recording that has the name of the table."""
+        return labels.beside(self.file, self.lookup)
+
+    def _span(self, row: Row, file: str) -> columns.Span:
+        start, end = columns.span(row)
+        if start is None:
+            return columns.Span(None, None)
+        if self.offset and (own := columns.seconds(row, self.offset)) is not None:
+            return columns.Span(own, own + end - start)
+        before = self._before.get(file, 0.0)
+        if isinstance(before, str):
+            raise UserError(f"{row.where}: {before}")
+        return columns.Span(start - before, end - before)
+
+    @functools.cached_property
+    def _before(self) -> dict[str, float | str]:
+        """Seconds that Begin Time counts before each file of a table over several; why that is not known."""
+        if not (self.raven and self.layout.file) or self.offset:
+            return {}
+        spans: list[tuple[str, float, float]] = []
+        for row in tables.rows(self.file):
+            try:
+                if isinstance(row, Row):
+                    spans.append((self._recording(row), *columns.span(row)))
+            except UserError:
+                continue  # a reject of its own
+        return file_times.before(spans, self.lookup.root)
+
+    def _channel(self, row: Row, file: str) -> str:
+        """The channel of its recording that a selection is in, if that has several."""
+        said = row.text(self.plain.get("channel", ""), default="").strip()
+        if not said.isdigit() or not (self.raven or self.kaleidoscope):
+            return file
+        count, number = _channels(self.lookup.root / file), int(said) + self.kaleidoscope
+        if not count or (count == 1 and number == 1):
+            return file
+        if not 1 <= number <= count:
+            raise UserError(f"{row.where}: channel {said} of a recording with {count}")
+        return recordings.channel_name(file, number) if count > 1 else file
+
+
+@functools.lru_cache(4096)
+def _channels(file: pathlib.Path) -> int:
+    """Channels of a recording, 0 if it cannot be read."""
+    try:
+        return wave.info(file).channels
+    except UserError:
+        return 0
