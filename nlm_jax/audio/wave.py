@@ -6,8 +6,7 @@ tests/data/test_wave.py), and audio that is at 16 kHz already agrees exactly.
 """
 
 import contextlib
-import dataclasses
-import io
+import functools
 import math
 import pathlib
 import threading
@@ -19,32 +18,40 @@ import soundfile
 import soxr
 from jaxtyping import Float
 
+from nlm_jax.audio.content import content
+from nlm_jax.audio.parts import AudioInfo, BehindEnd, Part, powers
+from nlm_jax.audio.scale import Level
+from nlm_jax.audio.storage import Data, opened, stamp
+from nlm_jax.audio.stream import Stream, check_rate, reason
 from nlm_jax.core.dims import SAMPLE_RATE
 from nlm_jax.core.errors import UserError
+from nlm_jax.core.files import printable
 
 Quality = Literal["QQ", "LQ", "MQ", "HQ", "VHQ"]
 Source = str | pathlib.Path | bytes
 CONTEXT_SECONDS = 0.1  # decoded on either side of a part, longer than any soxr filter, so that cutting leaves no edge
 
 
-@dataclasses.dataclass(frozen=True)
-class AudioInfo:
-    """What the header says."""
-
-    rate: int
-    """Hz."""
-    channels: int
-    frames: int
-    """Samples per channel at `rate`."""
-
-    @property
-    def seconds(self) -> float:
-        return self.frames / self.rate
+LEAST = 16
+"""Samples at 16 kHz, a millisecond: less is no recording."""
+REST = 160
+"""Samples at 16 kHz, a hundredth of a second, that count as going on behind a part."""
 
 
 def info(source: Source, name: str | None = None) -> AudioInfo:
-    """Rate, channels and length of a file (or of its bytes) without decoding it. Errors as in `load`."""
+    """Rate, channels and true length of a file (or of its bytes); it is decoded only if no header tells for certain.
+
+    Errors as in `load`.
+    """
+    if not isinstance(source, bytes) and (found := stamp(source)):
+        return _info(str(source), found)
     with Recording(source, name) as recording:
+        return recording.info
+
+
+@functools.lru_cache(1 << 14)
+def _info(path: str, _stamp: tuple[int, int]) -> AudioInfo:
+    with Recording(path) as recording:
         return recording.info
 
 
@@ -54,24 +61,39 @@ def load(
     seconds: float | None = None,
     quality: Quality = "HQ",
     name: str | None = None,
+    channel: int | None = None,
 ) -> Float[np.ndarray, "T"]:
-    """Mono float32 at 16 kHz in [-1, 1] from a wav, flac, ogg or mp3 file (or its bytes), any rate and channel count.
+    """Mono float32 at 16 kHz in [-1, 1] from a file that libsndfile reads (or its bytes), any rate and channel count.
 
     Args:
       source: path, or the bytes of a file; errors then call it `name`.
       start: where the part begins, in seconds; only the part is decoded.
       seconds: its length; None = to the end. A shorter recording gives a shorter array (see `fit`).
+      channel: one of its channels, from 1; None = their mean.
 
     Raises:
-      UserError: no such file, not audio, no samples in the part, or samples that are not finite.
+      BehindEnd: nothing there at `start`.
+      UserError: no such file, not audio, no samples, or samples that are not finite or at no scale of floats.
     """
+    return part(source, start, seconds, quality, name, channel).wave
+
+
+def part(
+    source: Source,
+    start: float = 0.0,
+    seconds: float | None = None,
+    quality: Quality = "HQ",
+    name: str | None = None,
+    channel: int | None = None,
+) -> Part:
+    """The same with what is to be known of it."""
     if isinstance(source, bytes) or not hasattr(_kept, "open"):
         with Recording(source, name) as recording:
-            return recording.part(start, seconds, quality)
+            return recording.part(start, seconds, quality, channel)
     if str(source) not in _kept.open:
         _close_kept()
         _kept.open[str(source)] = Recording(source, name)
-    return _kept.open[str(source)].part(start, seconds, quality)
+    return _kept.open[str(source)].part(start, seconds, quality, channel)
 
 
 _kept = threading.local()
@@ -103,44 +125,93 @@ class Recording:
 
     def __init__(self, source: Source, name: str | None = None):
         """Errors as in `load`; they call bytes by `name`."""
-        self._label = _name(source, name)
-        self._file = _open(source, self._label)
+        self._label = printable(name or ("audio bytes" if isinstance(source, bytes) else source))
+        self._data = opened(source, self._label)
+        self._scale_checked = False
+        try:
+            self._stream = Stream(self._data)
+        except (
+            soundfile.SoundFileError,
+            RuntimeError,
+            TypeError,
+            OSError,
+        ) as error:  # TypeError: .raw lacks parameters
+            why = content(self._data) or reason(error, "the content is of no known format")
+            self._data.close()
+            raise UserError(f"{self._label}: not readable audio ({why}); wav, flac, ogg and mp3 are") from error
+        except UserError as error:
+            self._data.close()
+            raise UserError(f"{self._label}: {error}") from error
 
     def __enter__(self) -> "Recording":
         return self
 
     def __exit__(self, *_) -> None:
-        self._file.close()
+        self._stream.close()
+        self._data.close()
 
     @property
     def info(self) -> AudioInfo:
-        return AudioInfo(self._file.samplerate, self._file.channels, self._file.frames)
+        """Rate, channels and true length; see `info`."""
+        frames = self._stream.length()
+        return AudioInfo(self._stream.rate, self._stream.channels, frames, self._stream.notice)
 
-    def part(self, start: float = 0.0, seconds: float | None = None, quality: Quality = "HQ") -> Float[np.ndarray, "T"]:
-        """What `load` gives of the same part."""
-        label, file = self._label, self._file
-        rate = file.samplerate
+    def part(
+        self, start: float = 0.0, seconds: float | None = None, quality: Quality = "HQ", channel: int | None = None
+    ) -> Part:
+        """As the function `part`."""
+        label, stream = self._label, self._stream
+        rate = stream.rate
         # The part starts on a sample of both rates, so that the resampled grid is that of the whole file.
         first = round(start * SAMPLE_RATE)
         step = rate // math.gcd(rate, SAMPLE_RATE)
         begin = max(0, (first * rate // SAMPLE_RATE - math.ceil(CONTEXT_SECONDS * rate)) // step * step)
-        skip = first - begin * SAMPLE_RATE // rate
-        count = -1
+        skip, count = first - begin * SAMPLE_RATE // rate, None
         if seconds is not None:
             count = math.ceil((skip / SAMPLE_RATE + seconds + CONTEXT_SECONDS) * rate)
-        if begin and begin >= file.frames:
-            raise UserError(f"{label}: has {file.frames / rate:.2f} s, nothing at {start:.2f} s")
         try:
-            if file.tell() != begin:
-                file.seek(begin)
-            samples = file.read(count, dtype="float32", always_2d=True)
-        except (soundfile.SoundFileError, RuntimeError) as error:
-            raise UserError(f"{label}: damaged audio ({_reason(error)}); convert or replace the file") from error
-        wave = resample(_checked(samples, label).mean(axis=1), rate, quality)
-        wave = wave[skip:] if seconds is None else wave[skip : skip + round(seconds * SAMPLE_RATE)]
+            self._check_scale()
+            samples = stream.read(begin, count, channel)
+        except UserError as error:
+            raise UserError(f"{label}: {error}") from error
+        if not samples.size:
+            if begin:
+                raise BehindEnd(f"{label}: has {stream.length() / rate:.2f} s, nothing at {start:.2f} s")
+            raise UserError(f"{label}: holds no audio samples; record or export it again")
+        resampled = resample(samples, rate, quality)
+        end = resampled.size if seconds is None else skip + round(seconds * SAMPLE_RATE)
+        wave = resampled[skip:end]
         if not wave.size:
-            raise UserError(f"{label}: has no audio after {start:.2f} s")
-        return np.clip(wave, -1.0, 1.0)
+            raise BehindEnd(f"{label}: has no audio after {start:.2f} s")
+        if len(resampled) < LEAST:
+            raise UserError(f"{label}: holds only {len(samples)} samples, less than a millisecond")
+        if not np.isfinite(wave).all():
+            raise UserError(f"{label}: holds samples too large for a mean or a filter; divide them by their full scale")
+        goes_on = resampled.size - end > REST
+        return Part(np.clip(wave, -1.0, 1.0), rate, goes_on, *powers(samples, rate, resampled), stream.notice)
+
+    def _check_scale(self) -> None:
+        """Floats of another scale show in the loudest part alone: all of a file is looked at, once."""
+        if self._stream.floats and not self._scale_checked:
+            path = self._data.path
+            found = None if path is None else stamp(path)
+            fault = _fault(str(path), found) if found else _fault_of(self._stream)
+            if fault:
+                raise UserError(fault)
+        self._scale_checked = True
+
+
+@functools.lru_cache(1 << 12)
+def _fault(path: str, _stamp: tuple[int, int]) -> str:
+    with contextlib.closing(Data(pathlib.Path(path))) as source, contextlib.closing(Stream(source)) as stream:
+        return _fault_of(stream)
+
+
+def _fault_of(stream: Stream) -> str:
+    level = Level()
+    for block in stream.blocks(0, None, None):
+        level.add(block)
+    return level.fault()
 
 
 def prepare(
@@ -157,10 +228,13 @@ def prepare(
             f"audio array of shape {audio.shape}: expected one axis, or two of which the shorter is channels"
         )
     check_floats(audio)
+    check_rate(rate)
     audio = _checked(audio, "audio array")
     if audio.ndim == 2:
         audio = audio.mean(axis=int(np.argmin(audio.shape)))
     wave = resample(audio.astype(np.float32), rate, quality)
+    if not np.isfinite(wave).all():
+        raise UserError("audio array: samples too large for a mean or a filter; divide them by their full scale")
     if samples is not None:
         wave = fit(wave, samples)
     return np.clip(wave, -1.0, 1.0)
@@ -191,33 +265,9 @@ def fit(wave: Float[np.ndarray, "T"], samples: int, start: int = 0) -> Float[np.
     return np.pad(part, (0, samples - part.size)) if part.size < samples else part
 
 
-def _open(source: Source, label: str) -> soundfile.SoundFile:
-    if not isinstance(source, bytes):
-        path = pathlib.Path(source)
-        try:
-            if not path.is_file():
-                raise UserError(f"{label}: no such file" if not path.exists() else f"{label}: not a file")
-        except OSError as error:  # a name too long, a folder that may not be entered
-            raise UserError(f"{label[:200]}: no such file ({error.strerror})") from error
-        if not path.stat().st_size:
-            raise UserError(f"{label}: the file is empty")
-    try:
-        return soundfile.SoundFile(io.BytesIO(source) if isinstance(source, bytes) else str(source))
-    except (soundfile.SoundFileError, RuntimeError, TypeError) as error:  # TypeError: .raw without parameters
-        raise UserError(f"{label}: not readable audio ({_reason(error)}); wav, flac, ogg and mp3 are") from error
-
-
 def _checked(samples: np.ndarray, label: str) -> np.ndarray:
     if not samples.size:
         raise UserError(f"{label}: holds no audio samples")
     if not np.isfinite(samples).all():
         raise UserError(f"{label}: holds samples that are NaN or infinite")
     return samples
-
-
-def _name(source: Source, name: str | None) -> str:
-    return name or ("audio bytes" if isinstance(source, bytes) else str(source))
-
-
-def _reason(error: Exception) -> str:
-    return getattr(error, "error_string", None) or str(error).splitlines()[0]

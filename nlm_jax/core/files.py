@@ -1,10 +1,16 @@
 """Small files that commands leave for each other."""
 
 import json
+import os
 import pathlib
 from typing import Any
 
 from nlm_jax.core.errors import UserError
+
+
+def printable(name: str | os.PathLike) -> str:
+    """A file's name as text that every program reads: bytes that are no UTF-8 are written like `\\xe9`."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def read_json(path: pathlib.Path) -> dict[str, Any]:

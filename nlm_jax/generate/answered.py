@@ -6,6 +6,7 @@ import os
 import pathlib
 from collections.abc import Iterator
 
+from nlm_jax.audio.formats import identity
 from nlm_jax.core.errors import UserError
 
 
@@ -19,12 +20,12 @@ class Answered:
         return sum(map(len, self._starts.values()))
 
     def add(self, file: str, start: float, end: float) -> None:
-        """Notes a window, in seconds."""
-        self._starts.setdefault((file, round(end - start, 6)), array.array("d")).append(start)
+        """Notes a window, in seconds as it was planned."""
+        self._starts.setdefault((identity(file), round(end - start, 6)), array.array("d")).append(start)
 
     def starts(self, file: str, window: float) -> frozenset[float]:
         """Where the answered windows of `window` seconds begin in a recording."""
-        return frozenset(self._starts.get((file, round(window, 6)), ()))
+        return frozenset(self._starts.get((identity(file), round(window, 6)), ()))
 
 
 def answered(out: pathlib.Path, query: str) -> Answered:
@@ -48,7 +49,9 @@ def answered(out: pathlib.Path, query: str) -> Answered:
                         dropped += 1
                         continue
                     if row["query"] == query:
-                        done.add(str(row["file"]), float(row["start"]), float(row["end"]))
+                        start = float(row["start"])
+                        end = start + float(row["window"]) if "window" in row else float(row["end"])
+                        done.add(str(row["file"]), start, end)
                 except (ValueError, KeyError, TypeError) as error:
                     if not line.endswith("\n"):
                         dropped += 1
@@ -71,12 +74,14 @@ class Rows:
         """Notes where the rows are, sixteen bytes each."""
         self._answers = answers
         self._places: dict[str, tuple[array.array, array.array]] = {}
+        first: dict[str, str] = {}  # identity -> how the file is called in its first row
         with answers.open("rb") as lines:
             at = 0
             for line in lines:
                 row = json.loads(line)
                 if "error" not in row and row.get("query", query) == query:
-                    starts, places = self._places.setdefault(row["file"], (array.array("d"), array.array("q")))
+                    name = first.setdefault(identity(row["file"]), row["file"])
+                    starts, places = self._places.setdefault(name, (array.array("d"), array.array("q")))
                     starts.append(row["start"])
                     places.append(at)
                 at += len(line)
@@ -91,4 +96,4 @@ class Rows:
         with self._answers.open("rb") as lines:
             for i in sorted(range(len(starts)), key=starts.__getitem__):
                 lines.seek(places[i])
-                yield json.loads(lines.readline())
+                yield json.loads(lines.readline()) | {"file": file}

@@ -274,7 +274,7 @@ class NatureLM:
         Raises:
           UserError: what is wrong with the recording, one of its windows, or the options.
         """
-        heard = sounds(windows_of(pathlib.Path(audio), window, window if hop is None else hop))
+        heard = sounds([windows_of(pathlib.Path(audio), window, window if hop is None else hop)])
         size, answered = WINDOWS * max(1, options.get("batch_size", 8)), []  # `generate` says what is wrong with 0
         while part := list(itertools.islice(heard, size)):
             if reason := next((reason for _, wave, reason in part if wave is None), ""):

@@ -22,8 +22,9 @@ from jaxtyping import Array, Float
 from nlm_jax.core import remote
 from nlm_jax.core.dims import SAMPLE_RATE
 from nlm_jax.core.errors import UserError
+from nlm_jax.core.files import printable
 from nlm_jax.core.frames import n_tokens, n_windows
-from nlm_jax.generate.windows import all_recordings, check_spans, n_spans, seconds_of, sounds, windows_of
+from nlm_jax.generate.windows import Noticed, all_recordings, check_spans, n_spans, seconds_of, sounds, windows_of
 
 SUMMARY = "vectors of recordings: of the encoder, the Q-Former, or as the language model hears them"
 LEVELS = ("encoder", "qformer", "llm")
@@ -64,13 +65,10 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"--batch-size {args.batch_size}: must be at least 1")
     check_spans(args.window, args.hop)
     write = writer(args.out)
-    console, lengths, notices = Console(stderr=True, markup=False, highlight=False), {}, []
-    files = all_recordings(args.audio, notices)
-    for notice in notices:
-        console.print(f"warning: {remote.named(notice)}")
-    for file in files:
+    console, lengths, noticed = Console(stderr=True, markup=False, highlight=False), {}, Noticed()
+    for file in all_recordings(args.audio, noticed.unread):
         try:
-            lengths[file] = seconds_of(file)
+            lengths[file] = seconds_of(file, noticed)
         except UserError as error:
             console.print(f"left out: {error}")
     if not lengths:
@@ -85,8 +83,10 @@ def run(args: argparse.Namespace) -> int:
             if reason:
                 console.print(f"left out: {reason}")
 
-        made = vectors(model, lengths, args.window, args.hop, args.level, args.batch_size, told)
+        made = vectors(model, lengths, args.window, args.hop, args.level, args.batch_size, told, noticed)
         count, width = write(pooled(made) if args.pool == "file" else mean(made))
+    for sentence in noticed.sentences():
+        console.print(f"warning: {remote.named(sentence)}")
     if not count:
         raise UserError(f"{args.audio[0]}: no window could be read")
     console.print(f"{args.out}: {count} vectors of {width}")
@@ -105,16 +105,23 @@ class Vector:
 
 
 def vectors(
-    model, lengths: Mapping[pathlib.Path, float], window: float, hop: float, level: str, size: int, told
+    model,
+    lengths: Mapping[pathlib.Path, float],
+    window: float,
+    hop: float,
+    level: str,
+    size: int,
+    told: Callable[[str], None],
+    noticed: Noticed,
 ) -> Iterator[Vector]:
     """One of each window of the recordings, `size` at a time; padding is left out of the sums.
 
     Args:
       lengths: recording -> seconds.
-      told: called after each window, with the reason where its audio could not be read.
+      told: called after each window, with the reason if its audio could not be read.
+      noticed: collects what is to be said of the recordings.
     """
-    windows = itertools.chain.from_iterable(windows_of(file, window, hop, s) for file, s in lengths.items())
-    heard = sounds(windows)
+    heard = sounds((windows_of(file, window, hop, seconds) for file, seconds in lengths.items()), noticed)
     while group := list(itertools.islice(heard, size)):
         good = [(one, audio) for one, audio, _ in group if audio is not None]
         if good:
@@ -122,9 +129,9 @@ def vectors(
             waves[: len(good)] = [audio for _, audio in good]
             made = np.asarray(_level(model.graphdef, level, model.state, jnp.asarray(waves)))
             for (one, _), tokens in zip(good, made, strict=False):
-                inside = min(one.end, lengths[one.file]) - one.start
-                count = int(np.clip(n_vectors(model, level, round(inside * SAMPLE_RATE)), 1, len(tokens)))
-                yield Vector(str(one.file), one.start, one.end, tokens[:count].sum(0), count)
+                inside = round((one.end - one.start) * SAMPLE_RATE)
+                count = int(np.clip(n_vectors(model, level, inside), 1, len(tokens)))
+                yield Vector(printable(one.file), one.start, one.end, tokens[:count].sum(0), count)
         for _, _, reason in group:
             told(reason)
 

@@ -7,16 +7,26 @@ import itertools
 import json
 import pathlib
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
 from nlm_jax.core import remote
 from nlm_jax.core.errors import UserError
+from nlm_jax.core.files import printable
 from nlm_jax.generate import labels
 from nlm_jax.generate.answered import Answered, answered
 from nlm_jax.generate.request import NO_ANSWER, Unanswered
-from nlm_jax.generate.windows import Window, all_recordings, check_spans, n_spans, seconds_of, sounds, windows_of
+from nlm_jax.generate.windows import (
+    Noticed,
+    Window,
+    all_recordings,
+    check_spans,
+    n_spans,
+    seconds_of,
+    sounds,
+    windows_of,
+)
 
 SUMMARY = "ask a question of recordings: files or folders of any length"
 AHEAD = 4
@@ -67,17 +77,17 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"--out {args.out}: is a folder; give a file such as {args.out / 'answers.jsonl'}")
     check_spans(args.window, args.hop)  # a wrong window or hop is said before anything is read
     console = Console(stderr=True, markup=False, highlight=False)
-    notices: list[str] = []
-    files, done = all_recordings(args.audio, notices), answered(args.out, args.query)
-    for notice in notices:
-        console.print(f"warning: {remote.named(notice)}")
-    lengths, count, errors = plan(files, args.window, args.hop, done)
+    noticed = Noticed()
+    files, done = all_recordings(args.audio, noticed.unread), answered(args.out, args.query)
+    lengths, count, errors = plan(files, args.window, args.hop, done, noticed)
     model = _load(args) if count else None
     args.out.parent.mkdir(parents=True, exist_ok=True)
     with args.out.open("a", encoding="utf-8") as out:
         written = _write(out, errors)
         if count:
-            written += ask(args, model, todo(lengths, args.window, args.hop, done), count, out, console)
+            written += ask(args, model, todo(lengths, args.window, args.hop, done), count, out, console, noticed)
+    for sentence in noticed.sentences():
+        console.print(f"warning: {remote.named(sentence)}")
     there = f"; {len(done)} windows were there already" if len(done) else ""
     console.print(f"{remote.named(args.out)}: {written['answers']} answers, {written['errors']} error rows{there}")
     if written["errors"] and not written["answers"] and not len(done):
@@ -96,36 +106,36 @@ def _load(args):
 
 
 def plan(
-    files: Iterable[pathlib.Path], window: float, hop: float, done: Answered
+    files: Iterable[pathlib.Path], window: float, hop: float, done: Answered, noticed: Noticed
 ) -> tuple[dict[pathlib.Path, float], int, list[dict]]:
     """Seconds of each recording, how many windows are still to be answered, and a row for each file that is not audio.
 
-    Only headers are read, and no window is made yet.
+    Only headers are read, unless one does not say how long its recording is, and no window is made yet.
     """
     lengths, count, errors = {}, 0, []
     for file in files:
         try:
-            lengths[file] = seconds_of(file)
+            lengths[file] = seconds_of(file, noticed)
         except UserError as error:
-            errors.append({"file": str(file), "error": str(error)})
+            errors.append({"file": printable(file), "error": str(error)})
             continue
-        known = done.starts(str(file), window)
+        known = done.starts(printable(file), window)
         total = n_spans(lengths[file], window, hop)
         count += total - (sum(i * hop in known for i in range(total)) if known else 0)
     return lengths, count, errors
 
 
-def todo(lengths: dict[pathlib.Path, float], window: float, hop: float, done: Answered) -> Iterator[Window]:
-    """The windows still to be answered, made as they are asked for."""
+def todo(lengths: dict[pathlib.Path, float], window: float, hop: float, done: Answered) -> Iterator[Iterator[Window]]:
+    """Of each recording the windows still to be answered, made as they are asked for."""
     for file, seconds in lengths.items():
-        known = done.starts(str(file), window)
-        for one in windows_of(file, window, hop, seconds):
-            if one.start not in known:
-                yield one
+        answers = done.starts(printable(file), window)
+        yield (one for one in windows_of(file, window, hop, seconds) if one.start not in answers)
 
 
-def ask(args, model, windows: Iterable[Window], count: int, out, console) -> collections.Counter:
-    """Answers windows while the next ones are being read, with a bar that tells speed and time left."""
+def ask(
+    args, model, windows: Iterable[Iterable[Window]], count: int, out, console, noticed: Noticed
+) -> collections.Counter:
+    """Answers windows, recording by recording, while the next ones are read; a bar shows speed and time left."""
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -136,7 +146,7 @@ def ask(args, model, windows: Iterable[Window], count: int, out, console) -> col
     )
 
     written: collections.Counter = collections.Counter()
-    begun, hours, heard = time.perf_counter(), 0.0, sounds(windows)
+    begun, hours, heard = time.perf_counter(), 0.0, sounds(windows, noticed)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[speed]}"),
                TimeElapsedColumn(), TimeRemainingColumn())  # fmt: skip
     options = {"max_new_tokens": args.max_new_tokens, "num_beams": args.num_beams, "batch_size": args.batch_size}
@@ -149,16 +159,24 @@ def ask(args, model, windows: Iterable[Window], count: int, out, console) -> col
         ahead = following()
         while group := ahead.result():
             ahead = following()
-            written += _write(out, answer(model, group, args.query, **options))
+            written += _write(out, answer(model, group, args.query, args.window, noticed.rates, **options))
             hours += sum(window.end - window.start for window, _, _ in group) / 3600
             rate = hours / max(1e-9, (time.perf_counter() - begun) / 3600)
             bar.update(task, advance=len(group), speed=f"{rate:.1f} audio-hours an hour")
+        bar.update(task, total=written.total())  # fewer than planned where a recording ended before
     console.print(f"{hours:.2f} hours of audio, {rate:.1f} an hour")
     return written
 
 
-def answer(model, group: Sequence[Heard], query: str, **options) -> list[dict]:
-    """A row for every window in order: its answer, or why there is none."""
+def answer(
+    model, group: Sequence[Heard], query: str, length: float, rates: Mapping[pathlib.Path, int], **options
+) -> list[dict]:
+    """A row for every window in order: its answer, or why there is none.
+
+    Args:
+      length: seconds of a whole window; the last one of a recording ends with it.
+      rates: Hz of each recording.
+    """
     audios = [audio for _, audio, _ in group if audio is not None]
     try:
         texts = iter(model.generate(audios, [query] * len(audios), **options) if audios else ())
@@ -166,10 +184,13 @@ def answer(model, group: Sequence[Heard], query: str, **options) -> list[dict]:
         texts = iter([answer and answer.text for answer in error.answers])
     rows = []
     for window, audio, reason in group:
-        where = {"file": str(window.file), "start": window.start, "end": window.end}
+        row = {"file": printable(window.file), "start": window.start, "end": window.end}
         text = None if audio is None else next(texts)
-        failed = {"error": reason if audio is None else NO_ANSWER}
-        rows.append(where | (failed if text is None else {"query": query, "prediction": text}))
+        if text is None:
+            rows.append(row | {"error": reason if audio is None else NO_ANSWER})
+        else:
+            row |= {"window": length, "sample_rate": rates[window.file]}
+            rows.append(row | {"query": query, "prediction": text})
     return rows
 
 

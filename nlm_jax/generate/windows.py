@@ -1,4 +1,4 @@
-"""Recordings of any length, in windows: only the window that is being heard is decoded."""
+"""Recordings of any length, in windows: one window at a time is decoded."""
 
 import dataclasses
 import itertools
@@ -9,8 +9,10 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from nlm_jax.audio import formats, wave
+from nlm_jax.audio.parts import ultrasound_notice
 from nlm_jax.core.dims import SAMPLE_RATE
 from nlm_jax.core.errors import UserError
+from nlm_jax.core.files import printable
 
 CLIP_SECONDS = 10.0
 """What the model was trained on: files are cut or zero-padded to it, as by the reference's processor."""
@@ -20,22 +22,38 @@ TOO_SHORT = 0.01
 
 @dataclasses.dataclass(frozen=True)
 class Window:
-    """Part of a recording, in seconds from its start. `end` is past the recording's end in a last, partial window."""
+    """Part of a recording, in seconds from its start. As planned, the last one may end behind the recording."""
 
     file: pathlib.Path
     start: float
     end: float
 
-    def wave(self, recording: wave.Recording | None = None) -> np.ndarray:
-        """Its audio f32[T], zero-padded to the window's length (as training pads short clips).
+    def wave(self) -> np.ndarray:
+        """Its audio f32[T], zero-padded to the window's length (as training pads short clips)."""
+        return wave.fit(
+            wave.load(self.file, self.start, self.end - self.start), round((self.end - self.start) * SAMPLE_RATE)
+        )
 
-        Args:
-          recording: the file, where it is open already.
-        """
-        samples = round((self.end - self.start) * SAMPLE_RATE)
-        if recording is not None:
-            return wave.fit(recording.part(self.start, self.end - self.start), samples)
-        return wave.fit(wave.load(self.file, self.start, self.end - self.start), samples)
+
+@dataclasses.dataclass
+class Noticed:
+    """What is to be said of recordings once their windows were read."""
+
+    unread: list[str] = dataclasses.field(default_factory=list)
+    """Sentences about sound in the folders that is not read at all."""
+    rates: dict[pathlib.Path, int] = dataclasses.field(default_factory=dict)
+    """Hz of each."""
+    notices: dict[pathlib.Path, str] = dataclasses.field(default_factory=dict)
+    """Why less was read of one than there may be."""
+    ultrasound: int = 0
+    """Recordings with most of the energy above 8 kHz."""
+
+    def sentences(self, shown: int = 10) -> list[str]:
+        """One for each of the first recordings that are not read to their end, and one about ultrasound."""
+        said = [f"{printable(file)}: {notice}" for file, notice in itertools.islice(self.notices.items(), shown)]
+        if len(self.notices) > shown:
+            said.append(f"{len(self.notices) - shown} more recordings are not read to their end")
+        return self.unread + said + list(filter(None, [ultrasound_notice(self.ultrasound)]))
 
 
 def check_spans(window: float, hop: float) -> None:
@@ -72,16 +90,18 @@ def spans(seconds: float, window: float, hop: float) -> list[tuple[float, float]
     return [(i * hop, i * hop + window) for i in range(n_spans(seconds, window, hop))]
 
 
-def seconds_of(file: pathlib.Path) -> float:
-    """Length of a recording, from its header alone.
+def seconds_of(file: pathlib.Path, noticed: Noticed | None = None) -> float:
+    """Length of a recording: of what can be decoded, not what its header claims.
 
     Raises:
       UserError: no such file, not audio, or no sample in it.
     """
-    seconds = wave.info(file).seconds
-    if not seconds:
-        raise UserError(f"{file}: holds no audio samples; record or export it again")
-    return seconds
+    info = wave.info(file)
+    if not info.frames:
+        raise UserError(f"{printable(file)}: holds no audio samples; record or export it again")
+    if noticed is not None and info.notice:
+        noticed.notices[file] = info.notice
+    return info.seconds
 
 
 def windows_of(file: pathlib.Path, window: float, hop: float, seconds: float | None = None) -> Iterator[Window]:
@@ -95,24 +115,52 @@ def windows_of(file: pathlib.Path, window: float, hop: float, seconds: float | N
         yield Window(file, i * hop, i * hop + window)
 
 
-def sounds(windows: Iterable[Window]) -> Iterator[tuple[Window, np.ndarray | None, str]]:
+def sounds(
+    recordings: Iterable[Iterable[Window]], noticed: Noticed | None = None
+) -> Iterator[tuple[Window, np.ndarray | None, str]]:
     """(window, its audio f32[T], "") of one window after the other; (window, None, reason) of one that cannot be read.
 
-    A recording stays open while its windows follow each other, so that a long one is not searched again for each.
+    A recording stays open while its windows follow each other. It ends with the first window behind what decodes; the
+    last window before has the recording's end for its own, and is zero-padded.
+
+    Args:
+      recordings: the windows of each, in any order of time. One that cannot be opened gives its first window's reason.
     """
-    for file, mine in itertools.groupby(windows, key=lambda window: window.file):
-        try:
-            recording = wave.Recording(file)
-        except UserError as error:
-            yield from ((window, None, str(error)) for window in mine)
+    noticed = Noticed() if noticed is None else noticed
+    for windows in recordings:
+        windows = iter(windows)
+        if (first := next(windows, None)) is None:
             continue
-        with recording:
-            for window in mine:
-                try:
-                    heard, reason = window.wave(recording), ""
-                except UserError as error:
-                    heard, reason = None, str(error)
-                yield window, heard, reason
+        try:
+            with wave.Recording(first.file) as recording:
+                yield from _sounds(recording, itertools.chain([first], windows), noticed)
+        except UserError as error:
+            yield first, None, str(error)
+
+
+def _sounds(recording: wave.Recording, windows: Iterable[Window], noticed: Noticed):
+    power = lost = 0.0
+    for window in windows:
+        planned = round((window.end - window.start) * SAMPLE_RATE)
+        try:
+            part = recording.part(window.start, window.end - window.start)
+        except wave.BehindEnd as error:
+            if not window.start:
+                yield window, None, str(error)
+            break
+        except UserError as error:
+            yield window, None, str(error)
+            continue
+        noticed.rates[window.file] = part.rate
+        if part.notice:
+            noticed.notices[window.file] = part.notice
+        power, lost = power + part.power * part.wave.size, lost + part.above_band * part.power * part.wave.size
+        if part.wave.size < planned:
+            if window.start and part.wave.size < TOO_SHORT * SAMPLE_RATE:
+                break
+            window = dataclasses.replace(window, end=window.start + part.wave.size / SAMPLE_RATE)
+        yield window, wave.fit(part.wave, planned), ""
+    noticed.ultrasound += lost > power / 2
 
 
 def recordings(path: pathlib.Path, notices: list[str] | None = None) -> list[pathlib.Path]:

@@ -101,7 +101,7 @@ def test_channels_lie_on_the_shorter_axis():
 
 def test_clamped_cut_and_padded(tmp_path):
     path = tmp_path / "loud.wav"
-    soundfile.write(path, np.full(100, 3.0), 16000, subtype="FLOAT")
+    soundfile.write(path, np.r_[np.zeros(95), np.full(5, 3.0)], 16000, subtype="FLOAT")
     assert wave.load(path).max() == 1.0
     assert wave.prepare(np.full(100, -2.0), samples=150).tolist() == [-1.0] * 100 + [0.0] * 50
     assert wave.fit(np.arange(5.0, dtype=np.float32), 3, start=3).tolist() == [3.0, 4.0, 0.0]

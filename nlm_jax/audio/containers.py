@@ -1,0 +1,186 @@
+"""WAV, RF64, AIFF, CAF and AU whose size of the samples is wrong: a recorder lost power, a pipe, a size beyond 4 GiB.
+
+libsndfile believes sizes that are too small. A size is wrong if what lies behind the samples is no further chunk.
+"""
+
+import dataclasses
+import struct
+from collections.abc import Iterator
+
+from nlm_jax.audio.storage import Data, Piece
+
+CHUNKS = 1_000
+"""A header with more of them is none."""
+TAGS = (b"ID3", b"TAG", b"APETAGEX")
+"""What music programs append without asking the container."""
+BIG = 0xFFFFFFF0
+
+
+@dataclasses.dataclass(frozen=True)
+class Samples:
+    """Where a header says that the samples are."""
+
+    size_at: int
+    """Offset of the field with their size."""
+    form: str
+    """Its `struct` format."""
+    begin: int
+    size: int
+    header: int = 4
+    """Bytes of a chunk's name."""
+    whole: int = 0
+    """Where the file ends, by its header."""
+    rate: int = 0
+    """Bytes a second; 0 = not said."""
+    format: bytes = b""
+    """The `fmt ` chunk of a WAV."""
+
+
+def pieces(data: Data, begin: int = 0) -> Iterator[Piece]:
+    """The samples of a container at `begin`, with a size that is right; and those of a WAV that is joined to it."""
+    found = _wave(data, begin) or _aiff(data, begin) or _caf(data, begin) or _au(data, begin)
+    if found is None:
+        yield Piece(((begin, data.size),) if begin else ())
+        return
+    rest = data.size - found.begin
+    next_ = _joined(data, found)
+    if next_:
+        yield Piece(((begin, next_),))
+        yield from pieces(data, next_)
+    elif _is_short(data, found) or (found.size > rest and found.form == ">Q"):  # CAF: -1 is "to the end"
+        yield _mended(data, begin, found, rest)
+    else:
+        yield Piece(((begin, data.size),) if begin else ())
+
+
+def _is_short(data: Data, found: Samples) -> bool:
+    """Whether samples go on behind the size that is named."""
+    end = found.begin + found.size
+    tail = data.size - end
+    if tail < 16 or any(data.read(at, 8).startswith(TAGS) for at in (end, end + 1)):
+        return False
+    if found.header and any(_chunks_until_end(data, found, at) for at in (end, end + found.size % 2)):
+        return False
+    if not any(any(data.read(at, 4096)) for at in (end, end + tail // 2, data.size - 4096)):
+        return False  # room that a recorder took ahead of its samples
+    inside = found.whole >= data.size - 1 > end
+    return inside or not found.size or tail >= max(1, found.rate)
+
+
+def _chunks_until_end(data: Data, found: Samples, at: int) -> bool:
+    """Whether well-formed chunks fill the rest of the file (the last one may be cut short)."""
+    width = struct.calcsize(found.form)
+    for count in range(CHUNKS):
+        head = data.read(at, found.header + width)
+        if len(head) < found.header + width:
+            return count > 0
+        name, (size,) = head[: found.header], struct.unpack(found.form, head[found.header :])
+        if not all(32 <= byte < 127 for byte in name) or (not count and at + len(head) + size > data.size + 1):
+            return False
+        at += len(head) + size + (size % 2 if width == 4 else 0)
+        if at >= data.size:
+            return True
+    return False
+
+
+def _joined(data: Data, found: Samples) -> int:
+    """Where another WAV begins behind the samples; 0 if none does."""
+    if found.format:
+        end = found.begin + found.size
+        for at in (end, end + 1):
+            head = data.read(at, 12)
+            if head[:4] == b"RIFF" and head[8:12] == b"WAVE":
+                return at
+    return 0
+
+
+def _mended(data: Data, begin: int, found: Samples, size: int) -> Piece:
+    """The container with the size that there is."""
+    behind = (found.begin, data.size)
+    if found.format:
+        body = b"WAVE" + found.format + b"data"
+        if size < BIG - len(body):
+            head = b"RIFF" + struct.pack("<I", len(body) + 4 + size) + body + struct.pack("<I", size)
+        else:
+            sizes = struct.pack("<IQQQI", 28, len(body) + 40 + size, size, 0, 0)
+            head = b"RF64\xff\xff\xff\xffWAVEds64" + sizes + body[4:] + b"\xff\xff\xff\xff"
+        return Piece((head, behind))
+    right = size + (found.begin - found.size_at - struct.calcsize(found.form) if found.header else 0)
+    field = struct.pack(found.form, min(right, (1 << 8 * struct.calcsize(found.form)) - 1))
+    after = found.size_at + len(field)
+    return Piece(((begin, found.size_at), field, (after, found.begin), behind))
+
+
+def _wave(data: Data, begin: int) -> Samples | None:
+    head = data.read(begin, 12)
+    if head[:4] not in (b"RIFF", b"RF64", b"BW64") or head[8:12] != b"WAVE":
+        return None
+    at, fmt, sizes = begin + 12, b"", (0, 0)
+    for _ in range(CHUNKS):
+        name, size = data.read(at, 4), data.read(at + 4, 4)
+        if len(size) < 4:
+            return None
+        size = struct.unpack("<I", size)[0]
+        if name == b"fmt " and 16 <= size <= 4096:
+            fmt = data.read(at, 8 + size + size % 2)
+        elif name == b"ds64" and size >= 16:
+            sizes = struct.unpack("<QQ", data.read(at + 8, 16).ljust(16, b"\0"))
+        elif name == b"data":
+            if len(fmt) < 24:
+                return None
+            if head[:4] != b"RIFF" and size == 0xFFFFFFFF:
+                size = sizes[1]
+            whole = begin + 8 + struct.unpack("<I", head[4:8])[0]
+            rate = struct.unpack("<I", fmt[16:20])[0]
+            return Samples(at + 4, "<I", at + 8, size, whole=whole, rate=rate, format=fmt)
+        at += 8 + size + size % 2
+    return None
+
+
+def _aiff(data: Data, begin: int) -> Samples | None:
+    """An AIFF whose two sizes disagree; libsndfile believes that of the samples alone, and reads on where it is 0."""
+    head = data.read(begin, 12)
+    if head[:4] != b"FORM" or head[8:12] not in (b"AIFF", b"AIFC"):
+        return None
+    at, rate = begin + 12, 0
+    for _ in range(CHUNKS):
+        name, size = data.read(at, 4), data.read(at + 4, 4)
+        if len(size) < 4:
+            return None
+        size = struct.unpack(">I", size)[0]
+        if name == b"COMM":
+            channels, _, bits, exponent, mantissa = struct.unpack(">hIhHQ", data.read(at + 8, 18).ljust(18, b"\0"))
+            rate = round(mantissa * 2.0 ** (max(0, min(exponent, 1 << 14)) - 16383 - 63)) if exponent < 16447 else 0
+            rate *= max(1, channels) * max(1, bits // 8)
+        elif name == b"SSND":
+            whole = begin + 8 + struct.unpack(">I", head[4:8])[0]
+            return Samples(at + 4, ">I", at + 16, max(0, size - 8), whole=whole, rate=rate) if size else None
+        at += 8 + size + size % 2
+    return None
+
+
+def _caf(data: Data, begin: int) -> Samples | None:
+    if data.read(begin, 4) != b"caff":
+        return None
+    at, rate = begin + 8, 0
+    for _ in range(CHUNKS):
+        name, size = data.read(at, 4), data.read(at + 4, 8)
+        if len(size) < 8:
+            return None
+        size = struct.unpack(">Q", size)[0]
+        if name == b"desc":
+            hertz, _, _, packet, frames = struct.unpack(">d4sIII", data.read(at + 12, 24).ljust(24, b"\0"))
+            rate = int(hertz * packet / max(1, frames)) if 0 < hertz < 1e9 else 0
+        elif name == b"data":
+            return Samples(at + 4, ">Q", at + 16, max(0, size - 4), rate=rate)
+        at += 12 + size
+    return None
+
+
+def _au(data: Data, begin: int) -> Samples | None:
+    head = data.read(begin, 24)
+    if head[:4] not in (b".snd", b"dns.") or len(head) < 24:
+        return None
+    form = ">I" if head[:4] == b".snd" else "<I"
+    offset, size, _, rate, channels = struct.unpack(form[0] + "IIIII", head[4:24])
+    return Samples(begin + 8, form, begin + offset, size, header=0, rate=rate * max(1, channels))

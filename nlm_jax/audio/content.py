@@ -1,0 +1,30 @@
+"""What a file is that holds no audio: downloads that failed, files of operating systems, formats to be converted."""
+
+from nlm_jax.audio.storage import Data
+
+STARTS = {
+    b"\x00\x05\x16\x07": "metadata of macOS beside the real file",
+    b"version https://git-lfs": "a pointer of Git LFS; run git lfs pull",
+    b"/annex/": "a pointer of git-annex; run git annex get",
+    b"PK\x03\x04": "a zip archive; unpack it",
+    b"\x1f\x8b": "a gzip archive; unpack it",
+    b"\x30\x26\xb2\x75": "Windows Media; convert it to wav or flac",
+    b"\x1a\x45\xdf\xa3": "Matroska or WebM; convert it to wav or flac",
+    b"MAC ": "Monkey's Audio; convert it to wav or flac",
+    b"wvpk": "WavPack; convert it to wav or flac",
+    b"#!AMR": "AMR; convert it to wav or flac",
+    b"%PDF": "a PDF",
+}
+PAGES = (b"<!doctype", b"<html", b"<?xml", b"<head")
+
+
+def content(data: Data) -> str:
+    """What the first bytes are those of; "" if that is not known."""
+    head = data.read(0, 512)
+    if text := next((text for start, text in STARTS.items() if head.startswith(start)), ""):
+        return f"the content is {text}"
+    if head[4:8] == b"ftyp":
+        return "the content is MP4 or M4A; convert it to wav or flac"
+    if head.lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith(PAGES):
+        return "the content is a web page, as of a failed download"
+    return "" if any(head) else "the content is zeros"

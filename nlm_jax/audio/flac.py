@@ -1,0 +1,101 @@
+"""FLAC whose header does not say how long it is, or says it wrongly, and streams that were joined.
+
+The last frame of a stream says where it stands. Only if that agrees with the header is the header's length believed.
+"""
+
+from collections.abc import Iterator
+
+from nlm_jax.audio.storage import Data, Piece
+
+STREAMS = (b"fLaC\x00\x00\x00\x22", b"fLaC\x80\x00\x00\x22")
+"""What a stream begins with: its name and the head of STREAMINFO, the last block of metadata or not."""
+HEADER = 42
+"""Bytes of the name and STREAMINFO."""
+TAIL = 1 << 16
+"""Bytes at the end in which the last frame begins, unless it is enormous."""
+SIZES = {1: 192, **{n: 576 << (n - 2) for n in range(2, 6)}, **{n: 256 << (n - 8) for n in range(8, 16)}}
+"""Code of a frame's size -> samples; 6 and 7 stand for one that follows."""
+
+
+def pieces(data: Data, begin: int = 0) -> Iterator[Piece]:
+    """The stream at `begin`, and those that are joined to it."""
+    head = data.read(begin, HEADER)
+    if not head.startswith(STREAMS) or len(head) < HEADER:
+        yield Piece()
+        return
+    if _length(head) and _end(data, head, data.size) == _length(head):
+        yield Piece(((begin, data.size),) if begin else ())
+        if (next_ := _next(data, begin + HEADER)) > 0:
+            yield from pieces(data, next_)
+        return
+    next_ = _next(data, begin + HEADER)
+    end = next_ if next_ > 0 else data.size
+    if _length(head) and _end(data, head, end) == _length(head):
+        yield Piece(((begin, end),))
+    else:
+        yield Piece((unknown_length(head), (begin + HEADER, end)), trusted=False)
+    if next_ > 0:
+        yield from pieces(data, next_)
+
+
+def unknown_length(header: bytes) -> bytes:
+    """The header without the number of samples: the decoder goes on as long as there are frames."""
+    return header[:21] + bytes([header[21] & 0xF0]) + bytes(4) + header[26:]
+
+
+def _length(header: bytes) -> int:
+    return int.from_bytes(header[21:26], "big") & 0xFFFFFFFFF
+
+
+def _next(data: Data, begin: int) -> int:
+    places = [at for wanted in STREAMS if (at := data.find(wanted, begin)) > 0]
+    return min(places, default=-1)
+
+
+def _end(data: Data, header: bytes, end: int) -> int | None:
+    """The number of the sample behind the last frame before `end`; None if no frame is there."""
+    smallest, largest = int.from_bytes(header[8:10], "big"), int.from_bytes(header[10:12], "big")
+    tail = data.read(max(HEADER, end - TAIL), min(TAIL, end - HEADER))
+    at = len(tail)
+    while (at := tail.rfind(b"\xff", 0, at)) >= 0:
+        frame = tail[at : at + 16]
+        if len(frame) < 6 or frame[1] & 0xFE != 0xF8:
+            continue
+        read = _frame(frame)
+        if read is not None:
+            number, samples = read
+            if frame[1] & 1 or samples <= largest:
+                return (number if frame[1] & 1 else number * (smallest if smallest == largest else largest)) + samples
+    return None
+
+
+def _frame(frame: bytes) -> tuple[int, int] | None:
+    """Its number (of its first sample, if sizes vary), and its samples; None unless the header's checksum is right."""
+    size, rate = frame[2] >> 4, frame[2] & 15
+    ones = next((n for n in range(8) if not frame[4] & (0x80 >> n)), 8)
+    if not size or rate == 15 or ones in (1, 8):
+        return None
+    more = max(0, ones - 1)
+    number = frame[4] & (0x7F >> ones)
+    for byte in frame[5 : 5 + more]:
+        if byte & 0xC0 != 0x80:
+            return None
+        number = number << 6 | byte & 0x3F
+    at, samples = 5 + more, SIZES.get(size, 0)
+    if size in (6, 7):
+        samples = int.from_bytes(frame[at : at + size - 5], "big") + 1
+        at += size - 5
+    at += {12: 1, 13: 2, 14: 2}.get(rate, 0)
+    if at >= len(frame) or crc8(frame[:at]) != frame[at]:
+        return None
+    return number, samples
+
+
+def crc8(data: bytes) -> int:
+    """The checksum of a frame's header, of the polynomial x^8 + x^2 + x + 1."""
+    crc = 0
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = (crc << 1 ^ 0x07) & 0xFF if crc & 0x80 else crc << 1
+    return crc

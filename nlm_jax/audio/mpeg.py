@@ -1,0 +1,181 @@
+"""MP3 without a table of contents, or with one that is wrong: its frames are counted, and its streams told apart.
+
+libsndfile takes the length from the table (Xing, Info) or guesses it from the first frame. Frames are counted from
+their headers, without decoding: a millisecond for minutes of sound. What is no frame (tags, zeros) is not handed on.
+"""
+
+import dataclasses
+import functools
+import struct
+from collections.abc import Iterator
+
+from nlm_jax.audio.storage import Data, Piece
+
+READ = 1 << 20
+SCANNED = 1 << 17
+"""Bytes without a frame behind which a file holds no more of them."""
+LONGEST = 2881
+"""Bytes of the longest frame."""
+RATES = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 12000, 8000)}
+KBITS = {
+    (3, 3): (32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448),
+    (3, 2): (32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384),
+    (3, 1): (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
+    (2, 3): (32, 48, 56, 64, 80, 96, 112, 128, 144, 160, 176, 192, 224, 256),
+    (2, 2): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
+}
+KBITS |= {(2, 1): KBITS[2, 2], **{(0, layer): KBITS[2, layer if layer > 1 else 2] for layer in (1, 2, 3)}}
+"""(version: 3 = MPEG-1, 2 = MPEG-2, 0 = MPEG-2.5; layer: 3 = I, 2 = II, 1 = III) -> rates of bits."""
+
+
+@functools.cache
+def sizes() -> dict[int, int]:
+    """Second and third byte of a frame's header -> bytes of the frame."""
+    found = {}
+    for (version, layer), rates in KBITS.items():
+        for code, kbits in enumerate(rates, 1):
+            for number, rate in enumerate(RATES[version]):
+                for padded in (0, 1):
+                    factor = 144_000 if version == 3 or layer == 2 else 72_000
+                    layer_1 = (12_000 * kbits // rate + padded) * 4
+                    size = layer_1 if layer == 3 else factor * kbits // rate + padded
+                    for low in (0, 1):  # protection and private bit
+                        key = (0xE0 | version << 3 | layer << 1 | low) << 8 | code << 4 | number << 2 | padded << 1
+                        found[key] = found[key | 1] = size
+    return found
+
+
+def samples_of(header: bytes) -> int:
+    """Samples per channel of a frame."""
+    version, layer = header[1] >> 3 & 3, header[1] >> 1 & 3
+    return 384 if layer == 3 else 1152 if version == 3 or layer == 2 else 576
+
+
+def kind(header: bytes) -> tuple[int, int, bool]:
+    """What all frames of a stream have in common: version and layer, rate, mono."""
+    return header[1] & 0x1E, header[2] & 0x0C, header[3] >> 6 == 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Contents:
+    """A Xing or Info frame: what it says of the frames behind it."""
+
+    at: int
+    """Of its name in the frame."""
+    flags: int
+    frames: int
+    size: int
+    """Bytes, with itself."""
+
+    @classmethod
+    def of(cls, frame: bytes) -> "Contents | None":
+        """None if the frame holds none."""
+        mono, first = frame[3] >> 6 == 3, frame[1] >> 3 & 3 == 3
+        at = 4 + ((17 if mono else 32) if first else (9 if mono else 17))
+        if frame[at : at + 4] not in (b"Xing", b"Info") or len(frame) < at + 16:
+            return None
+        flags = struct.unpack(">I", frame[at + 4 : at + 8])[0]
+        fields = struct.unpack(">II", frame[at + 8 : at + 16])
+        frames = fields[0] if flags & 1 else 0
+        size = fields[flags & 1] if flags & 2 else 0
+        return cls(at, flags, frames, size)
+
+    def mended(self, frame: bytes, frames: int, size: int) -> bytes:
+        """The frame with other figures, and no samples left out at the end."""
+        out, at = bytearray(frame), self.at + 8
+        for flag, value in ((1, frames), (2, size)):
+            if self.flags & flag:
+                out[at : at + 4] = struct.pack(">I", value)
+                at += 4
+        lame = self.at + 8 + 4 * (self.flags & 1) + 2 * (self.flags & 2) + 25 * (self.flags & 4) + (self.flags & 8) // 2
+        if len(out) > lame + 24:  # encoder's delay and padding, 12 bits each
+            out[lame + 22] &= 0xF0
+            out[lame + 23] = 0
+        return bytes(out)
+
+
+def pieces(data: Data, begin: int = 0) -> Iterator[Piece]:
+    """The streams from `begin` on: one per table of contents, kind of frames, and gap between frames."""
+    whole = not begin
+    while (first := _sync(data, begin)) is not None:
+        frame = _frame(data, first)
+        if frame[36:40] == b"VBRI":  # another table of contents, in a frame without sound
+            first, frame = first + len(frame), _frame(data, first + len(frame))
+        contents = Contents.of(frame)
+        if contents and contents.frames and contents.size and _ends(data, first + contents.size):
+            end, piece = first + contents.size, Piece(((first, first + contents.size),))
+        else:
+            end, count = _count(data, first)
+            parts, spare = ((first, end),), 0
+            if contents and contents.frames and contents.frames != count - 1 and contents.flags & 1:
+                fixed = contents.mended(frame, count - 1, end - first)
+                parts = (fixed, (first + len(frame), end))
+            elif contents and contents.size and contents.size != end - first:
+                parts = (_with_size(contents, frame, end - first), (first + len(frame), end))
+            if contents is None or not contents.frames:
+                spare = count * LONGEST  # above the guess from the first frame, whatever that is
+            piece = Piece(parts, frames=count * samples_of(frame) if spare else None, spare=spare)
+        yield piece
+        whole, begin = False, end
+    if whole:
+        yield Piece()
+
+
+def _with_size(contents: Contents, frame: bytes, size: int) -> bytes:
+    at = contents.at + 8 + 4 * (contents.flags & 1)
+    return frame[:at] + struct.pack(">I", size) + frame[at + 4 :]
+
+
+def _ends(data: Data, end: int) -> bool:
+    """Whether no frame follows at `end`, nor a tag behind which there may be one."""
+    rest = data.size - end
+    return rest == 0 or (0 < rest < SCANNED and _sync(data, end) is None)
+
+
+def _frame(data: Data, at: int) -> bytes:
+    head = data.read(at, 4).ljust(4, b"\0")
+    return data.read(at, sizes().get(head[1] << 8 | head[2], 4))
+
+
+def _sync(data: Data, begin: int) -> int | None:
+    """Where the next frame begins that is followed by one of its kind, or by the end; None if none does."""
+    begin, known = behind_tags(data, begin), sizes()
+    block, at = data.read(begin, SCANNED + 3 * LONGEST), -1
+    while 0 <= (at := block.find(b"\xff", at + 1)) < min(SCANNED, len(block) - 3):
+        size = known.get(block[at + 1] << 8 | block[at + 2])
+        if size is None:
+            continue
+        after = block[at + size : at + size + 4]
+        if not after and begin + at + size == data.size:
+            return begin + at
+        frame = len(after) == 4 and after[0] == 0xFF and (after[1] << 8 | after[2]) in known
+        if frame and kind(after) == kind(block[at : at + 4]):
+            return begin + at
+    return None
+
+
+def behind_tags(data: Data, at: int) -> int:
+    """`at`, or the end of the ID3 tags that begin there."""
+    while (head := data.read(at, 10))[:3] == b"ID3" and len(head) == 10:
+        at += 10 + sum((byte & 0x7F) << shift for byte, shift in zip(head[6:], (21, 14, 7, 0), strict=True))
+        at += 10 * (head[5] >> 4 & 1)
+    return at
+
+
+def _count(data: Data, first: int) -> tuple[int, int]:
+    """Where a stream ends, and how many frames it has: up to other frames, a table of contents, or no frame."""
+    known, at, count = sizes(), 0, 0
+    base, block = first, data.read(first, READ)
+    kind_, names = kind(block), (b"Xing", b"Info", b"VBRI")
+    while True:
+        if at + LONGEST > len(block) and base + len(block) < data.size:
+            base, block, at = base + at, data.read(base + at, READ), 0
+        if at + 4 > len(block) or block[at] != 0xFF:
+            break
+        size = known.get(block[at + 1] << 8 | block[at + 2])
+        if size is None or at + size > len(block) or kind(block[at : at + 4]) != kind_:
+            break
+        if count and any(block[place : place + 4] in names for place in (at + 13, at + 21, at + 36)):
+            break
+        at, count = at + size, count + 1
+    return base + at, count

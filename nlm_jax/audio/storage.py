@@ -1,0 +1,147 @@
+"""The bytes of a recording: looked at in any place, and read in pieces that libsndfile takes for a file of its own."""
+
+import contextlib
+import dataclasses
+import io
+import os
+import pathlib
+import threading
+
+from nlm_jax.core.errors import UserError
+
+SEARCHED = 1 << 22
+"""Bytes that `find` looks at together."""
+
+
+class Data:
+    """A file, or its bytes, of which any part can be read. Several threads may read."""
+
+    def __init__(self, source: pathlib.Path | bytes):
+        """Raises OSError where the file cannot be opened."""
+        self.path = None if isinstance(source, bytes) else source
+        self._bytes = source if isinstance(source, bytes) else None
+        self._file = None if isinstance(source, bytes) else open(source, "rb", buffering=0)  # noqa: SIM115
+        self._lock = threading.Lock()
+        about = None if isinstance(source, bytes) else os.fstat(self._file.fileno())
+        self.size = len(source) if about is None else about.st_size
+        self.key = None if about is None else (about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns)
+        """What names the content of a file, as long as it is not changed; None of bytes."""
+
+    def close(self) -> None:
+        """Closes the file; bytes stay as they are."""
+        if self._file is not None:
+            self._file.close()
+
+    def read(self, begin: int, count: int) -> bytes:
+        """Up to `count` bytes from `begin`; fewer at the end."""
+        if self._bytes is not None:
+            return self._bytes[begin : begin + count]
+        with self._lock:
+            self._file.seek(begin)
+            out = self._file.read(count) or b""
+            while len(out) < count and (more := self._file.read(count - len(out))):
+                out += more
+            return out
+
+    def find(self, wanted: bytes, begin: int = 0) -> int:
+        """Where `wanted` is at or behind `begin`; -1 if nowhere."""
+        if self._bytes is not None:
+            return self._bytes.find(wanted, begin)
+        while begin < self.size:
+            at = self.read(begin, SEARCHED + len(wanted) - 1).find(wanted)
+            if at >= 0:
+                return begin + at
+            begin += SEARCHED
+        return -1
+
+
+@dataclasses.dataclass(frozen=True)
+class Piece:
+    """One stream of a recording, as libsndfile should see it. Most recordings are one, and all of their bytes."""
+
+    parts: tuple[bytes | tuple[int, int], ...] = ()
+    """What it consists of: new bytes, and (begin, end) of the source's; empty = the source as it is."""
+    frames: int | None = None
+    """Samples per channel, if they were counted; else libsndfile's figure counts, if that can be trusted."""
+    trusted: bool = True
+    """Whether the length that its header names was verified."""
+    spare: int = 0
+    """Bytes to claim behind the end: an MP3 without a table of contents is read as far as its size promises."""
+
+
+class Spliced(io.RawIOBase):
+    """A file made of the parts of a piece."""
+
+    def __init__(self, data: Data, piece: Piece):
+        self._data, self._at, self._parts, end = data, 0, [], 0
+        for part in piece.parts or ((0, data.size),):
+            size = len(part) if isinstance(part, bytes) else part[1] - part[0]
+            self._parts.append((end, end + size, part))
+            end += size
+        self._end, self._claimed = end, end + piece.spare
+
+    def readable(self) -> bool:
+        """True."""
+        return True
+
+    def seekable(self) -> bool:
+        """True."""
+        return True
+
+    def tell(self) -> int:
+        """Offset of the next byte."""
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """As of any file; the end is where the claimed bytes end."""
+        self._at = max(0, {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._claimed}[whence] + offset)
+        return self._at
+
+    def readinto(self, buffer) -> int:
+        """Bytes from the next parts; none at the real end, zeros where the last of the claimed bytes are looked for."""
+        done, view = 0, memoryview(buffer).cast("B")
+        for begin, end, part in self._parts:
+            while begin <= self._at < end and done < len(view):
+                count, offset = min(len(view) - done, end - self._at), self._at - begin
+                if isinstance(part, bytes):
+                    new = part[offset : offset + count]
+                else:
+                    new = self._data.read(part[0] + offset, count)
+                if not new:
+                    return done
+                view[done : done + len(new)] = new
+                done, self._at = done + len(new), self._at + len(new)
+        if not done and self._claimed > self._end and self._at >= self._claimed - 128:  # where an MP3 may have a tag
+            done = min(len(view), self._claimed - self._at)
+            view[:done] = bytes(done)
+            self._at += done
+        return done
+
+
+def opened(source: str | pathlib.Path | bytes, label: str) -> Data:
+    """The bytes of a file. Raises UserError, with `label`, where there are none."""
+    if isinstance(source, bytes):
+        return Data(source)
+    path = pathlib.Path(source)
+    try:
+        if not path.is_file():
+            raise UserError(f"{label}: no such file" if not path.exists() else f"{label}: not a file")
+    except (OSError, ValueError) as error:  # a name too long, a null character, a folder that may not be entered
+        why = error.strerror if isinstance(error, OSError) else error
+        raise UserError(f"{label[:200]}: no such file ({why})") from error
+    try:
+        data = Data(path)
+    except OSError as error:
+        raise UserError(f"{label}: cannot be opened ({error.strerror})") from error
+    if not data.size:
+        data.close()
+        raise UserError(f"{label}: the file is empty")
+    return data
+
+
+def stamp(path: str | pathlib.Path) -> tuple[int, int] | None:
+    """Size and time of change, by which what is known of a file stays valid; None if it cannot be looked at."""
+    with contextlib.suppress(OSError, ValueError):
+        found = os.stat(path)
+        return found.st_size, found.st_mtime_ns
+    return None
