@@ -250,3 +250,20 @@ def test_keys_of_the_table(page, three):
     ]
     page["undelete"].click()
     page.until(lambda: len(page.rows()) == 4)
+
+
+def test_two_recordings_of_one_name(page, three, recording):
+    """As an AudioMoth at each site writes them: both are there, and no answer is the other's."""
+    page.drop((three[0].name, three[0].read_bytes()))
+    page.until(lambda: page["ask"].is_enabled())
+    page.drop((three[0].name, recording.read_bytes()))
+    second = three[0].name.replace(".wav", " (2).wav")
+    page.until(lambda: page.text("file-name") == second and page["ask"].is_enabled())
+    page.windows(4, 4, "everything")
+    page.until(lambda: page.cells("files")[0][3] == "Low Hummer")
+    rows = table(page.download("csv"))
+    ends = [(row["file"], row["end"]) for row in rows]
+    assert ends == [(three[0].name, "4.0"), (second, "4.0"), (second, "12.0")]
+    with zipfile.ZipFile(page.download("raven")) as archive:
+        assert len(set(archive.namelist())) == 2
+        assert all(three[0].name in archive.read(name).decode() for name in archive.namelist())

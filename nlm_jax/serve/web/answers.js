@@ -19,7 +19,7 @@ export function wire(onPlay) {
   $("rows-all").addEventListener("click", () => { everything = true; changed(); });
   $("undelete").addEventListener("click", () => { for (const row of runs().flatMap((run) => run.rows)) if (row.verdict === "deleted") back(row); changed(); });
   $("scope").addEventListener("change", () => { scoped = true; });
-  $("again").addEventListener("click", again);
+  $("again").addEventListener("click", () => askAgain(state.current, missing()));
   $("remove-run").addEventListener("click", () => {
     const { current } = state, gone = runs();
     if (gone.some((run) => run.rows.some((row) => row.prediction !== undefined && !row.saved)) && !confirm("These answers are in no download yet. Remove them?")) return;
@@ -37,11 +37,6 @@ export function runs() {
 }
 
 const missing = () => runs().map((run) => [run, alive(run).filter((row) => status(row) !== "answered")]).filter(([, rows]) => rows.length);
-
-async function again() {
-  const { current } = state;
-  for (const [run, rows] of missing()) await askAgain(current, run, rows);
-}
 
 const LABEL = { regions: "Regions", windows: "Windows", marks: "Marked regions" };
 
@@ -146,7 +141,7 @@ function line(label) {
   if (note) answer.append(Object.assign(document.createElement("small"), { textContent: note }));
   tools.className = "row-tools";
   tools.append(button("▶", `Select and play ${when}`, () => play(label.start, label.end)));
-  if (label.status === "failed") tools.append(button("↻", `Ask about ${when} again`, () => askAgain(current, label.run, rows)));
+  if (label.status === "failed") tools.append(button("↻", `Ask about ${when} again`, () => askAgain(current, [[label.run, rows]])));
   else {
     if (label.verdict !== "corrected") tools.append(button("✓", `Accept the answer about ${when}`, () => verdict(rows, label.verdict === "accepted" ? undefined : "accepted"), label.verdict === "accepted"));
     tools.append(button("✎", `Correct the answer about ${when}`, () => correct(answer, label)));

@@ -77,7 +77,7 @@ function conversation(recording, row, parts) {
   $("asked").textContent = `${row.query} (${where})`;
   $("turns").replaceChildren(...(row.earlier ?? []).map(({ query, prediction }) => {
     const item = document.createElement("li"), answer = document.createElement("b");
-    answer.textContent = prediction;
+    answer.textContent = answer.title = prediction;
     item.append(`${query} `, answer);
     return item;
   }));
@@ -111,7 +111,7 @@ export async function askWindows(recordings) {
       for (const [start, end] of spans(recording.seconds, cells.window, cells.hop)) {
         run.rows.push({ start, end: Math.min(end, recording.seconds), length: cells.window, query });
       }
-      entries.push(...run.rows.map((row) => ({ recording, run, row })));
+      entries.push(...run.rows.map((row) => ({ recording, row, config })));
     } catch (error) {
       run.rows.push({ start: 0, end: recording.seconds, length: cells.window, query, error: error.message });
       empty.push(recording.name);
@@ -119,7 +119,7 @@ export async function askWindows(recordings) {
     if (state.current === recording) state.shown = run.id;
     if (stopped) break;
   }
-  await work(stopped ? [] : entries, config, empty.length ? ` Not read: ${empty.join(", ")}.` : "");
+  await work(stopped ? [] : entries, empty.length ? ` Not read: ${empty.join(", ")}.` : "");
 }
 
 /** One question about every region that a label file marked on `recording`. */
@@ -132,19 +132,21 @@ export async function askMarks(recording) {
     return { start, end: last, length: Math.max(last - start, SHORTEST), query, mark, ...(high ? { low, high } : {}) };
   });
   if (state.current === recording) state.shown = run.id;
-  await work(run.rows.map((row) => ({ recording, run, row })), config, "");
+  await work(run.rows.map((row) => ({ recording, row, config })), "");
 }
 
-/** Asks rows of a run again that failed or were not asked, with the settings of the run. */
-export async function askAgain(recording, run, rows) {
-  const config = run.config ?? decoding();
-  if (!config || state.work) return;
-  for (const row of rows) delete row.error;
-  await work(rows.map((row) => ({ recording, run, row })), config, "");
+/** Asks rows again that failed or were not asked, [[run, rows]], with the settings of their run. */
+export async function askAgain(recording, lacking) {
+  if (state.work || !server.able) return;
+  const current = decoding();
+  if (!current) return;
+  const entries = lacking.flatMap(([run, rows]) => rows.map((row) => ({ recording, row, config: run.config ?? current })));
+  for (const { row } of entries) delete row.error;
+  await work(entries, "");
 }
 
-async function work(entries, config, note) {
-  const job = new Job(entries, config, () => { report(job); changed(); });
+async function work(entries, note) {
+  const job = new Job(entries, () => { report(job); changed(); });
   begin(job);
   await job.run();
   finish();

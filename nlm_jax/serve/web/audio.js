@@ -34,7 +34,13 @@ class Wav extends Source {
 
   async load() {}
 
-  frames(from, to) { return mono(this.file, this.where, from, to); }
+  async frames(from, to) {
+    try {
+      return await mono(this.file, this.where, from, to);
+    } catch {
+      throw new Error(`${this.file.name} cannot be read any more: it was moved, changed or is on a medium that was taken out. Choose it again.`);
+    }
+  }
 }
 
 const held = new Set(); // decoded files, the one used longest ago first

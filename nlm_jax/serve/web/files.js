@@ -33,7 +33,7 @@ export function show({ choose, remove }) {
     gone.addEventListener("click", () => remove(recording));
     const last = document.createElement("td");
     last.append(gone);
-    tr.append(name, cell(recording.seconds ? seconds(recording.seconds) : ""), ...(timed ? [cell(clock(recording))] : []), ...questions.map((query) => summary(recording, query)), last);
+    tr.append(name, cell(recording.seconds ? seconds(recording.seconds) : ""), ...(timed ? [Object.assign(cell(clock(recording)), { className: "time" })] : []), ...questions.map((query) => summary(recording, query)), last);
     return tr;
   }));
   const kept = recordings.filter((one) => one.file && one.stored === false).length;
@@ -54,8 +54,9 @@ function cell(text) { return Object.assign(document.createElement("td"), { textC
 
 /** The answers of a recording to one question, the most frequent first, and what is missing. */
 function summary(recording, query) {
-  const td = document.createElement("td"), counts = new Map(), rows = recording.runs.filter((run) => run.query === query).flatMap(alive);
+  const td = Object.assign(document.createElement("td"), { className: "summary" }), counts = new Map(), rows = recording.runs.filter((run) => run.query === query).flatMap(alive);
   for (const row of rows) if (status(row) === "answered") counts.set(oneLine(text(row)), (counts.get(oneLine(text(row))) ?? 0) + 1);
+  td.dataset.question = rows.length ? query : "";
   const failed = rows.filter((row) => status(row) === "failed").length, left = rows.filter((row) => status(row) === "not asked").length;
   const all = [...counts].sort((a, b) => nothing(a[0]) - nothing(b[0]) || b[1] - a[1]);
   for (const [words, count] of all.slice(0, 3)) {
@@ -66,7 +67,7 @@ function summary(recording, query) {
     line.append(mark, `${words || "(empty)"}${count > 1 ? ` × ${count}` : ""}`);
     td.append(line);
   }
-  if (all.length > 3) td.append(small(`and ${all.length - 3} other answers`));
+  if (all.length > 3) td.append(small(`and ${all.length - 3} other answer${all.length > 4 ? "s" : ""}`));
   if (failed || left) td.append(Object.assign(small([failed && `${failed} failed`, left && `${left} not asked`].filter(Boolean).join(", ")), { className: "failed" }));
   return td;
 }

@@ -21,7 +21,7 @@ const RAVEN = ["Selection", "View", "Channel", "Begin Time (s)", "End Time (s)",
   "Question", "Status", "Verdict", "Cut", "Begin Date Time", "Model", "Revision", "Asked", "Temperature", "Seed", "Max Tokens", "Window (s)", "Hop (s)"];
 
 function raven(parts) {
-  const rows = lines(parts).filter(named).map((l, i) => [i + 1, "Spectrogram 1", 1, l.start.toFixed(3), l.end.toFixed(3), l.low, l.high, l.file,
+  const rows = lines(parts).filter(named).map((l, i) => [i + 1, "Spectrogram 1", 1, l.start.toFixed(3), l.end.toFixed(3), l.low, l.high, l.begin_file,
     l.status === "answered" ? l.text : UNANSWERED, l.question, l.status, l.verdict, l.cut, l.time, l.model, l.revision, l.asked, l.temperature, l.seed, l.max_tokens,
     l.window, l.hop]);
   return [RAVEN, ...rows].map((row) => row.map(tab).join("\t") + "\n").join("");

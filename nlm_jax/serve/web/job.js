@@ -18,9 +18,9 @@ export function fill(row, done, facts) {
 export class Job {
   #controller = new AbortController(); #gate = null; #open = null; #timer;
 
-  /** `entries`: [{recording, run, row}] in order. `onChange()` follows every answer, pause and end. */
-  constructor(entries, config, onChange) {
-    this.todo = [...entries]; this.total = entries.length; this.config = config; this.onChange = onChange;
+  /** `entries`: [{recording, row, config}] in order. `onChange()` follows every answer, pause and end. */
+  constructor(entries, onChange) {
+    this.todo = [...entries]; this.total = entries.length; this.onChange = onChange;
     this.answered = this.failed = 0; this.paused = ""; this.began = null;
   }
 
@@ -78,10 +78,10 @@ export class Job {
       const entry = signal.aborted ? null : this.todo.shift();
       if (!entry) return;
       if (entry.recording.removed) { this.total--; continue; }
-      const { recording, row } = entry, began = provenance(this.config);
+      const { recording, row, config } = entry, began = provenance(config);
       try {
         const source = await recording.load();
-        const done = await server.ask([{ role: "user", content: row.query }], [await clip(source, row.start, row.start + row.length)], this.config, { signal });
+        const done = await server.ask([{ role: "user", content: row.query }], [await clip(source, row.start, row.start + row.length)], config, { signal });
         fill(row, done, began);
         this.answered++;
       } catch (error) {

@@ -41,7 +41,7 @@ const others = (row) => (row.others ?? []).map(({ file, start, end }) => `${file
 export function facts(recording, run, label) {
   const [row] = label.rows, { settings = {} } = row;
   return {
-    file: recording.name, start: label.start, end: label.end, text: label.text, question: row.query,
+    file: recording.name, begin_file: recording.fileName, start: label.start, end: label.end, text: label.text, question: row.query,
     status: label.status + (label.reason && `: ${label.reason}`), verdict: label.verdict,
     original: row.corrected === undefined ? "" : oneLine(row.prediction ?? ""), cut: label.cut ? "yes" : "",
     mark: row.mark ?? "", low: row.low ?? 0, high: row.high ?? 8000, time: clock(recording, label.start),

@@ -5,7 +5,7 @@ import { example } from "./example.js";
 import * as files from "./files.js";
 import { $, band, fitGrid, SHORTEST, well } from "./form.js";
 import { download, made } from "./formats.js";
-import { clear, complain, open, remove, show } from "./opening.js";
+import { clear, complain, dropped, open, remove, show } from "./opening.js";
 import { Player } from "./player.js";
 import { fillPresets, preset } from "./presets.js";
 import { server } from "./server.js";
@@ -141,7 +141,7 @@ const drop = $("drop");
 $("file").addEventListener("change", (event) => { const chosen = [...event.target.files]; event.target.value = ""; if (chosen.length) open(chosen); });
 for (const name of ["dragenter", "dragover"]) document.addEventListener(name, (event) => { event.preventDefault(); drop.classList.add("over"); });
 for (const name of ["dragleave", "drop"]) document.addEventListener(name, (event) => { event.preventDefault(); drop.classList.remove("over"); });
-document.addEventListener("drop", (event) => { const dropped = [...(event.dataTransfer?.files ?? [])]; if (dropped.length) open(dropped); });
+document.addEventListener("drop", async (event) => { const found = await dropped(event.dataTransfer); if (found.length) open(found); });
 $("example").addEventListener("click", () => open([example()]));
 $("clear").addEventListener("click", clear);
 onChange(() => files.show({ choose: show, remove }));
@@ -179,7 +179,8 @@ addEventListener("beforeunload", (event) => { if (unsaved()) event.preventDefaul
 session.connect(form).then((other) => {
   const again = async () => {
     const remembered = state.recordings.find((one) => one.id === state.remembered) ?? state.recordings[0];
-    if (remembered) await show(remembered);
+    if (remembered && !state.current && !state.opening) await show(remembered); // unless a file was chosen meanwhile
+    for (const one of state.recordings) if (one.file) session.keep(one);
     onChange(() => session.save(form));
     changed();
   };

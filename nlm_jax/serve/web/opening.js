@@ -14,9 +14,27 @@ let turn = 0;
 export function complain(text) {
   $("problem").textContent = text;
   $("problem").hidden = !text;
+  if (text) $("problem").scrollIntoView({ block: "nearest" });
 }
 
 const kind = (file) => (LABELS.test(file.name) ? "labels" : ANSWERS.test(file.name) ? "answers" : file.type.startsWith("audio/") || SOUND.test(file.name) ? "sound" : "");
+
+/** The files of a drop, those inside of folders too; each has its `path`. */
+export async function dropped(transfer) {
+  const entries = [...(transfer?.items ?? [])].map((item) => item.webkitGetAsEntry?.()), files = [...(transfer?.files ?? [])];
+  if (!entries.some((one) => one?.isDirectory)) return files;
+  const walk = async (one) => {
+    if (one.isFile) {
+      const file = await new Promise((done, fail) => { one.file(done, fail); });
+      return [Object.assign(file, { path: one.fullPath })];
+    }
+    const reader = one.createReader(), inside = [];
+    for (let more; (more = await new Promise((done, fail) => { reader.readEntries(done, fail); })).length;) inside.push(...more); // a hundred at a time
+    return (await Promise.all(inside.filter((each) => !each.name.startsWith(".")).map(walk))).flat();
+  };
+  const found = (await Promise.all(entries.filter(Boolean).map(walk))).flat();
+  return found.sort((a, b) => a.path.localeCompare(b.path));
+}
 
 /** Takes in what was dropped or chosen; what of it cannot be read is said in one place. */
 export async function open(chosen) {
@@ -58,7 +76,7 @@ async function openSounds(chosen, mine, problems) {
   for (const [i, file] of chosen.entries()) {
     if (mine === turn) $("file-name").textContent = `Reading ${file.name}${chosen.length > 1 ? `, ${i + 1} of ${chosen.length}` : ""} …`;
     await attempt(problems, async () => {
-      const recording = entry(file);
+      const recording = entry(file, added);
       recording.source ??= await source(file); // its header alone
       recording.seconds = recording.source.seconds || recording.seconds;
       if (!added.some((one) => one === recording)) added.push(recording);
@@ -76,10 +94,18 @@ async function openSounds(chosen, mine, problems) {
   }
 }
 
-/** The recording of a file: the same one if it is there already, or if its answers are. */
-function entry(file) {
-  const same = state.recordings.find((one) => one.name === file.name && (one.file ? one.size === file.size && one.file.lastModified === file.lastModified : !one.size || one.size === file.size));
-  if (!same) return new Recording({ name: file.name, size: file.size, file });
+/** The recording of a file: the same one if it is there already, or if its answers are. Another of its name gets a number. */
+function entry(file, taken) {
+  const alike = (one) => (one.file ? one.file.name === file.name && one.size === file.size && one.file.lastModified === file.lastModified
+    : one.fileName === file.name && (!one.size || one.size === file.size));
+  const all = [...state.recordings, ...taken], same = all.find(alike);
+  if (!same) {
+    const folder = (file.path ?? file.webkitRelativePath ?? "").split("/").slice(0, -1).filter(Boolean).join("/"), [, stem, suffix] = /^(.*?)(\.[^.]*)?$/.exec(file.name);
+    let name = file.name;
+    if (folder && all.some((one) => one.name === name)) name = `${folder}/${file.name}`;
+    for (let n = 2; all.some((one) => one.name === name); n++) name = `${stem} (${n})${suffix ?? ""}`;
+    return new Recording({ name, fileName: file.name, size: file.size, file });
+  }
   if (!same.file) Object.assign(same, { file, size: file.size, source: null, stored: undefined, problem: "" });
   return same;
 }
@@ -124,7 +150,7 @@ function openLabels(name, content, mine) {
   if (!beside) throw new Error(`${name}: open the recording first, then its labels.`);
   const placed = new Map();
   for (const { file, ...mark } of marks(name, content)) {
-    const recording = file ? recordings.find((one) => one.name.toLowerCase() === file.toLowerCase()) : beside;
+    const recording = file ? recordings.find((one) => one.fileName.toLowerCase() === file.toLowerCase()) : beside;
     if (!recording) { lost.add(file); continue; }
     if (!placed.has(recording)) placed.set(recording, []);
     if (!recording.seconds || mark.start < recording.seconds) placed.get(recording).push({ ...mark, end: Math.min(mark.end, recording.seconds || mark.end) });

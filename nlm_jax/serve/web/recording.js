@@ -31,9 +31,12 @@ export function clock(recording, seconds = 0) {
 }
 
 export class Recording {
-  /** `file` is null for a recording of which only the answers are there (a saved session, a JSON file). */
-  constructor({ id = ident(), name, size = 0, file = null, seconds = 0, marks = [], runs = [] }) {
-    Object.assign(this, { id, name, size, file, seconds, marks, runs });
+  /**
+   * `file` is null for a recording of which only the answers are there (a saved session, a JSON file). `name` is its own
+   * among all that are open, `fileName` may be another's too (in another folder).
+   */
+  constructor({ id = ident(), name, fileName = name, size = 0, file = null, seconds = 0, marks = [], runs = [] }) {
+    Object.assign(this, { id, name, fileName, size, file, seconds, marks, runs });
     this.started = started(name);
     this.source = this.overview = null;
     this.problem = "";

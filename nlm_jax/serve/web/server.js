@@ -18,7 +18,7 @@ class Server {
   get able() { return this.status === "ready" || this.status === "loading"; }
 
   /** Seconds of sound that one clip holds. */
-  get seconds() { return this.info?.clip_seconds ?? DEFAULT_SECONDS; }
+  get seconds() { return this.info?.audio_clip_seconds ?? DEFAULT_SECONDS; }
 
   get clips() { return this.info?.max_clips ?? 8; }
 
@@ -73,14 +73,14 @@ class Server {
         throw new Away("The server cannot be reached. Is it still running?");
       }
       if (response.ok) return await this.#read(response, onText, onWait, signal);
-      const { error = `The server answered with status ${response.status}` } = await response.json().catch(() => ({}));
-      if (response.status !== 503 || tries >= 60) throw new Error(sentence(error));
-      if (/could not be loaded|shutting down/.test(error)) {
+      const { error } = await response.json().catch(() => ({})), words = sentence(error ?? `The server answered with status ${response.status}`);
+      if ([502, 503, 504].includes(response.status) && (!error || /could not be loaded|shutting down/.test(error))) { // of a proxy, or at its end
         this.check();
-        throw new Away(sentence(error));
+        throw new Away(words);
       }
+      if (![429, 503].includes(response.status) || tries >= 60) throw new Error(words);
       onWait(null);
-      await pause(1000 * Number(response.headers.get("Retry-After") || 1) * (1 + Math.random()), signal);
+      await pause(1000 * (Number(response.headers.get("Retry-After")) || 1) * (1 + Math.random()), signal);
     }
   }
 

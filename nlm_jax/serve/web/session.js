@@ -96,9 +96,9 @@ export async function discard(recording) { if (base) await request(store("readwr
 /** Stores the answers, soon. */
 export function save(form) {
   if (!base) return;
-  clearTimeout(timer);
-  timer = setTimeout(async () => {
-    const recordings = state.recordings.map(({ id: one, name, size, seconds, marks, runs }) => ({ id: one, name, size, seconds, marks, runs }));
+  timer ||= setTimeout(async () => {
+    timer = 0;
+    const recordings = state.recordings.map(({ id: one, name, fileName, size, seconds, marks, runs }) => ({ id: one, name, fileName, size, seconds, marks, runs }));
     const session = { id, changed: Date.now(), shown: state.shown, current: state.current?.id ?? "", form: form.values(), recordings };
     await request(store("readwrite", "sessions").put(session)).catch((error) => console.warn(`answers are not kept over a reload: ${error}`));
   }, 300);
