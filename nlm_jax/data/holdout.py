@@ -3,7 +3,7 @@
 import collections
 import dataclasses
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 from nlm_jax.core.errors import UserError
 from nlm_jax.data.schema import Example, whole
@@ -22,33 +22,80 @@ def check(fraction: float) -> None:
         raise UserError(f"--hold-out {fraction:g}: the share of recordings to hold out lies between 0 and 1, as in 0.2")
 
 
-def draw(examples: Iterable[Example], fraction: float) -> tuple[frozenset[str], list[str]]:
-    """Recordings to hold out, and the labels of which there is one recording only, which stay in training.
+def divisible(splits: Collection[str]) -> frozenset[str]:
+    """The splits of a corpus that are divided: examples without one, or the training part that is all there is."""
+    return frozenset(["", TRAIN]) if set(splits) == {TRAIN} else frozenset([""])
+
+
+def draw(
+    examples: Iterable[Example], fraction: float, splits: Collection[str] = ("",)
+) -> tuple[frozenset[str], list[str]]:
+    """Recordings to hold out of those in `splits`, and the labels of which there is one recording only, which stay.
 
     Of each label about `fraction` of its recordings, but at least one of two and never all. The order is that of the
-    digests of their names: it depends on nothing else, so that new recordings do not move old ones across.
+    digests of their names: it depends on nothing else, so that new recordings do not move old ones across. A recording
+    belongs to its first label; it goes back to training if it has another one that would be nowhere else there.
+
+    Args:
+      examples: those that can be used: a recording that cannot be read must not stand for its label.
+      fraction: of the recordings of a label.
+      splits: see `divisible`.
     """
-    first: dict[str, str] = {}
+    first: dict[str, Example] = {}
+    labels: dict[str, set[str]] = collections.defaultdict(set)
     for example in examples:
-        if not example.split:
-            first.setdefault(recording(example), example.label or example.text)
+        if example.split in splits:
+            name = recording(example)
+            asked = first.setdefault(name, example)
+            if example.label and example.task == asked.task:  # not what other questions about it are answered with
+                labels[example.label].add(name)
     groups: dict[str, list[str]] = collections.defaultdict(list)
-    for name, label in first.items():
-        groups[label].append(name)
+    for name, example in first.items():
+        groups[example.label or example.text].append(name)
     held, lonely = set(), []
     for label, names in groups.items():
         if len(names) < 2:
             lonely.append(label)
             continue
-        names.sort(key=lambda name: hashlib.sha256(name.encode()).digest())
+        names.sort(key=_order)
         held.update(names[: min(len(names) - 1, max(1, round(fraction * len(names))))])
+    for label in sorted(labels):
+        if labels[label] <= held:
+            held.discard(max(labels[label], key=_order))
     return frozenset(held), sorted(lonely)
 
 
-def divided(examples: Iterable[Example], held: frozenset[str]) -> Iterator[Example]:
+def _order(name: str) -> bytes:
+    return hashlib.sha256(name.encode("utf-8", "surrogatepass")).digest()
+
+
+def divided(examples: Iterable[Example], held: frozenset[str], splits: Collection[str] = ("",)) -> Iterator[Example]:
     """The examples with their split; one that a file gives stays."""
     for example in examples:
-        if example.split:
+        if example.split not in splits:
             yield example
         else:
             yield dataclasses.replace(example, split=VALID if recording(example) in held else TRAIN)
+
+
+class Division:
+    """The held-out part of a corpus. It is drawn after the recordings were read, of those that can be used."""
+
+    def __init__(self, fraction: float):
+        self.fraction = fraction
+        self.held: frozenset[str] | None = None
+        self.training_only: list[str] = []
+        """Labels of which there is one recording only."""
+        self.splits: frozenset[str] = frozenset()
+
+    def of(self, splits: Collection[str]) -> None:
+        """Takes note of the splits that the annotations give."""
+        self.splits = divisible(splits)
+
+    def draw(self, usable: Iterable[Example]) -> None:
+        """Draws the part; `of` comes before."""
+        self.held, self.training_only = draw(usable, self.fraction, self.splits)
+
+    def divided(self, examples: Iterable[Example]) -> Iterator[Example]:
+        """The examples with their split, once it is drawn; before that as they are."""
+        return examples if self.held is None else divided(examples, self.held, self.splits)

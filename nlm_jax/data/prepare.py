@@ -20,7 +20,7 @@ import rich.progress
 from nlm_jax.core import remote
 from nlm_jax.core.errors import UserError
 from nlm_jax.data import hub
-from nlm_jax.data.preparation import beam, clips, examples, manifest, selection
+from nlm_jax.data.preparation import beam, clips, examples, manifest, notes, retry, selection
 from nlm_jax.data.preparation.options import Options, add_arguments
 from nlm_jax.data.preparation.repeats import Repeats
 from nlm_jax.data.text import Tokenizer
@@ -37,12 +37,11 @@ def run(args: argparse.Namespace) -> int:
         convert = _beam(args, stack) if args.runner == "beam" else _local(args)
         fields = {field.name for field in dataclasses.fields(Options)}
         options = Options(**{name: value for name, value in vars(args).items() if name in fields})
-        made = prepare(options, args.workers, rich.console.Console(stderr=True), convert)
+        reached = not (isinstance(convert, functools.partial) and convert.keywords["root"])
+        made = prepare(options, args.workers, rich.console.Console(stderr=True), convert, reached)
     print(f"{remote.named(args.out)}: {made['examples']} examples, {made['clips']} clips, {made['hours']:.2f} h")
     if made["rejected"]["clips"] or made["rejected"]["examples"]:
         print(f"left out: {made['rejected']}; the reasons are in {remote.named(args.out / 'rejects.jsonl')}")
-    if options.hold_out and (rare := options.held_out[1]):
-        print(f"in training only, for there is one recording of each: {', '.join(rare)}")
     for line in report(made):
         print(line)
     return 0
@@ -51,6 +50,8 @@ def run(args: argparse.Namespace) -> int:
 def report(made: dict[str, Any]) -> list[str]:
     """What a manifest says was found in training that should not be there, a line a check."""
     lines = []
+    if rare := made.get("hold_out", {}).get("training_only"):
+        lines.append(f"in training only, for there is one recording of each: {', '.join(rare)}")
     if (found := made.get("held_out_taxa")) and found["examples_dropped"]:
         lines.append(f"held-out taxa: {found['examples_dropped']} examples dropped ({_counts(found['by_reason'])})")
     if found := made.get("leakage"):
@@ -90,15 +91,21 @@ def _beam(args: argparse.Namespace, stack: contextlib.ExitStack) -> Convert:
 
 
 def prepare(
-    options: Options, workers: int = 1, console: rich.console.Console | None = None, convert: Convert | None = None
+    options: Options,
+    workers: int = 1,
+    console: rich.console.Console | None = None,
+    convert: Convert | None = None,
+    retried: bool = True,
 ) -> dict[str, Any]:
-    """Writes the corpus and returns its manifest; a finished directory is left as it is.
+    """Writes the corpus and returns its manifest; a finished directory is left as it is, unless recordings that were
+    rejected can be used now, or are rejected for another reason: what they change is made again.
 
     Args:
       options: what the result depends on.
       workers: threads or processes of this machine; they change nothing of the result.
       console: where progress is shown; default nowhere.
       convert: what writes the shards that are missing, `(options, jobs, advance)`; default this machine.
+      retried: whether rejected recordings are tried again; not if they are where this machine does not reach them.
 
     Raises:
       UserError: unreadable annotations, no examples, nothing usable, or a directory that holds something else.
@@ -108,25 +115,42 @@ def prepare(
     options.check()
     console = console or rich.console.Console(quiet=True)
     columns = (*rich.progress.Progress.get_default_columns(), rich.progress.MofNCompleteColumn())
-    found = selection.survey(options)
+    found = None if options.hold_out else selection.survey(options)
+    paths = found.paths if found else selection.candidates(options)
     if options.report.read_as:
         console.print(options.report.read_as, markup=False, highlight=False, soft_wrap=True)
     tokenizer = Tokenizer.from_pretrained(options.tokenizer)
     finished = clips.begin(options)
-    if finished is not None:
+    changed = retry.changed(options, finished) if retried else 0
+    if changed:
+        console.print(f"{options.out}: of {changed} rejected recordings there is something else now; they are prepared")
+    elif finished is not None:
+        console.print(f"{options.out}: {retry.already(options, finished)}")
         return finished
+    if finished is not None:
+        retry.reopen(options, list(paths), finished)
+    retry.discard(options, list(paths), retried)
     with rich.progress.Progress(*columns, console=console) as progress:
-        todo = clips.jobs(list(found.paths), options.out, options.shard_size)
-        task = progress.add_task("clips", total=len(found.paths))
-        progress.advance(task, len(found.paths) - sum(len(part) for _, part in todo))
-        convert = convert or functools.partial(clips.write_clips, workers=workers)
-        convert(options, todo, advance=functools.partial(progress.advance, task))
+        _clips(options, list(paths), convert or functools.partial(clips.write_clips, workers=workers), progress)
+        count = -(-len(paths) // options.shard_size)
+        if found is None:
+            selection.divide(options, paths, notes.rejected(options.out, count))
+            found = selection.survey(options, paths)
+            notes.keep(options.out, count, {path for path, code in zip(paths, found.splits, strict=True) if code})
         written = clips.Clips(options, found)
         repeats = Repeats(options, found, written)
         task = progress.add_task("examples", total=found.examples)
         advance = functools.partial(progress.advance, task)
         table = examples.write_examples(options, found, written, repeats, tokenizer, advance)
     made = manifest.describe(options, written, repeats, table, tokenizer)
-    clips.write_json(options.out / "manifest.json", made)  # last: a directory without it is not finished
+    notes.write_json(options.out / "manifest.json", made)  # last: a directory without it is not finished
     shutil.rmtree(options.out / "work")
     return made
+
+
+def _clips(options: Options, paths: list[str], convert: Convert, progress: rich.progress.Progress) -> None:
+    """Writes the shards of clips that are missing."""
+    todo = clips.jobs(paths, options.out, options.shard_size)
+    task = progress.add_task("clips", total=len(paths))
+    progress.advance(task, len(paths) - sum(len(part) for _, part in todo))
+    convert(options, todo, advance=functools.partial(progress.advance, task))

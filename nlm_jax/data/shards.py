@@ -14,7 +14,7 @@ import pathlib
 import struct
 import threading
 import weakref
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -37,14 +37,24 @@ READ_OPTIONS = "readahead_buffer_size:0,footer_prefetch_bytes:0"
 CLIP_OPTIONS, EXAMPLE_OPTIONS = "group_size:1,uncompressed", "group_size:1,zstd:3"
 
 
-def encode_clip(wave: Float[np.ndarray, "T"], name: str, encoding: Encoding = "flac") -> tuple[bytes, dict[str, Any]]:
-    """Record bytes of f32[T] in [-1, 1] and the header in them. 16-bit material comes back bit for bit."""
+def encode_clip(
+    wave: Float[np.ndarray, "T"], name: str, encoding: Encoding = "flac", facts: Mapping[str, Any] | None = None
+) -> tuple[bytes, dict[str, Any]]:
+    """Record bytes of f32[T] in [-1, 1] and the header in them. 16-bit material comes back bit for bit.
+
+    Args:
+      wave: the clip at 16 kHz.
+      name: of its recording.
+      encoding: of the samples in the record.
+      facts: what the header holds besides.
+    """
     pcm = _pcm(wave)
     header = {
         "name": name,
         "samples": int(pcm.size),
         "encoding": encoding,
         "sha256": hashlib.sha256(pcm.tobytes()).hexdigest(),
+        **(facts or {}),
     }
     if encoding == "flac":
         buffer = io.BytesIO()
@@ -52,7 +62,7 @@ def encode_clip(wave: Float[np.ndarray, "T"], name: str, encoding: Encoding = "f
         payload = buffer.getvalue()
     else:
         payload = pcm.tobytes()
-    text = json.dumps(header, ensure_ascii=False).encode()
+    text = json.dumps(header, ensure_ascii=False).encode("utf-8", "backslashreplace")
     return MAGIC + struct.pack("<I", len(text)) + text + payload, header
 
 
@@ -287,12 +297,18 @@ TABLES = (".csv", ".tsv", ".tab", ".txt", ".json", ".jsonl", ".ndjson")
 """Files whose content counts in the digest of a folder."""
 
 
-def digest(annotations: pathlib.Path) -> str:
-    """Of the annotations: of a file its content, of a folder the names and sizes in it and its tables."""
+def digest(annotations: pathlib.Path, without: Collection[str] = ()) -> str:
+    """Of the annotations: of a file its content, of a folder the names and sizes in it and its tables.
+
+    Args:
+      annotations: file or folder.
+      without: files, as the folder calls them, that do not count.
+    """
     if not annotations.is_dir():
         return file_digest(annotations)
     lines = []
     for file in sorted(p for p in annotations.rglob("*") if p.is_file()):
-        content = file_digest(file) if file.suffix.lower() in TABLES else ""
-        lines.append(f"{file.relative_to(annotations)} {file.stat().st_size} {content}")
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+        if (name := file.relative_to(annotations).as_posix()) not in without:
+            content = file_digest(file) if file.suffix.lower() in TABLES else ""
+            lines.append(f"{name} {file.stat().st_size} {content}")
+    return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()

@@ -5,8 +5,8 @@ import collections
 import concurrent.futures
 import dataclasses
 import itertools
-import json
 import multiprocessing
+import os
 import pathlib
 import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -20,6 +20,7 @@ from nlm_jax.core.errors import UserError
 from nlm_jax.core.files import read_json
 from nlm_jax.data import recordings, shards
 from nlm_jax.data.fingerprint import fingerprint
+from nlm_jax.data.preparation import notes
 from nlm_jax.data.preparation.options import Options
 from nlm_jax.data.preparation.selection import Survey
 from nlm_jax.data.schema import whole
@@ -32,6 +33,8 @@ PROCESSES_FROM = 1024
 """Recordings from which processes pay for their start."""
 SHORTEST = 16
 """Samples of a clip, a millisecond: what is shorter is the remainder of a broken recording."""
+NOTED = ("samples", "sha256", "cut")
+"""What the note of a shard has of the header of each clip."""
 RESULTS = ("rejects.jsonl", "duplicates.jsonl", "leakage.jsonl", "held_out_taxa.jsonl")
 """Lists that a run writes beside the shards."""
 
@@ -53,7 +56,6 @@ class Recipe:
         return cls(options.root, seconds, options.quality, options.encoding, options.fingerprints)
 
 
-_NONE = np.zeros(0, np.uint64)
 Made = tuple[bytes | None, dict[str, Any], UInt64[np.ndarray, "F"]]
 
 
@@ -66,12 +68,16 @@ def convert(recipe: Recipe, path: str) -> Made:
                 f"{path}: has {audio.size} sample{'s' * (audio.size > 1)} at 16 kHz, too few to hear anything"
             )
     except UserError as error:
-        return None, {"name": path, "reason": str(error)}, _NONE
+        return None, {"name": path, "reason": str(error)}, notes.NO_WORDS
     except Exception as error:  # whatever a strange file makes a decoder do: the other recordings go on
-        return None, {"name": path, "reason": f"{path}: cannot be decoded ({type(error).__name__}: {error})"}, _NONE
-    record, header = shards.encode_clip(audio, path, recipe.encoding)
-    entry = {"name": path, "samples": header["samples"], "sha256": header["sha256"], "cut": cut}
-    return record, entry, fingerprint(audio) if recipe.fingerprints else _NONE
+        return (
+            None,
+            {"name": path, "reason": f"{path}: cannot be decoded ({type(error).__name__}: {error})"},
+            notes.NO_WORDS,
+        )
+    record, header = shards.encode_clip(audio, path, recipe.encoding, {"cut": cut})
+    entry = {"name": path, **{key: header[key] for key in NOTED}}
+    return record, entry, fingerprint(audio) if recipe.fingerprints else notes.NO_WORDS
 
 
 def convert_all(recipe: Recipe, paths: Sequence[str]) -> list[Made]:
@@ -96,18 +102,40 @@ def begin(options: Options) -> dict[str, Any] | None:
     if file.is_file():
         before = read_json(file)
         changed = [key for key in {**before, **plan} if plan.get(key) != before.get(key)]
-        if changed:
+        manifest = options.out / "manifest.json"
+        finished = read_json(manifest) if manifest.is_file() else None
+        if changed == ["annotations_sha256"]:
+            if finished is None or not _only_rejects_changed(options, finished):
+                raise UserError(
+                    f"--out={options.out}: holds a corpus made with other annotations_sha256: {options.annotations} "
+                    f"was changed, or files in it; choose another one"
+                )
+            notes.write_json(file, plan)
+        elif changed:
             raise UserError(
                 f"--out={options.out}: holds a corpus made with other {', '.join(changed)}; choose another one"
             )
-        if (options.out / "manifest.json").is_file():
-            return read_json(options.out / "manifest.json")
+        if finished is not None:
+            return finished
     elif options.out.exists() and (not options.out.is_dir() or _foreign(options.out)):
         raise UserError(f"--out={options.out}: exists and is no prepared corpus; choose a new directory")
     (options.out / "work").mkdir(parents=True, exist_ok=True)
     (options.out / "index").mkdir(exist_ok=True)
-    write_json(file, plan)
+    notes.write_json(file, plan)
     return None
+
+
+def _only_rejects_changed(options: Options, finished: dict[str, Any]) -> bool:
+    """Whether a folder of annotations is what it was but for recordings that could not be used."""
+    names = notes.rejects(options.out)
+    return options.source.is_dir() and finished["annotations"].get("sha256_without_rejects") == settled(options, names)
+
+
+def settled(options: Options, rejected: Iterable[str]) -> str:
+    """Digest of a folder of annotations without the files of recordings that could not be used."""
+    files = (pathlib.Path(os.path.abspath(options.root / whole(name))) for name in rejected)
+    folder = pathlib.Path(os.path.abspath(options.source))
+    return shards.digest(options.source, {f.relative_to(folder).as_posix() for f in files if f.is_relative_to(folder)})
 
 
 def _foreign(out: pathlib.Path) -> bool:
@@ -118,11 +146,7 @@ def _foreign(out: pathlib.Path) -> bool:
 def jobs(paths: Sequence[str], out: pathlib.Path, shard_size: int) -> list[tuple[int, Sequence[str]]]:
     """Number and recordings of every shard that is not there yet."""
     every = enumerate(range(0, len(paths), shard_size))
-    return [(n, paths[first : first + shard_size]) for n, first in every if not _note(out, n).is_file()]
-
-
-def _note(out: pathlib.Path, number: int) -> pathlib.Path:
-    return out / "work" / f"{number:05d}.json"
+    return [(n, paths[first : first + shard_size]) for n, first in every if not notes.note(out, n).is_file()]
 
 
 def write_shard(out: pathlib.Path, number: int, made: Iterable[Made]) -> None:
@@ -137,10 +161,7 @@ def write_shard(out: pathlib.Path, number: int, made: Iterable[Made]) -> None:
                 yield record
 
     shards.write_records(file, records(), shards.CLIP_OPTIONS)
-    end = np.cumsum([len(print_) for print_ in words], dtype=np.int64)
-    np.savez(_note(out, number).with_suffix(".npz"), words=np.concatenate([_NONE, *words]), end=end)
-    note = {"file": file.name, "sha256": shards.file_digest(file), "bytes": file.stat().st_size, "clips": entries}
-    write_json(_note(out, number), note)
+    notes.write(out, number, entries, words)
 
 
 def write_clips(options: Options, todo: list[tuple[int, Sequence[str]]], workers: int, advance: Callable) -> None:
@@ -192,13 +213,13 @@ class Clips:
         self.cut = 0
         seen, shard_count = 0, -(-len(survey.paths) // options.shard_size)
         for shard in range(shard_count):
-            note = json.loads(_note(options.out, shard).read_text())
+            note = notes.read(options.out, shard)
             self.files[note["file"]] = note["sha256"]
             record = 0
             for clip in note["clips"]:
                 if "reason" in clip:
                     self.rejected[clip["name"]] = clip["reason"]
-                else:
+                elif "samples" in clip:
                     self.number[seen] = len(self.path)
                     self.path.append(seen)
                     self.digests.append(int(clip["sha256"][:16], 16))
@@ -213,7 +234,7 @@ class Clips:
 
     def _gather(self, out: pathlib.Path, shard_count: int) -> None:
         """Puts the fingerprints of all shards one behind the other, a shard in memory at a time."""
-        parts = [_note(out, shard).with_suffix(".npz") for shard in range(shard_count)]
+        parts = [notes.note(out, shard).with_suffix(".npz") for shard in range(shard_count)]
         kept, sizes = [], [0]
         for part in parts:
             with np.load(part) as stored:
@@ -221,17 +242,10 @@ class Clips:
                 sizes.append(sizes[-1] + len(stored["words"]))
         np.save(out / "index" / "fingerprint_end.npy", np.concatenate([np.zeros(0, np.int64), *kept]))
         if not sizes[-1]:  # text alone: a map of nothing cannot be made
-            np.save(out / "index" / "fingerprint.npy", _NONE)
+            np.save(out / "index" / "fingerprint.npy", notes.NO_WORDS)
             return
         total = np.lib.format.open_memmap(out / "index" / "fingerprint.npy", "w+", np.uint64, (sizes[-1],))
         for part, first, last in zip(parts, sizes, sizes[1:], strict=False):
             with np.load(part) as stored:
                 total[first:last] = stored["words"]
         total.flush()
-
-
-def write_json(path: pathlib.Path, content: Any) -> None:
-    """Writes a file whole or not at all."""
-    part = path.with_name(path.name + ".part")
-    part.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    part.replace(path)

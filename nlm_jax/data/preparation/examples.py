@@ -12,7 +12,8 @@ import numpy as np
 
 from nlm_jax.core.errors import UserError
 from nlm_jax.data import shards
-from nlm_jax.data.preparation.clips import Clips, write_json
+from nlm_jax.data.preparation.clips import Clips
+from nlm_jax.data.preparation.notes import RECORDING, write_json
 from nlm_jax.data.preparation.options import Options
 from nlm_jax.data.preparation.repeats import Repeats
 from nlm_jax.data.preparation.selection import Survey, selected
@@ -93,7 +94,7 @@ def write_examples(
         shard += 1
     shards.shard_path(options.out, "examples", shard).unlink()  # the empty one behind the last
     rows = [_entry(reject.name, reject.where, reject.reason) for reject in options.report.rejects]
-    damaged = [_entry(name, places.get(name, ""), why, lost[name]) for name, why in clips.rejected.items()]
+    damaged = [_entry(n, places.get(n, ""), why, lost[n], RECORDING) for n, why in clips.rejected.items()]
     table.rejects[:0] = [*rows, *damaged]
     table.rejected += len(rows)
     lines = "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in table.rejects)
@@ -108,9 +109,10 @@ def write_examples(
     return table
 
 
-def _entry(name: str, where: str, reason: str, examples: int = 1) -> dict[str, Any]:
-    """A line of rejects.jsonl."""
-    return {"file": name, "where": where, "reason": reason, "examples": examples}
+def _entry(name: str, where: str, reason: str, examples: int = 1, kind: str = "row") -> dict[str, Any]:
+    """A line of rejects.jsonl: a `row` of the annotations that nothing is made of, or a `recording` and how many
+    examples it takes with it."""
+    return {"file": name, "where": where, "reason": reason, "kind": kind, "examples": examples}
 
 
 @contextlib.contextmanager

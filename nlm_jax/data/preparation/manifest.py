@@ -9,7 +9,7 @@ import numpy as np
 from nlm_jax.core.chat import DEFAULT_END_SYM, DEFAULT_TEMPLATE
 from nlm_jax.core.dims import SAMPLE_RATE
 from nlm_jax.data import shards
-from nlm_jax.data.preparation.clips import RESULTS, Clips
+from nlm_jax.data.preparation.clips import RESULTS, Clips, settled
 from nlm_jax.data.preparation.examples import Table
 from nlm_jax.data.preparation.options import FORMAT_VERSION, Options
 from nlm_jax.data.preparation.repeats import Repeats
@@ -28,7 +28,7 @@ def describe(options: Options, clips: Clips, repeats: Repeats, table: Table, tok
     }
     return {
         "version": FORMAT_VERSION,
-        "annotations": {"name": options.annotations.name, "sha256": options.plan()["annotations_sha256"]},
+        "annotations": _annotations(options, clips),
         "examples": len(table.columns["task"]),
         "clips": len(clips.path),
         "clips_cut_short": clips.cut,
@@ -37,6 +37,7 @@ def describe(options: Options, clips: Clips, repeats: Repeats, table: Table, tok
         "audio": _audio(options),
         "rejected": {"clips": len(clips.rejected), "examples": table.rejected},
         **_checks(options, repeats, table),
+        **({"hold_out": {"training_only": options.division.training_only}} if options.hold_out else {}),
         **counts,
         "text": {
             "tokenizer": options.tokenizer,
@@ -49,6 +50,14 @@ def describe(options: Options, clips: Clips, repeats: Repeats, table: Table, tok
         },
         "files": {**clips.files, **{str(file.relative_to(options.out)): shards.file_digest(file) for file in files}},
     }
+
+
+def _annotations(options: Options, clips: Clips) -> dict[str, str]:
+    """What the directory was made of; of a folder also a digest that repaired recordings do not change."""
+    made = {"name": options.annotations.name, "sha256": options.plan()["annotations_sha256"]}
+    if options.source.is_dir():
+        made["sha256_without_rejects"] = settled(options, clips.rejected)
+    return made
 
 
 def _audio(options: Options) -> dict[str, Any]:

@@ -96,18 +96,17 @@ class Options:
         return Report()
 
     def examples(self) -> Iterator[Example]:
-        """All examples of the split, as they are asked."""
-        every = self.read()
-        if self.hold_out:
-            every = holdout.divided(every, self.held_out[0])
+        """All examples of the split, as they are asked; before the held-out part is drawn those that may be of it."""
+        every = self.division.divided(self.read()) if self.hold_out else self.read()
         if self.window:
             every = self.windows.cut(every)
-        return (e for e in every if self.split in (None, e.split))
+        free = self.division.splits if self.hold_out and self.division.held is None else ()
+        return (e for e in every if self.split in (None, e.split) or e.split in free)
 
     @functools.cached_property
-    def held_out(self) -> tuple[frozenset[str], list[str]]:
-        """Recordings to hold out, and labels too rare for that."""
-        return holdout.draw(self.read(), self.hold_out)
+    def division(self) -> holdout.Division:
+        """What is held out; drawn in `selection.divide`."""
+        return holdout.Division(self.hold_out)
 
     @functools.cached_property
     def windows(self) -> Windows:

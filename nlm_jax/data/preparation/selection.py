@@ -2,12 +2,13 @@
 
 import array
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
+from typing import NoReturn
 
 from nlm_jax.core.errors import UserError
 from nlm_jax.data import corpora
 from nlm_jax.data.preparation.options import Options
-from nlm_jax.data.schema import Example
+from nlm_jax.data.schema import Example, whole
 from nlm_jax.data.tasks import hook
 
 
@@ -42,14 +43,52 @@ def selected(options: Options, tell: Callable[[Example, str, str], None] | None 
         yield example
 
 
-def survey(options: Options) -> Survey:
-    """The recordings that the examples need.
+def candidates(options: Options) -> dict[str, int]:
+    """The recordings, numbered, that examples need or may need once the held-out part is drawn.
+
+    Raises:
+      UserError: as `survey`.
+    """
+    if not options.hold_out:
+        return survey(options).paths
+    options.division.of({example.split for example in options.read()})
+    paths: dict[str, int] = {}
+    count = 0
+    for count, example in enumerate(options.examples(), start=1):  # noqa: B007
+        for path in example.paths:
+            paths.setdefault(path, len(paths))
+    if not count:
+        _refuse(options)
+    return paths
+
+
+def divide(options: Options, paths: Collection[str], rejected: Collection[str]) -> None:
+    """Draws the held-out part among examples whose clips can be used.
+
+    Args:
+      options: of the run.
+      paths: of all clips.
+      rejected: of those that cannot be used.
+    """
+    usable = {whole(path) for path in paths if path not in rejected}
+    lost = {(reject.name, reject.where) for reject in options.report.rejects}
+
+    def can_be_used(example: Example) -> bool:
+        if example.paths and (example.paths[0], example.where) in lost:
+            return False
+        return all(whole(path) in usable and path not in rejected for path in example.paths)
+
+    options.division.draw(filter(can_be_used, options.read()))
+
+
+def survey(options: Options, paths: dict[str, int] | None = None) -> Survey:
+    """The recordings that the examples need, numbered on behind `paths`.
 
     Raises:
       UserError: there are no examples, or none is left.
     """
-    paths: dict[str, int] = {}
-    splits, sets, codes = array.array("H"), [frozenset()], {}
+    paths = dict(paths or {})
+    splits, sets, codes = array.array("H", bytes(2 * len(paths))), [frozenset()], {}
     count, dropped = 0, []
 
     def tell(example: Example, why: str, name: str) -> None:
@@ -70,9 +109,13 @@ def survey(options: Options) -> Survey:
             splits[number] = codes[key]
     if not count and dropped:
         raise UserError(f"{options.annotations}: every example is of a held-out taxon or a benchmark ({dropped[0]})")
-    if not count and options.report.rejects:
-        raise UserError(f"{options.annotations}: {corpora.unusable(options.report.rejects)}")
     if not count:
-        of = f" of split {options.split!r}" if options.split else ""
-        raise UserError(f"{options.annotations}: holds no examples{of}; check the file and --split")
+        _refuse(options)
     return Survey(paths, splits, sets, count)
+
+
+def _refuse(options: Options) -> NoReturn:
+    if options.report.rejects:
+        raise UserError(f"{options.annotations}: {corpora.unusable(options.report.rejects)}")
+    of = f" of split {options.split!r}" if options.split else ""
+    raise UserError(f"{options.annotations}: holds no examples{of}; check the file and --split")

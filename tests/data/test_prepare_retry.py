@@ -1,0 +1,210 @@
+"""The same nlm prepare again: after a repair, after an interruption, after nothing."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import soundfile
+
+from nlm_jax.core.errors import UserError
+from nlm_jax.data.corpus import Corpus
+from nlm_jax.data.preparation import clips
+from nlm_jax.data.prepare import Options, prepare
+
+
+def sound(file, seed, seconds=0.5):
+    file.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(file, np.random.default_rng(seed).uniform(-0.3, 0.3, round(seconds * 16_000)), 16_000)
+
+
+def contents(folder):
+    return {str(f.relative_to(folder)): f.read_bytes() for f in sorted(folder.rglob("*")) if f.is_file()}
+
+
+def answers(out, split=""):
+    corpus = Corpus([out], split)
+    return sorted(corpus.entry(e).text for e in range(len(corpus)))
+
+
+@pytest.fixture
+def field(tmp_path):
+    """Twelve rows about as many recordings; number 7 is missing and number 10 is damaged."""
+    folder = tmp_path / "field"
+    for k in range(12):
+        if k != 7:
+            sound(folder / f"{k}.wav", k)
+    (folder / "10.wav").write_bytes(b"no sound")
+    rows = "".join(f"{k}.wav,bird {k}\n" for k in range(12))
+    (folder / "labels.csv").write_text(f"file,label\n{rows}")
+    return folder
+
+
+def repair(field, k, seconds=0.5):
+    sound(field / f"{k}.wav", k, seconds)
+
+
+@pytest.fixture
+def converted(monkeypatch):
+    """Names of what is decoded."""
+    names, real = [], clips.convert
+    monkeypatch.setattr(clips, "convert", lambda recipe, name: names.append(name) or real(recipe, name))
+    return names
+
+
+@pytest.mark.parametrize("source", ["labels.csv", "."])
+@pytest.mark.parametrize("flags", [{}, {"duplicates": "none", "encoding": "pcm16"}, {"window": 0.3, "hop": 0.2}])
+def test_repaired_recordings_come_in(field, tmp_path, converted, source, flags):
+    """What is made again is what a fresh run makes; shards without a repaired recording stay."""
+    options = Options(field / source, tmp_path / "out", shard_size=4, **flags)
+    before = prepare(options)
+    assert before["rejected"] == {"clips": 2, "examples": 2}
+    first = (options.out / "clips-00000.arrayrecord").stat().st_mtime_ns
+    repair(field, 7)
+    converted.clear()
+    made = prepare(options)
+    assert made["rejected"] == {"clips": 1, "examples": 1}
+    assert (options.out / "clips-00000.arrayrecord").stat().st_mtime_ns == first
+    assert "0.wav" not in converted
+    fresh = Options(field / source, tmp_path / "fresh", shard_size=4, **flags)
+    assert prepare(fresh) == made
+    assert contents(fresh.out) == contents(options.out)
+    repair(field, 10, 2.0)
+    prepare(options)
+    shutil.rmtree(fresh.out)
+    prepare(fresh)
+    assert contents(fresh.out) == contents(options.out)
+    assert len(set(answers(options.out))) == 12
+
+
+def test_nothing_new(nlm, field, tmp_path, converted):
+    command = ("prepare", field / "labels.csv", "--out", tmp_path / "out")
+    assert nlm(*command)[0] == 0
+    before = contents(tmp_path / "out")
+    converted.clear()
+    status, _, said = nlm(*command)
+    assert status == 0
+    assert "was finished on 20" in said
+    assert "2 rejected recordings were tried again and are as they were" in " ".join(said.split())
+    assert sorted(converted) == ["10.wav", "7.wav"]
+    assert contents(tmp_path / "out") == before
+    repair(field, 7)
+    assert "of 1 rejected recordings there is something else now" in " ".join(nlm(*command)[2].split())
+    assert len(answers(tmp_path / "out")) == 11
+
+
+def test_another_reason_is_shown(field, tmp_path):
+    options = Options(field / "labels.csv", tmp_path / "out")
+    prepare(options)
+    (field / "7.wav").touch()
+    prepare(options)
+    assert "the file is empty" in (options.out / "rejects.jsonl").read_text()
+
+
+def test_other_changes_of_a_folder_are_refused(field, tmp_path):
+    options = Options(field, tmp_path / "out")
+    prepare(options)
+    before = contents(options.out)
+    sound(field / "0.wav", 99, 0.7)
+    with pytest.raises(UserError, match=r"made with other annotations_sha256: .*field was changed, or files in it"):
+        prepare(options)
+    assert contents(options.out) == before
+
+
+def test_a_repair_during_an_interruption(field, tmp_path, monkeypatch):
+    real, done = clips.convert, []
+
+    def convert(recipe, name):
+        if len(done) == 11:
+            raise KeyboardInterrupt
+        done.append(name)
+        return real(recipe, name)
+
+    options = Options(field / "labels.csv", tmp_path / "out", shard_size=2)
+    monkeypatch.setattr(clips, "convert", convert)
+    with pytest.raises(KeyboardInterrupt):
+        prepare(options)
+    monkeypatch.setattr(clips, "convert", real)
+    repair(field, 7)
+    prepare(options)
+    prepare(Options(field / "labels.csv", tmp_path / "fresh", shard_size=2))
+    assert contents(tmp_path / "fresh") == contents(options.out)
+
+
+@pytest.fixture
+def owls(tmp_path):
+    """Four robins, and two owls of which either may be unreadable."""
+    for k in range(4):
+        sound(tmp_path / "in" / "robin" / f"{k}.wav", k)
+    for k, name in enumerate("pq"):
+        sound(tmp_path / "in" / "owl" / f"{name}.wav", 10 + k)
+    return tmp_path / "in"
+
+
+@pytest.mark.parametrize("name", "pq")
+@pytest.mark.parametrize("flags", [{}, {"window": 0.2}])
+def test_a_label_is_never_in_the_held_out_part_alone(owls, tmp_path, name, flags):
+    (owls / "owl" / f"{name}.wav").write_bytes(b"no sound")
+    made = prepare(Options(owls, tmp_path / "out", hold_out=0.5, **flags))
+    assert set(answers(tmp_path / "out", "train")) == {"owl", "robin"}
+    assert set(answers(tmp_path / "out", "valid")) == {"robin"}
+    assert made["hold_out"] == {"training_only": ["owl"]}
+
+
+@pytest.mark.parametrize("split", ["train", "valid"])
+def test_a_held_out_part_by_itself(owls, tmp_path, split):
+    """Either side of the division is the same whether it is prepared alone or with the other."""
+    (owls / "owl" / "p.wav").write_bytes(b"no sound")
+    both = Options(owls, tmp_path / "both", hold_out=0.5, shard_size=2)
+    alone = Options(owls, tmp_path / "alone", hold_out=0.5, shard_size=2, split=split)
+    prepare(both)
+    made = prepare(alone)
+    assert answers(alone.out) == answers(both.out, split)
+    assert made["clips"] == made["examples"]  # nothing of the other side is stored
+    sound(owls / "owl" / "p.wav", 10)
+    prepare(alone)
+    shutil.rmtree(both.out)
+    prepare(both)
+    assert answers(alone.out) == answers(both.out, split)
+    fresh = Options(owls, tmp_path / "fresh", hold_out=0.5, shard_size=2, split=split)
+    prepare(fresh)
+    assert contents(fresh.out) == contents(alone.out)
+
+
+def test_an_interrupted_division_goes_on(owls, tmp_path, monkeypatch):
+    """Also one that was stopped after the clips of the other side were taken out."""
+    options = Options(owls, tmp_path / "out", hold_out=0.5, shard_size=2, split="valid")
+    monkeypatch.setattr("nlm_jax.data.preparation.examples.write_examples", lambda *args: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        prepare(options)
+    monkeypatch.undo()
+    prepare(Options(**{**options.__dict__, "division": None} if False else {"annotations": owls, "out": options.out,
+            "hold_out": 0.5, "shard_size": 2, "split": "valid"}))  # fmt: skip
+    fresh = Options(owls, tmp_path / "fresh", hold_out=0.5, shard_size=2, split="valid")
+    prepare(fresh)
+    assert contents(fresh.out) == contents(options.out)
+
+
+def test_a_second_label_of_a_held_out_recording_stays_in_training(tmp_path):
+    rows = []
+    for k in range(6):
+        sound(tmp_path / "in" / f"{k}.wav", k, 1.0)
+        rows += [f"{k}.wav,robin,0,0.4", f"{k}.wav,bird {k},0.5,0.9"]
+    (tmp_path / "in" / "labels.csv").write_text("file,label,start,end\n" + "\n".join(rows) + "\n")
+    prepare(Options(tmp_path / "in", tmp_path / "out", hold_out=0.5))
+    assert set(answers(tmp_path / "out", "train")) >= {f"bird {k}" for k in range(6)}
+
+
+def test_a_training_part_that_is_all_there_is_can_be_divided(tmp_path):
+    rows = [
+        {"path": f"{k}.wav", "prompt": "p", "text": "t", "task": "k", "label": "x", "split": "train"} for k in range(4)
+    ]
+    for k in range(4):
+        sound(tmp_path / f"{k}.wav", k)
+    (tmp_path / "x.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert prepare(Options(tmp_path / "x.jsonl", tmp_path / "out", hold_out=0.25))["splits"] == {"train": 3, "valid": 1}
+    (tmp_path / "x.jsonl").write_text(
+        "".join(json.dumps({**r, "split": r["split"] * (r["path"] > "1")}) + "\n" for r in rows)
+    )
+    made = prepare(Options(tmp_path / "x.jsonl", tmp_path / "mixed", hold_out=0.25))
+    assert made["splits"] == {"train": 3, "valid": 1}
