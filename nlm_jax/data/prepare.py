@@ -112,6 +112,7 @@ def prepare(
     """
     if workers < 1:
         raise UserError("--shard-size and --workers must be at least 1, --max-seconds at least 0")
+    options = dataclasses.replace(options)  # what an earlier run found out is not remembered
     options.check()
     console = console or rich.console.Console(quiet=True)
     columns = (*rich.progress.Progress.get_default_columns(), rich.progress.MofNCompleteColumn())

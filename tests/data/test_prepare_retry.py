@@ -178,8 +178,7 @@ def test_an_interrupted_division_goes_on(owls, tmp_path, monkeypatch):
     with pytest.raises(ZeroDivisionError):
         prepare(options)
     monkeypatch.undo()
-    prepare(Options(**{**options.__dict__, "division": None} if False else {"annotations": owls, "out": options.out,
-            "hold_out": 0.5, "shard_size": 2, "split": "valid"}))  # fmt: skip
+    prepare(options)
     fresh = Options(owls, tmp_path / "fresh", hold_out=0.5, shard_size=2, split="valid")
     prepare(fresh)
     assert contents(fresh.out) == contents(options.out)
@@ -204,7 +203,8 @@ def test_a_training_part_that_is_all_there_is_can_be_divided(tmp_path):
     (tmp_path / "x.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert prepare(Options(tmp_path / "x.jsonl", tmp_path / "out", hold_out=0.25))["splits"] == {"train": 3, "valid": 1}
     (tmp_path / "x.jsonl").write_text(
-        "".join(json.dumps({**r, "split": r["split"] * (r["path"] > "1")}) + "\n" for r in rows)
+        "".join(json.dumps({**r, "split": r["split"] * (r["path"] > "2")}) + "\n" for r in rows)
     )
     made = prepare(Options(tmp_path / "x.jsonl", tmp_path / "mixed", hold_out=0.25))
     assert made["splits"] == {"train": 3, "valid": 1}
+    assert Corpus([tmp_path / "mixed"], "valid").clip_names(0)[0] in ("0.wav", "1.wav")
