@@ -3,6 +3,7 @@
 import ast
 import pathlib
 import re
+import runpy
 import shutil
 import stat
 import subprocess
@@ -112,13 +113,28 @@ def test_readme_names_every_command_and_script():
         assert f"nlm {name}" in readme, f"the README says nothing about `nlm {name}`"
 
 
-def test_readme_links_and_paths_exist():
-    for document in ("README.md", "CONTRIBUTING.md"):
-        text = (ROOT / document).read_text(encoding="utf-8")
-        paths = re.findall(r"\]\((?!http|#)([^)#]+)", text)
-        paths += re.findall(r"(?<![\w/.-])((?:configs|launch|tests|nlm_jax)/[\w./-]+\.(?:py|sh|md))", text)
-        for path in paths:
-            assert (ROOT / path).exists(), f"{document} names {path}, which does not exist"
+DOCUMENTS = ["README.md", "CONTRIBUTING.md", *(f"docs/{file.name}" for file in sorted((ROOT / "docs").glob("*.md")))]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_links_and_paths_of_documents_exist(document):
+    text = (ROOT / document).read_text(encoding="utf-8")
+    for link in re.findall(r"\]\((?!http|#)([^)#]+)", text):
+        assert ((ROOT / document).parent / link).exists(), f"{document} links to {link}, which does not exist"
+    for path in re.findall(r"(?<![\w/.-])((?:configs|launch|tests|nlm_jax)/[\w./-]+\.(?:py|sh|md))", text):
+        assert (ROOT / path).exists(), f"{document} names {path}, which does not exist"
+
+
+def test_readme_is_an_entrance():
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 130
+
+
+def test_figures_are_those_that_their_script_draws():
+    drawn = runpy.run_path(str(ROOT / "docs" / "figures" / "draw.py"))
+    folders = {file.parent.name for file in (ROOT / "nlm_jax").glob("*/__init__.py")}
+    assert set(drawn["PURPOSE"]) == folders
+    for name in ("architecture", "packages"):
+        assert drawn[name]() == (ROOT / "docs" / "figures" / f"{name}.svg").read_text(encoding="utf-8"), name
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="no bash")
