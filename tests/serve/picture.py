@@ -36,7 +36,7 @@ def main(out, *flags):
     parts = [song(kind, rng) for kind in kinds]
     with tempfile.TemporaryDirectory() as name, serving(Listener()) as address:
         folder = pathlib.Path(name)
-        file = folder / "dawn_chorus.wav"
+        file = folder / "SMM00123_20240501_053000.wav"
         soundfile.write(file, np.concatenate(parts), 16_000)
         with opened(folder) as driver:
             phone = "--phone" in flags
@@ -53,8 +53,8 @@ def main(out, *flags):
             for ident, value in (("start", "6.2"), ("end", "11.6")):
                 page.set(ident, value)
             page.ask()
-            driver.execute_script("document.activeElement.blur(); document.getElementById('run').value = 0;"
-                                  "document.getElementById('run').dispatchEvent(new Event('change'))")  # fmt: skip
+            page.choose("run", "All questions")
+            driver.execute_script("document.activeElement.blur()")
             height = driver.execute_script("return document.documentElement.scrollHeight")
             driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size | {"height": height})
             driver.execute_async_script("setTimeout(arguments[0], 400)")

@@ -13,6 +13,7 @@ pytest.importorskip("selenium", reason="the page's tests need selenium, of the e
 from selenium.webdriver import Keys
 from selenium.webdriver.common.by import By
 
+from nlm_jax.data.corpora import audacity, raven
 from nlm_jax.testing import NAMES, tone
 
 FIRST, SECOND = "What is it?", "Is it alone?"
@@ -33,6 +34,14 @@ def table(file):
     """The rows of a CSV download."""
     with file.open(encoding="utf-8", newline="") as lines:
         return list(csv.DictReader(lines))
+
+
+def beside(labels, recording, folder):
+    """The label file in a folder of its own, beside its recording."""
+    moved = folder / labels.name
+    moved.write_bytes(labels.read_bytes())
+    (folder / recording.name).write_bytes(recording.read_bytes())
+    return moved
 
 
 def blocked(page, urls):
@@ -99,7 +108,7 @@ def test_a_run_waits_for_a_server_that_is_away(page, three):
     assert page.text("status") == "ready"
 
 
-def test_a_failed_window_is_in_the_files_and_can_be_asked_again(page, recording, model):
+def test_a_failed_window_is_in_the_files_and_can_be_asked_again(page, recording, model, tmp_path):
     page.load(recording)
     model.refuses = "None"
     page.windows(2, 2)
@@ -112,6 +121,10 @@ def test_a_failed_window_is_in_the_files_and_can_be_asked_again(page, recording,
     assert len(rows) == 4
     assert "\t6.000\t8.000\t" in page.download("raven").read_text()
     assert "6.000000\t8.000000\t(not answered)\n" in page.download("audacity").read_text()
+    read = [example for reader, kind in ((raven, "raven"), (audacity, "audacity"))
+            for example in reader.examples(beside(page.download(kind), recording, tmp_path), tmp_path)]  # fmt: skip
+    assert [type(one).__name__ for one in read].count("Reject") == 2  # it trains nothing
+    assert {one.label for one in read if hasattr(one, "label")} == {"Low Hummer", "Middle Piper"}
     model.refuses = ""
     page.press("#rows [aria-label$='again']")
     page.until(lambda: ["6.0 s", "8.0 s", "None"] in page.rows())

@@ -112,6 +112,12 @@ def test_samples_that_are_no_numbers_are_named(modules):
     assert len(read(modules, content, start=0.0, end=1.0)[2]) == 16_000
 
 
+def test_floats_of_another_scale_are_named(modules):
+    """As in training: what reaches beyond 18 dB above full scale is no recording's loudness."""
+    assert "where full scale is 1" in read(modules, written(tones(3.0, 48_000) * 32768, 48_000, "FLOAT"))
+    assert len(read(modules, written(tones(3.0, 48_000) * 2, 48_000, "FLOAT"))[2]) == 12_800  # too hot is clipped
+
+
 def test_other_formats_are_decoded_by_the_browser(modules):
     samples = tones(3.0, 44_100, 2)
     seconds, _, heard = read(modules, written(samples, 44_100, "PCM_16", "FLAC"), "x.flac")

@@ -57,6 +57,7 @@ NOTHING = {
         "–",
     ),
     *("unknown", "uncertain", "?", "??", "no score", "not specified", "unlabelled", "unlabeled"),
+    "(not answered)",  # a window that the page or nlm infer has no answer for
 }
 """What tables have in cells that say nothing."""
 EPITHET = re.compile(r"[a-z][\w-]+")

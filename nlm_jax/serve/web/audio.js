@@ -1,12 +1,13 @@
 // Sources of sound: WAV files are read piece by piece, everything else is decoded whole by the browser, up to a limit.
-import { nativeRate } from "./rates.js";
+import { coded } from "./rates.js";
 import { reach, resample } from "./resample.js";
 import { base64, layout, mono, wavFile } from "./wav.js";
 
 export const RATE = 16000; // Hz, of what is sent
 const MIB = 2 ** 20;
 const MOST_BYTES = 256 * MIB; // of a file that is decoded whole
-const MOST_SECONDS = 3600; // of such a file: 1.4 GB while 48 kHz stereo is decoded
+const MOST_DECODED = 3600 * 48_000 * 2 * 4; // bytes of such a file while it is decoded: an hour of 48 kHz stereo, 1.4 GB
+const LOUDEST = 8; // times full scale: floats beyond are at another scale, as `nlm_jax/audio/scale.py` has it
 const HELD = 512 * MIB; // bytes of decoded files in memory, all together
 
 /** What all sources share: `seconds`, `rate`, `frames(from, to)` in mono at that rate, `piece`: frames to read at a time. */
@@ -90,7 +91,9 @@ class Whole extends Source {
 }
 
 function checked(samples, name, start, end) {
-  if (samples.every(Number.isFinite)) return samples;
+  const peak = samples.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
+  if (peak <= LOUDEST) return samples;
+  if (Number.isFinite(peak)) throw new Error(`${name}: samples between ${start.toFixed(1)} and ${end.toFixed(1)} s reach ${peak.toPrecision(3)}, where full scale is 1; divide them by their full scale.`);
   throw new Error(`${name}: samples between ${start.toFixed(1)} and ${end.toFixed(1)} s are not finite numbers; export the recording again.`);
 }
 
@@ -120,9 +123,8 @@ export async function source(file) {
   const large = (what, most) => new Error(`${file.name} is too large for this browser: ${what}, and a file that is not plain WAV is decoded whole, up to ${most}. ` +
     "Convert it to WAV, or ask with nlm infer.");
   if (file.size > MOST_BYTES) throw large(`${Math.round(file.size / MIB)} MiB`, `${MOST_BYTES / MIB} MiB`);
-  const seconds = await announced(file);
-  if (seconds > MOST_SECONDS && Number.isFinite(seconds)) throw large(`${Math.round(seconds / 60)} minutes`, `${MOST_SECONDS / 60} minutes`);
-  const rate = await nativeRate(file);
+  const seconds = await announced(file), { rate, channels } = await coded(file), most = MOST_DECODED / (4 * rate * channels);
+  if (Number.isFinite(seconds) && seconds > most) throw large(`${Math.round(seconds / 60)} minutes of ${rate} Hz with ${channels} channels`, `${Math.floor(most / 60)} minutes of these`);
   return new Whole(file, Number.isFinite(seconds) ? seconds : 0, rate >= 8000 && rate <= 384_000 ? rate : 48_000);
 }
 

@@ -15,7 +15,7 @@ export class Away extends Error {
 class Server {
   info = null; status = "connecting"; #listeners = []; #timer; #checking = null;
 
-  get able() { return this.status === "ready" || this.status === "loading"; }
+  get able() { return this.status === "ready"; }
 
   /** Seconds of sound that one clip holds. */
   get seconds() { return this.info?.audio_clip_seconds ?? DEFAULT_SECONDS; }
