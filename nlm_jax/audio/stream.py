@@ -11,7 +11,7 @@ from jaxtyping import Float
 
 from nlm_jax.audio import containers, flac, mpeg, ogg
 from nlm_jax.audio.storage import Data, Piece, Spliced
-from nlm_jax.core.errors import UserError
+from nlm_jax.core.errors import NotFinite, UserError
 
 BLOCK = 1 << 18
 """Samples, of all channels together, that are decoded at a time."""
@@ -190,7 +190,7 @@ class Stream:
         for block in self.blocks(at, left, channel) if left != 0 else ():
             finite = np.isfinite(block)
             if not finite.all():
-                raise UserError(
+                raise NotFinite(
                     f"holds samples that are NaN or infinite, at {(at + finite.argmin()) / self.rate:.3f} s"
                 )
             out.append(block)

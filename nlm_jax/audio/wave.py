@@ -24,7 +24,7 @@ from nlm_jax.audio.scale import Level
 from nlm_jax.audio.storage import Data, opened, stamp
 from nlm_jax.audio.stream import Stream, check_rate, reason
 from nlm_jax.core.dims import SAMPLE_RATE
-from nlm_jax.core.errors import UserError
+from nlm_jax.core.errors import NotFinite, UserError
 from nlm_jax.core.files import printable
 
 Quality = Literal["QQ", "LQ", "MQ", "HQ", "VHQ"]
@@ -173,7 +173,7 @@ class Recording:
             self._check_scale()
             samples = stream.read(begin, count, channel)
         except UserError as error:
-            raise UserError(f"{label}: {error}") from error
+            raise type(error)(f"{label}: {error}") from error
         if not samples.size:
             if begin:
                 raise BehindEnd(f"{label}: has {stream.length() / rate:.2f} s, nothing at {start:.2f} s")
@@ -186,7 +186,7 @@ class Recording:
         if len(resampled) < LEAST:
             raise UserError(f"{label}: holds only {len(samples)} samples, less than a millisecond")
         if not np.isfinite(wave).all():
-            raise UserError(f"{label}: holds samples too large for a mean or a filter; divide them by their full scale")
+            raise NotFinite(f"{label}: holds samples too large for a mean or a filter; divide them by their full scale")
         goes_on = resampled.size - end > REST
         return Part(np.clip(wave, -1.0, 1.0), rate, goes_on, *powers(samples, rate, resampled), stream.notice)
 
@@ -234,7 +234,7 @@ def prepare(
         audio = audio.mean(axis=int(np.argmin(audio.shape)))
     wave = resample(audio.astype(np.float32), rate, quality)
     if not np.isfinite(wave).all():
-        raise UserError("audio array: samples too large for a mean or a filter; divide them by their full scale")
+        raise NotFinite("audio array: samples too large for a mean or a filter; divide them by their full scale")
     if samples is not None:
         wave = fit(wave, samples)
     return np.clip(wave, -1.0, 1.0)
@@ -269,5 +269,5 @@ def _checked(samples: np.ndarray, label: str) -> np.ndarray:
     if not samples.size:
         raise UserError(f"{label}: holds no audio samples")
     if not np.isfinite(samples).all():
-        raise UserError(f"{label}: holds samples that are NaN or infinite")
+        raise NotFinite(f"{label}: holds samples that are NaN or infinite")
     return samples

@@ -49,6 +49,12 @@ def digests(tree) -> dict[str, str]:
     return {path: digest(leaf) for path, leaf in named_leaves(tree).items()}
 
 
+def revision(tree) -> str:
+    """16 hexadecimal digits that name the numbers of a whole tree; see `digests`."""
+    lines = "".join(f"{path} {found}\n" for path, found in sorted(digests(tree).items()))
+    return hashlib.sha256(lines.encode()).hexdigest()[:16]
+
+
 def digest(leaf: jax.Array) -> str:
     """Digest of one array of any dtype and rank, with its shape and dtype."""
     lanes = ",".join(str(int(lane)) for lane in jax.device_get(_lanes(jnp.asarray(leaf))))

@@ -186,7 +186,7 @@ class NatureLM:
         )
         return [a.ids if return_ids else a.text for a in answers]
 
-    def engine(self, slots: int = 8, num_beams: int = 1, steps: int = 8) -> Engine:
+    def engine(self, slots: int = 8, num_beams: int = 1, steps: int = 8, reserve: int = 0) -> Engine:
         """Answers questions as they come; for servers. See `engine.Engine`: `submit`, `stream`, a thread of its own.
 
         It decodes with the weights the model has now.
@@ -199,6 +199,7 @@ class NatureLM:
             slots=slots,
             num_beams=num_beams,
             steps=steps,
+            reserve=reserve,
             mesh=self.mesh,
             encodings=self.encodings,
         )

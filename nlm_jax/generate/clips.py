@@ -11,7 +11,7 @@ import numpy as np
 
 from nlm_jax.audio import wave
 from nlm_jax.core.dims import SAMPLE_RATE
-from nlm_jax.core.errors import UserError
+from nlm_jax.core.errors import NotFinite, UserError
 from nlm_jax.generate.windows import CLIP_SECONDS
 
 log = logging.getLogger(__name__)
@@ -42,7 +42,15 @@ class Sound:
 
     @classmethod
     def of(cls, clip: Clip, samples: int) -> "Sound":
-        """Known by the digest of the waveform, its length and the length it is padded to."""
+        """Known by the digest of the waveform, its length and the length it is padded to.
+
+        Every recording of a question comes through here on its way to the model.
+
+        Raises:
+          NotFinite: samples that are NaN or infinite.
+        """
+        if not np.isfinite(clip.wave).all():
+            raise NotFinite("a recording holds samples that are NaN or infinite")
         content = hashlib.blake2b(np.ascontiguousarray(clip.wave, np.float32), digest_size=16).digest()
         return cls((content, clip.length, samples), samples, clip.length, lambda: clip.wave)
 

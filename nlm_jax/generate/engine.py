@@ -18,7 +18,7 @@ from nlm_jax.data.text import Tokenizer
 from nlm_jax.generate.clips import clips_of
 from nlm_jax.generate.decode import BROKEN, begin, blanks, decode, grow, join
 from nlm_jax.generate.encodings import Encodings
-from nlm_jax.generate.options import Options
+from nlm_jax.generate.options import Options, one
 from nlm_jax.generate.prompts import BUCKET, prompt
 from nlm_jax.generate.request import NO_ANSWER, Answer, Pieces, Request
 from nlm_jax.generate.rows import Decoding, Knobs
@@ -65,6 +65,7 @@ class Engine:
         slots: int = 8,
         num_beams: int = 1,
         steps: int = 8,
+        reserve: int = 0,
         mesh: jax.sharding.Mesh | None = None,
         encodings: Encodings | None = None,
     ):
@@ -75,6 +76,9 @@ class Engine:
           slots: answers decoded together; on a mesh rounded up to a multiple of its data and fsdp axes.
           num_beams: of every answer; 1 = greedy, or sampling where a request has a temperature.
           steps: tokens decoded before the host looks: new requests are let in, tokens told, cancellations heeded.
+          reserve: above 0: slots of the cache that every row has from the start and keeps, and each prompt and clip is
+            computed alone. So all programs have the same shapes whatever else is asked: an answer depends in no bit on
+            its company. A question that needs more is refused.
           mesh: where the weights lie, None for one device.
           encodings: the cache of encoded clips; one of its own by default.
 
@@ -85,11 +89,11 @@ class Engine:
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise UserError(f"{name}={value!r}: must be a whole number, at least 1")
         self._graphdef, self._state, self._cfg, self._tokenizer = graphdef, state, cfg, tokenizer
-        self._mesh, self._steps = mesh, steps
+        self._mesh, self._steps, self._reserve = mesh, steps, _up(reserve, BUCKET)
         self._how = Decoding(tokenizer.eos_ids, tokenizer.pad_id, num_beams)
         self._encodings = Encodings() if encodings is None else encodings
         self.slots = whole_rows(slots, mesh)
-        self._few = whole_rows(max(1, self.slots // REFILL), mesh)
+        self._few = whole_rows(1 if reserve else max(1, self.slots // REFILL), mesh)
         self._taken: list[Request | None] = [None] * self.slots
         self._rows = None
         self._waiting: collections.deque[Request] = collections.deque()
@@ -127,7 +131,7 @@ class Engine:
         Raises:
           UserError: what `NatureLM.generate` raises, at once; or the engine is closed.
         """
-        chosen = Options(**options) if set(options) <= set(Options.__dataclass_fields__) else _unknown(options)
+        chosen = one(**options)
         return self.enqueue(
             Request(prompt(self._tokenizer, clips_of(audio), query, self._cfg), chosen, self._tokenizer, on_tokens)
         )
@@ -166,6 +170,8 @@ class Engine:
         vocab = self._cfg.llama.vocab
         if wrong := [i for i in request.options.stop_ids if i >= vocab]:
             raise UserError(f"stop={wrong[0]}: the vocabulary has {vocab} tokens")
+        if self._reserve and (need := self._need(request, request.options.max_new_tokens)) > self._reserve:
+            raise UserError(f"{need} tokens with the audio and the longest answer; this engine has {self._reserve}")
         request.knobs = self._knobs(request.options, request.stop_all_id)
         with self._changed:
             if self._closed:
@@ -242,9 +248,9 @@ class Engine:
                 wanted = min(len(free), len(self._waiting))
                 if not wanted:
                     return
-                size = self._few if wanted <= self.slots // 2 else self.slots
-                group = [self._waiting.popleft() for _ in range(min(wanted, size))]
-                ahead = [s for r in self._waiting for s in r.prompt.sounds][: self.slots]
+                size = self._few if self._reserve or wanted <= self.slots // 2 else self.slots
+                group = [self._waiting.popleft() for _ in range(min(wanted, 1 if self._reserve else size))]
+                ahead = [s for r in self._waiting for s in r.prompt.sounds][: 0 if self._reserve else self.slots]
             self._fit(group)
             rows = free[: len(group)]
             for row, request in zip(rows, group, strict=True):
@@ -254,7 +260,13 @@ class Engine:
             knobs = Knobs.joined([r.knobs for r in group] + [self._knobs(Options(), -1)] * (size - len(group)))
             asked = [r.prompt for r in group]
             prompts = self._encodings.prompts(
-                self._graphdef, self._state, asked, size, self._mesh, ahead=ahead, at_once=self.slots
+                self._graphdef,
+                self._state,
+                asked,
+                size,
+                self._mesh,
+                ahead=ahead,
+                at_once=0 if self._reserve else self.slots,
             )
             new = begin(self._graphdef, self._state, prompts, knobs, how=self._how)
             self._rows = join(self._rows, new, at, pad_id=self._how.pad_id)
@@ -276,7 +288,7 @@ class Engine:
 
     def _resize(self, slots: int, room: int) -> None:
         """Rows with at least so much of both."""
-        slots, room = _up(slots, BUCKET), _up(room, ROOM)
+        slots, room = max(_up(slots, BUCKET), self._reserve), _up(room, ROOM)
         if self._rows is None:
             self._rows = blanks(self._cfg, self._how, self.slots, slots, room)
         elif slots > self._rows.cache.slots or room > self._rows.room:
@@ -319,11 +331,6 @@ class Engine:
 def _up(number: int, multiple: int) -> int:
     """`number` rounded up to a multiple."""
     return -(-number // multiple) * multiple
-
-
-def _unknown(options: dict[str, Any]) -> Options:
-    name = next(n for n in options if n not in Options.__dataclass_fields__)
-    raise UserError(f"{name}: no such option of generation; there are {', '.join(Options.__dataclass_fields__)}")
 
 
 __all__ = ["Answer", "Engine"]

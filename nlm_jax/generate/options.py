@@ -102,6 +102,12 @@ class Options:
         return self
 
 
+def one(**values: Any) -> Options:
+    """`Options` of these values. Raises UserError for an unknown name, or a value that means nothing."""
+    _known(values)
+    return Options(**values)
+
+
 def each(count: int, *, stop: Any = (), **values: Any) -> list[Options]:
     """`Options` of `count` requests; a value may be a list, which then has one entry per request.
 
@@ -110,11 +116,9 @@ def each(count: int, *, stop: Any = (), **values: Any) -> list[Options]:
     Raises:
       UserError: a list of another length, an unknown name, or a value that means nothing.
     """
-    known = [f.name for f in dataclasses.fields(Options)]
+    _known(values)
     columns = []
     for name, value in values.items():
-        if name not in known:
-            raise UserError(f"{name}: no such option of generation; there are {', '.join(known)}")
         several = isinstance(value, Iterable) and not isinstance(value, str) and getattr(value, "ndim", 1)
         column = list(value) if several else [value] * count
         if len(column) != count:
@@ -122,6 +126,12 @@ def each(count: int, *, stop: Any = (), **values: Any) -> list[Options]:
         columns.append([_plain(v) for v in column])
     rows = [dict(zip(values, (column[i] for column in columns), strict=True)) for i in range(count)]
     return [Options(stop=stop, **row) for row in rows]
+
+
+def _known(values: dict[str, Any]) -> None:
+    names = [f.name for f in dataclasses.fields(Options)]
+    if wrong := next((name for name in values if name not in names), None):
+        raise UserError(f"{wrong}: no such option of generation; there are {', '.join(names)}")
 
 
 def _stops(stop: Any) -> tuple:

@@ -12,7 +12,7 @@ import numpy as np
 from nlm_jax.audio.wave import check_floats
 from nlm_jax.core.batch import Batch
 from nlm_jax.core.dims import SAMPLE_RATE
-from nlm_jax.core.errors import UserError
+from nlm_jax.core.errors import NotFinite, UserError
 from nlm_jax.data.pack import Item, assemble, shape_for
 from nlm_jax.data.text import Format, Tokenizer, build_sequence, normalize_query
 from nlm_jax.generate.clips import Clip, Sound
@@ -188,8 +188,8 @@ def waveforms_of(waveforms, padding) -> tuple[jax.Array, jax.Array | None]:
     if len(audio.shape) != 2 or not audio.shape[0]:
         raise UserError(f"waveforms of shape {tuple(audio.shape)}: give f32[B, T], one row for each clip")
     check_floats(audio)
-    if isinstance(audio, np.ndarray) and not np.isfinite(audio).all():
-        raise UserError("waveforms: hold samples that are NaN or infinite")
+    if not isinstance(audio, jax.core.Tracer) and not bool(jnp.isfinite(jnp.asarray(audio)).all()):
+        raise NotFinite("waveforms: hold samples that are NaN or infinite")
     if padding is not None:
         padding = padding if hasattr(padding, "shape") else np.asarray(padding)
         if padding.shape != audio.shape:

@@ -7,6 +7,7 @@ import numpy as np
 
 from nlm_jax.core.dims import SAMPLE_RATE
 from nlm_jax.core.errors import UserError
+from nlm_jax.core.tree import revision
 from nlm_jax.generate.clips import Clip
 from nlm_jax.generate.engine import Engine
 from nlm_jax.generate.options import Options
@@ -14,15 +15,18 @@ from nlm_jax.generate.prompts import prompt
 from nlm_jax.generate.request import Pieces, Request
 from nlm_jax.serve.question import Answer, Loader, OnText, Question
 
+LONGEST_TOKEN = 256
+"""Characters of the longest token that a vocabulary may have (Llama 3's has 128)."""
 FINISH = {"end": "stop", "stop": "stop", "length": "length"}
 
 
 class EngineAnswerer:
     """Feeds an engine that has a thread of its own."""
 
-    def __init__(self, engine: Engine, tokenizer, config, most_prompt: int):
+    def __init__(self, engine: Engine, tokenizer, config, most_prompt: int, revision: str = ""):
         """`most_prompt`: positions of the longest prompt; the engine's memory grows with it and stays so."""
         self._engine, self._tokenizer, self._config, self._most = engine, tokenizer, config, most_prompt
+        self.revision = revision
         engine.start()
 
     def submit(self, question: Question, on_text: OnText) -> concurrent.futures.Future:
@@ -32,17 +36,19 @@ class EngineAnswerer:
           UserError: options that mean nothing, clips that do not fit the placeholders, a prompt that is too long.
         """
         options = Options(max_new_tokens=question.max_tokens, **question.sampling)
+        if len(question.text) > LONGEST_TOKEN * self._most:  # it would be long in being cut into tokens
+            raise UserError(f"messages: {len(question.text)} characters, far more than {self._most} tokens")
         asked = prompt(self._tokenizer, [Clip.of(c) for c in question.clips], question.text, self._config)
         if len(asked) > self._most:
             raise UserError(f"messages: {len(asked)} tokens with the audio, at most {self._most}")
         pieces, length = Pieces(self._tokenizer, options), len(asked)  # what waits must not hold on to the sound
 
-        def told(ids: list[int]) -> None:
+        def on_tokens(ids: list[int]) -> None:
             if piece := pieces.add(ids):
                 on_text(piece)
 
         promise: concurrent.futures.Future = concurrent.futures.Future()
-        inner = self._engine.enqueue(Request(asked, options, self._tokenizer, told))
+        inner = self._engine.enqueue(Request(asked, options, self._tokenizer, on_tokens))
 
         def finished(future: concurrent.futures.Future) -> None:
             if future.cancelled():
@@ -66,13 +72,20 @@ class EngineAnswerer:
         self._engine.close()
 
 
-def loader(load_model: Callable[[], object], slots: int, most_tokens: int, most_prompt: int) -> Loader:
-    """What `make_app` loads: the model, and first questions, so that the programs are compiled before anybody asks."""
+def loader(
+    load_model: Callable[[], object], slots: int, most_tokens: int, most_prompt: int, deterministic: bool = False
+) -> Loader:
+    """What `make_app` loads: the model, and first questions, so that the programs are compiled before anybody asks.
+
+    `deterministic`: no bit of an answer depends on what else is asked; see `Engine`'s `reserve`.
+    """
+    reserve = most_prompt + most_tokens if deterministic else 0
 
     def load(say: Callable[[str], None]) -> EngineAnswerer:
         say("loading weights")
         model = load_model()
-        answerer = EngineAnswerer(model.engine(slots=slots), model.tokenizer, model.config, most_prompt)
+        engine = model.engine(slots=slots, reserve=reserve)
+        answerer = EngineAnswerer(engine, model.tokenizer, model.config, most_prompt, revision(model.state))
         say("compiling")
         try:
             for together in dict.fromkeys((1, slots)):  # the engine lets in a few rows at a time, or all of them

@@ -6,7 +6,7 @@ import dataclasses
 import logging
 import pathlib
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 import fastapi
@@ -17,10 +17,11 @@ from starlette.requests import ClientDisconnect
 
 from nlm_jax import __version__
 from nlm_jax.core.dims import SAMPLE_RATE
-from nlm_jax.core.errors import UserError
+from nlm_jax.core.errors import NotFinite, UserError
 from nlm_jax.serve import contract, metrics
 from nlm_jax.serve.batcher import Batcher, Full, Stopped
 from nlm_jax.serve.contract import Refused
+from nlm_jax.serve.guard import Guard
 from nlm_jax.serve.intake import Intake, gone
 from nlm_jax.serve.question import Answer, Loader, Question
 from nlm_jax.serve.stream import Lines
@@ -55,6 +56,14 @@ class Settings:
     """Audio inputs of one question."""
     max_body: int = 64 << 20
     """Bytes of one request; larger ones are answered with 413."""
+    upload_seconds: float = 600.0
+    """In which the body of a request must be there."""
+    upload_rate: float = 16 * 1024.0
+    """Bytes a second that a body must come with, over any ten seconds."""
+    decoders: int = 4
+    """Recordings decoded at a time: each may take 100 MB and more while it is."""
+    hosts: tuple[str, ...] = ()
+    """Names of this server besides those of `guard.LOCAL`; see `guard.Guard`."""
     audio_root: pathlib.Path | None = None
 
     @property
@@ -63,7 +72,6 @@ class Settings:
         return {
             "name": "nlm_jax",
             "model": self.name,
-            "model_revision": self.revision,
             "audio_payload_types": [p for p in contract.PAYLOADS if p != "file_path" or self.audio_root],
             "audio_sample_rate_hz": SAMPLE_RATE,
             "max_batch_size": self.batch_size,
@@ -87,7 +95,11 @@ class Server:
                 "held_bytes": ("Bytes of request bodies in memory", lambda: self.intake.held),
             }
         )
-        self.intake = Intake(settings.max_body, 4 * settings.max_body)
+        self.intake = Intake(
+            settings.max_body, 4 * settings.max_body, seconds=settings.upload_seconds, rate=settings.upload_rate
+        )
+        self._decoding = asyncio.Semaphore(settings.decoders)
+        self._preparing = 0
         self.batcher = Batcher(
             load,
             settings.batch_size,
@@ -107,10 +119,33 @@ class Server:
             found["last_error"] = self.batcher.error
         return found
 
-    def question(self, item: dict[str, Any]) -> Question:
-        """See `contract.question`."""
+    @property
+    def info(self) -> dict[str, Any]:
+        """What `GET /info` says."""
+        revision = self.batcher.revision or self.settings.revision
+        return self.settings.info | {"model_revision": revision} | self.state()
+
+    async def question(self, item: dict[str, Any]) -> Question:
+        """See `contract.question`; a few at a time, for what a recording takes while it is decoded."""
         s = self.settings
-        return contract.question(item, s.audio_root, s.max_tokens, s.max_clips)
+        async with self._decoding:
+            return await run_in_threadpool(contract.question, item, s.audio_root, s.max_tokens, s.max_clips)
+
+    @contextlib.contextmanager
+    def places(self, count: int) -> Iterator[None]:
+        """Places for so many questions while their recordings are decoded, which takes memory before it queues.
+
+        Raises:
+          Full: those that are decoded, wait and run leave no place.
+        """
+        busy = self._preparing + self.batcher.waiting + self.batcher.running
+        if busy + count > self.settings.queue + self.settings.batch_size:
+            raise Full
+        self._preparing += count
+        try:
+            yield
+        finally:
+            self._preparing -= count
 
     async def predict(self, request: fastapi.Request) -> dict[str, Any]:
         """`POST /predict`: a response for each item.
@@ -122,9 +157,10 @@ class Server:
         async with self.intake.body(request) as body:
             items = await run_in_threadpool(contract.envelope, body, self.settings.batch_size)
             del body
-            asked = await asyncio.gather(*(run_in_threadpool(self._question, item) for item in items))
+            with self.places(len(items)):
+                asked = await asyncio.gather(*map(self._question, items))
+                waits = self._queued(asked)
         ids = [item["sample_id"] for item in items]
-        waits = self._queued(asked)
         del items, asked  # only the queue holds on to the recordings
         try:
             done = asyncio.gather(*(self._response(*one, began) for one in zip(ids, waits, strict=True)))
@@ -139,11 +175,12 @@ class Server:
         futures = iter(self.batcher.ask([q for q in asked if not isinstance(q, str)]))
         return [q if isinstance(q, str) else asyncio.wrap_future(next(futures)) for q in asked]
 
-    def _question(self, item: dict[str, Any]) -> Question | str:
+    async def _question(self, item: dict[str, Any]) -> Question | str:
         """A question, or what is wrong with the item."""
         try:
-            return self.question(item)
+            return await self.question(item)
         except UserError as error:
+            self.count_error(error)
             return str(error)
         except Exception as error:  # a decoder's, on a file made to break it
             log.exception("an item could not be read")
@@ -173,6 +210,7 @@ class Server:
         except TimeoutError:
             return None, f"no answer within {self.settings.patience:g} seconds; the server is busy, try again later"
         except UserError as error:
+            self.count_error(error)
             return None, str(error)
         except Exception as error:  # the model's: the other items still get their answers
             return None, f"the model failed ({type(error).__name__}: {error})"
@@ -182,6 +220,11 @@ class Server:
         self.metrics.answers.inc()
         self.metrics.tokens.inc(answer.completion_tokens or 0)
         self.metrics.latency.observe(seconds)
+
+    def count_error(self, error: UserError) -> None:
+        """A question has an error of its own."""
+        if isinstance(error, NotFinite):
+            self.metrics.not_finite.inc()
 
     async def _unless_gone(self, request: fastapi.Request, work: asyncio.Future) -> Any:
         """The result of `work`, which is cancelled when the client goes away."""
@@ -209,6 +252,7 @@ class Server:
         except Stopped:
             response = problem(503, "the server is shutting down")
         except UserError as error:
+            self.count_error(error)
             response = problem(503 if self.batcher.load_status == "error" else 422, str(error))
         except ClientDisconnect:
             self.metrics.disconnected.inc()
@@ -239,8 +283,9 @@ def make_app(
         await run_in_threadpool(server.batcher.close)
 
     app = fastapi.FastAPI(title="nlm_jax", version=__version__, lifespan=life, docs_url=None, redoc_url=None)
+    app.add_middleware(Guard, hosts=settings.hosts, refused=lambda: server.metrics.refused.inc())
 
-    @app.get("/health")
+    @app.api_route("/health", methods=["GET", "HEAD"])
     async def health():
         state = server.state()
         return JSONResponse(
@@ -250,7 +295,7 @@ def make_app(
 
     @app.get("/info")
     async def info():
-        return settings.info | server.state()
+        return server.info
 
     @app.get("/metrics")
     async def figures():
@@ -269,12 +314,13 @@ def make_app(
             async with server.intake.body(request) as body:
                 given = await run_in_threadpool(contract.document, body)
                 del body
-                asked = await run_in_threadpool(server.question, {"sample_id": "page", **given})
-            return Lines(server, asked)
+                with server.places(1):
+                    asked = await server.question({"sample_id": "page", **given})
+                    return Lines(server, asked)
 
         return await server.reply("/ask", make)
 
-    @app.get("/", include_in_schema=False)
+    @app.api_route("/", methods=["GET", "HEAD"], include_in_schema=False)
     async def page():
         return FileResponse(WEB / "index.html", headers=PAGE_HEADERS)
 

@@ -26,17 +26,19 @@ class Stopped(Exception):
 class _Entry:
     question: Question | None
     """None once it is answered: futures and their callbacks know each other, and may be freed much later."""
-    on_text: OnText
+    on_text: OnText | None
     future: concurrent.futures.Future
     came: float
-    told: bool = False
-    """Pieces of its answer have been sent: it cannot be asked again."""
+    sent: bool = False
+    """Pieces of its answer went to the client: it cannot be asked again."""
     alone: bool = False
     """The model failed while it worked on this one: it is asked once more, with no other beside it."""
 
-    def tell(self, piece: str) -> None:
-        self.told = True
-        self.on_text(piece)
+    def send(self, piece: str) -> None:
+        """A further piece, for a client that wants pieces."""
+        if self.on_text is not None:
+            self.sent = True
+            self.on_text(piece)
 
 
 class Batcher:
@@ -76,14 +78,20 @@ class Batcher:
             return sum(not entry.future.cancelled() for entry in self._entries)
 
     @property
+    def revision(self) -> str:
+        """What weights answer; "" before they are loaded, or if the answerer does not say."""
+        return getattr(self._answerer, "revision", "")
+
+    @property
     def running(self) -> int:
         """Questions that the model is working on."""
         return len(self._asked)
 
-    def ask(
-        self, questions: Sequence[Question], on_text: OnText = lambda piece: None
-    ) -> list[concurrent.futures.Future]:
+    def ask(self, questions: Sequence[Question], on_text: OnText | None = None) -> list[concurrent.futures.Future]:
         """Promises of an `Answer` each; cancelling one gives up its place.
+
+        Args:
+          on_text: called with each piece of an answer, which then cannot be asked again if the model fails.
 
         Raises:
           Full: there is not room for all of them; none was taken.
@@ -141,7 +149,7 @@ class Batcher:
             self._observe("queue_seconds", time.monotonic() - entry.came)
             self._observe("batch_size", self.running)
             try:
-                future = answerer.submit(entry.question, entry.tell)
+                future = answerer.submit(entry.question, entry.send)
             except Exception as error:
                 self._done(entry, error=error)
                 continue
@@ -187,7 +195,7 @@ class Batcher:
         with self._changed:
             self._asked.pop(entry, None)
             failed = error is not None and not isinstance(error, UserError | Stopped)
-            if failed and not (entry.alone or entry.told or self._stopped or entry.future.cancelled()):
+            if failed and not (entry.alone or entry.sent or self._stopped or entry.future.cancelled()):
                 entry.alone = True
                 self._entries.appendleft(entry)
             else:

@@ -3,14 +3,28 @@
 import argparse
 import contextlib
 import logging
+import pathlib
 import signal
 import socket
 from collections.abc import Iterator
 
 from nlm_jax.core import remote
 from nlm_jax.core.errors import UserError
+from nlm_jax.serve.connection import connection
 
+EVERYWHERE = ("0.0.0.0", "::", "")
+"""Values of `--host` that listen on all addresses."""
 SUMMARY = "answer over HTTP, by the predictions_v1 contract of BEANS-Next, and on a web page"
+MOST = {
+    "max-batch-size": 1024,
+    "queue": 1_000_000,
+    "port": 65535,
+    "max-new-tokens": 131_072,
+    "max-clips": 1024,
+    "max-prompt-tokens": 131_072,
+    "decoders": 1024,
+}
+"""Flag of a whole number, at least 1 -> its largest value."""
 GRACE = 30
 """Seconds that questions under way have to be answered after SIGTERM or Ctrl-C."""
 
@@ -21,6 +35,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--llm", help="Hugging Face Llama directory or hub id, where the model does not carry one")
     parser.add_argument("--qformer-config", help="Q-Former sizes (JSON), where they are not bert-base's")
     parser.add_argument("--dtype", default="bfloat16", choices=("bfloat16", "float32"), help="of the computation")
+    parser.add_argument(
+        "--deterministic", action="store_true", help="no bit of an answer depends on what else is asked; slower"
+    )
     parser.add_argument("--merging-alpha", type=float, default=1.0, help="0 = base LLM ... 1 = trained (default 1)")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
     parser.add_argument("--port", type=int, default=8000, help="(default 8000)")
@@ -34,6 +51,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-prompt-tokens", type=int, default=2048, help="question with its audio (default 2048)")
     parser.add_argument("--max-clips", type=int, default=8, help="recordings of one question (default 8)")
     parser.add_argument("--max-body-mb", type=float, default=64.0, help="largest request in MiB (default 64)")
+    parser.add_argument(
+        "--upload-timeout", type=float, default=600.0, help="seconds in which a request must be sent (default 600)"
+    )
+    parser.add_argument(
+        "--upload-rate", type=float, default=16.0, help="KiB a second it must come with, over any 10 s (default 16)"
+    )
+    parser.add_argument(
+        "--header-timeout", type=float, default=10.0, help="seconds in which its headers must be sent (default 10)"
+    )
+    parser.add_argument("--decoders", type=int, default=4, help="recordings decoded at a time (default 4)")
+    parser.add_argument(
+        "--allow-host", nargs="+", default=[], metavar="NAME",
+        help="further names under which the server may be addressed; * = any (default: --host and this machine)",
+    )  # fmt: skip
     parser.add_argument("--audio-root", type=remote.reads, help="folder below which file_path may name recordings")
 
 
@@ -64,7 +95,7 @@ def run(args: argparse.Namespace) -> int:
         )
 
     settings = Settings(
-        name=str(args.model),
+        name=named(args.model),
         batch_size=args.max_batch_size,
         wait=args.max_wait_ms / 1000,
         queue=args.queue,
@@ -73,6 +104,10 @@ def run(args: argparse.Namespace) -> int:
         max_clips=args.max_clips,
         max_body=round(args.max_body_mb * 2**20),
         audio_root=args.audio_root,
+        upload_seconds=args.upload_timeout,
+        upload_rate=args.upload_rate * 1024,
+        decoders=args.decoders,
+        hosts=(args.host, *args.allow_host, *([socket.gethostname()] if args.host in EVERYWHERE else ())),
     )
     failed: list[BaseException] = []
 
@@ -80,9 +115,10 @@ def run(args: argparse.Namespace) -> int:
         failed.append(error)
         server.should_exit = True
 
-    load = loader(load_model, args.max_batch_size, args.max_new_tokens, args.max_prompt_tokens)
+    load = loader(load_model, args.max_batch_size, args.max_new_tokens, args.max_prompt_tokens, args.deterministic)
     app = make_app(load, settings, on_failure=stop)
-    server = uvicorn.Server(uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=GRACE))
+    http = connection(args.header_timeout)
+    server = uvicorn.Server(uvicorn.Config(app, http=http, log_config=None, timeout_graceful_shutdown=GRACE))
     with logging_to_stderr(), listening(args.host, args.port) as sock, ending_well():
         where = f"[{args.host}]" if ":" in args.host else args.host
         logging.getLogger("uvicorn.error").info("http://%s:%d/ has a page to ask on", where, args.port)
@@ -92,22 +128,27 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def named(model: str) -> str:
+    """What clients are told of `--model`: the name of its folder, not where it lies; a hub id as it is."""
+    path = pathlib.Path(model)
+    return path.resolve().name if path.exists() else str(model)
+
+
 def check(args: argparse.Namespace) -> None:
     """Flags that cannot be are said before anything is loaded."""
-    least = {"max-batch-size": args.max_batch_size, "queue": args.queue, "port": args.port}
-    least |= {
-        "max-new-tokens": args.max_new_tokens,
-        "max-clips": args.max_clips,
-        "max-prompt-tokens": args.max_prompt_tokens,
-    }
-    for name, value in least.items():
+    for name, most in MOST.items():
+        value = getattr(args, name.replace("-", "_"))
         if value < 1:
             raise UserError(f"--{name} {value}: must be at least 1")
-    if args.port > 65535:
-        raise UserError(f"--port {args.port}: must be at most 65535")
-    for name, value in {"timeout": args.timeout, "max-body-mb": args.max_body_mb}.items():
-        if not 0 < value < float("inf"):
-            raise UserError(f"--{name} {value:g}: must be above 0")
+        if value > most:
+            raise UserError(f"--{name} {value}: must be at most {most}")
+    for name in ("timeout", "max-body-mb", "upload-timeout", "upload-rate", "header-timeout"):
+        value = getattr(args, name.replace("-", "_"))
+        if not 0 < value < 1e9:
+            raise UserError(f"--{name} {value:g}: must be above 0 and below 1e9")
+    for host in args.allow_host:
+        if not host or "/" in host:
+            raise UserError(f"--allow-host {host!r}: give a name or an address, without http:// and path")
     if not 0 <= args.max_wait_ms <= 60_000:
         raise UserError(f"--max-wait-ms {args.max_wait_ms:g}: must be between 0 and 60000")
     if args.queue < args.max_batch_size:
@@ -138,12 +179,14 @@ def logging_to_stderr() -> Iterator[None]:
     """A line for each request. (uvicorn's own configuration would close the handlers of other libraries.)"""
     handler, logger = logging.StreamHandler(), logging.getLogger("uvicorn")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    propagated, logger.propagate = logger.propagate, False  # a library may have put a handler on the root logger
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     try:
         yield
     finally:
         logger.removeHandler(handler)
+        logger.propagate = propagated
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ The envelope is checked first and refused as a whole; what is wrong with one ite
 
 import base64
 import binascii
+import os
 import pathlib
 from typing import Annotated, Any
 
@@ -16,6 +17,7 @@ from nlm_jax.core.chat import DEFAULT_TEMPLATE
 from nlm_jax.core.dims import SAMPLE_RATE
 from nlm_jax.core.errors import UserError
 from nlm_jax.data.text import PLACEHOLDER
+from nlm_jax.generate.options import BOUNDS
 from nlm_jax.serve.question import Answer, Question
 
 SCHEMA = "predictions_v1"
@@ -41,6 +43,14 @@ class _Strict(pydantic.BaseModel):
 
 
 Positive = Annotated[int, pydantic.Field(ge=1)]
+VALUES = 200_000
+"""Values that the JSON of a request may hold: parsed, each takes some twenty times its bytes."""
+
+
+def _bounded(kind: type, name: str) -> Any:
+    """A number within the bounds that `generate.options` has for it."""
+    least, most, _ = BOUNDS[name]
+    return Annotated[kind, pydantic.Field(ge=least, le=most)] | None
 
 
 class Message(_Strict):
@@ -58,12 +68,12 @@ class AudioInput(_Strict):
 class GenerationConfig(_Strict):
     model_config = pydantic.ConfigDict(extra="allow")
     max_tokens: Positive | None = None
-    temperature: Annotated[float, pydantic.Field(ge=0)] | None = None
+    temperature: _bounded(float, "temperature") = None
     max_length_seconds: Annotated[float, pydantic.Field(gt=0)] | None = None
-    top_k: Annotated[int, pydantic.Field(ge=0)] | None = None
+    top_k: _bounded(int, "top_k") = None
     top_p: Annotated[float, pydantic.Field(gt=0, le=1)] | None = None
-    seed: Annotated[int, pydantic.Field(ge=0, lt=2**32)] | None = None
-    repetition_penalty: Annotated[float, pydantic.Field(gt=0)] | None = None
+    seed: _bounded(int, "seed") = None
+    repetition_penalty: _bounded(float, "repetition_penalty") = None
 
     @property
     def sampling(self) -> dict[str, Any]:
@@ -112,8 +122,10 @@ def document(body: bytes) -> dict[str, Any]:
     """The JSON object in a body.
 
     Raises:
-      Refused: 422, it is none.
+      Refused: 422 it is none, 413 it holds more than `VALUES` values.
     """
+    if sum(body.count(mark) for mark in b",[{") > VALUES:
+        raise Refused(413, f"the body holds more than {VALUES} values; send less at a time")
     try:
         return pydantic.TypeAdapter(dict[str, Any]).validate_json(body)
     except pydantic.ValidationError as error:
@@ -136,7 +148,7 @@ def question(given: dict[str, Any], root: pathlib.Path | None, most_tokens: int,
         item = Item.model_validate(given)
     except pydantic.ValidationError as error:
         first = error.errors()[0]
-        raise UserError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+        raise UserError(f"{'.'.join(map(str, first['loc'])):.200}: {first['msg']:.300}") from None
     text = conversation(item.messages)
     count, placed = len(item.audio_inputs), text.count(PLACEHOLDER)
     if not count:
@@ -208,5 +220,11 @@ def _source(name: str, given: AudioInput, root: pathlib.Path | None) -> bytes | 
             raise UserError(f"{name}: data is no path of a file") from None
         if not path.is_relative_to(root.resolve()):
             raise UserError(f"{name}: the file is not below the folder this server may read")
+        try:
+            os.stat(
+                os.path.join(root, given.data)
+            )  # as it is written: no file has a "/" behind it, or "x/.." if no x is
+        except OSError:
+            raise UserError(f"{name}: no such file") from None
         return path
     raise UserError(f"{name}: payload_type {given.payload_type!r:.40} is not supported; use {' or '.join(PAYLOADS)}")

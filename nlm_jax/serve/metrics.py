@@ -23,6 +23,8 @@ class Metrics:
         self.responses = counter("responses", "Responses by path and HTTP status", "path", "status")
         self.answers = counter("answers", "Questions answered")
         self.errors = counter("errors", "Questions answered with an error of their own")
+        self.not_finite = counter("not_finite", "Questions whose recording or logits were NaN or infinite")
+        self.refused = counter("refused", "Requests refused for their Host, Origin or Content-Type")
         self.turned_away = counter("turned_away", "Requests refused because the queue was full")
         self.disconnected = counter("disconnected", "Requests whose client went away before the answer")
         self.tokens = counter("generated_tokens", "Tokens of all answers")

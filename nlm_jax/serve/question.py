@@ -43,7 +43,7 @@ class Answer:
 
 
 class Answerer(Protocol):
-    """Answers several questions at a time."""
+    """Answers several questions at a time. It may have a `revision: str` that names its weights."""
 
     def submit(self, question: Question, on_text: OnText) -> concurrent.futures.Future:
         """A promise of the `Answer`. Raises `UserError` where the question cannot be answered."""

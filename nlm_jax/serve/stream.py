@@ -31,8 +31,8 @@ class Lines(Response):
         self._server, self._began = server, time.perf_counter()
         self._pieces: asyncio.Queue[str | None] = asyncio.Queue()
         loop = asyncio.get_running_loop()
-        tell = lambda piece: loop.call_soon_threadsafe(self._pieces.put_nowait, piece)  # noqa: E731
-        (future,) = server.batcher.ask([question], tell)
+        send = lambda piece: loop.call_soon_threadsafe(self._pieces.put_nowait, piece)  # noqa: E731
+        (future,) = server.batcher.ask([question], send)
         self._answer = asyncio.wrap_future(future)
         self._answer.add_done_callback(lambda _: self._pieces.put_nowait(None))
 

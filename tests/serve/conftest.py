@@ -25,7 +25,7 @@ def serving(tmp_path):
 
     def start(model, **settings):
         app = make_app(model.load, Settings(**(SMALL | {"audio_root": tmp_path} | settings)), model.failed)
-        client = testclient.TestClient(app)
+        client = testclient.TestClient(app, base_url="http://localhost")
         client.__enter__()
         open_ones.append((client, model))
         return client

@@ -30,6 +30,14 @@ TESTS = pathlib.Path(__file__).parents[1]
         (("--max-clips=0",), "--max-clips 0: must be at least 1"),
         (("--audio-root=nowhere",), "no such folder"),
         (("--host=256.1.1.1.invalid",), "cannot listen there"),
+        (("--max-new-tokens=99999999999999999999",), "--max-new-tokens 99999999999999999999: must be at most 131072"),
+        (("--max-batch-size=1000000",), "must be at most 1024"),
+        (("--timeout=1e300",), "must be above 0 and below 1e9"),
+        (("--upload-timeout=0",), "--upload-timeout 0: must be above 0"),
+        (("--upload-rate=nan",), "--upload-rate nan: must be above 0"),
+        (("--header-timeout=-1",), "--header-timeout -1: must be above 0"),
+        (("--decoders=0",), "--decoders 0: must be at least 1"),
+        (("--allow-host", "http://owl.local/"), "give a name or an address"),
     ],
 )
 def test_flags_that_cannot_be(nlm, tmp_path, flags, says):
@@ -73,8 +81,25 @@ from nlm_jax.serve import answer
 model = serve_tools.Fake()
 model.answer = lambda question, tell, say=model.answer: (__import__("time").sleep(1.5), say(question, tell))[1]
 answer.loader = lambda *_: model.load
-sys.exit(cli.main(["serve", "--model=fake", f"--port={sys.argv[1]}"]))
+import logging
+logging.getLogger().addHandler(logging.StreamHandler())  # as some libraries do
+sys.exit(cli.main(["serve", "--model=/far/away/run-7", f"--port={sys.argv[1]}", "--header-timeout=0.5"]))
 """
+
+
+def check_what_strangers_see(address, port):
+    """Headers that never end close the connection, a page of another site gets nothing; a request goes through."""
+    with socket.create_connection(("127.0.0.1", port)) as half, socket.create_connection(("127.0.0.1", port)) as none:
+        half.sendall(b"POST /predict HTTP/1.1\r\nHost: localhost\r\n")
+        for one in (half, none):
+            one.settimeout(20)
+            assert one.recv(100) == b""
+    assert httpx.get(f"{address}/info").json()["model_revision"]
+    assert httpx.post(f"{address}/predict", headers={"Host": "evil.example"}).status_code == 403
+    with socket.create_connection(("127.0.0.1", port)) as slow:  # a request in pieces, within the limit, is answered
+        for piece in (b"GET /health HTTP/1.1\r\n", b"Host: localhost\r\n", b"\r\n"):
+            slow.sendall(piece)
+        assert slow.recv(15) == b"HTTP/1.1 200 OK"
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "Ctrl-C"])
@@ -94,12 +119,15 @@ def test_what_is_under_way_is_answered_before_the_end(number):
         with concurrent.futures.ThreadPoolExecutor(1) as pool:
             body = {"schema_version": "predictions_v1", "requests": [item()]}
             asked = pool.submit(httpx.post, f"{address}/predict", content=json.dumps(body), timeout=30)
+            check_what_strangers_see(address, port)
             while "nlm_running 1.0" not in httpx.get(f"{address}/metrics").text:
                 assert time.monotonic() < end
             process.send_signal(number)
             assert asked.result().json()["responses"][0]["predictions"]
         assert process.wait(30) == 0
-        assert b"Traceback" not in process.stderr.read()
+        said = process.stderr.read().decode()
+        assert "Traceback" not in said
+        assert said.count("GET /info") == 1, "every line is there twice"
     finally:
         process.kill()
         process.stderr.close()

@@ -15,6 +15,7 @@ from serve_tools import item, predict
 
 from nlm_jax import testing
 from nlm_jax.convert.checkpoint import Checkpoint
+from nlm_jax.core.tree import named_leaves, revision
 from nlm_jax.generate.api import NatureLM
 
 
@@ -94,5 +95,62 @@ def test_the_engine_answers(serving, loaded):
 
     assert drawn(1) == drawn(1)
     assert len({drawn(1), drawn(2), texts[1]}) == 3
+    far = "x" * (256 * 100 + 1)
+    (long,) = predict(client, item("x", far, [wav(sounds[0])])).json()["responses"]
+    assert "far more than 100 tokens" in long["error"]
     (long,) = predict(client, item("x", "word " * 200, [wav(sounds[0])])).json()["responses"]
     assert "tokens with the audio, at most 100" in long["error"]
+
+
+def recording(samples, rate=44_100):
+    """A WAV of floats f32[T] or f32[T, C], as an audio input."""
+    buffer = io.BytesIO()
+    soundfile.write(buffer, samples, rate, format="WAV", subtype="FLOAT")
+    return {"payload_type": "base64_wav", "data": base64.b64encode(buffer.getvalue()).decode()}
+
+
+def spoilt():
+    """Recordings that no one can hear: their mean, or what resampling makes of them, is NaN or infinite."""
+    alternating = np.float32(3e38) * (1 - 2 * (np.arange(4000) % 2)).astype(np.float32)
+    holed = np.full((4000, 2), 0.1, np.float32)
+    holed[2000] = 3e38
+    return [np.full((4000, 2), 3e38, np.float32), alternating, holed, np.full(4000, np.nan, np.float32)]
+
+
+@pytest.mark.parametrize("stereo", [0, 1, 2, 3])
+def test_a_bad_recording_is_its_own_error_and_nobody_elses(serving, loaded, stereo):
+    """Asked alone, beside good ones, as a stream and as a draw; what is asked after it is answered as before."""
+    client = serving(loaded, batch_size=4)
+    rng = np.random.default_rng(1)
+    good = item("good", "Which species?", [recording((0.1 * rng.standard_normal(8000)).astype(np.float32))])
+    bad = item("bad", "Which species?", [recording(spoilt()[stereo])])
+    drawn = good | {"sample_id": "drawn", "generation_config": {"temperature": 1.2, "seed": 3}}
+    before = [r["predictions"] for r in predict(client, good, drawn).json()["responses"]]
+    for others in ((bad,), (bad, bad | {"sample_id": "b2"}), (good, bad, drawn)):
+        for found in predict(client, *others).json()["responses"]:
+            if found["sample_id"].startswith("b"):
+                assert "audio_inputs[0]: " in found["error"]
+                assert not found["predictions"]
+        assert [r["predictions"] for r in predict(client, good, drawn).json()["responses"]] == before
+    response = client.post("/ask", json={k: v for k, v in bad.items() if k != "sample_id"})
+    assert response.status_code == 422
+    assert "audio_inputs[0]: " in response.json()["error"]
+    assert [r["predictions"] for r in predict(client, good, drawn).json()["responses"]] == before
+    if stereo == 3:
+        assert "nlm_not_finite_total 5.0" in client.get("/metrics").text
+
+
+def test_the_revision_is_that_of_the_weights(serving, loaded):
+    """The same for the same numbers, another if one of them is another or lies elsewhere."""
+    client = serving(loaded, batch_size=4)
+    predict(client, item("x", "What?", [recording(np.full(8000, 0.1, np.float32))]))
+    first = client.get("/info").json()["model_revision"]
+    leaves = named_leaves(loaded.model.state)
+    assert first == revision(leaves)
+    assert len(first) == 16
+    path = next(iter(leaves))
+    for change in (lambda x: np.nextafter(x, 9), lambda x: x[::-1]):
+        changed = np.array(leaves[path])
+        changed.flat[:2] = change(changed.flat[:2])
+        assert revision(leaves | {path: jnp.asarray(changed)}) != first
+    assert revision({"a": leaves[path]}) != revision({"b": leaves[path]})

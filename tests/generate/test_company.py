@@ -1,0 +1,74 @@
+"""With slots held in reserve an answer depends in no bit on what else is asked, in bfloat16 too."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny_training as tiny
+
+from nlm_jax import testing
+from nlm_jax.convert.checkpoint import Checkpoint
+from nlm_jax.core.errors import UserError
+from nlm_jax.generate import engine
+from nlm_jax.generate.api import NatureLM
+from nlm_jax.generate.decode import begin, decode
+from nlm_jax.generate.encodings import Encodings
+
+
+@pytest.fixture(scope="module")
+def model():
+    cfg = dataclasses.replace(testing.tiny_config(), compute_dtype="bfloat16")
+    return NatureLM(Checkpoint(cfg, jax.tree.map(jnp.asarray, tiny.params(cfg))), testing.tokenizer())
+
+
+@pytest.fixture
+def watched(monkeypatch):
+    """Shapes of what the programs are given."""
+    shapes = set()
+
+    def begins(graphdef, state, prompts, knobs, *, how):
+        shapes.add(("begin", prompts.tokens.shape, prompts.vectors.shape))
+        return begin(graphdef, state, prompts, knobs, how=how)
+
+    def decodes(graphdef, state, rows, taken, steps, enough, *, how):
+        shapes.add(("decode", rows.cache.k.shape, rows.ids.shape))
+        return decode(graphdef, state, rows, taken, steps, enough, how=how)
+
+    monkeypatch.setattr(engine, "begin", begins)
+    monkeypatch.setattr(engine, "decode", decodes)
+    return shapes
+
+
+def test_answers_in_any_company(model, watched, asked):
+    """One question alone, in every row, beside longer ones and beside several of its length: the same bits."""
+    audios, queries = asked
+    options = {"max_new_tokens": 24, "min_length": 24}
+
+    def run(questions):
+        model.encodings = Encodings()
+        made = model.engine(slots=5, reserve=320)
+        futures = [made.submit(audios[i], query, **options) for i, query in questions]
+        made.run()
+        cache = np.asarray(jax.lax.bitcast_convert_type(made._rows.cache.k, jnp.uint16))
+        return [f.result().ids for f in futures], cache
+
+    long = "Say at length what you hear in this recording, and who it is. " * 3
+    alone, cache = run([(0, queries[0])])
+    seen = set(watched)
+    for company in ([(1, queries[1])], [(1, long)], [(i, queries[i]) for i in (1, 2, 3, 4)]):
+        answers, other = run([(0, queries[0]), *company])
+        assert answers[0] == alone[0]
+        np.testing.assert_array_equal(cache[0], other[0])  # each key of the question, from the prompt to the last token
+        answers, other = run([*company, (0, queries[0])])
+        assert answers[-1] == alone[0]
+        np.testing.assert_array_equal(cache[0], other[len(company)])
+    assert {s for s in watched if s[0] == "decode"} == {s for s in seen if s[0] == "decode"}
+    assert all(shape[1][0] == 1 for shape in watched if shape[0] == "begin")
+
+
+def test_a_question_that_needs_more_than_the_reserve(model, asked):
+    made = model.engine(slots=1, reserve=64)
+    with pytest.raises(UserError, match="tokens with the audio and the longest answer; this engine has 64"):
+        made.submit(asked[0][0], asked[1][0], max_new_tokens=100)
