@@ -82,9 +82,9 @@ def _layout(names: tuple[str, ...]) -> Layout:
         end = offset
     elif not start and duration:  # offset, duration
         start = offset
-    used = {start, end, duration if not end else ""}
+    used = {start, end, duration}
     unused = [name for key, name in plain.items() if _timelike(key) and name not in used]
-    return Layout(_first(plain, FILE), _first(plain, LABEL), start, end, "" if end else duration, tuple(unused))
+    return Layout(_first(plain, FILE), _first(plain, LABEL), start, end, duration, tuple(unused))
 
 
 def _first(plain: Mapping[str, str], names: Collection[str]) -> str:
@@ -135,17 +135,17 @@ def span(row: Row) -> Span:
         given = [name for name in (found.start, found.end, *found.unused) if name and _number(row.values.get(name))]
         if given:
             raise UserError(
-                f"{row.where}: {given[0]} looks like a time, but there is no start with an end or a duration; "
+                f"{row.where}: {given[0]!r} looks like a time, but there is no start with an end or a duration; "
                 f"name the columns start and end"
             )
         return Span(None, None)
-    start, end = seconds(row, found.start), seconds(row, found.end or found.duration)
+    start, end, duration = (seconds(row, name) if name else None for name in found[2:5])
+    if start is not None and end is None and duration is not None:
+        end = start + duration
     if (start is None) != (end is None):
         missing = found.start if start is None else found.end or found.duration
         raise UserError(f"{row.where}: start and end belong together; {missing} is empty")
-    if start is None:
-        return Span(None, None)
-    return Span(start, end if found.end else start + end)
+    return Span(start, end)
 
 
 def _number(value: Any) -> bool:
