@@ -1,8 +1,6 @@
 """Audio files and arrays to mono float32 at 16 kHz.
 
-Order as in the reference's processor: decode, average the channels, resample, cut, zero-pad, clamp to [-1, 1]. The
-reference resamples with resampy's Kaiser filter, this with soxr: the two agree below the transition band (measured in
-tests/data/test_wave.py), and audio that is at 16 kHz already agrees exactly.
+Order as in the reference's processor: decode, average the channels, resample, cut, zero-pad, clamp to [-1, 1].
 """
 
 import contextlib
@@ -11,15 +9,14 @@ import math
 import pathlib
 import threading
 from collections.abc import Iterator
-from typing import Literal
 
 import numpy as np
 import soundfile
-import soxr
 from jaxtyping import Float
 
 from nlm_jax.audio.content import content
 from nlm_jax.audio.parts import AudioInfo, BehindEnd, Part, powers
+from nlm_jax.audio.resample import Quality, resample
 from nlm_jax.audio.scale import Level
 from nlm_jax.audio.storage import Data, opened, stamp
 from nlm_jax.audio.stream import Stream, check_rate, reason
@@ -27,11 +24,9 @@ from nlm_jax.core.dims import SAMPLE_RATE
 from nlm_jax.core.errors import NotFinite, UserError
 from nlm_jax.core.files import printable
 
-Quality = Literal["QQ", "LQ", "MQ", "HQ", "VHQ"]
 Source = str | pathlib.Path | bytes
-CONTEXT_SECONDS = 0.1  # decoded on either side of a part, longer than any soxr filter, so that cutting leaves no edge
-
-
+CONTEXT_SECONDS = 0.1
+"""Decoded on either side of a part, longer than any filter of `resample`, so that cutting leaves no edge."""
 LEAST = 16
 """Samples at 16 kHz, a millisecond: less is no recording."""
 REST = 160
@@ -248,15 +243,6 @@ def check_floats(audio) -> None:
         )
     if audio.dtype.kind not in "fV":  # V: bfloat16
         raise UserError(f"audio array of {audio.dtype}: expected floats in [-1, 1]")
-
-
-def resample(wave: Float[np.ndarray, "T"], rate: int, quality: Quality = "HQ") -> Float[np.ndarray, "T2"]:
-    """f32[T] at `rate` Hz to 16 kHz: floor(T * 16000 / rate) samples (at least one), as resampy counts them."""
-    if rate == SAMPLE_RATE:
-        return wave.astype(np.float32)
-    length = max(1, wave.size * SAMPLE_RATE // rate)
-    out = soxr.resample(wave.astype(np.float32), rate, SAMPLE_RATE, quality=quality)
-    return fit(out, length)
 
 
 def fit(wave: Float[np.ndarray, "T"], samples: int, start: int = 0) -> Float[np.ndarray, "T2"]:

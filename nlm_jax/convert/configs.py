@@ -5,6 +5,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
+from nlm_jax.convert.audio import audio_config, audio_json
 from nlm_jax.convert.io import read_json
 from nlm_jax.convert.table import ADAPTED
 from nlm_jax.core.config import build
@@ -261,6 +262,7 @@ def naturelm_config(official: Mapping, llama: LlamaConfig, qformer: QFormerConfi
         "beats": beats_config(beats, f"{where}: beats_cfg") if beats else BeatsConfig(),
         "qformer": qformer,
         "llama": llama,
+        "audio": audio_config(official, where),
         **_take(official, {"end_sym": "end_sym", "prompt_template": "prompt_template", "max_txt_len": "max_txt_len"}),
     }
     return check(build(NatureLMConfig, values, where), where)
@@ -277,7 +279,7 @@ def lora_config(official: Mapping, where: str) -> LoraConfig | None:
 def official_json(cfg: NatureLMConfig, carried: Mapping | None = None) -> Json:
     """The official class's `config.json`; `carried` is the one the weights came with. It has no Q-Former sizes."""
     lora = cfg.llama.lora
-    out = OFFICIAL_DEFAULTS | dict(carried or {}) | OFFICIAL_FIXED
+    out = OFFICIAL_DEFAULTS | audio_json(carried or {}, cfg.audio) | OFFICIAL_FIXED
     out |= {"lora_rank": 32, "lora_alpha": 32, "lora_dropout": 0.1} if lora is None and not carried else {}
     out |= {
         "beats_cfg": beats_json(cfg.beats, (carried or {}).get("beats_cfg")),

@@ -7,6 +7,8 @@ from typing import Any
 
 import jax
 
+from nlm_jax.audio.config import AudioConfig
+from nlm_jax.convert import audio
 from nlm_jax.convert.beats import export_beats, open_beats
 from nlm_jax.convert.checkpoint import PARTS, Checkpoint, Opened
 from nlm_jax.convert.hub import local
@@ -15,9 +17,9 @@ from nlm_jax.convert.llama import export_merged, export_peft, open_llama
 from nlm_jax.convert.lora import interpolate
 from nlm_jax.convert.native import export_native, open_native
 from nlm_jax.convert.naturelm import export_naturelm, open_naturelm
-from nlm_jax.convert.run import is_run, open_run
+from nlm_jax.convert.run import audio_of, find_checkpoint, is_run, open_run, read_run
 from nlm_jax.convert.torch_file import read_torch
-from nlm_jax.core.config import unknown
+from nlm_jax.core.config import build, unknown
 from nlm_jax.core.errors import UserError
 
 OPENERS: dict[str, Callable[..., Opened]] = {
@@ -88,6 +90,24 @@ def open_checkpoint(src: str | pathlib.Path, kind: str = "auto", **options: Any)
     if odd := sorted(set(options) - set(known.get(kind, ()))):
         raise UserError(f"{src}: is of kind {kind}, which takes no {' and no '.join(odd)}; leave it out")
     return OPENERS[kind](src, **options)
+
+
+def audio_config(src: str | pathlib.Path) -> AudioConfig:
+    """How clips are made for the checkpoint `src`, from its config alone: no weights are read or fetched.
+
+    Raises:
+      UserError: as `kind_of`.
+    """
+    path = local(src, weights=False)
+    if is_run(path):
+        run = read_run(path)
+        saved = find_checkpoint(path, run.stages, "best")
+        return audio_of(run, saved.parent.parent.name) if saved else run.model.audio
+    file = (path if path.is_dir() else path.parent) / "config.json"
+    content = read_json(file) if path.is_dir() or file.is_file() else {}
+    if content.get("format") == "nlm":
+        return build(AudioConfig, content.get("config", {}).get("audio", {}), f"{file}: config.audio")
+    return audio.audio_config(content, str(file))
 
 
 def save(

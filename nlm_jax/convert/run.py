@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
+from nlm_jax.audio.config import AudioConfig
 from nlm_jax.convert import table
 from nlm_jax.convert.checkpoint import Checkpoint, Opened
 from nlm_jax.convert.io import read_json, read_safetensors
@@ -74,7 +75,16 @@ def read_run(workdir: str | pathlib.Path) -> Run:
         raise UserError(
             f"{file}: of version {content.get('version')!r}, this nlm reads {VERSION}; use the nlm it was made with"
         )
-    return build(Run, content, str(file))
+    run = build(Run, content, str(file))
+    if "audio" not in content["model"]:  # written before the model's config had it
+        run = dataclasses.replace(run, model=dataclasses.replace(run.model, audio=audio_of(run, *run.stages[-1:])))
+    return run
+
+
+def audio_of(run: Run, stage: str = "") -> AudioConfig:
+    """How the clips of a stage were made: the length is its own, the filter the run's."""
+    lengths = {s.get("name"): s.get("data", {}).get("seconds") for s in run.config.get("stages", ())}
+    return dataclasses.replace(run.model.audio, seconds=lengths.get(stage) or run.model.audio.seconds)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,7 +140,8 @@ def open_run(src: str | pathlib.Path, which: Which = "best") -> OpenedRun:
         sources += open_checkpoint(**entry).sources
     tokenizer = workdir / TOKENIZER
     return OpenedRun(
-        config=dataclasses.replace(run.model, attention="xla"),  # wherever it goes, it runs there
+        # Wherever it goes, plain attention runs there.
+        config=dataclasses.replace(run.model, attention="xla", audio=audio_of(run, saved.parent.parent.name)),
         sources=tuple(sources),
         official=run.official,
         llama=run.llama,

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Float
 
 from nlm_jax.audio import scale, wave
+from nlm_jax.audio.resample import Quality
 from nlm_jax.core.dims import SAMPLE_RATE
 from nlm_jax.core.errors import UserError
 from nlm_jax.data import arrow, audio_column, tars
@@ -42,7 +43,7 @@ def channel_name(name: str, channel: int) -> str:
 
 
 def load(
-    root: pathlib.Path, name: str, seconds: float | None = None, quality: wave.Quality = "HQ"
+    root: pathlib.Path, name: str, seconds: float | None = None, quality: Quality = "HQ"
 ) -> tuple[Float[np.ndarray, "T"], bool]:
     """f32[T] at 16 kHz, at most `seconds` of it, and whether something was cut off for that.
 
@@ -141,7 +142,7 @@ def decoded(
     name: str,
     start: float = 0.0,
     seconds: float | None = None,
-    quality: wave.Quality = "HQ",
+    quality: Quality = "HQ",
 ) -> Float[np.ndarray, "T"]:
     """f32[T] at 16 kHz, `seconds` from `start`, of a file, its bytes, or samples T, [T, C] or [C, T] at `rate` Hz.
 

@@ -7,6 +7,7 @@ import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from nlm_jax.audio.config import AudioConfig
 from nlm_jax.core.errors import UserError
 from nlm_jax.evaluate.beans_zero import answering, dataset, files, ranking
 from nlm_jax.evaluate.beans_zero.parts import PARTS
@@ -80,8 +81,9 @@ def made(
         if todo:
             model = loaded(args) if model is None else model
             replies = replying(args, at(model, alpha), heads, vocabulary)
+            rows, clips = [heads[row] for row in todo], model.config.audio
             name = f"questions, alpha {alpha:g}" if folder != args.out else "questions"
-            ask(args, replies, [heads[row] for row in todo], own, folder, mark, name, console)
+            ask(args, replies, rows, clips, own, folder, mark, name, console)
         yield alpha, folder
 
 
@@ -114,9 +116,21 @@ def replying(args: argparse.Namespace, model: Any, heads, vocabulary) -> answeri
 
 
 def ask(
-    args, replies, todo: Sequence[dataset.Head], own: int, folder: pathlib.Path, mark: str, name: str, console
+    args,
+    replies,
+    todo: Sequence[dataset.Head],
+    clips: AudioConfig,
+    own: int,
+    folder: pathlib.Path,
+    mark: str,
+    name: str,
+    console,
 ) -> None:
-    """Asks the rows `todo`, what is left of `own`, with a bar that knows how many are left and how long they take."""
+    """Asks the rows `todo`, what is left of `own`, with a bar that knows how many are left and how long they take.
+
+    Args:
+      clips: how the checkpoint takes recordings.
+    """
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -131,7 +145,7 @@ def ask(
     with Progress(*columns, console=console) as bar:
         task = bar.add_task(name, total=own, completed=own - len(todo))
         failed = answering.answer(
-            dataset.read(todo),
+            dataset.read(todo, clips),
             replies,
             folder,
             mark,

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from nlm_jax.audio import mel
-from nlm_jax.core.dims import SAMPLE_RATE
 from nlm_jax.core.errors import UserError
 from nlm_jax.data.pipeline import open_corpus
 from nlm_jax.data.shards import CorruptRecord
@@ -18,7 +17,6 @@ from nlm_jax.evaluate import baselines
 from nlm_jax.evaluate.beans_zero.match import Labels, classified
 from nlm_jax.evaluate.score import Prediction, Score, score
 
-SECONDS = 10.0
 LEARNT = 2000
 """Training questions of a task that the baselines learn from, spread evenly."""
 
@@ -29,6 +27,8 @@ class Question:
 
     corpus: Any
     example: int
+    samples: int
+    """Of a clip of the model that is asked."""
 
     @functools.cached_property
     def entry(self):
@@ -51,22 +51,22 @@ class Question:
         return self.entry.text
 
     def waveform(self) -> list[np.ndarray]:
-        """Its clips f32[T], the first ten seconds of each. Raises UserError where a record is damaged."""
+        """Its clips f32[T], zero-padded or cut to the first `samples`. Raises UserError where a record is damaged."""
         try:
-            return self.corpus.audio(self.example, round(SECONDS * SAMPLE_RATE))
+            return self.corpus.audio(self.example, self.samples)
         except CorruptRecord as error:
             raise UserError(str(error)) from error
 
 
-def questions(data: Sequence[str], split: str, limit: int = 0) -> Iterator[Question]:
-    """The questions of one split, at most `limit` (0 = all) of each task, spread evenly.
+def questions(data: Sequence[str], split: str, samples: int, limit: int = 0) -> Iterator[Question]:
+    """The questions of one split, at most `limit` (0 = all) of each task, spread evenly, with clips of `samples`.
 
     Raises:
       UserError: no prepared directory, or no such split in it.
     """
     corpus = open_corpus(data, split)
     for e in spread(corpus, limit):
-        yield Question(corpus, int(e))
+        yield Question(corpus, int(e), samples)
 
 
 def spread(corpus, most: int) -> np.ndarray:
@@ -99,9 +99,9 @@ def compared(data: Sequence[str], split: str, made: Sequence[Prediction], asked:
     """
     corpus = open_corpus(data)
     other = corpus.subset(~np.isin(_splits(corpus), [split]))
-    if not len(other):
+    if not len(other) or not asked:
         return {}
-    known = [Question(other, int(e)) for e in spread(other, LEARNT)]
+    known = [Question(other, int(e), asked[0].samples) for e in spread(other, LEARNT)]
     train = [Prediction(q.part, q.label, "", f"train {i}", q.question) for i, q in enumerate(known)]
     hear = _hearing(known, asked)
     train = [p for p in train if hear(p.path) is not None]

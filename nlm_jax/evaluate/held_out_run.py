@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from nlm_jax.convert.formats import audio_config
 from nlm_jax.core import remote
 from nlm_jax.core.errors import UserError
 from nlm_jax.evaluate import held_out
@@ -41,7 +42,7 @@ def run(args: argparse.Namespace, console) -> int:
     if args.limit < 0 or args.batch_size < 1:
         raise UserError("--limit must not be negative, --batch-size must be at least 1")
     data = args.data.split(",")
-    asked = list(held_out.questions(data, args.split, args.limit))
+    asked = list(held_out.questions(data, args.split, audio_config(args.model).samples, args.limit))
     file = args.out / PREDICTIONS
     failed = _answer(args, asked, console)
     if failed:

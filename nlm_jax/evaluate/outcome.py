@@ -8,6 +8,8 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from nlm_jax.convert.audio import OFFICIAL
+from nlm_jax.convert.formats import audio_config
 from nlm_jax.core.errors import UserError
 from nlm_jax.evaluate import report
 from nlm_jax.evaluate.beans_zero import dataset, spice
@@ -45,7 +47,7 @@ def tell(
     facts = {"answers": str(len(rows)), "predictions": str(args.predictions or out), "data": str(args.data or "")}
     if args.model:
         facts |= {"model": str(args.model), "replies": args.score, "merging alpha": f"{alpha:g}"}
-    replace(out / REPORT, report.page_of(found, parts, shown, clips(args.data, shown, console), facts))
+    replace(out / REPORT, report.page_of(found, parts, shown, clips(args, shown, console), facts))
     console.print(f"{out / METRICS}, {REPORT}: {len(rows)} answers scored")
     return found
 
@@ -57,14 +59,15 @@ def replace(file: pathlib.Path, text: str) -> None:
     beside.replace(file)
 
 
-def clips(data: str | None, shown: Sequence[Answer], console) -> dict[tuple[str, str], dataset.Item]:
+def clips(args: argparse.Namespace, shown: Sequence[Answer], console) -> dict[tuple[str, str], dataset.Item]:
     """(part, id) -> its question and sound, of the answers that are shown; none where the data is not at hand."""
-    if not data:
+    if not args.data:
         return {}
     wanted = collections.Counter((answer.dataset_name, answer.id) for answer in shown)
     try:
-        rows = (head for head in dataset.heads(data) if wanted[head.part, head.id])
-        return {(item.part, item.id): item for item in dataset.read(rows)}
+        audio = audio_config(args.model) if args.model else OFFICIAL
+        rows = (head for head in dataset.heads(args.data) if wanted[head.part, head.id])
+        return {(item.part, item.id): item for item in dataset.read(rows, audio)}
     except UserError as error:
         console.print(f"the report has no sounds: {error}")
         return {}

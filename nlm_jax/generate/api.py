@@ -25,7 +25,7 @@ from nlm_jax.generate.engine import Engine
 from nlm_jax.generate.load import load_checkpoint
 from nlm_jax.generate.prompts import check_pairs, check_texts, item, teacher_forced, text_format, waveforms_of
 from nlm_jax.generate.score import NORMALIZE, log_likelihoods
-from nlm_jax.generate.windows import CLIP_SECONDS, sounds, windows_of
+from nlm_jax.generate.windows import chosen, sounds, windows_of
 
 Each = Any
 """One value for all queries, or a list with one per query; `generate.options` checks it."""
@@ -139,8 +139,8 @@ class NatureLM:
         What is said of each answer may be one value for all queries or a list with one per query, `stop` excepted.
 
         Args:
-          audios: per query a path, an array f32[T] at 16 kHz, or a list of them. Files are cut or zero-padded to 10 s,
-            arrays are taken as they are and cut at 10 s.
+          audios: per query a path, an array f32[T] at 16 kHz, or a list of them. Files are cut or zero-padded to
+            the clip length of the checkpoint (`config.audio.seconds`), arrays are taken as they are and cut at it.
           queries: user texts; where `<AudioHere>` is missing it is put in front, once per clip.
           max_new_tokens: of each answer at most, the end symbol included.
           num_beams: 1 = no beam search; the paper decodes with 2.
@@ -166,7 +166,7 @@ class NatureLM:
             self.state,
             self.config,
             self.tokenizer,
-            [clips_of(audio) for audio in audios],
+            [clips_of(audio, self.config.audio) for audio in audios],
             list(queries),
             batch_size=batch_size,
             num_beams=num_beams,
@@ -250,7 +250,7 @@ class NatureLM:
                 self.state,
                 self.config,
                 self.tokenizer,
-                [clips_of(audio) for audio in audios],
+                [clips_of(audio, self.config.audio) for audio in audios],
                 list(queries),
                 texts,
                 batch_size=batch_size,
@@ -264,18 +264,20 @@ class NatureLM:
         self,
         audio: str | pathlib.Path,
         query: str,
-        window: float = CLIP_SECONDS,
+        window: float | None = None,
         hop: float | None = None,
         **options: Any,
     ) -> list[tuple[float, float, str]]:
         """(start, end, answer) of every window of a recording of any length, in seconds; `options` as of `generate`.
 
-        Only a few batches of windows are in memory at a time. `hop` is the window by default.
+        Only a few batches of windows are in memory at a time. `window` is by default the clip length of the checkpoint,
+        which it must not exceed, and `hop` the window.
 
         Raises:
           UserError: what is wrong with the recording, one of its windows, or the options.
         """
-        heard = sounds([windows_of(pathlib.Path(audio), window, window if hop is None else hop)])
+        window, hop = chosen(window, hop, self.config.audio.seconds)
+        heard = sounds([windows_of(pathlib.Path(audio), window, hop)], self.config.audio.quality)
         size, answered = WINDOWS * max(1, options.get("batch_size", 8)), []  # `generate` says what is wrong with 0
         while part := list(itertools.islice(heard, size)):
             if reason := next((reason for _, wave, reason in part if wave is None), ""):

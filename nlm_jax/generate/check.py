@@ -10,13 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from nlm_jax.audio import wave
 from nlm_jax.audio.fbank import fbank
+from nlm_jax.convert.formats import audio_config
 from nlm_jax.core import remote
-from nlm_jax.core.dims import SAMPLE_RATE
 from nlm_jax.core.errors import UserError
 from nlm_jax.data.text import PLACEHOLDER
-from nlm_jax.generate.windows import CLIP_SECONDS, all_recordings
+from nlm_jax.generate.clips import clips_of
+from nlm_jax.generate.windows import all_recordings
 
 SUMMARY = "look into a model: what each stage makes of a recording, and the known ways to fail"
 QUERY = "What is the common name for the focal species in the audio?"
@@ -60,9 +60,8 @@ def run(args: argparse.Namespace) -> int:
 
     if args.max_new_tokens < 1:
         raise UserError(f"--max-new-tokens {args.max_new_tokens}: must be at least 1")
-    samples = round(CLIP_SECONDS * SAMPLE_RATE)
-    files = all_recordings(args.audio)[:CLIPS]
-    waves = {str(file): wave.fit(wave.load(file, seconds=CLIP_SECONDS), samples) for file in files}
+    cfg, files = audio_config(args.model), all_recordings(args.audio)[:CLIPS]
+    waves = {str(file): clips_of(file, cfg)[0].wave for file in files}
     model = NatureLM.from_pretrained(args.model, llm=args.llm, dtype="float32", qformer_config=args.qformer_config)
     found = examine(model, waves, args.query, args.max_new_tokens)
     show(found, args.query)

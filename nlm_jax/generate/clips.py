@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from nlm_jax.audio import wave
+from nlm_jax.audio.config import AudioConfig
 from nlm_jax.core.dims import SAMPLE_RATE
 from nlm_jax.core.errors import NotFinite, UserError
-from nlm_jax.generate.windows import CLIP_SECONDS
 
 log = logging.getLogger(__name__)
 
@@ -65,23 +65,24 @@ def array(audio: Any) -> np.ndarray:
     return wave.prepare(audio)
 
 
-def clips_of(audio: Any) -> list[Clip]:
+def clips_of(audio: Any, cfg: AudioConfig) -> list[Clip]:
     """The clips of one query: files as the reference's processor prepares them, arrays as they are.
 
     Args:
       audio: a path, an array f32[T] at 16 kHz, or a list of them.
+      cfg: of the checkpoint. Files are cut or zero-padded to its seconds, arrays are cut.
 
     Raises:
       UserError: a file that cannot be read, an array of another shape.
     """
     if isinstance(audio, list | tuple):
-        return [clip for one in audio for clip in clips_of(one)]
-    samples = round(CLIP_SECONDS * SAMPLE_RATE)
+        return [clip for one in audio for clip in clips_of(one, cfg)]
     if isinstance(audio, str | pathlib.Path):
         # The reference pads with silence and masks nothing.
-        return [Clip(wave.fit(wave.load(audio, seconds=CLIP_SECONDS), samples), samples)]
+        found = wave.load(audio, seconds=cfg.seconds, quality=cfg.quality)
+        return [Clip(wave.fit(found, cfg.samples), cfg.samples)]
     found = array(audio)
-    if len(found) > samples:
+    if len(found) > cfg.samples:
         seconds = len(found) / SAMPLE_RATE
-        log.warning("an array of %.1f s is cut at %g s; `generate_windows` hears all of it", seconds, CLIP_SECONDS)
-    return [Clip.of(found[:samples])]
+        log.warning("an array of %.1f s is cut at %g s; `generate_windows` hears all of it", seconds, cfg.seconds)
+    return [Clip.of(found[: cfg.samples])]

@@ -19,12 +19,13 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
+from nlm_jax.convert.formats import audio_config
 from nlm_jax.core import remote
 from nlm_jax.core.dims import SAMPLE_RATE
 from nlm_jax.core.errors import UserError
 from nlm_jax.core.files import printable
 from nlm_jax.core.frames import n_tokens, n_windows
-from nlm_jax.generate.windows import Noticed, all_recordings, check_spans, n_spans, seconds_of, sounds, windows_of
+from nlm_jax.generate.windows import Noticed, all_recordings, chosen, n_spans, seconds_of, sounds, windows_of
 
 SUMMARY = "vectors of recordings: of the encoder, the Q-Former, or as the language model hears them"
 LEVELS = ("encoder", "qformer", "llm")
@@ -40,8 +41,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", required=True, type=remote.writes, help="file.npz or file.parquet")
     parser.add_argument("--level", choices=LEVELS, default="encoder", help="(default encoder)")
     parser.add_argument("--pool", choices=("window", "file"), default="window", help="a vector each (default window)")
-    parser.add_argument("--window", type=float, default=10.0, help="seconds heard at a time (default 10)")
-    parser.add_argument("--hop", type=float, default=10.0, help="seconds from one window to the next (default 10)")
+    parser.add_argument("--window", type=float, help="seconds heard at a time (default: the model's clip length)")
+    parser.add_argument("--hop", type=float, help="seconds from one window to the next (default: the window)")
     parser.add_argument("--batch-size", type=int, default=8, help="windows taken together (default 8)")
     parser.add_argument("--llm", help="Hugging Face Llama directory or hub id, where the model does not carry one")
     parser.add_argument("--qformer-config", help="Q-Former sizes (JSON), where they are not bert-base's")
@@ -63,7 +64,8 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"--out {args.out}: give a file that ends in {' or '.join(SUFFIXES)}")
     if args.batch_size < 1:
         raise UserError(f"--batch-size {args.batch_size}: must be at least 1")
-    check_spans(args.window, args.hop)
+    audio = audio_config(args.model)
+    window, hop = chosen(args.window, args.hop, audio.seconds)
     write = writer(args.out)
     console, lengths, noticed = Console(stderr=True, markup=False, highlight=False), {}, Noticed()
     for file in all_recordings(args.audio, noticed.unread):
@@ -76,14 +78,14 @@ def run(args: argparse.Namespace) -> int:
     model = NatureLM.from_pretrained(args.model, llm=args.llm, dtype=args.dtype, qformer_config=args.qformer_config)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console) as bar:
-        task = bar.add_task("windows", total=sum(n_spans(s, args.window, args.hop) for s in lengths.values()))
+        task = bar.add_task("windows", total=sum(n_spans(s, window, hop) for s in lengths.values()))
 
         def told(reason: str) -> None:
             bar.advance(task)
             if reason:
                 console.print(f"left out: {reason}")
 
-        made = vectors(model, lengths, args.window, args.hop, args.level, args.batch_size, told, noticed)
+        made = vectors(model, lengths, window, hop, args.level, args.batch_size, told, noticed)
         count, width = write(pooled(made) if args.pool == "file" else mean(made))
     for sentence in noticed.sentences():
         console.print(f"warning: {remote.named(sentence)}")
@@ -121,7 +123,8 @@ def vectors(
       told: called after each window, with the reason if its audio could not be read.
       noticed: collects what is to be said of the recordings.
     """
-    heard = sounds((windows_of(file, window, hop, seconds) for file, seconds in lengths.items()), noticed)
+    windows = (windows_of(file, window, hop, seconds) for file, seconds in lengths.items())
+    heard = sounds(windows, model.config.audio.quality, noticed)
     while group := list(itertools.islice(heard, size)):
         good = [(one, audio) for one, audio, _ in group if audio is not None]
         if good:

@@ -133,7 +133,12 @@ class Engine:
         """
         chosen = one(**options)
         return self.enqueue(
-            Request(prompt(self._tokenizer, clips_of(audio), query, self._cfg), chosen, self._tokenizer, on_tokens)
+            Request(
+                prompt(self._tokenizer, clips_of(audio, self._cfg.audio), query, self._cfg),
+                chosen,
+                self._tokenizer,
+                on_tokens,
+            )
         )
 
     def stream(self, audio: Any, query: str, **options: Any) -> Iterator[str]:

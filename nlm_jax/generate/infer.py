@@ -11,22 +11,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
+from nlm_jax.convert.formats import audio_config
 from nlm_jax.core import remote
 from nlm_jax.core.errors import UserError
 from nlm_jax.core.files import printable
 from nlm_jax.generate import labels
 from nlm_jax.generate.answered import Answered, answered
 from nlm_jax.generate.request import NO_ANSWER, Unanswered
-from nlm_jax.generate.windows import (
-    Noticed,
-    Window,
-    all_recordings,
-    check_spans,
-    n_spans,
-    seconds_of,
-    sounds,
-    windows_of,
-)
+from nlm_jax.generate.windows import Noticed, Window, all_recordings, chosen, n_spans, seconds_of, sounds, windows_of
 
 SUMMARY = "ask a question of recordings: files or folders of any length"
 AHEAD = 4
@@ -52,8 +44,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="write these too, equal neighbours merged",
     )
     parser.add_argument("--llm", help="Hugging Face Llama directory or hub id, where the model does not carry one")
-    parser.add_argument("--window", type=float, default=10.0, help="seconds heard at a time (default 10)")
-    parser.add_argument("--hop", type=float, default=10.0, help="seconds from one window to the next (default 10)")
+    parser.add_argument("--window", type=float, help="seconds heard at a time (default: the model's clip length)")
+    parser.add_argument("--hop", type=float, help="seconds from one window to the next (default: the window)")
     parser.add_argument("--batch-size", type=int, default=8, help="windows answered together (default 8)")
     parser.add_argument("--max-new-tokens", type=int, default=300, help="longest answer, in tokens (default 300)")
     parser.add_argument("--num-beams", type=int, default=1, help="beams of the search (default 1: greedy)")
@@ -75,17 +67,19 @@ def run(args: argparse.Namespace) -> int:
             raise UserError(f"--{name.replace('_', '-')} {getattr(args, name)}: must be at least 1")
     if args.out.is_dir():
         raise UserError(f"--out {args.out}: is a folder; give a file such as {args.out / 'answers.jsonl'}")
-    check_spans(args.window, args.hop)  # a wrong window or hop is said before anything is read
     console = Console(stderr=True, markup=False, highlight=False)
     noticed = Noticed()
     files, done = all_recordings(args.audio, noticed.unread), answered(args.out, args.query)
-    lengths, count, errors = plan(files, args.window, args.hop, done, noticed)
+    audio = audio_config(args.model)
+    window, hop = chosen(args.window, args.hop, audio.seconds)
+    lengths, count, errors = plan(files, window, hop, done, noticed)
     model = _load(args) if count else None
     args.out.parent.mkdir(parents=True, exist_ok=True)
     with args.out.open("a", encoding="utf-8") as out:
         written = _write(out, errors)
         if count:
-            written += ask(args, model, todo(lengths, args.window, args.hop, done), count, out, console, noticed)
+            heard = sounds(todo(lengths, window, hop, done), audio.quality, noticed)
+            written += ask(args, model, heard, window, count, out, console, noticed)
     for sentence in noticed.sentences():
         console.print(f"warning: {remote.named(sentence)}")
     there = f"; {len(done)} windows were there already" if len(done) else ""
@@ -133,9 +127,9 @@ def todo(lengths: dict[pathlib.Path, float], window: float, hop: float, done: An
 
 
 def ask(
-    args, model, windows: Iterable[Iterable[Window]], count: int, out, console, noticed: Noticed
+    args, model, heard: Iterator[Heard], window: float, count: int, out, console, noticed: Noticed
 ) -> collections.Counter:
-    """Answers windows, recording by recording, while the next ones are read; a bar shows speed and time left."""
+    """Answers windows while the next ones are read; a bar shows speed and time left."""
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -146,7 +140,7 @@ def ask(
     )
 
     written: collections.Counter = collections.Counter()
-    begun, hours, heard = time.perf_counter(), 0.0, sounds(windows, noticed)
+    begun, hours = time.perf_counter(), 0.0
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[speed]}"),
                TimeElapsedColumn(), TimeRemainingColumn())  # fmt: skip
     options = {"max_new_tokens": args.max_new_tokens, "num_beams": args.num_beams, "batch_size": args.batch_size}
@@ -159,8 +153,8 @@ def ask(
         ahead = following()
         while group := ahead.result():
             ahead = following()
-            written += _write(out, answer(model, group, args.query, args.window, noticed.rates, **options))
-            hours += sum(window.end - window.start for window, _, _ in group) / 3600
+            written += _write(out, answer(model, group, args.query, window, noticed.rates, **options))
+            hours += sum(one.end - one.start for one, _, _ in group) / 3600
             rate = hours / max(1e-9, (time.perf_counter() - begun) / 3600)
             bar.update(task, advance=len(group), speed=f"{rate:.1f} audio-hours an hour")
         bar.update(task, total=written.total())  # fewer than planned where a recording ended before

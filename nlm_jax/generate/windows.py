@@ -10,12 +10,13 @@ import numpy as np
 
 from nlm_jax.audio import formats, wave
 from nlm_jax.audio.parts import ultrasound_notice
+from nlm_jax.audio.resample import Quality
 from nlm_jax.core.dims import SAMPLE_RATE
 from nlm_jax.core.errors import UserError
 from nlm_jax.core.files import printable
 
-CLIP_SECONDS = 10.0
-"""What the model was trained on: files are cut or zero-padded to it, as by the reference's processor."""
+SHORTEST = 0.5
+"""Seconds of a window at least: less gives the Q-Former nothing."""
 TOO_SHORT = 0.01
 """Seconds behind the last full window that are not worth another."""
 
@@ -28,11 +29,10 @@ class Window:
     start: float
     end: float
 
-    def wave(self) -> np.ndarray:
+    def wave(self, quality: Quality = "HQ") -> np.ndarray:
         """Its audio f32[T], zero-padded to the window's length (as training pads short clips)."""
-        return wave.fit(
-            wave.load(self.file, self.start, self.end - self.start), round((self.end - self.start) * SAMPLE_RATE)
-        )
+        seconds = self.end - self.start
+        return wave.fit(wave.load(self.file, self.start, seconds, quality), round(seconds * SAMPLE_RATE))
 
 
 @dataclasses.dataclass
@@ -56,12 +56,30 @@ class Noticed:
         return self.unread + said + list(filter(None, [ultrasound_notice(self.ultrasound)]))
 
 
-def check_spans(window: float, hop: float) -> None:
-    """Raises UserError: a window outside 0.5 to 10 s, or a hop that is not positive."""
-    if not 0.5 <= window <= CLIP_SECONDS:
-        raise UserError(f"window={window:g}: the model hears 0.5 to {CLIP_SECONDS:g} seconds at a time")
+def check_spans(window: float, hop: float, longest: float = math.inf) -> None:
+    """Raises UserError: a window below 0.5 s or above `longest`, a hop that is not positive.
+
+    Args:
+      longest: the checkpoint's clip length in seconds. Shorter than 0.5 s, it is the only window there is.
+    """
+    least = min(SHORTEST, longest)
+    if not (least <= window <= longest and window < math.inf):
+        limits = f"{least:g} to {longest:g}" if least < longest < math.inf else f"at least {least:g}"
+        raise UserError(f"window={window:g}: the model hears {limits} seconds at a time")
     if not 0 < hop < math.inf:
         raise UserError(f"hop={hop:g}: must be above 0 seconds")
+
+
+def chosen(window: float | None, hop: float | None, longest: float) -> tuple[float, float]:
+    """Window and hop in seconds: the longest clip, one after the other, where they are not given.
+
+    Raises:
+      UserError: as `check_spans`.
+    """
+    window = longest if window is None else window
+    hop = window if hop is None else hop
+    check_spans(window, hop, longest)
+    return window, hop
 
 
 def n_spans(seconds: float, window: float, hop: float) -> int:
@@ -116,7 +134,7 @@ def windows_of(file: pathlib.Path, window: float, hop: float, seconds: float | N
 
 
 def sounds(
-    recordings: Iterable[Iterable[Window]], noticed: Noticed | None = None
+    recordings: Iterable[Iterable[Window]], quality: Quality, noticed: Noticed | None = None
 ) -> Iterator[tuple[Window, np.ndarray | None, str]]:
     """(window, its audio f32[T], "") of one window after the other; (window, None, reason) of one that cannot be read.
 
@@ -125,6 +143,8 @@ def sounds(
 
     Args:
       recordings: the windows of each, in any order of time. One that cannot be opened gives its first window's reason.
+      quality: filter of resampling, the checkpoint's (`AudioConfig.quality`).
+      noticed: collects what is to be said of the recordings.
     """
     noticed = Noticed() if noticed is None else noticed
     for windows in recordings:
@@ -133,17 +153,17 @@ def sounds(
             continue
         try:
             with wave.Recording(first.file) as recording:
-                yield from _sounds(recording, itertools.chain([first], windows), noticed)
+                yield from _sounds(recording, itertools.chain([first], windows), quality, noticed)
         except UserError as error:
             yield first, None, str(error)
 
 
-def _sounds(recording: wave.Recording, windows: Iterable[Window], noticed: Noticed):
+def _sounds(recording: wave.Recording, windows: Iterable[Window], quality: Quality, noticed: Noticed):
     power = lost = 0.0
     for window in windows:
         planned = round((window.end - window.start) * SAMPLE_RATE)
         try:
-            part = recording.part(window.start, window.end - window.start)
+            part = recording.part(window.start, window.end - window.start, quality)
         except wave.BehindEnd as error:
             if not window.start:
                 yield window, None, str(error)

@@ -1,8 +1,10 @@
 """Sizes and settings of the whole model."""
 
 import dataclasses
+import math
 from typing import Literal
 
+from nlm_jax.audio.config import AudioConfig
 from nlm_jax.core.chat import DEFAULT_END_SYM, DEFAULT_TEMPLATE
 from nlm_jax.core.errors import UserError
 from nlm_jax.models.beats.config import BeatsConfig
@@ -15,6 +17,7 @@ from nlm_jax.nn.stack import REMAT
 class NatureLMConfig:
     """Everything that defines the model's function of (weights, audio, text)."""
 
+    audio: AudioConfig = dataclasses.field(default_factory=AudioConfig)
     beats: BeatsConfig = dataclasses.field(default_factory=BeatsConfig)
     qformer: QFormerConfig = dataclasses.field(default_factory=QFormerConfig)
     llama: LlamaConfig = dataclasses.field(default_factory=LlamaConfig)
@@ -54,8 +57,16 @@ def check(cfg: NatureLMConfig, where: str) -> NatureLMConfig:
     ):
         if whole % share:
             raise UserError(f"{where}: {name}={share} does not divide {whole}")
+    check_audio(cfg.audio, f"{where}: audio")
     if cfg.remat not in REMAT:
         raise UserError(f"{where}: remat={cfg.remat!r} must be one of {', '.join(REMAT)}")
     if cfg.max_txt_len < 1 or "{}" not in cfg.prompt_template:
         raise UserError(f"{where}: max_txt_len must be at least 1, and prompt_template hold {{}} where the prompt goes")
     return cfg
+
+
+def check_audio(audio: AudioConfig, where: str) -> AudioConfig:
+    """`audio` itself. Raises UserError unless its clips have a length."""
+    if not 0 < audio.seconds < math.inf:
+        raise UserError(f"{where}: seconds={audio.seconds} must be positive")
+    return audio

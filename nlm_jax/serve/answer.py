@@ -5,7 +5,6 @@ from collections.abc import Callable
 
 import numpy as np
 
-from nlm_jax.core.dims import SAMPLE_RATE
 from nlm_jax.core.errors import UserError
 from nlm_jax.core.tree import revision
 from nlm_jax.generate.clips import Clip
@@ -88,8 +87,9 @@ def loader(
         answerer = EngineAnswerer(engine, model.tokenizer, model.config, most_prompt, revision(model.state))
         say("compiling")
         try:
+            silence = np.zeros(model.config.audio.samples, np.float32)
             for together in dict.fromkeys((1, slots)):  # the engine lets in a few rows at a time, or all of them
-                _try_out(answerer, together, most_tokens)
+                _try_out(answerer, silence, together, most_tokens)
         except BaseException:
             answerer.close()
             raise
@@ -98,9 +98,8 @@ def loader(
     return load
 
 
-def _try_out(answerer: EngineAnswerer, together: int, most_tokens: int) -> None:
+def _try_out(answerer: EngineAnswerer, silence: np.ndarray, together: int, most_tokens: int) -> None:
     """Asks so many questions with room for the longest answer, and gives each up after its first tokens."""
-    silence = np.zeros(10 * SAMPLE_RATE, np.float32)
     question = Question((silence,), "What is the common name for the focal species in the audio?", most_tokens)
     first: list[concurrent.futures.Future] = [concurrent.futures.Future() for _ in range(together)]
 

@@ -16,6 +16,7 @@ from fastapi.staticfiles import StaticFiles
 from starlette.requests import ClientDisconnect
 
 from nlm_jax import __version__
+from nlm_jax.audio.config import AudioConfig
 from nlm_jax.core.dims import SAMPLE_RATE
 from nlm_jax.core.errors import NotFinite, UserError
 from nlm_jax.serve import contract, metrics
@@ -65,6 +66,8 @@ class Settings:
     hosts: tuple[str, ...] = ()
     """Names of this server besides those of `guard.LOCAL`; see `guard.Guard`."""
     audio_root: pathlib.Path | None = None
+    audio: Callable[[], AudioConfig] = AudioConfig
+    """Reads how the checkpoint's clips are made. It may be asked while the weights are still loading, in any thread."""
 
     @property
     def info(self) -> dict[str, Any]:
@@ -123,13 +126,18 @@ class Server:
     def info(self) -> dict[str, Any]:
         """What `GET /info` says."""
         revision = self.batcher.revision or self.settings.revision
-        return self.settings.info | {"model_revision": revision} | self.state()
+        found = self.settings.info | {"model_revision": revision} | self.state()
+        if self.batcher.load_status == "ready":
+            found["audio_clip_seconds"] = self.settings.audio().seconds
+        return found
 
     async def question(self, item: dict[str, Any]) -> Question:
         """See `contract.question`; a few at a time, for what a recording takes while it is decoded."""
         s = self.settings
         async with self._decoding:
-            return await run_in_threadpool(contract.question, item, s.audio_root, s.max_tokens, s.max_clips)
+            return await run_in_threadpool(
+                lambda: contract.question(item, s.audio_root, s.max_tokens, s.max_clips, s.audio())
+            )
 
     @contextlib.contextmanager
     def places(self, count: int) -> Iterator[None]:

@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import functools
 import logging
 import pathlib
 import signal
@@ -81,6 +82,7 @@ def run(args: argparse.Namespace) -> int:
         from nlm_jax.serve.app import Settings, make_app
     except ImportError as error:
         raise UserError(f"nlm serve needs {error.name}; pip install 'nlm_jax[serve]'") from None
+    from nlm_jax.convert.formats import audio_config
     from nlm_jax.serve.answer import loader
 
     def load_model():
@@ -95,6 +97,7 @@ def run(args: argparse.Namespace) -> int:
         )
 
     settings = Settings(
+        audio=functools.cache(lambda: audio_config(args.model)),
         name=named(args.model),
         batch_size=args.max_batch_size,
         wait=args.max_wait_ms / 1000,

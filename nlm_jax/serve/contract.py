@@ -13,6 +13,7 @@ import numpy as np
 import pydantic
 
 from nlm_jax.audio import wave
+from nlm_jax.audio.config import AudioConfig
 from nlm_jax.core.chat import DEFAULT_TEMPLATE
 from nlm_jax.core.dims import SAMPLE_RATE
 from nlm_jax.core.errors import UserError
@@ -21,8 +22,6 @@ from nlm_jax.generate.options import BOUNDS
 from nlm_jax.serve.question import Answer, Question
 
 SCHEMA = "predictions_v1"
-SECONDS = 10.0
-"""Clips are cut or zero-padded to it, as in training."""
 PAYLOADS = ("base64_wav", "file_path")
 ROLES = ("system", "user", "assistant")
 HEAD, TAIL = DEFAULT_TEMPLATE.split("{}")
@@ -132,10 +131,13 @@ def document(body: bytes) -> dict[str, Any]:
         raise Refused(422, f"the body is not a JSON object: {error.errors()[0]['msg']}") from None
 
 
-def question(given: dict[str, Any], root: pathlib.Path | None, most_tokens: int, most_clips: int) -> Question:
+def question(
+    given: dict[str, Any], root: pathlib.Path | None, most_tokens: int, most_clips: int, audio: AudioConfig
+) -> Question:
     """What an item asks.
 
     Args:
+      audio: how the checkpoint's clips are made.
       root: the folder below which `file_path` may name files; None = no files.
       most_tokens: longest answer that is given.
       most_clips: audio inputs that one item may have.
@@ -158,7 +160,7 @@ def question(given: dict[str, Any], root: pathlib.Path | None, most_tokens: int,
     if placed not in (0, count):
         raise UserError(f"messages: {placed} times {PLACEHOLDER} but {count} audio inputs")
     config = item.generation_config
-    clips = tuple(_clip(i, a, root, config.max_length_seconds) for i, a in enumerate(item.audio_inputs))
+    clips = tuple(_clip(i, a, root, audio, config.max_length_seconds) for i, a in enumerate(item.audio_inputs))
     return Question(clips, text, min(config.max_tokens or most_tokens, most_tokens), config.sampling)
 
 
@@ -195,12 +197,17 @@ def failure(ident: str, error: str, seconds: float) -> dict[str, Any]:
     return {"sample_id": ident, "predictions": [], "error": error, "latency_sec": round(seconds, 6)}
 
 
-def _clip(number: int, given: AudioInput, root: pathlib.Path | None, longest: float | None) -> np.ndarray:
-    """f32[160000] of one audio input."""
-    name = f"audio_inputs[{number}]"
-    seconds = max(min(longest or SECONDS, SECONDS), 1 / SAMPLE_RATE)
-    samples = wave.load(_source(name, given, root), seconds=seconds, name=name)
-    return wave.fit(samples, round(SECONDS * SAMPLE_RATE))
+def _clip(
+    number: int, given: AudioInput, root: pathlib.Path | None, audio: AudioConfig, longest: float | None
+) -> np.ndarray:
+    """f32[T] of one audio input: cut, or zero-padded, to `longest` seconds, at most the checkpoint's clip length.
+
+    As BEANS-Next's own launcher of the official model and `nlm evaluate` do it.
+    """
+    name, seconds = f"audio_inputs[{number}]", min(longest or audio.seconds, audio.seconds)
+    samples = max(1, round(seconds * SAMPLE_RATE))
+    found = wave.load(_source(name, given, root), seconds=samples / SAMPLE_RATE, quality=audio.quality, name=name)
+    return wave.fit(found, samples)
 
 
 def _source(name: str, given: AudioInput, root: pathlib.Path | None) -> bytes | pathlib.Path:

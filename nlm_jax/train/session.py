@@ -85,7 +85,8 @@ def open_session(config: TrainConfig, workdir: Path, weights: Weights, place: Bu
             f"--workdir={workdir}: its run was started with config.{name}={old!r}, this config has {new!r}; "
             "set it back, or give another --workdir"
         )
-    model = dataclasses.replace(weights.model, remat=run.model.remat, attention=run.model.attention)
+    free = {name: getattr(run.model, name) for name in ("remat", "attention", "audio")}
+    model = dataclasses.replace(weights.model, **free)
     if found := changed(dataclasses.asdict(run.model), dataclasses.asdict(model)):
         name, old, new = found
         raise UserError(

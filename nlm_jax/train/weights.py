@@ -6,6 +6,7 @@ weights: a Llama and a BEATs, (5) random numbers from the seed.
 
 import dataclasses
 import functools
+import logging
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -16,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from nlm_jax.audio.config import AudioConfig
 from nlm_jax.convert.checkpoint import Opened
 from nlm_jax.convert.formats import open_checkpoint
 from nlm_jax.convert.llama import GENERATION, TOKENIZER_FILES
@@ -23,13 +25,17 @@ from nlm_jax.convert.load import Kept
 from nlm_jax.convert.run import OpenedRun, open_run
 from nlm_jax.core.config import build
 from nlm_jax.core.errors import UserError
+from nlm_jax.core.files import read_json
 from nlm_jax.core.tree import named_leaves
+from nlm_jax.data.store import index
 from nlm_jax.data.text import Tokenizer
 from nlm_jax.models.config import NatureLMConfig, check
 from nlm_jax.models.presets import preset
 from nlm_jax.nn.int8 import quantize, scale_path
 from nlm_jax.train.config import Init, TrainConfig
 from nlm_jax.train.state import TrainState
+
+log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,6 +110,7 @@ def open_weights(config: TrainConfig) -> Weights:
         imports.append(entry)
     tokenizer = tokenizer or "embedded"
     model = settle(config, opened, Tokenizer.from_pretrained(tokenizer).vocab_size)
+    model = dataclasses.replace(model, audio=audio_of_data(config, model.audio))
     changed = opened[0].trained if opened and isinstance(opened[0], OpenedRun) else ()
     return Weights(model, tuple(opened), tuple(imports), tokenizer, changed)
 
@@ -140,6 +147,10 @@ def settle(config: TrainConfig, opened: list[Opened], vocab_size: int) -> Nature
             model = dataclasses.replace(model, llama=dataclasses.replace(one.config.llama, lora=model.llama.lora))
         else:
             model = dataclasses.replace(model, **{p: getattr(one.config, p) for p in one.parts if hasattr(model, p)})
+    if "audio" in setup.overrides:
+        raise UserError(
+            "config.model.overrides: audio follows from the data; set data.seconds, and --quality of nlm prepare"
+        )
     own = {name: getattr(setup, name) for name in ("compute_dtype", "remat", "attention", "max_txt_len")}
     model = build(NatureLMConfig, merge(dataclasses.asdict(model), own | setup.overrides), "config.model.overrides")
     check(model, "config.model")
@@ -149,6 +160,26 @@ def settle(config: TrainConfig, opened: list[Opened], vocab_size: int) -> Nature
             "use the tokenizer that belongs to it"
         )
     return model
+
+
+def audio_of_data(config: TrainConfig, imported: AudioConfig) -> AudioConfig:
+    """How the last stage's clips are made: of its `data.seconds`, resampled as `nlm prepare` did.
+
+    Args:
+      imported: of the weights the run starts from; counts where no manifest says how its data was resampled.
+    """
+    data = config.stages[-1].data
+    files = {directory: index(directory) / "manifest.json" for directory in data.train}
+    qualities = {d: read_json(f).get("audio", {}).get("quality") for d, f in files.items() if f.is_file()}
+    first, *others = dict.fromkeys(filter(None, qualities.values())) or (imported.quality,)
+    if others:
+        log.warning(
+            "data.train: resampled with --quality %s in some directories and %s in others; files are read with %s",
+            first,
+            ", ".join(others),
+            first,
+        )
+    return AudioConfig(data.seconds, first)
 
 
 def merge(values: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

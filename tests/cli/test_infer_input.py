@@ -69,7 +69,9 @@ def test_folder_without_recordings(refuses, folder):
         ({"audo": "x"}, "did you mean --audio?"),
     ],
 )
-def test_flags(refuses, flags, sentence):
+def test_flags(refuses, folder, flags, sentence):
+    (folder / "model").mkdir()
+    (folder / "model" / "config.json").write_text('{"llama_path": "llama"}')
     refuses(sentence, **flags)
 
 
@@ -85,6 +87,7 @@ def test_output_holds_something_else(refuses, folder):
 @pytest.mark.parametrize("content", [b"", b"no audio at all", b"RIFF"], ids=["empty", "text", "cut"])
 def test_recordings_that_cannot_be_read_become_rows(nlm, folder, content):
     (folder / "bad").mkdir()
+    (folder / "config.json").write_text('{"llama_path": "llama"}')
     (folder / "bad" / "bad.wav").write_bytes(content)
     out = folder / "out.jsonl"
     status, _, err = nlm("infer", f"--model={folder}", f"--audio={folder / 'bad'}", "--query=What?", f"--out={out}")

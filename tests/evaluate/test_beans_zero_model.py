@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from nlm_jax.audio.config import AudioConfig
 from nlm_jax.evaluate import answers as making
 from nlm_jax.evaluate.beans_zero import answering, dataset, files, synthetic
 from nlm_jax.evaluate.beans_zero.parts import SHORT_QUESTION
@@ -16,6 +17,7 @@ pyarrow = pytest.importorskip("pyarrow", reason="the benchmark's formats need py
 parquet = pytest.importorskip("pyarrow.parquet")
 
 RATE = 16_000
+CLIPS = AudioConfig()
 
 
 def rows():
@@ -61,7 +63,7 @@ def data(request, tmp_path):
 
 
 def test_reading(data):
-    items = list(dataset.read(dataset.heads(str(data))))
+    items = list(dataset.read(dataset.heads(str(data)), CLIPS))
     assert [item.id for item in items] == [f"q{i}" for i in range(7)]
     assert [item.part for item in items[:3]] == ["esc50", "enabirds", "zf-indiv"]
     assert items[0].question == "Question 0?"
@@ -72,7 +74,11 @@ def test_reading(data):
     assert wave[5 * RATE : 6 * RATE].any()
     assert not wave[6 * RATE :].any()
     assert [head.id for head in dataset.heads(str(data))] == [item.id for item in items]
-    assert [item.id for item in dataset.read([dataset.heads(str(data))[n] for n in (2, 3, 6)])] == ["q2", "q3", "q6"]
+    assert [item.id for item in dataset.read([dataset.heads(str(data))[n] for n in (2, 3, 6)], CLIPS)] == [
+        "q2",
+        "q3",
+        "q6",
+    ]
 
 
 def test_stored_sounds(tmp_path):
@@ -83,14 +89,16 @@ def test_stored_sounds(tmp_path):
 
     buffer = io.BytesIO()
     soundfile.write(buffer, np.full(22_050, 0.5), 22_050, format="WAV")
-    item = dataset.Item("a", "watkins", "?", "x", {"bytes": buffer.getvalue(), "path": None}, 8_000)
+    item = dataset.Item("a", "watkins", "?", "x", {"bytes": buffer.getvalue(), "path": None}, 8_000, CLIPS)
     assert item.waveform().shape == (3 * RATE,)
     np.testing.assert_allclose(item.waveform()[4_000:12_000], 0.5, atol=1e-3)
-    array = dataset.Item("b", "x", "?", "x", {"array": [0.25] * 8_000, "sampling_rate": 8_000, "bytes": None}, RATE)
+    array = dataset.Item(
+        "b", "x", "?", "x", {"array": [0.25] * 8_000, "sampling_rate": 8_000, "bytes": None}, RATE, CLIPS
+    )
     assert np.flatnonzero(array.waveform() > 0.1).size == pytest.approx(RATE, abs=200)
     for audio in (None, {"bytes": b"RIFF"}, []):
         with pytest.raises(Exception, match=r"audio|samples"):
-            dataset.Item("c", "x", "?", "x", audio, RATE).waveform()
+            dataset.Item("c", "x", "?", "x", audio, RATE, CLIPS).waveform()
 
 
 def ask(folder, data, *, number=0, of=1, limit=0, parts=(), batch=2):
@@ -103,7 +111,9 @@ def ask(folder, data, *, number=0, of=1, limit=0, parts=(), batch=2):
 
     todo, _ = answering.plan(heads, parts, limit, number, of, answering.known(folder))
     mark = "" if of == 1 else f".{number}-of-{of}"
-    failed = answering.answer(dataset.read(heads[row] for row in todo), replies, folder, mark, batch, told.append)
+    failed = answering.answer(
+        dataset.read((heads[row] for row in todo), CLIPS), replies, folder, mark, batch, told.append
+    )
     return asked, failed, sum(told)
 
 
@@ -170,8 +180,8 @@ def test_alphas_from_one_load(nlm, golden, tmp_path, made, monkeypatch):
     sweep = json.loads((out / "sweep.json").read_text())
     assert list(sweep) == ["0", "0.5", "1"]
     assert "<svg" in (out / "report.html").read_text()
-    items = list(dataset.read(dataset.heads(str(made))[:4:2]))
     half = NatureLM.from_pretrained(model[0], dtype="float32", qformer_config=model[1], merging_alpha=0.5)
+    items = list(dataset.read(dataset.heads(str(made))[:4:2], half.config.audio))
     texts = half.generate([i.waveform() for i in items], [i.question for i in items], max_new_tokens=4)
     there = {a.id: a.prediction for a in files.read(out / "alpha-0.5" / "predictions.jsonl")}
     assert there == {item.id: text for item, text in zip(items, texts, strict=True)}
@@ -195,6 +205,8 @@ def test_alphas_from_one_load(nlm, golden, tmp_path, made, monkeypatch):
 
 class Scorer:
     """A stand-in for a model: it finds the label likeliest whose name is longest, and "None" as likely as 9 letters."""
+
+    config = argparse.Namespace(audio=CLIPS)
 
     def score(self, audios, queries, candidates, normalize, batch_size):
         assert (normalize, batch_size) == ("mean", 3)
@@ -268,7 +280,7 @@ def test_datasets_that_lack_something(nlm, tmp_path):
         parquet.write_table(pyarrow.Table.from_pylist(row), tmp_path / f"{name}.parquet")
         if name == "c":
             with pytest.raises(Exception, match=says):
-                list(dataset.read(dataset.heads(str(tmp_path / "c.parquet"))))
+                list(dataset.read(dataset.heads(str(tmp_path / "c.parquet")), CLIPS))
             continue
         status, _, err = nlm("evaluate", "--model=x", f"--data={tmp_path / name}.parquet", f"--out={tmp_path / 'out'}")
         assert status == 2

@@ -38,8 +38,11 @@ class Model:
 
 
 @pytest.fixture
-def model(monkeypatch):
+def model(monkeypatch, tmp_path):
     made = Model("Low Humer")
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / "config.json").write_text('{"llama_path": "llama"}')
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(NatureLM, "from_pretrained", classmethod(lambda cls, *a, **k: made))
     return made
 

@@ -8,6 +8,7 @@ import xml.etree.ElementTree
 import numpy as np
 import pytest
 
+from nlm_jax.audio.config import AudioConfig
 from nlm_jax.evaluate import published, report
 from nlm_jax.evaluate.beans_zero import dataset, files, synthetic
 from nlm_jax.evaluate.beans_zero.parts import MAX_SECONDS, PARTS, kind_of, label_sets
@@ -27,7 +28,7 @@ def data(tmp_path_factory):
 
 
 def test_the_made_dataset(data):
-    items = list(dataset.read(dataset.heads(str(data))))
+    items = list(dataset.read(dataset.heads(str(data)), AudioConfig()))
     assert [item.part for item in items[::3]] == list(PARTS)
     for item in items:
         wave = item.waveform()
@@ -41,7 +42,8 @@ def test_the_made_dataset(data):
         assert set(row) == COLUMNS
         assert json.loads(row["metadata"]).keys() == {"sample_rate", "duration"}
         assert row["instruction"] == f"<Audio><AudioHere></Audio> {row['instruction_text']}"
-        stored = dataset.Item(row["id"], "esc50", "", "", row["audio"], json.loads(row["metadata"])["sample_rate"])
+        rate = json.loads(row["metadata"])["sample_rate"]
+        stored = dataset.Item(row["id"], "esc50", "", "", row["audio"], rate, AudioConfig())
         np.testing.assert_allclose(stored.waveform(), again[row["id"]], atol=1e-6)
 
 

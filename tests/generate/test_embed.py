@@ -133,7 +133,8 @@ def test_a_window_that_cannot_be_read_is_left_out(nlm, golden, tmp_path):
 
 def test_mistakes(nlm, tmp_path):
     soundfile.write(tmp_path / "a.wav", np.zeros(100), 16_000)
-    flags = ("embed", "--model=x", f"--audio={tmp_path / 'a.wav'}")
+    (tmp_path / "config.json").write_text('{"llama_path": "llama"}')
+    flags = ("embed", f"--model={tmp_path}", f"--audio={tmp_path / 'a.wav'}")
     for more, says in ((("--out=x.csv",), "give a file that ends in .npz or .parquet"),
                        (("--out=x.npz", "--window=60"), "window=60: the model hears"),
                        (("--out=x.npz", "--batch-size=0"), "--batch-size 0: must be at least 1")):  # fmt: skip

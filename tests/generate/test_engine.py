@@ -232,7 +232,7 @@ def test_a_clip_is_encoded_once_and_never_stale(make_tiny, asked):
     assert model.generate([audios[0]] * 7, queries, 3, batch_size=4, return_ids=True) == first
     model.generate([audios[0][::-1]], queries[:1], 3)
     assert kept.encoded == 2
-    sound = prompt(model.tokenizer, clips_of(audios[0]), "?", model.config).sounds[0]
+    sound = prompt(model.tokenizer, clips_of(audios[0], model.config.audio), "?", model.config).sounds[0]
 
     def vectors():
         return np.asarray(kept(model.graphdef, model.state, [sound], rows=1)[sound.key])
@@ -257,7 +257,8 @@ def test_a_clip_is_encoded_once_and_never_stale(make_tiny, asked):
 
 
 def test_the_cache_of_clips_is_bounded(tiny_model, asked):
-    sounds = [prompt(tiny_model.tokenizer, clips_of(a), "?", tiny_model.config).sounds[0] for a in asked[0][:4]]
+    cfg = tiny_model.config
+    sounds = [prompt(tiny_model.tokenizer, clips_of(a, cfg.audio), "?", cfg).sounds[0] for a in asked[0][:4]]
     small = Encodings(limit=1)
     hear = lambda some: small(tiny_model.graphdef, tiny_model.state, some, rows=4)  # noqa: E731
     assert len(hear(sounds)) == 4

@@ -18,7 +18,7 @@ def forced(model, audio, query, labels) -> list[tuple[float, int]]:
     prompts, audios = [query] * len(labels), [[audio]] * len(labels)
     logprob = np.asarray(jax.nn.log_softmax(model.logits(prompts, labels, audios)))
     cfg, made = model.config, []
-    before = len(prompt(model.tokenizer, clips_of(audio), query, cfg))
+    before = len(prompt(model.tokenizer, clips_of(audio, cfg.audio), query, cfg))
     for row, label in zip(logprob, labels, strict=True):
         ids = answer_tokens(model.tokenizer, label, cfg.end_sym, cfg.max_txt_len)
         made.append((row[before - 1 + np.arange(len(ids)), ids].sum(), len(ids)))

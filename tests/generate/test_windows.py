@@ -11,7 +11,17 @@ import soundfile
 from nlm_jax.core.errors import UserError
 from nlm_jax.generate import infer
 from nlm_jax.generate.answered import Answered, answered
-from nlm_jax.generate.windows import Noticed, Window, all_recordings, n_spans, recordings, sounds, spans, windows_of
+from nlm_jax.generate.windows import (
+    Noticed,
+    Window,
+    all_recordings,
+    chosen,
+    n_spans,
+    recordings,
+    sounds,
+    spans,
+    windows_of,
+)
 
 
 @pytest.mark.parametrize(
@@ -47,11 +57,22 @@ def test_windows_of_the_reference(golden):
 
 @pytest.mark.parametrize(
     ("window", "hop", "word"),
-    [(0.2, 0.1, "window"), (11, 5, "window"), (5, -1, "hop"), (5, 0, "hop"), (5, float("nan"), "hop")],
+    [(0.2, 0.1, "window"), (float("inf"), 5, "window"), (5, -1, "hop"), (5, 0, "hop"), (5, float("nan"), "hop")],
 )
 def test_wrong_windows(window, hop, word):
     with pytest.raises(UserError, match=f"^{word}="):
         spans(30.0, window, hop)
+
+
+def test_windows_fit_into_the_clips_of_the_model():
+    assert chosen(None, None, 2.0) == (2.0, 2.0)
+    assert chosen(1.5, None, 2.0) == (1.5, 1.5)
+    assert chosen(None, 0.5, 2.0) == (2.0, 0.5)
+    assert chosen(None, None, 0.3) == (0.3, 0.3)
+    with pytest.raises(UserError, match=r"window=3: the model hears 0\.5 to 2 seconds at a time"):
+        chosen(3, None, 2.0)
+    with pytest.raises(UserError, match=r"window=0\.2: the model hears 0\.5 to 30 seconds at a time"):
+        chosen(0.2, 1.0, 30.0)
 
 
 def test_a_window_is_its_part_of_the_file(tmp_path):
@@ -103,7 +124,7 @@ def test_windows_one_after_the_other(tmp_path, suffix):
     soundfile.write(tmp_path / f"a.{suffix}", noise, 44_100)
     windows = list(windows_of(tmp_path / f"a.{suffix}", 2.0, 1.0))
     for some in (windows, windows[::2], windows[::-1]):
-        for (window, heard, reason), expected in zip(sounds([some]), some, strict=True):
+        for (window, heard, reason), expected in zip(sounds([some], "HQ"), some, strict=True):
             assert (window.start, reason) == (expected.start, "")
             # An MP3's decoder keeps a state; where one jumps to, the first samples differ in the last bits.
             np.testing.assert_allclose(heard, expected.wave(), rtol=0, atol=2e-3 if suffix == "mp3" else 1e-6)
@@ -113,7 +134,7 @@ def test_windows_that_cannot_be_read(tmp_path):
     soundfile.write(tmp_path / "a.wav", np.full(32_000, np.nan), 16_000, subtype="FLOAT")
     (tmp_path / "b.wav").write_bytes(b"RIFF")
     windows = [[Window(tmp_path / name, start, start + 1.0) for start in (0.0, 1.0)] for name in ("a.wav", "b.wav")]
-    found = [(window.file.name, heard, reason.partition(": ")[2]) for window, heard, reason in sounds(windows)]
+    found = [(window.file.name, heard, reason.partition(": ")[2]) for window, heard, reason in sounds(windows, "HQ")]
     # One that cannot be opened is named once.
     assert [(name, heard) for name, heard, _ in found] == [("a.wav", None), ("a.wav", None), ("b.wav", None)]
     assert found[0][2] == "holds samples that are NaN or infinite, at 0.000 s"

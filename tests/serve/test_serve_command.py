@@ -83,7 +83,7 @@ model.answer = lambda question, tell, say=model.answer: (__import__("time").slee
 answer.loader = lambda *_: model.load
 import logging
 logging.getLogger().addHandler(logging.StreamHandler())  # as some libraries do
-sys.exit(cli.main(["serve", "--model=/far/away/run-7", f"--port={sys.argv[1]}", "--header-timeout=0.5"]))
+sys.exit(cli.main(["serve", f"--model={sys.argv[2]}", f"--port={sys.argv[1]}", "--header-timeout=0.5"]))
 """
 
 
@@ -103,10 +103,13 @@ def check_what_strangers_see(address, port):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "Ctrl-C"])
-def test_what_is_under_way_is_answered_before_the_end(number):
+def test_what_is_under_way_is_answered_before_the_end(tmp_path, number):
+    (tmp_path / "config.json").write_text('{"llama_path": "llama"}')
     port = free_port()
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(TESTS), str(TESTS.parent)])}
-    process = subprocess.Popen([sys.executable, "-c", SERVER, str(port)], stderr=subprocess.PIPE, env=environment)
+    process = subprocess.Popen(
+        [sys.executable, "-c", SERVER, str(port), str(tmp_path)], stderr=subprocess.PIPE, env=environment
+    )
     try:
         address, end = f"http://127.0.0.1:{port}", time.monotonic() + 60
         while True:

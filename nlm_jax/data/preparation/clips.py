@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import UInt64
 
 from nlm_jax.audio import wave
+from nlm_jax.audio.resample import Quality
 from nlm_jax.core.errors import UserError
 from nlm_jax.core.files import read_json
 from nlm_jax.data import recordings, shards
@@ -45,7 +46,7 @@ class Recipe:
 
     root: pathlib.Path
     seconds: float | None
-    quality: wave.Quality
+    quality: Quality
     encoding: shards.Encoding
     fingerprints: bool
 

@@ -63,7 +63,11 @@ def _annotations(options: Options, clips: Clips) -> dict[str, str]:
 def _audio(options: Options) -> dict[str, Any]:
     """How recordings became clips."""
     made: dict[str, Any] = {"sample_rate": SAMPLE_RATE, "channels": 1, "encoding": options.encoding}
-    made |= {"resampler": "soxr", "quality": options.quality, "max_seconds": options.max_seconds}
+    made |= {
+        "resampler": "resampy" if options.quality == "kaiser_best" else "soxr",
+        "quality": options.quality,
+        "max_seconds": options.max_seconds,
+    }
     if options.window:
         made |= {"window": options.window, "hop": options.hop or options.window / 2}
     return made

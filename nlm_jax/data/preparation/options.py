@@ -10,7 +10,7 @@ import pathlib
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal, get_args
 
-from nlm_jax.audio import wave
+from nlm_jax.audio.resample import Quality
 from nlm_jax.core.errors import UserError
 from nlm_jax.data import benchmark as benchmarks
 from nlm_jax.data import corpora, heldout_taxa, holdout, recordings, shards
@@ -45,7 +45,7 @@ class Options:
     max_seconds: float = 30.0
     """Longer recordings keep their first `max_seconds`; training then crops at random inside. 0 = keep everything."""
     encoding: shards.Encoding = "flac"
-    quality: wave.Quality = "HQ"
+    quality: Quality = "HQ"
     format: str = "auto"
     instruct: str = ""
     """Tasks that questions are made for from the facts of recordings: names and patterns, or all; "" = none."""
@@ -191,7 +191,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--max-seconds", type=float, default=30.0, help="cut recordings there; 0 keeps all (default 30)"
     )
     parser.add_argument("--encoding", choices=get_args(shards.Encoding), default="flac", help="flac is half the size")
-    parser.add_argument("--quality", choices=get_args(wave.Quality), default="HQ", help="of the soxr resampler")
+    parser.add_argument(
+        "--quality",
+        choices=get_args(Quality),
+        default="HQ",
+        help="of resampling: soxr's (default HQ), or kaiser_best, the official code's",
+    )
     hook.add_arguments(parser)
     parser.add_argument("--format", default="auto", help=f"of the annotations: {', '.join(corpora.KINDS)}")
     parser.add_argument("--window", type=float, default=0.0, metavar="SECONDS", help="cut recordings into windows")

@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 
 from nlm_jax.audio import wave
+from nlm_jax.audio.config import AudioConfig
 from nlm_jax.core.dims import SAMPLE_RATE
 from nlm_jax.core.errors import UserError
 from nlm_jax.data import arrow, hub, recordings
-from nlm_jax.evaluate.beans_zero.parts import MAX_SECONDS, SECONDS, question_of
+from nlm_jax.evaluate.beans_zero.parts import MAX_SECONDS, question_of
 
 HEAD = ("id", "dataset_name", "output")
 COLUMNS = ("audio", *HEAD, "instruction_text", "metadata")
@@ -47,9 +48,13 @@ class Item:
     """As it is stored; `waveform` decodes it."""
     rate: int
     """Hz, of a waveform that is stored as numbers."""
+    clips: AudioConfig
+    """Of the checkpoint that is asked."""
 
     def waveform(self) -> np.ndarray:
         """f32[T] at 16 kHz: cut, or zero-padded, to the seconds of its part, as the official evaluation does it.
+
+        At most to the clip length of the checkpoint, which knows no longer ones.
 
         Raises:
           UserError: no samples, samples that are not finite, or bytes that are no audio.
@@ -58,8 +63,9 @@ class Item:
         if isinstance(audio, dict):
             rate = int(audio.get("sampling_rate") or rate)
             audio = audio.get("bytes") or audio.get("array")
-        seconds = MAX_SECONDS.get(self.part, SECONDS)
-        return wave.fit(recordings.decoded(audio, rate, self.id), round(seconds * SAMPLE_RATE))
+        seconds = min(MAX_SECONDS.get(self.part, self.clips.seconds), self.clips.seconds)
+        found = recordings.decoded(audio, rate, self.id, quality=self.clips.quality)
+        return wave.fit(found, round(seconds * SAMPLE_RATE))
 
 
 def heads(source: str) -> list[Head]:
@@ -84,8 +90,8 @@ def heads(source: str) -> list[Head]:
     return found
 
 
-def read(rows: Iterable[Head]) -> Iterator[Item]:
-    """The items of rows, one after the other. Errors as in `heads`.
+def read(rows: Iterable[Head], clips: AudioConfig) -> Iterator[Item]:
+    """The items of rows, one after the other, heard as `clips` says. Errors as in `heads`.
 
     Raises:
       UserError: metadata that is no JSON.
@@ -99,4 +105,4 @@ def read(rows: Iterable[Head]) -> Iterator[Item]:
                 f'{head.file}: metadata of {head.id} is not JSON such as {{"sample_rate": 16000}}'
             ) from None
         question = question_of(head.part, cells["instruction_text"] or "")
-        yield Item(head.id, head.part, question, head.label, cells["audio"], rate)
+        yield Item(head.id, head.part, question, head.label, cells["audio"], rate, clips)

@@ -35,10 +35,8 @@ PARTS: dict[str, Kind] = {
     "zf-indiv": CLASSIFICATION,
 }
 
-SECONDS = 10.0
-"""The longest clip of a part without a limit of its own: what the model was trained on."""
 MAX_SECONDS = {"esc50": 5.0, "watkins": 3.0, "humbugdb": 3.0}
-"""Parts whose clips are cut, and zero-padded, to less."""
+"""Parts whose clips are cut, and zero-padded, to less than the official model's ten seconds."""
 TOO_MANY = 8
 """Labels of a detection, "None" counted, above which they are not listed in the question."""
 SHORT_QUESTION = "What are the common names for the species in the audio, if any?"
