@@ -54,7 +54,7 @@ def main(out, *flags):
                 page.set(ident, value)
             page.ask()
             page.choose("run", "All questions")
-            driver.execute_script("document.activeElement.blur()")
+            driver.execute_script("document.activeElement.blur(); scrollTo(0, 0)")
             height = driver.execute_script("return document.documentElement.scrollHeight")
             driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size | {"height": height})
             driver.execute_async_script("setTimeout(arguments[0], 400)")

@@ -70,15 +70,22 @@ RAVEN = (
     "1\tWaveform 1\t1\t1.0\t3.0\t200\t900\towl?\n1\tSpectrogram 1\t1\t1.0\t3.0\t200\t900\towl?\n"
     "2\tSpectrogram 1\t1\t4.5\t5.5\t1000\t2000\twren?\n3\tSpectrogram 1\t1\t99\t100\t0\t8000\tbehind the end\n"
 )
-AUDACITY = "1,0\t3,0\towl?\n\\\t200\t900\n4.5\t5.5\twren?\n7\t7\ta point\n"
+AUDACITY = "\ufeff1,0\t3,0\towl?\n\\\t200\t900\n4.5\t5.5\twren?\n7\t7\ta point\n"
 
 
-@pytest.mark.parametrize(
-    ("name", "content"), [("x.selections.txt", RAVEN), ("labels.txt", AUDACITY)], ids=["raven", "audacity"]
-)
-def test_marked_regions(page, recording, name, content):
+MARKS = {
+    "raven": ("x.selections.txt", RAVEN.encode()),
+    "audacity": ("labels.txt", AUDACITY.encode()),
+    "utf-16": ("labels.txt", AUDACITY.encode("utf-16-be")),
+    "windows": ("labels.txt", AUDACITY.removeprefix("\ufeff").replace("owl?", "höwl?").encode("cp1252")),
+}
+
+
+@pytest.mark.parametrize("kind", MARKS)
+def test_marked_regions(page, recording, kind):
+    name, content = MARKS[kind]
     page.load(recording)
-    page.drop((name, content.encode()), kind="text/plain")
+    page.drop((name, content), kind="text/plain")
     page.until(lambda: page["marked"].is_displayed())
     assert page.text("marked") == "Ask the 2 marked regions"
     page["marked"].click()
@@ -86,7 +93,7 @@ def test_marked_regions(page, recording, name, content):
     assert page.text("problem") == ""
     rows = table(page.download("csv"))
     assert [(row["start"], row["end"], row["mark"], row["text"]) for row in rows] == [
-        ("1.0", "3.0", "owl?", "Low Hummer"),
+        ("1.0", "3.0", "höwl?" if kind == "windows" else "owl?", "Low Hummer"),
         ("4.5", "5.5", "wren?", "Middle Piper"),
     ]
     assert page.download("raven").read_text().split("\n")[1].split("\t")[5:7] == ["200", "900"]

@@ -30,6 +30,7 @@ export async function askOn(recording, row) {
   await converse([{ recording, start: row.start, end: row.end }, ...rest], query, config, { earlier, ...(high ? { low, high } : {}) });
 }
 
+const MOST_WINDOWS = 20_000; // of one recording in one run
 let last = null;
 
 async function converse(parts, query, config, extra) {
@@ -108,18 +109,19 @@ export async function askWindows(recordings) {
     const run = recording.add({ kind: "windows", query, config, ...cells });
     try {
       await recording.load();
+      if (recording.seconds / cells.hop > MOST_WINDOWS) throw new Error(`${recording.name} would be ${Math.ceil(recording.seconds / cells.hop)} windows, more than ${MOST_WINDOWS}; take a longer hop.`);
       for (const [start, end] of spans(recording.seconds, cells.window, cells.hop)) {
         run.rows.push({ start, end: Math.min(end, recording.seconds), length: cells.window, query });
       }
       entries.push(...run.rows.map((row) => ({ recording, row, config })));
     } catch (error) {
       run.rows.push({ start: 0, end: recording.seconds, length: cells.window, query, error: error.message });
-      empty.push(recording.name);
+      empty.push(error.message);
     }
     if (state.current === recording) state.shown = run.id;
     if (stopped) break;
   }
-  await work(stopped ? [] : entries, empty.length ? ` Not read: ${empty.join(", ")}.` : "");
+  await work(stopped ? [] : entries, empty.length ? ` ${empty.join(" ")}` : "");
 }
 
 /** One question about every region that a label file marked on `recording`. */
@@ -151,6 +153,7 @@ async function work(entries, note) {
   await job.run();
   finish();
   const left = job.total - job.done;
+  if (!job.total) return progress({ text: `Nothing was asked.${note}` });
   progress({ text: [`${job.answered} of ${job.total} windows answered`, job.failed && `${job.failed} failed`, left && `${left} not asked`].filter(Boolean).join(", ") + "." + note });
 }
 

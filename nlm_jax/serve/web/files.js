@@ -54,7 +54,8 @@ function cell(text) { return Object.assign(document.createElement("td"), { textC
 
 /** The answers of a recording to one question, the most frequent first, and what is missing. */
 function summary(recording, query) {
-  const td = Object.assign(document.createElement("td"), { className: "summary" }), counts = new Map(), rows = recording.runs.filter((run) => run.query === query).flatMap(alive);
+  const td = Object.assign(document.createElement("td"), { className: "summary" }), counts = new Map(), runs = recording.runs.filter((run) => run.query === query);
+  const rows = runs.filter((run) => run.kind !== "windows" || run === runs.findLast((other) => other.kind === "windows")).flatMap(alive); // asked twice: the later run
   for (const row of rows) if (status(row) === "answered") counts.set(oneLine(text(row)), (counts.get(oneLine(text(row))) ?? 0) + 1);
   td.dataset.question = rows.length ? query : "";
   const failed = rows.filter((row) => status(row) === "failed").length, left = rows.filter((row) => status(row) === "not asked").length;

@@ -3,7 +3,7 @@ import { clip } from "./audio.js";
 import { Away, server } from "./server.js";
 
 const TOGETHER = 6; // windows on their way to the server at a time
-const AGAIN = 3; // times a window is asked if the server breaks off while it answers
+const AGAIN = 5; // times a window is asked if the server goes away each time
 const RETRY = 2000; // ms between looks for a server that is away
 
 /** What an answer needs to be made again. */
@@ -45,10 +45,10 @@ export class Job {
 
   stop() {
     this.#controller.abort();
-    this.resume();
+    this.#resume();
   }
 
-  resume() {
+  #resume() {
     clearTimeout(this.#timer);
     if (this.paused) this.began = performance.now();
     this.paused = "";
@@ -62,13 +62,17 @@ export class Job {
     this.paused = reason;
     this.spent += (performance.now() - this.began) / 1000;
     this.#gate = new Promise((open) => { this.#open = open; });
-    const look = async () => {
-      if (!this.paused) return;
-      if (await server.check() && this.paused) return this.resume();
-      this.#timer = setTimeout(look, RETRY);
-    };
-    this.#timer = setTimeout(look, RETRY);
+    this.#timer = setTimeout(() => this.look(), RETRY);
     this.onChange();
+  }
+
+  /** Goes on if the server is there; looks again later if not. */
+  async look() {
+    clearTimeout(this.#timer);
+    const there = await server.check();
+    if (!this.paused) return;
+    if (there) this.#resume();
+    else this.#timer = setTimeout(() => this.look(), RETRY);
   }
 
   async #work() {
@@ -86,7 +90,7 @@ export class Job {
         this.answered++;
       } catch (error) {
         if (signal.aborted) return;
-        if (error instanceof Away && (entry.broken = (entry.broken ?? 0) + error.reached) < AGAIN) {
+        if (error instanceof Away && (entry.tries = (entry.tries ?? 0) + 1) < AGAIN) {
           this.todo.unshift(entry);
           this.#pause(error.message);
           continue;

@@ -101,7 +101,7 @@ $("windows").addEventListener("click", () => askWindows([state.current]));
 $("everything").addEventListener("click", () => askWindows(state.recordings.filter((one) => one.file)));
 $("marked").addEventListener("click", () => askMarks(state.current));
 $("stop").addEventListener("click", () => state.work?.stop());
-$("continue").addEventListener("click", () => state.work?.resume());
+$("continue").addEventListener("click", () => state.work?.look());
 $("follow").addEventListener("submit", (event) => {
   event.preventDefault();
   const last = lastAnswer();
@@ -175,7 +175,7 @@ const form = {
   values: () => Object.fromEntries(FIELDS.map((id) => [id, $(id).value])),
   restore: (values) => { for (const id of FIELDS) if (values?.[id] !== undefined) $(id).value = values[id]; },
 };
-addEventListener("beforeunload", (event) => { if (unsaved()) event.preventDefault(); });
+addEventListener("beforeunload", (event) => { if (unsaved() || state.work) event.preventDefault(); });
 session.connect(form).then((other) => {
   const again = async () => {
     const remembered = state.recordings.find((one) => one.id === state.remembered) ?? state.recordings[0];

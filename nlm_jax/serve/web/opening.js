@@ -44,10 +44,20 @@ export async function open(chosen) {
   if (known && known < chosen.length) problems.push(`Passed over, as they are no recordings, labels or answers: ${some(chosen.filter((file) => !kind(file)).map((file) => file.name))}.`);
   await during(async () => {
     if (sounds.length) await openSounds(sounds, mine, problems);
-    for (const file of of("answers")) await attempt(problems, async () => openAnswers(file.name, await file.text(), mine));
-    for (const file of of("labels")) await attempt(problems, async () => openLabels(file.name, await file.text(), mine));
+    for (const file of of("answers")) await attempt(problems, async () => openAnswers(file.name, await written(file), mine));
+    for (const file of of("labels")) await attempt(problems, async () => openLabels(file.name, await written(file), mine));
   });
   if (problems.length) complain(problems.slice(0, 5).join(" ") + (problems.length > 5 ? ` And ${problems.length - 5} more.` : ""));
+}
+
+/** The text of a file in UTF-8 or UTF-16; in the code page of Windows if it is neither. */
+async function written(file) {
+  const bytes = new Uint8Array(await file.arrayBuffer()), wide = { "255,254": "utf-16le", "254,255": "utf-16be" }[bytes.slice(0, 2).join()];
+  try {
+    return new TextDecoder(wide ?? "utf-8", { fatal: true }).decode(bytes);
+  } catch {
+    return new TextDecoder("windows-1252").decode(bytes);
+  }
 }
 
 const some = (names) => names.slice(0, 4).join(", ") + (names.length > 4 ? ` and ${names.length - 4} more` : "");

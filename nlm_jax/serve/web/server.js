@@ -1,5 +1,6 @@
 // The server: how it is, and questions to it. `POST /ask` answers with a line of JSON for each piece of text.
-export const DEFAULT_SECONDS = 10; // of a clip, if the server does not say
+const DEFAULT_SECONDS = 10; // of a clip, if the server does not say
+const SILENCE = 120_000; // ms without a byte, after which a server is away; it sends a line every ten seconds
 
 const pause = (ms, signal) => new Promise((done, fail) => {
   const timer = setTimeout(done, ms);
@@ -7,9 +8,27 @@ const pause = (ms, signal) => new Promise((done, fail) => {
 });
 const sentence = (words) => words.charAt(0).toUpperCase() + words.slice(1) + (/[.!?]$/.test(words) ? "" : ".");
 
-/** The server cannot be reached, or went away: the question is still to be asked. `reached`: it took the question first. */
-export class Away extends Error {
-  constructor(message, reached = false) { super(message); this.reached = reached; }
+/** The server cannot be reached, or went away: the question is still to be asked. */
+export class Away extends Error {}
+
+/** A connection: it is given up when `signal` says so, and when it is silent for too long. */
+class Connection {
+  #controller = new AbortController(); #timer; silent = false;
+
+  constructor(signal) {
+    signal?.addEventListener("abort", () => this.#controller.abort(signal.reason), { signal: this.#controller.signal });
+    if (signal?.aborted) this.#controller.abort(signal.reason);
+    this.alive();
+  }
+
+  get signal() { return this.#controller.signal; }
+
+  alive() {
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => { this.silent = true; this.#controller.abort(); }, SILENCE);
+  }
+
+  end() { clearTimeout(this.#timer); }
 }
 
 class Server {
@@ -64,15 +83,19 @@ class Server {
     const audio = clips.map((data) => ({ payload_type: "base64_wav", data, sample_rate: 16000 }));
     const body = JSON.stringify({ messages, audio_inputs: audio, generation_config: config });
     for (let tries = 0; ; tries++) {
+      const connection = new Connection(signal);
       let response;
       try {
-        response = await fetch("ask", { method: "POST", body, signal, headers: { "Content-Type": "application/json" } });
+        response = await fetch("ask", { method: "POST", body, signal: connection.signal, headers: { "Content-Type": "application/json" } });
+        if (response.ok) return await this.#read(response, onText, onWait, connection);
       } catch (error) {
-        if (signal?.aborted) throw error;
+        if (signal?.aborted || error.name === "Error") throw error; // stopped, or said already
+        if (error instanceof SyntaxError) throw new Error("What came back is no answer of this server; is there another one in between?");
         this.lost();
-        throw new Away("The server cannot be reached. Is it still running?");
+        throw new Away(connection.silent ? "The server has said nothing for two minutes." : "The server cannot be reached. Is it still running?");
+      } finally {
+        connection.end();
       }
-      if (response.ok) return await this.#read(response, onText, onWait, signal);
       const { error } = await response.json().catch(() => ({})), words = sentence(error ?? `The server answered with status ${response.status}`);
       if ([502, 503, 504].includes(response.status) && (!error || /could not be loaded|shutting down/.test(error))) { // of a proxy, or at its end
         this.check();
@@ -84,17 +107,18 @@ class Server {
     }
   }
 
-  async #read(response, onText, onWait, signal) {
+  async #read(response, onText, onWait, connection) {
     const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
     let rest = "", text = "";
     for (;;) {
       const { value, done } = await reader.read().catch((error) => {
-        if (signal?.aborted) throw error;
+        if (connection.signal.aborted) throw error;
         return { done: true };
       });
+      connection.alive();
       if (done) {
         this.lost();
-        throw new Away("The server broke off in the middle of its answer.", true);
+        throw new Away("The server broke off in the middle of its answer.");
       }
       const lines = (rest + value).split("\n");
       rest = lines.pop();
