@@ -188,16 +188,13 @@ def test_frequencies_of_a_region(page, recording):
     assert page.download("raven").read_text().split("\n")[1].split("\t")[5:7] == ["1000", "2500"]
 
 
-@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-def test_fingers_at_390_pixels(page, recording, tmp_path, dark):
+def test_fingers_at_390_pixels(page, recording, tmp_path):
     """Nothing sticks out, and all that can be touched is 44 pixels high; the help for keys is there."""
     other = tmp_path / "20240501_053000.wav"
     other.write_bytes(recording.read_bytes())
     page.driver.execute_cdp_cmd(
         "Emulation.setDeviceMetricsOverride", {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True}
     )
-    scheme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
-    page.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": scheme})
     try:
         page.load(other, recording)
         page.windows(3, 3, "everything")
@@ -214,4 +211,3 @@ def test_fingers_at_390_pixels(page, recording, tmp_path, dark):
         assert page["keys"].is_displayed()
     finally:
         page.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
-        page.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})

@@ -53,7 +53,7 @@ async function play(start = view.start, end = view.end) {
   const { current } = state;
   $("play").textContent = "■ Stop";
   try {
-    await player.play(current.source, start, Math.min(end, start + 60), (time) => {
+    await player.play(current.source, start, end, (time) => {
       view.cursor(time);
       if (time === null) $("play").textContent = "▶ Play region";
     });

@@ -8,6 +8,7 @@ import { changed, onChange, state } from "./state.js";
 import { seconds } from "./times.js";
 
 const SOUND = /\.(wav|wave|flac|mp3|ogg|oga|opus|m4a|aac|aif|aiff|webm|mp4|caf|wma)$/i, LABELS = /\.(txt|tsv)$/i, ANSWERS = /\.(json|jsonl)$/i;
+const arriving = new Set(); // recordings whose files are being read
 let turn = 0;
 
 /** Says what is wrong with the files, or with the server as a whole. */
@@ -38,14 +39,14 @@ export async function dropped(transfer) {
 
 /** Takes in what was dropped or chosen; what of it cannot be read is said in one place. */
 export async function open(chosen) {
-  const mine = ++turn, problems = [], of = (name) => chosen.filter((file) => kind(file) === name);
+  const mine = ++turn, problems = [], before = state.current, of = (name) => chosen.filter((file) => kind(file) === name);
   const known = of("sound").length + of("labels").length + of("answers").length, sounds = known ? of("sound") : chosen;
   complain("");
   if (known && known < chosen.length) problems.push(`Passed over, as they are no recordings, labels or answers: ${some(chosen.filter((file) => !kind(file)).map((file) => file.name))}.`);
   await during(async () => {
-    if (sounds.length) await openSounds(sounds, mine, problems);
+    const beside = (sounds.length && (await openSounds(sounds, mine, problems))) || before;
     for (const file of of("answers")) await attempt(problems, async () => openAnswers(file.name, await written(file), mine));
-    for (const file of of("labels")) await attempt(problems, async () => openLabels(file.name, await written(file), mine));
+    for (const file of of("labels")) await attempt(problems, async () => openLabels(file.name, await written(file), beside, mine));
   });
   if (problems.length) complain(problems.slice(0, 5).join(" ") + (problems.length > 5 ? ` And ${problems.length - 5} more.` : ""));
 }
@@ -81,34 +82,38 @@ async function attempt(problems, act) {
   }
 }
 
+/** The recording that it put on view, or would have; null if none can be read. */
 async function openSounds(chosen, mine, problems) {
   const added = [];
   for (const [i, file] of chosen.entries()) {
     if (mine === turn) $("file-name").textContent = `Reading ${file.name}${chosen.length > 1 ? `, ${i + 1} of ${chosen.length}` : ""} …`;
     await attempt(problems, async () => {
-      const recording = entry(file, added);
-      recording.source ??= await source(file); // its header alone
+      const recording = entry(file);
+      arriving.add(recording);
+      recording.source ??= await source(file).catch((error) => { arriving.delete(recording); throw error; }); // its header alone
       recording.seconds = recording.source.seconds || recording.seconds;
       if (!added.some((one) => one === recording)) added.push(recording);
     });
   }
   for (const recording of added) {
+    arriving.delete(recording);
     if (!state.recordings.includes(recording)) state.recordings.push(recording);
     keep(recording).then(changed);
   }
   for (const recording of added) {
     const before = problems.length;
     await attempt(problems, () => put(recording, mine));
-    if (problems.length === before) break; // the first that can be read is shown
+    if (problems.length === before) return recording; // the first that can be read is shown
     if (!recording.runs.length) state.recordings = state.recordings.filter((one) => one !== recording);
   }
+  return null;
 }
 
 /** The recording of a file: the same one if it is there already, or if its answers are. Another of its name gets a number. */
-function entry(file, taken) {
+function entry(file) {
   const alike = (one) => (one.file ? one.file.name === file.name && one.size === file.size && one.file.lastModified === file.lastModified
     : one.fileName === file.name && (!one.size || one.size === file.size));
-  const all = [...state.recordings, ...taken], same = all.find(alike);
+  const all = [...state.recordings, ...arriving], same = all.find(alike);
   if (!same) {
     const folder = (file.path ?? file.webkitRelativePath ?? "").split("/").slice(0, -1).filter(Boolean).join("/"), [, stem, suffix] = /^(.*?)(\.[^.]*)?$/.exec(file.name);
     let name = file.name;
@@ -154,13 +159,14 @@ function openAnswers(name, content, mine) {
   if (mine === turn) state.current ??= state.recordings.find((one) => one.name === found[0].name);
 }
 
-function openLabels(name, content, mine) {
-  const stem = (path) => path.replace(/(\.table\.\d+)?(\.selections)?\.[^.]*$/i, "").toLowerCase(), { current, recordings } = state, lost = new Set();
-  const beside = recordings.find((one) => stem(one.name) === stem(name)) ?? current;
-  if (!beside) throw new Error(`${name}: open the recording first, then its labels.`);
+/** `beside`: the recording that labels are about whose table and name do not say. */
+function openLabels(name, content, beside, mine) {
+  const stem = (path) => path.replace(/(\.table\.\d+)?(\.selections)?\.[^.]*$/i, "").toLowerCase(), { recordings } = state, lost = new Set();
+  const usual = recordings.find((one) => stem(one.name) === stem(name)) ?? beside;
+  if (!usual) throw new Error(`${name}: open the recording first, then its labels.`);
   const placed = new Map();
   for (const { file, ...mark } of marks(name, content)) {
-    const recording = file ? recordings.find((one) => one.fileName.toLowerCase() === file.toLowerCase()) : beside;
+    const recording = file ? recordings.find((one) => one.fileName.toLowerCase() === file.toLowerCase()) : usual;
     if (!recording) { lost.add(file); continue; }
     if (!placed.has(recording)) placed.set(recording, []);
     if (!recording.seconds || mark.start < recording.seconds) placed.get(recording).push({ ...mark, end: Math.min(mark.end, recording.seconds || mark.end) });
@@ -169,7 +175,7 @@ function openLabels(name, content, mine) {
     if (!found.length) throw new Error(`${name}: all its regions lie behind the end of ${recording.name}.`);
     recording.marks = found;
   }
-  if (mine === turn && placed.size && !placed.has(current)) state.current = [...placed.keys()][0];
+  if (mine === turn && placed.size && !placed.has(state.current)) state.current = [...placed.keys()][0];
   if (lost.size) throw new Error(`${name}: these recordings are not open, so their labels were left out: ${some([...lost])}.`);
 }
 

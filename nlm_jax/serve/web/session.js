@@ -89,6 +89,7 @@ export async function keep(recording) {
   } catch {
     recording.stored = false;
   }
+  if (recording.removed) await discard(recording); // meanwhile
 }
 
 export async function discard(recording) { if (base) await request(store("readwrite", "files").delete(`${id}/${recording.id}`)).catch(() => {}); }
