@@ -98,6 +98,8 @@ def decode_clip(record: bytes, start: int = 0, samples: int | None = None) -> Fl
         raise CorruptRecord(f"{header['name']}: damaged FLAC data") from error
     if wave.shape != (count,):
         raise CorruptRecord(f"{header['name']}: {wave.size} samples where {count} were stored")
+    if not np.isfinite(wave).all():  # no FLAC has any, but the bytes may be those of another format
+        raise CorruptRecord(f"{header['name']}: samples that are NaN or infinite")
     return wave
 
 

@@ -2,7 +2,8 @@
 
 import dataclasses
 import fnmatch
-from collections.abc import Iterator
+import logging
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from jaxtyping import Float
@@ -14,6 +15,9 @@ from nlm_jax.data.config import AugmentConfig
 from nlm_jax.data.corpus import Corpus
 from nlm_jax.data.transforms import BAND, CROP, GAIN, NOISE, ROOM, SCALE, SHIFT, Choice, generator, listed
 
+log = logging.getLogger(__name__)
+TRIES = 32
+"""Recordings of noise or rooms that are drawn, should those before be damaged."""
 Clips = tuple[np.ndarray, ...]
 
 
@@ -52,14 +56,21 @@ class Waves:
         self._noise, self._rooms = (
             _recordings(config, name, corpus.cache_gb) for name in ("noise_dirs", "reverb_dirs")
         )
+        self._damaged: set[str] = set()
         kinds = ("noise", "time_scale", "time_shift", "band_stop", "reverb", "gain")
         self._spared = {kind: listed(corpus.tasks, getattr(config, f"{kind}_except")) for kind in kinds}
 
     def clips(self, choice: Choice, position: int) -> Clips:
-        """Per clip f32[T], within [-1, 1]. Raises `CorruptRecord` where a record is damaged."""
+        """Per clip f32[T], within [-1, 1].
+
+        Raises:
+          CorruptRecord: a record is damaged, or samples are NaN or infinite, as they are stored or after a change.
+        """
         clips: Clips = ()
         for step in self.steps(choice, position):
             clips = step.clips
+            if not all(np.isfinite(clip).all() for clip in clips):
+                raise shards.CorruptRecord(f"samples that are NaN or infinite after the step {step.name!r}")
         return clips
 
     def steps(self, choice: Choice, position: int) -> Iterator[Step]:
@@ -146,12 +157,31 @@ class Waves:
     def _noise_wave(self, rng: np.random.Generator) -> Float[np.ndarray, "T"]:
         if self._noise is None:
             return augment.coloured_noise(rng, self._samples)
-        return self._read(self._noise, int(rng.integers(len(self._noise))), 0, rng)
+        return self._intact(self._noise, rng, lambda number: self._read(self._noise, number, 0, rng))[1]
 
     def _room(self, rng: np.random.Generator) -> tuple[Float[np.ndarray, "R"], dict[str, float]]:
         """An impulse response, and what is to be said of it."""
         if self._rooms is None:
             seconds, ratio = rng.uniform(*self._config.reverb_seconds), rng.uniform(*self._config.reverb_ratio)
             return augment.room(rng, seconds, ratio), {"seconds": seconds, "direct dB": ratio}
-        number = int(rng.integers(len(self._rooms)))
-        return self._rooms.clip(number, 0), {"response": number}
+        number, clip = self._intact(self._rooms, rng, lambda number: self._rooms.clip(number, 0))
+        return clip, {"response": number}
+
+    def _intact(
+        self, corpus: Corpus, rng: np.random.Generator, read: Callable[[int], np.ndarray]
+    ) -> tuple[int, Float[np.ndarray, "T"]]:
+        """A recording drawn of a corpus of noise or rooms; a damaged one is named, once, and another is drawn.
+
+        Raises:
+          CorruptRecord: so were all that were drawn.
+        """
+        for _ in range(TRIES):
+            number = int(rng.integers(len(corpus)))
+            try:
+                return number, read(number)
+            except shards.CorruptRecord as error:
+                name = f"{corpus.name(number)} ({error})"
+            if name not in self._damaged:
+                self._damaged.add(name)
+                log.warning("damaged recording of data.augment left out: %s", name)
+        raise shards.CorruptRecord(f"{name}; and so are {TRIES - 1} others that were drawn in its place")

@@ -12,6 +12,7 @@ from nlm_jax.core.errors import UserError
 from nlm_jax.evaluate.beans_zero import answering, dataset, files, ranking
 from nlm_jax.evaluate.beans_zero.parts import PARTS
 from nlm_jax.evaluate.beans_zero.score import Answer
+from nlm_jax.generate.options import check_flags
 
 AHEAD = 4
 """Batches that are handed to the model at once: it replaces a finished answer by the next question."""
@@ -62,6 +63,7 @@ def made(
         raise UserError("--limit must not be negative, --batch-size must be at least 1")
     if args.max_new_tokens < 1 or args.num_beams < 1:
         raise UserError("--max-new-tokens and --num-beams must be at least 1")
+    check_flags(args)
     if not all(map(math.isfinite, args.merging_alpha)):
         raise UserError("--merging-alpha: give numbers, 0 for the base model and 1 for the trained one")
     number, of = answering.check_shard(args.shard)

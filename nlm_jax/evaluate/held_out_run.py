@@ -15,6 +15,7 @@ from nlm_jax.evaluate.baselines import log_mel
 from nlm_jax.evaluate.beans_zero import answering, ranking
 from nlm_jax.evaluate.held_out import Question
 from nlm_jax.evaluate.score import Prediction, confusion, score
+from nlm_jax.generate.options import check_flags
 from nlm_jax.page import picture
 from nlm_jax.page.html import figure, page, section, table
 
@@ -41,6 +42,7 @@ def run(args: argparse.Namespace, console) -> int:
         raise UserError("--benchmark corpus takes one --merging-alpha at a time")
     if args.limit < 0 or args.batch_size < 1:
         raise UserError("--limit must not be negative, --batch-size must be at least 1")
+    check_flags(args)
     data = args.data.split(",")
     asked = list(held_out.questions(data, args.split, audio_config(args.model).samples, args.limit))
     file = args.out / PREDICTIONS

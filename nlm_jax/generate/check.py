@@ -13,9 +13,9 @@ from flax import nnx
 from nlm_jax.audio.fbank import fbank
 from nlm_jax.convert.formats import audio_config
 from nlm_jax.core import remote
-from nlm_jax.core.errors import UserError
 from nlm_jax.data.text import PLACEHOLDER
 from nlm_jax.generate.clips import clips_of
+from nlm_jax.generate.options import check_flags
 from nlm_jax.generate.windows import all_recordings
 
 SUMMARY = "look into a model: what each stage makes of a recording, and the known ways to fail"
@@ -58,8 +58,7 @@ def run(args: argparse.Namespace) -> int:
     """
     from nlm_jax.generate.api import NatureLM
 
-    if args.max_new_tokens < 1:
-        raise UserError(f"--max-new-tokens {args.max_new_tokens}: must be at least 1")
+    check_flags(args)
     cfg, files = audio_config(args.model), all_recordings(args.audio)[:CLIPS]
     waves = {str(file): clips_of(file, cfg)[0].wave for file in files}
     model = NatureLM.from_pretrained(args.model, llm=args.llm, dtype="float32", qformer_config=args.qformer_config)

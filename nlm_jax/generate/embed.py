@@ -25,6 +25,7 @@ from nlm_jax.core.dims import SAMPLE_RATE
 from nlm_jax.core.errors import UserError
 from nlm_jax.core.files import printable
 from nlm_jax.core.frames import n_tokens, n_windows
+from nlm_jax.generate.options import check_flags
 from nlm_jax.generate.windows import Noticed, all_recordings, chosen, n_spans, seconds_of, sounds, windows_of
 
 SUMMARY = "vectors of recordings: of the encoder, the Q-Former, or as the language model hears them"
@@ -62,8 +63,7 @@ def run(args: argparse.Namespace) -> int:
 
     if args.out.suffix not in SUFFIXES:
         raise UserError(f"--out {args.out}: give a file that ends in {' or '.join(SUFFIXES)}")
-    if args.batch_size < 1:
-        raise UserError(f"--batch-size {args.batch_size}: must be at least 1")
+    check_flags(args)
     audio = audio_config(args.model)
     window, hop = chosen(args.window, args.hop, audio.seconds)
     write = writer(args.out)

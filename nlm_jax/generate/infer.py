@@ -17,6 +17,7 @@ from nlm_jax.core.errors import UserError
 from nlm_jax.core.files import printable
 from nlm_jax.generate import labels
 from nlm_jax.generate.answered import Answered, answered
+from nlm_jax.generate.options import check_flags
 from nlm_jax.generate.request import NO_ANSWER, Unanswered
 from nlm_jax.generate.windows import Noticed, Window, all_recordings, chosen, n_spans, seconds_of, sounds, windows_of
 
@@ -62,9 +63,7 @@ def run(args: argparse.Namespace) -> int:
     """
     from rich.console import Console
 
-    for name in ("batch_size", "max_new_tokens", "num_beams"):
-        if getattr(args, name) < 1:
-            raise UserError(f"--{name.replace('_', '-')} {getattr(args, name)}: must be at least 1")
+    check_flags(args)
     if args.out.is_dir():
         raise UserError(f"--out {args.out}: is a folder; give a file such as {args.out / 'answers.jsonl'}")
     console = Console(stderr=True, markup=False, highlight=False)

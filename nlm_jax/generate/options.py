@@ -102,6 +102,20 @@ class Options:
         return self
 
 
+FLAGS = {"max_new_tokens": BOUNDS["max_new_tokens"][1], "num_beams": MAX_BEAMS, "batch_size": 4096}
+"""Flag of several commands -> its largest value; the least is 1."""
+
+
+def check_flags(args: Any) -> None:
+    """Raises UserError if a command's flag of `FLAGS` is out of its bounds; `args` may have any of them."""
+    for name, most in FLAGS.items():
+        flag, value = f"--{name.replace('_', '-')}", getattr(args, name, 1)
+        if value < 1:
+            raise UserError(f"{flag} {_shown(value)}: must be at least 1")
+        if value > most:
+            raise UserError(f"{flag} {_shown(value)}: must be at most {most}")
+
+
 def one(**values: Any) -> Options:
     """`Options` of these values. Raises UserError for an unknown name, or a value that means nothing."""
     _known(values)

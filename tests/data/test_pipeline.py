@@ -1,14 +1,18 @@
 """Batches: pure functions of (seed, number), the same for any hosts, workers and restarts; damaged records replaced."""
 
 import dataclasses
+import io
+import json
 import shutil
+import struct
 
 import numpy as np
 import pytest
+import soundfile
 
 from nlm_jax.core.batch import FIELDS
 from nlm_jax.core.errors import UserError
-from nlm_jax.data import pipeline
+from nlm_jax.data import pipeline, shards
 from nlm_jax.data.config import AugmentConfig, DataConfig, MixtureConfig
 from nlm_jax.data.corpus import Corpus
 from nlm_jax.data.evaluation import Evaluation
@@ -216,6 +220,67 @@ def test_damage_under_augmentation(broken, config, tokenizer, fmt):
     batches = take(iterator, 12)
     assert len(iterator.damaged) > 1
     assert all((batch.weights.sum(axis=1) > 0).all() for batch in batches)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_samples_that_are_not_finite_are_damage(prepared, config, tokenizer, fmt, monkeypatch, value):
+    """A record that decodes to them is counted and replaced as one that does not decode, by the very same example."""
+    config = dataclasses.replace(config, train=(str(prepared),), augment=AugmentConfig(gain_prob=0.5))
+    decode = shards.decode_clip
+
+    def batches(spoilt):
+        monkeypatch.setattr(shards, "decode_clip", lambda record, *part: spoilt(record, decode(record, *part)))
+        iterator = pipeline.batches(config, tokenizer, fmt)
+        made = take(iterator, 8)
+        return made, dict(iterator.damaged)
+
+    def chosen(record):
+        return shards.clip_header(record)[0]["sha256"][0] in "01"
+
+    def not_finite(record, wave):
+        if chosen(record):
+            wave[len(wave) // 3] = value
+        return wave
+
+    def undecodable(record, wave):
+        if chosen(record):
+            raise shards.CorruptRecord("samples that are NaN or infinite after the step 'stored'")
+        return wave
+
+    got, damaged = batches(not_finite)
+    expected, others = batches(undecodable)
+    assert damaged
+    assert {name.split(" (")[0] for name in damaged} == {name.split(" (")[0] for name in others}
+    assert sum(damaged.values()) == sum(others.values())
+    assert all("NaN or infinite" in name for name in damaged)
+    for a, b in zip(got, expected, strict=True):
+        same(a, b)
+        assert np.isfinite(a.audio).all()
+
+
+def test_a_record_whose_bytes_are_floats(prepared):
+    """What is no FLAC may hold NaN: the record is damaged."""
+    corpus = Corpus([prepared])
+    header, _ = shards.clip_header(corpus.clip_record(0, 0))
+    buffer = io.BytesIO()
+    soundfile.write(buffer, np.full(header["samples"], np.nan), 16_000, format="WAV", subtype="FLOAT")
+    text = json.dumps(header | {"encoding": "flac"}).encode()
+    record = shards.MAGIC + struct.pack("<I", len(text)) + text + buffer.getvalue()
+    with pytest.raises(shards.CorruptRecord, match="NaN or infinite"):
+        shards.decode_clip(record)
+
+
+def test_a_damaged_recording_of_noise_is_drawn_again(prepared, broken, config, tokenizer, fmt, caplog):
+    """It would otherwise fail whatever example stands there, and all that could stand for it."""
+    augment = AugmentConfig(noise_dirs=(str(broken),), noise_prob=1.0)
+    config = dataclasses.replace(config, train=(str(prepared),), augment=augment)
+    iterator = pipeline.batches(config, tokenizer, fmt)
+    made = take(iterator, 12)
+    assert not iterator.damaged
+    named = [m for m in caplog.messages if "damaged recording of data.augment left out: " in m]
+    assert 0 < len(named) == len(set(named))
+    for a, b in zip(take(pipeline.batches(config, tokenizer, fmt, start=6), 3), made[6:], strict=False):
+        same(a, b)
 
 
 def test_everything_damaged(prepared, tmp_path, config, tokenizer, fmt):
