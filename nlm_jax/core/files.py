@@ -10,7 +10,10 @@ from nlm_jax.core.errors import UserError
 
 def printable(name: str | os.PathLike) -> str:
     """A file's name as text that every program reads: bytes that are no UTF-8 are written like `\\xe9`."""
-    return os.fsencode(name).decode("utf-8", "backslashreplace")
+    try:
+        return os.fsencode(name).decode("utf-8", "backslashreplace")
+    except UnicodeEncodeError:  # no file has such a name, but annotations may
+        return os.fspath(name).encode("utf-8", "backslashreplace").decode()
 
 
 def read_json(path: pathlib.Path) -> dict[str, Any]:

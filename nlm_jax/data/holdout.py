@@ -6,14 +6,14 @@ import hashlib
 from collections.abc import Collection, Iterable, Iterator
 
 from nlm_jax.core.errors import UserError
-from nlm_jax.data.schema import Example, whole
+from nlm_jax.data.schema import Example, file_of
 
 TRAIN, VALID = "train", "valid"
 
 
 def recording(example: Example) -> str:
     """The recording a question is about; parts of one recording, and clips of one question, belong together."""
-    return whole(example.paths[0]) if example.paths else example.id
+    return file_of(example.paths[0]) if example.paths else example.id
 
 
 def check(fraction: float) -> None:

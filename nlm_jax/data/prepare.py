@@ -20,7 +20,7 @@ import rich.progress
 from nlm_jax.core import remote
 from nlm_jax.core.errors import UserError
 from nlm_jax.data import hub
-from nlm_jax.data.preparation import beam, clips, examples, manifest, notes, retry, selection
+from nlm_jax.data.preparation import beam, clips, examples, manifest, notes, retry, selection, sources
 from nlm_jax.data.preparation.options import Options, add_arguments
 from nlm_jax.data.preparation.repeats import Repeats
 from nlm_jax.data.text import Tokenizer
@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
 
 def report(made: dict[str, Any]) -> list[str]:
     """What a manifest says was found in training that should not be there, a line a check."""
-    lines = []
+    lines = sources.notices(made["audio"])
     if rare := made.get("hold_out", {}).get("training_only"):
         lines.append(f"in training only, for there is one recording of each: {', '.join(rare)}")
     if (found := made.get("held_out_taxa")) and found["examples_dropped"]:
@@ -122,7 +122,7 @@ def prepare(
         console.print(options.report.read_as, markup=False, highlight=False, soft_wrap=True)
     tokenizer = Tokenizer.from_pretrained(options.tokenizer)
     finished = clips.begin(options)
-    changed = retry.changed(options, finished) if retried else 0
+    changed = retry.changed(options, paths, finished) if retried else 0
     if changed:
         console.print(f"{options.out}: of {changed} rejected recordings there is something else now; they are prepared")
     elif finished is not None:

@@ -1,7 +1,9 @@
 """The audio that a name of an annotation stands for: a file below the audio root, a row of a dataset
-(`shard.parquet#row=12`), a member of a tar (`shard.tar#member=x.flac`), or a part of one of these (`#t=1.5,3` behind).
+(`shard.parquet#row=12`), or a member of a tar (`shard.tar#member=x.flac`). With `#channel=2` behind it the name stands
+for one channel, with `#t=1.5,3` behind that for a part.
 """
 
+import dataclasses
 import json
 import math
 import pathlib
@@ -16,7 +18,7 @@ from nlm_jax.audio.resample import Quality
 from nlm_jax.core.dims import SAMPLE_RATE
 from nlm_jax.core.errors import UserError
 from nlm_jax.data import arrow, audio_column, tars
-from nlm_jax.data.schema import part_of, span_behind
+from nlm_jax.data.schema import CHANNEL, part_of, span_behind
 
 ROW = re.compile(r"(.+\.(?:parquet|arrow))#row=(\d+)(?:&clip=([1-9]\d*))?")
 MEMBER = re.compile(r"(.+\.tar)#member=(.+)", re.DOTALL)
@@ -42,46 +44,76 @@ def channel_name(name: str, channel: int) -> str:
     return f"{name}#channel={channel}"
 
 
+@dataclasses.dataclass(frozen=True)
+class Clip:
+    """What is taken of a recording."""
+
+    part: wave.Part
+    cut: bool
+    """Whether the recording, or the part that its name asks for, has more."""
+
+
 def load(
     root: pathlib.Path, name: str, seconds: float | None = None, quality: Quality = "HQ"
 ) -> tuple[Float[np.ndarray, "T"], bool]:
-    """f32[T] at 16 kHz, at most `seconds` of it, and whether something was cut off for that.
+    """f32[T] at 16 kHz of `clip`, and whether something was cut off."""
+    found = clip(root, name, seconds, quality)
+    return found.part.wave, found.cut
+
+
+def clip(root: pathlib.Path, name: str, seconds: float | None = None, quality: wave.Quality = "HQ") -> Clip:
+    """At most `seconds` of the recording of a name.
 
     Raises:
-      UserError: as `wave.load`, a part that ends before it starts, or nothing of that name in its container.
+      UserError: as `wave.load`, a part that is none of its recording, or nothing of that name in its container.
     """
     whole, start, length = name, 0.0, math.inf
-    if (part := part_of(name)) and not (root / name).is_file():
-        whole, start, end = part
+    if (timed := part_of(name)) and not _is_file(root / name):
+        whole, start, end = timed
         length = end - start
         if not length:
             raise UserError(f"{name}: marks a point in time; give it an end, or cut recordings with --window SECONDS")
-    kept = min(length, seconds or math.inf)
+    bound = min(length, seconds or math.inf)
     audio, rate = stored(root, whole)
-    bound = kept if kept < math.inf else None
     try:
-        made = decoded(audio, rate, whole, start, bound, quality)
-    except UserError:
-        if part and whole != name and (fault := span_behind(start, start + length, duration(audio, rate))):
+        part = _part(audio, rate, whole, start, bound if bound < math.inf else None, quality, _channel(root, whole))
+    except wave.BehindEnd:
+        if fault := span_behind(start, start + length, duration(audio, rate)):
             raise UserError(f"{name}: {fault}") from None
         raise
-    if part and whole != name:
-        found = start + made.size / SAMPLE_RATE
-        if made.size < (kept - 0.01) * SAMPLE_RATE and (fault := span_behind(start, start + length, found)):
-            raise UserError(f"{name}: {fault}")
-        return made, kept < length
-    return made, bool(seconds) and duration(audio, rate) > seconds + 0.01
+    heard = start + part.wave.size / SAMPLE_RATE
+    if length < math.inf and not part.goes_on and (fault := span_behind(start, start + length, heard)):
+        raise UserError(f"{name}: {fault}")
+    return Clip(part, part.goes_on and bound < length)
+
+
+def _is_file(path: pathlib.Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name that no file can have
+        return False
+
+
+def _channel(root: pathlib.Path, name: str) -> int | None:
+    """The channel that a name asks for, None for the mean of all."""
+    match = CHANNEL.fullmatch(name)
+    return int(match[2]) if match and not _is_file(root / name) else None
 
 
 def stored(root: pathlib.Path, name: str) -> tuple[Any, int]:
     """What a whole recording is stored as (a path, the bytes of a file, or an array), and the rate of an array in Hz.
+    A name of one channel stands for the recording with all of them.
 
     Raises:
       UserError: no such container, row or member, or a row without audio.
     """
-    if (match := ROW.fullmatch(name)) and not (root / name).is_file():
+    if _is_file(root / name):
+        return root / name, SAMPLE_RATE
+    if match := CHANNEL.fullmatch(name):
+        return stored(root, match[1])
+    if match := ROW.fullmatch(name):
         return _row(root / match[1], int(match[2]), int(match[3] or 0), name)
-    if (match := MEMBER.fullmatch(name)) and not (root / name).is_file():
+    if match := MEMBER.fullmatch(name):
         return tars.read(root / match[1], match[2]), SAMPLE_RATE
     return root / name, SAMPLE_RATE
 
@@ -151,17 +183,42 @@ def decoded(
     Raises:
       UserError: as `wave.load`, or samples that are no numbers or at no scale; the message calls it `name`.
     """
+    return _part(audio, rate, name, start, seconds, quality).wave
+
+
+def _part(
+    audio: Any,
+    rate: int,
+    name: str,
+    start: float,
+    seconds: float | None,
+    quality: wave.Quality,
+    channel: int | None = None,
+) -> wave.Part:
+    """The same with what is to be known of it; one channel of it, if that is given."""
     if isinstance(audio, pathlib.Path | bytes):
-        return wave.load(audio, start, seconds, quality, name if isinstance(audio, bytes) else None)
+        return wave.part(audio, start, seconds, quality, name if isinstance(audio, bytes) else None, channel)
+    samples = _samples(audio, name).astype(np.float32)
     try:
-        made = wave.prepare(_samples(audio, name).astype(np.float32), rate, quality=quality)
+        if channel is not None:
+            samples = _one_channel(samples, channel)
+        whole = wave.prepare(samples, rate, quality=quality)
     except UserError as error:
         raise UserError(f"{name}: {str(error).removeprefix(f'{name}: ')}") from error
     first = round(start * SAMPLE_RATE)
-    made = made[first:] if seconds is None else made[first : first + round(seconds * SAMPLE_RATE)]
-    if not made.size:
-        raise UserError(f"{name}: has no audio after {start:.2f} s")
-    return made
+    end = whole.size if seconds is None else first + round(seconds * SAMPLE_RATE)
+    if not whole[first:end].size:
+        raise wave.BehindEnd(f"{name}: has no audio after {start:.2f} s")
+    mono = samples.mean(axis=int(np.argmin(samples.shape))) if samples.ndim == 2 else samples
+    return wave.Part(whole[first:end], rate, whole.size - end > wave.REST, *wave.powers(mono, rate, whole), "")
+
+
+def _one_channel(samples: np.ndarray, channel: int) -> np.ndarray:
+    axis = int(np.argmin(samples.shape))
+    count = samples.shape[axis] if samples.ndim == 2 else 1
+    if channel > count:
+        raise UserError(f"has {count} channel{'s' * (count > 1)}, no channel {channel}")
+    return samples.take(channel - 1, axis) if samples.ndim == 2 else samples
 
 
 def _samples(audio: Any, name: str, bounds: scale.Bounds | None = None) -> np.ndarray:
@@ -183,8 +240,11 @@ def _samples(audio: Any, name: str, bounds: scale.Bounds | None = None) -> np.nd
 
 
 def seconds(root: pathlib.Path, name: str) -> float:
-    """Length of a whole recording. Raises UserError as `stored`, or where its header is no audio's."""
-    return duration(*stored(root, name))
+    """True length of a whole recording. Raises UserError as `clip`."""
+    try:
+        return duration(*stored(root, name))
+    except (OSError, ValueError, TypeError, RuntimeError, MemoryError) as error:
+        raise UserError(f"{name}: cannot be decoded ({type(error).__name__}: {error})") from error
 
 
 def duration(audio: Any, rate: int) -> float:

@@ -84,6 +84,15 @@ def whole(name: str) -> str:
     return match[1] if match else name
 
 
+CHANNEL = re.compile(r"(.+)#channel=([1-9]\d*)")
+
+
+def file_of(name: str) -> str:
+    """The recording with all of its channels that a name stands for, or for a part of."""
+    match = CHANNEL.fullmatch(whole(name))
+    return match[1] if match else whole(name)
+
+
 def span_fault(start: float, end: float) -> str:
     """What is wrong with a start and an end in seconds; "" for a span or a point in time."""
     if not (math.isfinite(start) and math.isfinite(end)):

@@ -24,6 +24,7 @@ from jaxtyping import Float
 
 from nlm_jax.core.dims import SAMPLE_RATE
 from nlm_jax.core.errors import UserError
+from nlm_jax.core.files import printable
 
 Encoding = Literal["flac", "pcm16"]
 MAGIC = b"NLM1"
@@ -304,13 +305,13 @@ def digest(annotations: pathlib.Path, without: Collection[str] = ()) -> str:
 
     Args:
       annotations: file or folder.
-      without: files, as the folder calls them, that do not count.
+      without: files, as the folder calls them in text, that do not count.
     """
     if not annotations.is_dir():
         return file_digest(annotations)
     lines = []
     for file in sorted(p for p in annotations.rglob("*") if p.is_file()):
-        if (name := file.relative_to(annotations).as_posix()) not in without:
+        if printable(name := file.relative_to(annotations).as_posix()) not in without:
             content = file_digest(file) if file.suffix.lower() in TABLES else ""
             lines.append(f"{name} {file.stat().st_size} {content}")
     return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()

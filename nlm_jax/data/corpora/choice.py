@@ -8,9 +8,8 @@ from nlm_jax.audio import formats
 from nlm_jax.core.errors import UserError
 from nlm_jax.data import recordings
 from nlm_jax.data.corpora import columns, label_files, label_table, tables
-from nlm_jax.data.holdout import whole
 from nlm_jax.data.report import Notice, ReadAs, Reject
-from nlm_jax.data.schema import Example
+from nlm_jax.data.schema import Example, file_of
 
 TITLES = {
     "folder": "a folder for each class",
@@ -143,4 +142,4 @@ def _unused(file: pathlib.Path, path: pathlib.Path) -> str:
 
 
 def _wholes(item: Example | Reject | Notice) -> list[str]:
-    return [whole(name).partition("#channel=")[0] for name in item.paths] if isinstance(item, Example) else []
+    return [file_of(name) for name in item.paths] if isinstance(item, Example) else []

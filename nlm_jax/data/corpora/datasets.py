@@ -2,15 +2,14 @@
 beside `metadata.csv` or `metadata.jsonl`. What is asked depends on the columns, see `labels.told`."""
 
 import dataclasses
+import datetime
 import json
 import pathlib
 from collections.abc import Iterator
 
 from nlm_jax.core.errors import UserError
-from nlm_jax.data.corpora import labels, metadata, stored
+from nlm_jax.data.corpora import columns, labels, metadata, stored
 from nlm_jax.data.schema import Example, Row, part_name
-
-STARTS, ENDS = ("start_time", "start"), ("end_time", "end")
 
 
 def opens(path: pathlib.Path) -> bool:
@@ -32,9 +31,8 @@ def examples(path: pathlib.Path, root: pathlib.Path) -> Iterator[Example]:
 def _asked(row: Row, names: tuple[str, ...]) -> Example | None:
     """The question about the recordings of a row, or about the part of each between its start and its end."""
     row = unfolded(row)
-    start, end = labels.seconds(row, *STARTS), labels.seconds(row, *ENDS)
-    if (start is None) != (end is None):
-        raise UserError(f"{row.where}: start and end belong together; give both or neither")
+    within = {k: v for k, v in row.values.items() if not isinstance(v, datetime.date | datetime.time)}  # times of a day
+    start, end = columns.span(Row(within, row.where))
     if start is not None:
         names = tuple(part_name(name, start, end) for name in names)
     one = labels.told(row, names[0], metadata.facts(row.values, sure=False))

@@ -113,7 +113,7 @@ def fits(task: str, patterns: Sequence[str]) -> bool:
 
 def digest(ident: str) -> int:
     """Eight bytes that stand for an id."""
-    return int.from_bytes(hashlib.blake2b(ident.encode(), digest_size=8).digest(), "little")
+    return int.from_bytes(hashlib.blake2b(ident.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little")
 
 
 def shard(value: Any) -> str:

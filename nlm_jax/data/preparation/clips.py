@@ -18,13 +18,14 @@ from jaxtyping import UInt64
 from nlm_jax.audio import wave
 from nlm_jax.audio.resample import Quality
 from nlm_jax.core.errors import UserError
-from nlm_jax.core.files import read_json
+from nlm_jax.core.files import printable, read_json
 from nlm_jax.data import recordings, shards
 from nlm_jax.data.fingerprint import fingerprint
 from nlm_jax.data.preparation import notes
 from nlm_jax.data.preparation.options import Options
 from nlm_jax.data.preparation.selection import Survey
-from nlm_jax.data.schema import whole
+from nlm_jax.data.preparation.sources import Sources
+from nlm_jax.data.schema import file_of, whole
 
 AHEAD = 4
 """Recordings, or groups of windows, that a worker may be ahead of the shard that is written: what bounds memory."""
@@ -34,8 +35,9 @@ PROCESSES_FROM = 1024
 """Recordings from which processes pay for their start."""
 SHORTEST = 16
 """Samples of a clip, a millisecond: what is shorter is the remainder of a broken recording."""
-NOTED = ("samples", "sha256", "cut")
-"""What the note of a shard has of the header of each clip."""
+NOTED = ("samples", "sha256", "cut", "source_rate", "power", "above_band", "notice")
+"""What the note of a shard has of the header of each clip: the rate of the source in Hz, of one above 16 kHz the mean
+square and the share of it above 8 kHz, which is lost, and why a file is not read whole."""
 RESULTS = ("rejects.jsonl", "duplicates.jsonl", "leakage.jsonl", "held_out_taxa.jsonl")
 """Lists that a run writes beside the shards."""
 
@@ -63,22 +65,28 @@ Made = tuple[bytes | None, dict[str, Any], UInt64[np.ndarray, "F"]]
 def convert(recipe: Recipe, path: str) -> Made:
     """The record of a recording (None where it cannot be used), its entry in the note, and its fingerprint."""
     try:
-        audio, cut = recordings.load(recipe.root, path, recipe.seconds, recipe.quality)
+        clip = recordings.clip(recipe.root, path, recipe.seconds, recipe.quality)
+        audio = clip.part.wave
         if audio.size < SHORTEST:
-            raise UserError(
-                f"{path}: has {audio.size} sample{'s' * (audio.size > 1)} at 16 kHz, too few to hear anything"
-            )
+            count = f"{audio.size} sample{'s' * (audio.size > 1)}"
+            raise UserError(f"{path}: has {count} at 16 kHz, too few to hear anything")
     except UserError as error:
-        return None, {"name": path, "reason": str(error)}, notes.NO_WORDS
+        return None, {"name": path, "reason": printable(str(error))}, notes.NO_WORDS
     except Exception as error:  # whatever a strange file makes a decoder do: the other recordings go on
-        return (
-            None,
-            {"name": path, "reason": f"{path}: cannot be decoded ({type(error).__name__}: {error})"},
-            notes.NO_WORDS,
-        )
-    record, header = shards.encode_clip(audio, path, recipe.encoding, {"cut": cut})
-    entry = {"name": path, **{key: header[key] for key in NOTED}}
+        reason = printable(f"{path}: cannot be decoded ({type(error).__name__}: {error})")
+        return None, {"name": path, "reason": reason}, notes.NO_WORDS
+    record, header = shards.encode_clip(audio, printable(path), recipe.encoding, _facts(clip))
+    entry = {"name": path, **{key: header[key] for key in NOTED if key in header}}
     return record, entry, fingerprint(audio) if recipe.fingerprints else notes.NO_WORDS
+
+
+def _facts(clip: recordings.Clip) -> dict[str, Any]:
+    """What the header of a clip says of its source."""
+    part = clip.part
+    facts = {"cut": clip.cut, "source_rate": part.rate}
+    if part.above_band:
+        facts |= {"power": float(f"{part.power:.4g}"), "above_band": round(part.above_band, 4)}
+    return facts | ({"notice": part.notice} if part.notice else {})
 
 
 def convert_all(recipe: Recipe, paths: Sequence[str]) -> list[Made]:
@@ -134,9 +142,10 @@ def _only_rejects_changed(options: Options, finished: dict[str, Any]) -> bool:
 
 def settled(options: Options, rejected: Iterable[str]) -> str:
     """Digest of a folder of annotations without the files of recordings that could not be used."""
-    files = (pathlib.Path(os.path.abspath(options.root / whole(name))) for name in rejected)
+    files = (pathlib.Path(os.path.abspath(options.root / file_of(name))) for name in rejected)
     folder = pathlib.Path(os.path.abspath(options.source))
-    return shards.digest(options.source, {f.relative_to(folder).as_posix() for f in files if f.is_relative_to(folder)})
+    names = {printable(file.relative_to(folder)) for file in files if file.is_relative_to(folder)}
+    return shards.digest(options.source, names)
 
 
 def _foreign(out: pathlib.Path) -> bool:
@@ -212,6 +221,7 @@ class Clips:
         self.rejected: dict[str, str] = {}
         self.files: dict[str, str] = {}
         self.cut = 0
+        self.sources = Sources()
         seen, shard_count = 0, -(-len(survey.paths) // options.shard_size)
         for shard in range(shard_count):
             note = notes.read(options.out, shard)
@@ -225,6 +235,7 @@ class Clips:
                     self.path.append(seen)
                     self.digests.append(int(clip["sha256"][:16], 16))
                     self.cut += clip["cut"]
+                    self.sources.add(clip)
                     for key, value in (("shard", shard), ("record", record), ("samples", clip["samples"])):
                         self.places[key].append(value)
                     record += 1

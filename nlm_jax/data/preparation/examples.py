@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from nlm_jax.core.errors import UserError
+from nlm_jax.core.files import printable
 from nlm_jax.data import shards
 from nlm_jax.data.preparation.clips import Clips
 from nlm_jax.data.preparation.notes import RECORDING, write_json
@@ -19,6 +20,8 @@ from nlm_jax.data.preparation.repeats import Repeats
 from nlm_jax.data.preparation.selection import Survey, selected
 from nlm_jax.data.schema import Example, lineage
 from nlm_jax.data.text import Tokenizer, build_sequence, normalize_query
+
+NO_TEXT = "its question or answer has bytes that are no text; write the name of the file, folder or label in UTF-8"
 
 
 class Table:
@@ -72,6 +75,10 @@ def write_examples(
                 if why and options.training(example.split):
                     gone(min(why))
                     continue
+                if not all(map(_is_text, (example.prompt, example.text, example.label, *example.facts.values()))):
+                    table.rejects.append(_entry(example.where, example.where, NO_TEXT))
+                    table.rejected += 1
+                    continue
                 query = normalize_query(example.prompt, len(example.paths))
                 try:
                     made = build_sequence(tokenizer, query, example.text, len(example.paths), 0, max_txt_len=1 << 30)
@@ -80,7 +87,8 @@ def write_examples(
                     table.rejected += 1
                     continue
                 table.add(example, numbers, made.answer_start, made.n_answers)
-                stored = {key: getattr(example, key) for key in ("id", "prompt", "text", "label")}
+                stored = {key: getattr(example, key) for key in ("prompt", "text", "label")}
+                stored = {"id": printable(example.id), **stored}
                 if example.facts:
                     stored["facts"] = dict(example.facts)
                 yield json.dumps(stored, ensure_ascii=False).encode()
@@ -109,10 +117,21 @@ def write_examples(
     return table
 
 
+def _is_text(text: str) -> bool:
+    """Whether it can be written as UTF-8; names of files need not."""
+    return text.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in text)
+
+
 def _entry(name: str, where: str, reason: str, examples: int = 1, kind: str = "row") -> dict[str, Any]:
     """A line of rejects.jsonl: a `row` of the annotations that nothing is made of, or a `recording` and how many
     examples it takes with it."""
-    return {"file": name, "where": where, "reason": reason, "kind": kind, "examples": examples}
+    return {
+        "file": printable(name),
+        "where": printable(where),
+        "reason": printable(reason),
+        "kind": kind,
+        "examples": examples,
+    }
 
 
 @contextlib.contextmanager
@@ -120,9 +139,11 @@ def _left_out(options: Options, table: Table):
     """What is told of examples that training must not hear: listed by id, counted by reason."""
     files = {}
     if options.taxa:
-        files["taxa"] = (options.out / "held_out_taxa.jsonl").open("w", encoding="utf-8")
+        files["taxa"] = (options.out / "held_out_taxa.jsonl").open("w", encoding="utf-8", errors="backslashreplace")
     if options.against:
-        files["leakage"] = (options.out / "leakage.jsonl").open("a", encoding="utf-8")  # behind the clips
+        files["leakage"] = (options.out / "leakage.jsonl").open(
+            "a", encoding="utf-8", errors="backslashreplace"
+        )  # behind the clips
 
     def tell(example: Example, why: str, name: str) -> None:
         leak = why in ("id", "file name")

@@ -34,7 +34,7 @@ def describe(options: Options, clips: Clips, repeats: Repeats, table: Table, tok
         "clips_cut_short": clips.cut,
         "seconds": round(seconds, 3),
         "hours": round(seconds / 3600, 4),
-        "audio": _audio(options),
+        "audio": _audio(options, clips),
         "rejected": {"clips": len(clips.rejected), "examples": table.rejected},
         **_checks(options, repeats, table),
         **({"hold_out": {"training_only": options.division.training_only}} if options.hold_out else {}),
@@ -60,7 +60,7 @@ def _annotations(options: Options, clips: Clips) -> dict[str, str]:
     return made
 
 
-def _audio(options: Options) -> dict[str, Any]:
+def _audio(options: Options, clips: Clips) -> dict[str, Any]:
     """How recordings became clips."""
     made: dict[str, Any] = {"sample_rate": SAMPLE_RATE, "channels": 1, "encoding": options.encoding}
     made |= {
@@ -70,7 +70,7 @@ def _audio(options: Options) -> dict[str, Any]:
     }
     if options.window:
         made |= {"window": options.window, "hop": options.hop or options.window / 2}
-    return made
+    return made | clips.sources.described()
 
 
 def _checks(options: Options, repeats: Repeats, table: Table) -> dict[str, Any]:

@@ -111,7 +111,7 @@ class Options:
     @functools.cached_property
     def windows(self) -> Windows:
         """How recordings are cut; the length of each is looked up once."""
-        duration = functools.cache(lambda name: recordings.duration(*recordings.stored(self.root, name)))
+        duration = functools.cache(functools.partial(recordings.seconds, self.root))
         return Windows(self.window, self.hop or self.window / 2, duration, self.report)
 
     @functools.cached_property

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from nlm_jax.core.files import printable
 from nlm_jax.data import duplicates, schema
 from nlm_jax.data.duplicates import Prints
 from nlm_jax.data.preparation.clips import Clips
@@ -45,7 +46,7 @@ class Repeats:
         return sorted(self._survey.sets[self._survey.splits[self._clips.path[clip]]])
 
     def _name(self, clip: int) -> str:
-        return self._names[self._clips.path[clip]]
+        return printable(self._names[self._clips.path[clip]])
 
     def _leaks(self, prints: Prints, digests: np.ndarray, write: Callable) -> None:
         """Clips of the same samples, or the same sound, as one of the benchmark."""
@@ -87,7 +88,7 @@ class Repeats:
         for group in groups:
             first[group[1:]] = False
         of: dict[str, int] = {}
-        whole = [of.setdefault(schema.whole(self._name(clip)), len(of)) for clip in range(len(digests))]
+        whole = [of.setdefault(schema.file_of(self._name(clip)), len(of)) for clip in range(len(digests))]
         # Windows of one recording share what they share by intention, unless they are in different splits.
         together = np.asarray(whole, np.int64) * len(self._survey.sets) + code
         matches = duplicates.near(prints, first, together)
@@ -130,5 +131,5 @@ class Repeats:
 @contextlib.contextmanager
 def _lines(path) -> Iterator[Callable[[dict[str, Any]], None]]:
     """A function that writes objects to a file, one a line."""
-    with path.open("w", encoding="utf-8") as file:
+    with path.open("w", encoding="utf-8", errors="backslashreplace") as file:
         yield lambda entry: file.write(json.dumps(entry, ensure_ascii=False) + "\n") and None

@@ -4,12 +4,13 @@ What is made again is what a fresh run would make, bit for bit; every other shar
 """
 
 import datetime
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
 
 from nlm_jax.audio import wave
+from nlm_jax.core.files import printable
 from nlm_jax.data import shards
 from nlm_jax.data.preparation import clips, notes
 from nlm_jax.data.preparation.clips import Recipe
@@ -17,11 +18,12 @@ from nlm_jax.data.preparation.notes import Entry
 from nlm_jax.data.preparation.options import Options
 
 
-def changed(options: Options, finished: dict[str, Any] | None) -> int:
+def changed(options: Options, paths: Iterable[str], finished: dict[str, Any] | None) -> int:
     """How many of the recordings that a finished run rejected can be used now, or cannot for another reason."""
     if finished is None or not finished["rejected"]["clips"]:
         return 0
-    return _changed(options, notes.rejects(options.out))
+    raw = {printable(path): path for path in paths}
+    return _changed(options, {raw.get(name, name): why for name, why in notes.rejects(options.out).items()})
 
 
 def already(options: Options, finished: dict[str, Any]) -> str:
@@ -106,11 +108,11 @@ def _entries(part: list[str], headers: list[Entry], rejects: dict[str, str]) -> 
     """The entries of a shard of the recordings in `part`, None if it holds others than these."""
     entries, left = [], iter(headers)
     for name in part:
-        if name in rejects:
-            entries.append({"name": name, "reason": rejects[name]})
+        if (shown := printable(name)) in rejects:
+            entries.append({"name": name, "reason": rejects[shown]})
             continue
         header = next(left, None)
-        if header is None or header["name"] != name:
+        if header is None or header["name"] != shown:
             return None
-        entries.append({"name": name, **{key: header[key] for key in clips.NOTED}})
+        entries.append({"name": name, **{key: header[key] for key in clips.NOTED if key in header}})
     return entries if next(left, None) is None else None

@@ -31,7 +31,7 @@ def build(
     for field in rng.sample(of, len(of)):
         if (pool := pools.clips(split, field)) is None:
             continue
-        own = Clip(path, schema.whole(path), label_of(known, field), known)
+        own = Clip(path, schema.file_of(path), label_of(known, field), known)
         made = _KINDS[spec.kind](_Table(spec, own, known, pool, rng, most_clips))
         if made is not None:
             return made
