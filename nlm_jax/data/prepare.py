@@ -123,10 +123,11 @@ def prepare(
     tokenizer = Tokenizer.from_pretrained(options.tokenizer)
     finished = clips.begin(options)
     changed = retry.changed(options, paths, finished) if retried else 0
+    say = functools.partial(console.print, markup=False, highlight=False, soft_wrap=True)
     if changed:
-        console.print(f"{options.out}: of {changed} rejected recordings there is something else now; they are prepared")
+        say(f"{options.out}: of {changed} rejected recordings there is something else now; they are prepared")
     elif finished is not None:
-        console.print(f"{options.out}: {retry.already(options, finished)}")
+        say(f"{options.out}: {retry.already(options, finished)}")
         return finished
     if finished is not None:
         retry.reopen(options, list(paths), finished)
