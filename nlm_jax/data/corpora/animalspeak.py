@@ -39,11 +39,11 @@ def examples(path: pathlib.Path, root: pathlib.Path) -> Iterator[Example | Rejec
     yield from labels.unique(labels.told_of(path, found, tables.columns(files[0])))
 
 
-def _examples(path: pathlib.Path, split: str) -> Iterator[Example | Reject | Notice | None]:
+def _examples(path: pathlib.Path, split: str) -> Iterator[Example | Reject | Notice]:
     yield from labels.each(tables.rows(path), lambda row: _asked(Row({"split": split, **row.values}, row.where)))
 
 
-def _asked(row: Row) -> Iterator[Example | None]:
+def _asked(row: Row) -> Iterator[Example]:
     file = _path(row)
     known = metadata.facts(row.values, sure="species_scientific" in row.values or "scientific_name" in row.values)
     known.pop("caption", None)

@@ -31,8 +31,10 @@ PACKED = {
     **dict.fromkeys((".zip", ".7z", ".rar", ".gz", ".tgz", ".bz2", ".xz"), "unpack it and give the folder"),
     **dict.fromkeys((".xlsx", ".xls", ".ods", ".numbers", ".xlsm"), "save it as CSV and give that"),
 }
+SHOWN = 12
+"""Columns that a line names at most."""
 NEEDS = (
-    "labels need a column with the recording (such as file, filename or path) and one with the label (such as label, "
+    "Labels need a column with the recording (such as file, filename or path) and one with the label (such as label, "
     "species or common_name), or start and end beside a recording of the table's name; captions a column caption; "
     "xeno-canto gen and sp; Darwin Core scientificName and occurrenceID"
 )
@@ -81,10 +83,20 @@ def of_file(path: pathlib.Path, readers: Mapping[str, ModuleType]) -> str:
         raise UserError(f"{path}: cannot be read as it is; {packed}")
     names = tables.header(path) if tables.is_table(path) else ()
     if len(names) > 1 and not names[0].startswith(("{", "[")):
-        raise UserError(f"{path}: no reader understands its columns {', '.join(names)}; {NEEDS}")
+        raise UserError(f"{path}: {_lacks(names)}; its columns are {', '.join(names)}. {NEEDS}")
     if tables.is_table(path) and path.suffix.lower() != ".txt" and not names:
         raise UserError(f"{path}: has no header line")
     return ""
+
+
+def _lacks(names: tuple[str, ...]) -> str:
+    """What a table has not that a table of labels needs."""
+    found = columns.layout(names)
+    if found.label and not found.file:
+        return f"has labels in {found.label!r}, but no column that names their recording"
+    if found.file and not found.label:
+        return f"names recordings in {found.file!r}, but has no column of labels"
+    return "no reader understands it"
 
 
 def described(
@@ -93,28 +105,39 @@ def described(
     """The stream, and behind it a notice how a folder, or a table, was read and what of it was not used."""
     labelled: set[str] = set()
     count = 0
-    for item in stream:
-        if isinstance(item, Example):
-            count += 1
-            labelled.update(_wholes(item))
-        yield item
+    try:
+        for item in stream:
+            if isinstance(item, Example):
+                count += 1
+                labelled.update(_wholes(item))
+            yield item
+    except UserError as error:
+        more = _left(path, root, [], labelled) if path.is_dir() and name == "folder" and not count else []
+        raise UserError("; ".join([str(error), *more])) from error
     used = _used(name, path)
-    title = label_files.NAME if name == "folder" and used else TITLES.get(name, name)
+    title = label_files.NAME if name == "folder" and path.is_dir() and used else TITLES.get(name, name)
+    title = TITLES["table"] if name == "folder" and path.is_file() else title
     files = f"{len(used)} file{'s' * (len(used) != 1)}, " if used else ""
     parts = [f"{title} ({files}{count} label{'s' * (count != 1)})"]
     if path.is_dir() and name in (*OWN, "folder"):
-        every = {recordings.name_of(file, root) for file in formats.Folder.of(root).recordings} if root.is_dir() else ()
-        if without := len(set(every) - labelled):
-            parts.append(
-                f"{without} recording{'s' * (without != 1)} below {'have' if without != 1 else 'has'} no label"
-            )
-        parts += [line for file in label_files.listed(path) if file not in used and (line := _unused(file, path))]
-        packed = [file for file in sorted(path.glob("*")) if file.suffix.lower() in PACKED and file.is_file()]
-        parts += [f"{file.name}: not read; {PACKED[file.suffix.lower()]}" for file in packed]
+        parts += _left(path, root, used, labelled)
     ignored = sorted({column for file in used for column in label_table.ignored(file)})
     if ignored:
-        parts.append(f"not used: column{'s' * (len(ignored) != 1)} {', '.join(ignored)}")
+        more = ", ..." if len(ignored) > SHOWN else ""
+        parts.append(f"not used: column{'s' * (len(ignored) != 1)} {', '.join(ignored[:SHOWN])}{more}")
     yield ReadAs(f"read as: {'; '.join(parts)}")
+
+
+def _left(path: pathlib.Path, root: pathlib.Path, used: list[pathlib.Path], labelled: set[str]) -> list[str]:
+    """What of a folder was not read: recordings without a label, other tables, packed files."""
+    every = {recordings.name_of(file, root) for file in formats.Folder.of(root).recordings} if root.is_dir() else set()
+    without = len(every - labelled)
+    left = [f"{without} recording{'s' * (without != 1)} below {'have' if without != 1 else 'has'} no label"] * (
+        without > 0
+    )
+    left += [line for file in label_files.listed(path) if file not in used and (line := _unused(file, path))]
+    packed = [file for file in sorted(path.glob("*")) if file.suffix.lower() in PACKED and file.is_file()]
+    return left + [f"{file.name}: not read; {PACKED[file.suffix.lower()]}" for file in packed]
 
 
 def _used(name: str, path: pathlib.Path) -> list[pathlib.Path]:

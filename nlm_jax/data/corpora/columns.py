@@ -22,8 +22,11 @@ LABEL = (
     *("top1match", "species_code", "ebird_code", "primary_label", "text"),
 )
 """Columns that may hold the label, the first that a table has; people name them as they like."""
-_BEGIN = "start begin onset tmin t_min min_t t_start tstart xmin from start_offset time_start t0"
-_FINISH = "end stop finish tmax t_max max_t t_end tend t_stop xmax to until end_offset time_end t1"
+_BEGIN = (
+    "start begin onset tmin t_min min_t t_start tstart xmin from start_offset time_start t0"
+    " anfang beginn debut d_but inicio inizio"
+)
+_FINISH = "end stop finish tmax t_max max_t t_end tend t_stop xmax to until end_offset time_end t1 ende fin fim fine"
 _LAST = "duration dur delta delta_time length segment_duration event_duration"
 UNITS = {"": 1.0, "s": 1.0, "sec": 1.0, "secs": 1.0, "second": 1.0, "seconds": 1.0, "ms": 1e-3, "msec": 1e-3}
 UNITS |= {"milliseconds": 1e-3, "min": 60.0, "mins": 60.0, "minutes": 60.0, "in_seconds": 1.0, "in_s": 1.0}
@@ -36,9 +39,11 @@ TIMELIKE = {
 OTHER = {
     *("date", "datetime", "day", "year", "month", "hour", "clock", "utc", "local", "real", "file", "path", "version"),
     *("lat", "lon", "latitude", "longitude", "altitude", "depth", "km", "m", "station", "site", "temp", "temperature"),
-    *("freq", "frequency", "hz", "khz", "sample", "samples", "frame", "frames", "index", "row", "line", "page"),
+    *("freq", "frequency", "hz", "khz", "row", "line", "page"),
 }
 """Words of columns that begin or end something else than a label."""
+COUNTED = {"sample", "samples", "frame", "frames", "index"}
+"""Words of columns that count something else than seconds."""
 CLOCK = re.compile(r"(?:(\d+):)?(\d{1,3}):(\d{1,2}(?:[.,]\d+)?)")
 DAY = re.compile(r"\d{4}-\d\d?-\d\d?|\d\d?[./]\d\d?[./]\d{2,4}|\d{8}_\d{6}")
 
@@ -84,6 +89,8 @@ def _layout(names: tuple[str, ...]) -> Layout:
         start = offset
     used = {start, end, duration}
     unused = [name for key, name in plain.items() if _timelike(key) and name not in used]
+    if start and (end or duration):
+        unused = [name for name in unused if not COUNTED & set(metadata.plain(name).split("_"))]
     return Layout(_first(plain, FILE), _first(plain, LABEL), start, end, duration, tuple(unused))
 
 
@@ -134,9 +141,10 @@ def span(row: Row) -> Span:
     if not found.timed:
         given = [name for name in (found.start, found.end, *found.unused) if name and _number(row.values.get(name))]
         if given:
+            counted = COUNTED & set(metadata.plain(given[0]).split("_"))
+            why = "but counts no seconds" if counted else "but there is no start with an end or a duration"
             raise UserError(
-                f"{row.where}: {given[0]!r} looks like a time, but there is no start with an end or a duration; "
-                f"name the columns start and end"
+                f"{row.where}: {given[0]!r} looks like a time, {why}; name columns in seconds start and end"
             )
         return Span(None, None)
     start, end, duration = (seconds(row, name) if name else None for name in found[2:5])

@@ -45,14 +45,12 @@ def examples(path: pathlib.Path, root: pathlib.Path) -> Iterator[Example | Rejec
     yield from labels.unique(labels.told_of(path, _examples(path, files, root), tables.columns(files[0])))
 
 
-def _examples(
-    path: pathlib.Path, files: list[pathlib.Path], root: pathlib.Path
-) -> Iterator[Example | Reject | Notice | None]:
+def _examples(path: pathlib.Path, files: list[pathlib.Path], root: pathlib.Path) -> Iterator[Example | Reject | Notice]:
     beside = [file for file in sorted(files[0].parent.glob("*")) if not _fits(tables.columns(file))]
     lookup, links = Lookup(root), media.listed(beside)
     heard = mute = 0
 
-    def made(row: Row) -> Iterator[Example | None]:
+    def made(row: Row) -> Iterator[Example]:
         nonlocal heard, mute
         idents = [ident for name in IDS if (ident := metadata.text(row.values.get(name)))]
         sounds = media.files(row, idents, links, lookup)
@@ -70,7 +68,7 @@ def _examples(
         yield Notice(f"{path}: {mute} occurrences have no sound and are left out")
 
 
-def _example(row: Row, file: str, ident: str, number: str) -> Example | None:
+def _example(row: Row, file: str, ident: str, number: str) -> Example:
     values = {k: v for k, v in row.values.items() if k not in ("type", "identifier", "id", *media.LINKS)}
     known = metadata.facts(values)
     rank, name = metadata.text(values.get("taxonrank")).lower(), metadata.text(values.get("scientificname"))

@@ -37,6 +37,5 @@ def examples(path: pathlib.Path, root: pathlib.Path) -> Iterator[Example | Rejec
     if not found:
         more = f"; {'; '.join(sound.notices)}" if sound.notices else ""
         raise UserError(
-            f"{path}: neither {label_files.NAME} nor sub-folders with recordings ({', '.join(formats.READABLE)}) in it"
-            + more
+            f"{path}: neither {label_files.NAME} nor sub-folders with recordings (.wav, .flac, .mp3, ...) in it{more}"
         )

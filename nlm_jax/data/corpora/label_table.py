@@ -22,14 +22,33 @@ ASKS = {
 """Column of the label -> what is asked, if that is not the common name."""
 OFFSET = ("file_offset_s", "file_offset")
 """Where a selection of Raven begins in its own file: in a table over several files, Begin Time counts through all."""
-IGNORED = {"confidence", "score", "probability", "freq", "frequency", "power"}
-"""Words of columns that say how sure, how high or how loud a label is, which no question is about."""
+QUESTION = {*labels.ASKS, "task", "files", "extra_tasks", "facts", "audio"}
+PARTS = {
+    *(
+        "selection",
+        "view",
+        "channel",
+        "begin_file",
+        "begin_path",
+        "file_offset_s",
+        "indir",
+        "outdir",
+        "folder",
+        "in_file",
+    ),
+    *("id", "prompt", "text", "task", "domain", "licence", "license", "split"),
+}
+"""Columns that say which row, recording or question it is."""
 
 
 def fits(file: pathlib.Path) -> bool:
-    """Whether a file is such a table: it has labels, and names recordings or has times for one."""
-    found = columns.layout(tables.header(file) if tables.is_table(file) else ())
+    """Whether a file is such a table: it has labels, and names recordings or has times for one. Rows of JSON that ask a
+    question are none."""
+    names = tables.header(file)
+    found = columns.layout(names)
     if not found.label or (metadata.plain(found.label) == "text" and not found.timed):
+        return False
+    if not tables.is_table(file) and (not found.file or QUESTION & set(names)):
         return False
     return bool(found.file) or found.timed
 
@@ -41,8 +60,11 @@ def is_selections(file: pathlib.Path) -> bool:
 
 
 def ignored(file: pathlib.Path) -> list[str]:
-    """Columns of such a table that nothing is made of, though they say something about its labels."""
-    return [name for name in tables.header(file) if IGNORED & set(metadata.plain(name).split("_"))]
+    """Columns of such a table that nothing is made of."""
+    found = columns.layout(tables.header(file))
+    used = {found.file, found.label, found.start, found.end, found.duration}
+    meant = PARTS | metadata.MEANING.keys() | set(columns.LABEL)
+    return [name for name in tables.header(file) if name not in used and metadata.plain(name) not in meant]
 
 
 class LabelTable:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from nlm_jax.audio import formats
 from nlm_jax.core.errors import UserError
 from nlm_jax.data import windows
-from nlm_jax.data.corpora import columns, metadata
+from nlm_jax.data.corpora import cells, columns, metadata
 from nlm_jax.data.corpora.lookup import Lookup
 from nlm_jax.data.report import Notice, Reject
 from nlm_jax.data.schema import Example, Row, part_name, span_fault
@@ -28,6 +28,7 @@ QUESTIONS = {
     "transcript": ("Transcribe the speech in the audio.", "transcription"),
 }
 """Fact -> the question that it answers, and the task. Of a row without a question the first fact that it has counts."""
+SILENT = "the row says nothing about what is heard"
 ASKS = ("prompt", "instruction_text", "instruction", "question", "query")
 ANSWERS = ("text", "output", "answer", "response", "target")
 STEM = re.compile(
@@ -81,9 +82,9 @@ def written(row: Row) -> str:
 
 def each(
     rows: Iterable[Row | Reject | Notice],
-    made: Callable[[Row], Iterable[Example]],
+    made: Callable[[Row], Iterable[Example | None]],
     named: Callable[[Row], str] = written,
-) -> Iterator[Example | Reject | Notice]:
+) -> Iterator[Example | Reject | Notice | None]:
     """The examples `made` of each row; a row of which that raises a UserError is a reject, and the next one follows.
 
     Args:
@@ -127,10 +128,11 @@ def beside(file: pathlib.Path, lookup: Lookup) -> str:
     raise UserError(f"{file}: no recording {list(stems)[-1]} with .wav, .flac or another suffix of sound beside it")
 
 
-def told(row: Row, path: str, facts: Mapping[str, str], source: str = "unknown") -> Example | None:
+def told(row: Row, path: str, facts: Mapping[str, str], source: str = "unknown") -> Example:
     """The question about a recording that a row of metadata answers: its own, its label's, or that of its first fact.
 
-    None where the row says nothing that could be asked.
+    Raises:
+      UserError: the row says nothing that could be asked.
     """
     values = row.values
     asks = next((values[k] for k in ASKS if isinstance(values.get(k), str) and values[k].strip()), "")
@@ -141,15 +143,22 @@ def told(row: Row, path: str, facts: Mapping[str, str], source: str = "unknown")
     if not asks and isinstance(values.get("text"), str) and not {"caption", "transcript"} & set(facts):
         facts = {**facts, "caption": values["text"]} if values["text"].strip() else facts
     if fact := next((name for name in QUESTIONS if facts.get(name)), ""):
-        return example(bare, path, facts[fact], facts=facts, ask=QUESTIONS[fact], source=source)
-    label = next((metadata.text(values[k]) for k in LABELS if metadata.text(values.get(k))), "")
-    return example(bare, path, label, facts=facts, source=source) if label else None
+        label, ask = facts[fact], QUESTIONS[fact]
+    else:
+        label, ask = next((text for k in LABELS if (text := metadata.text(values.get(k)))), ""), (PROMPT, TASK)
+    if not label:
+        raise UserError(f"{row.where}: {SILENT}")
+    if cells.is_silent(label):
+        return negative(row, path)
+    if ask != QUESTIONS["caption"] and ask != QUESTIONS["transcript"]:
+        label = ", ".join(cells.labels(label)) or label
+    return example(bare, path, label, facts=facts, ask=ask, source=source)
 
 
 def told_of(
     path: pathlib.Path, found: Iterable[Example | Reject | Notice | None], names: Iterable[str]
 ) -> Iterator[Example | Reject | Notice]:
-    """The examples among `found`; how many rows say nothing (None) is said at the end.
+    """What is `found`, and how many rows say nothing: rejects for that, and None for rows that a reader passes over.
 
     Args:
       path: the annotations, for messages.
@@ -161,11 +170,10 @@ def told_of(
     """
     made = silent = 0
     for one in found:
-        if one is None:
-            silent += 1
-            continue
+        silent += one is None or (isinstance(one, Reject) and one.reason == SILENT)
         made += isinstance(one, Example)
-        yield one
+        if one is not None:
+            yield one
     if silent and not made:
         known = "label, caption, common_name, scientific_name, or prompt and text"
         given = ", ".join(sorted(names))

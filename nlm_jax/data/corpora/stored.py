@@ -8,6 +8,7 @@ from typing import Any
 from nlm_jax.core.errors import UserError
 from nlm_jax.data import arrow, audio_column, recordings
 from nlm_jax.data.corpora import labels, tables
+from nlm_jax.data.corpora.lookup import Lookup
 from nlm_jax.data.report import Notice, Reject
 from nlm_jax.data.schema import Example, Row
 from nlm_jax.data.text import CLIP_MARK
@@ -88,13 +89,16 @@ def _split(name: str) -> str:
     return word if word in SPLITS else ""
 
 
-def _listed(file: pathlib.Path, root: pathlib.Path) -> Iterator[Stored | Reject]:
+def _listed(file: pathlib.Path, root: pathlib.Path) -> Iterator[Stored | Reject | Notice]:
+    lookup = Lookup(root)
     for row in tables.rows(file):
-        if isinstance(row, Reject):
+        if isinstance(row, Reject | Notice):
             yield row
             continue
         try:
-            name = recordings.name_of(file.parent / row.text(FILE, "file", "path", empty=False), root)
+            written = row.text(FILE, "file", "path", empty=False)
+            name = lookup.find([written], file.parent, near=True)
+            name = recordings.name_of(file.parent / name, root) if name == written else name
         except UserError as error:
             yield Reject("", row.where, str(error).removeprefix(f"{row.where}: "))
         else:

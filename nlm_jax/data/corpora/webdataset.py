@@ -10,6 +10,7 @@ from nlm_jax.audio import formats
 from nlm_jax.core.errors import UserError
 from nlm_jax.data import recordings, tars
 from nlm_jax.data.corpora import labels, metadata
+from nlm_jax.data.report import Notice, Reject
 from nlm_jax.data.schema import Example, Row
 
 CLASSES = ("classes.txt", "classnames.txt", "labels.txt")
@@ -23,7 +24,7 @@ def opens(path: pathlib.Path) -> bool:
     return next(path.rglob("*.tar"), None) is not None and not labels.below(path)
 
 
-def examples(path: pathlib.Path, root: pathlib.Path) -> Iterator[Example]:
+def examples(path: pathlib.Path, root: pathlib.Path) -> Iterator[Example | Reject | Notice]:
     """One question for each recording with its own metadata; a key without any is passed over, and counted.
 
     Raises:
@@ -32,7 +33,7 @@ def examples(path: pathlib.Path, root: pathlib.Path) -> Iterator[Example]:
     yield from labels.told_of(path, _examples(path, root), ("json", "txt", "cls"))
 
 
-def _examples(path: pathlib.Path, root: pathlib.Path) -> Iterator[Example | None]:
+def _examples(path: pathlib.Path, root: pathlib.Path) -> Iterator[Example | Reject | Notice]:
     for file in tars.matching(path):
         classes = _classes(file.parent)
         for key, sample in _samples(file).items():
@@ -41,7 +42,10 @@ def _examples(path: pathlib.Path, root: pathlib.Path) -> Iterator[Example | None
                 continue
             row = _row(file, key, sample, classes)
             name = recordings.member_name(recordings.name_of(file, root), sample[audio])
-            yield labels.told(row, name, metadata.facts(row.values, sure=False))
+            try:
+                yield labels.told(row, name, metadata.facts(row.values, sure=False))
+            except UserError as error:
+                yield Reject(name, row.where, str(error).removeprefix(f"{row.where}: "))
 
 
 def _samples(file: pathlib.Path) -> dict[str, dict[str, str]]:

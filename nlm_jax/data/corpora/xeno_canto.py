@@ -62,7 +62,11 @@ def examples(path: pathlib.Path, root: pathlib.Path) -> Iterator[Example | Rejec
         if number := NUMBER.match(name):
             there.setdefault(number[0], file)
     rows = (row for file in _files(path) or [path] for row in _rows(file))
-    yield from labels.unique(labels.told_of(path, labels.each(rows, lambda row: [_example(row, there)]), NEEDED))
+    yield from labels.unique(
+        labels.told_of(
+            path, labels.each(rows, lambda row: [_example(row, there)], lambda row: _named(row, there)), NEEDED
+        )
+    )
 
 
 def _example(row: Row, there: dict[str, str]) -> Example | None:
@@ -83,6 +87,11 @@ def _example(row: Row, there: dict[str, str]) -> Example | None:
         known["url"] = f"https:{address}" if address.startswith("//") else address
     fields = {"id": ident, "license": metadata.text(values.get("lic")), "split": row.text("split", default="")}
     return labels.told(Row(fields, row.where), _audio(row, ident, there), known, "Xeno-canto")
+
+
+def _named(row: Row, there: dict[str, str]) -> str:
+    ident = metadata.text(row.values.get("id"))
+    return _audio(row, f"XC{ident.upper().removeprefix('XC')}", there) if ident else ""
 
 
 def _voice(kinds: str) -> dict[str, str]:
