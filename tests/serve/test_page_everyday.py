@@ -165,6 +165,8 @@ def test_settings_are_written_down(page, recording):
     (line,) = table(page.download("csv"))
     assert (line["temperature"], line["seed"], line["max_tokens"]) == ("0.7", str(row["settings"]["seed"]), "40")
     assert line["asked"] == row["asked"]
+    for fact in ("tiny-model revision", "temperature 0.7", f"seed {line['seed']}", "max tokens 40", row["asked"][:10]):
+        assert fact in page.text("provenance")
 
 
 def test_the_example(page):

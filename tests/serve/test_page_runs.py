@@ -200,6 +200,27 @@ def test_everything_is_there_after_a_reload(page, three, model):
     assert not page.driver.execute_script(leaving)
 
 
+def test_answers_of_a_tab_that_was_closed(page, three, address):
+    page.load(three[0])
+    page.ask()
+    page.script("await new Promise((go) => setTimeout(go, 800))")
+    first = page.driver.current_window_handle
+    page.driver.switch_to.new_window("tab")
+    page.driver.get(address)
+    page.until(lambda: page.text("status") == "ready")
+    assert not page["earlier"].is_displayed()  # the other tab has it open
+    second = page.driver.current_window_handle
+    page.driver.switch_to.window(first)
+    page.driver.close()
+    page.driver.switch_to.window(second)
+    page.driver.refresh()
+    page.until(lambda: page["earlier"].is_displayed())
+    assert three[0].name in page.text("earlier-text")
+    page["earlier-open"].click()
+    page.until(lambda: page.rows() == [["0.0 s", "4.0 s", "Low Hummer"]])
+    page.until(lambda: page["ask"].is_enabled())
+
+
 def test_answers_from_a_file(page, three):
     page.load(three[0])
     page.set("query", FIRST)

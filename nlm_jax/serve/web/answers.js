@@ -51,6 +51,7 @@ export function show() {
   const labels = chosen.flatMap((run) => merged(alive(run), $("merge").checked).map((label) => ({ ...label, run }))).filter((label) => label.status !== "not asked");
   counts(labels);
   lines(labels);
+  made(chosen);
   lacking(chosen);
 }
 
@@ -80,6 +81,22 @@ function lines(labels) {
   redraw($("rows"), drawn.map(line));
   $("rows-all").hidden = drawn.length === fit.length;
   $("rows-note").textContent = drawn.length < fit.length ? `The first ${MOST} of ${fit.length}.` : fit.length < labels.length ? `${fit.length} of ${labels.length}.` : "";
+}
+
+/** Model, date and settings of the answers: a line for each way in which they were made. */
+function made(chosen) {
+  const found = new Map();
+  for (const run of chosen) {
+    for (const { model, revision, asked, settings } of alive(run)) {
+      if (!asked) continue;
+      const grid = run.window ? [`window ${run.window} s`, `hop ${run.hop} s`] : [], used = Object.entries(settings ?? {}).map(([name, value]) => `${name.replace("_", " ")} ${value}`);
+      const words = [`${model}${revision && ` revision ${revision}`}`, ...used, ...grid].join(", "), when = found.get(words) ?? [asked, asked];
+      found.set(words, [when[0] < asked ? when[0] : asked, when[1] > asked ? when[1] : asked]);
+    }
+  }
+  const time = (iso) => iso.replace("T", " ").replace("Z", " UTC");
+  $("provenance").replaceChildren(...[...found].slice(-4).map(([words, [first, last]]) => Object.assign(document.createElement("li"),
+    { textContent: `${words}; asked ${time(first)}${last === first ? "" : ` to ${time(last)}`}` })));
 }
 
 function lacking(chosen) {
