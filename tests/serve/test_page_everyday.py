@@ -3,12 +3,16 @@
 import json
 
 import pytest
+import serve_tools
 
 pytest.importorskip("selenium", reason="the page's tests need selenium, of the extra [test]")
 
+from browser import Listener
 from selenium.webdriver import Keys
 from selenium.webdriver.common.by import By
 from test_page_runs import table
+
+from nlm_jax.audio.config import AudioConfig
 
 VISIBLE = """
 const box = arguments[0].getBoundingClientRect();
@@ -167,6 +171,26 @@ def test_settings_are_written_down(page, recording):
     assert line["asked"] == row["asked"]
     for fact in ("tiny-model revision", "temperature 0.7", f"seed {line['seed']}", "max tokens 40", row["asked"][:10]):
         assert fact in page.text("provenance")
+
+
+def test_windows_as_long_as_the_clips_of_the_model(page, recording):
+    five = Listener()
+    with serve_tools.serving(five, audio=lambda: AudioConfig(seconds=5.0)) as address:
+        page.driver.get(address)
+        page.until(lambda: page.text("status") == "ready")
+        assert [page[name].get_property("value") for name in ("window", "hop")] == ["5", "5"]
+        assert "Up to 5 seconds at a time" in page.text("clip-length")
+        page.load(recording)
+        assert page.region() == (0, 5)
+        page.set("window", 6)
+        page["windows"].click()
+        assert "between 0.5 and 5 seconds" in page.text("along-error")
+        page.set("window", 5)
+        page["all"].click()
+        assert "only its first 5 s" in page.text("heard")
+        page.ask()
+        (row,) = table(page.download("csv"))
+        assert (row["start"], row["end"]) == ("0.0", "5.0")
 
 
 def test_the_example(page):

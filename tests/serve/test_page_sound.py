@@ -191,3 +191,26 @@ def test_when_a_recording_began(modules, name, time):
         "return (({ clock, Recording }) => clock(new Recording({ name: given[0] })))(await import('/web/recording.js'))"
     )
     assert modules.script(run, name) == time
+
+
+def test_times(modules):
+    run = "const { seconds } = await import('/web/times.js'); return given[0].map(seconds);"
+    times = [0, 4.25, 59.94, 59.96, 65, 599.99, 3599.99, 3723.5, 36000]
+    words = ["0.0 s", "4.3 s", "59.9 s", "1:00.0", "1:05.0", "10:00.0", "1:00:00.0", "1:02:03.5", "10:00:00.0"]
+    assert modules.script(run, times) == words
+
+
+def test_a_recording_of_minutes(page, tmp_path):
+    """Between a minute and an hour, longer than what is drawn from samples; asked about to its end."""
+    file = tmp_path / "minutes.wav"
+    soundfile.write(file, np.tile(tones(1.0, 16_000)[:, 0] * np.linspace(0, 1, 16_000), 130), 16_000)
+    page.load(file)
+    assert page.text("drop-hint").startswith("2:10.0")
+    page.windows(10, 10)
+    assert page.text("progress-text") == "13 of 13 windows answered."
+    page.until(lambda: page.rows()[-1][1] == "2:10.0")
+    drawn = "const c = document.getElementById('spectrogram');"
+    drawn += (
+        "return new Set(new Uint32Array(c.getContext('2d').getImageData(0, 0, c.width, c.height).data.buffer)).size"
+    )
+    page.until(lambda: page.driver.execute_script(drawn) > 100)

@@ -15,7 +15,7 @@ let due = 0;
 export const onChange = (listener) => listeners.push(listener);
 
 export function changed() {
-  due ||= setTimeout(() => { due = 0; for (const listener of listeners) listener(); }, 16);
+  due ||= setTimeout(() => { due = 0; for (const listener of listeners) listener(); }, state.work ? 100 : 16); // a run must not draw all the time
 }
 
 /** Rows that have an answer which is in no download yet. */
