@@ -49,7 +49,7 @@ def open_beats(src: str | pathlib.Path) -> Opened:
 
 def export_beats(
     checkpoint: Checkpoint, out: pathlib.Path, *, dtype: str | None = None, progress: Progress | None = None
-) -> None:
+) -> tuple[str, ...]:
     """The encoder as config.json + model.safetensors, and as Microsoft's `beats.pt` where torch is installed."""
     cfg = configs.beats_json(checkpoint.config.beats, checkpoint.official.get("beats_cfg"))
     layout, layers = table.microsoft(checkpoint.config.beats), checkpoint.config.beats.layers
@@ -62,7 +62,8 @@ def export_beats(
         try:
             import torch
         except ImportError:  # plain installations have none
-            return
+            return ()
         state = {name: to_torch(view) for name, view in read_tensors(out).items()}
         state |= {name: state[kept] for name, kept in duplicates(layout, layers).items()}
         torch.save({"cfg": cfg, "model": state}, out / TORCH_FILE)
+    return ()

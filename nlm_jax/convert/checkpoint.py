@@ -14,6 +14,7 @@ from nlm_jax.convert.lora import interpolate
 from nlm_jax.convert.place import Leaf, fetch
 from nlm_jax.convert.table import Layout, Rule
 from nlm_jax.core import precision
+from nlm_jax.core.remote import named
 from nlm_jax.mesh.rules import Rules
 from nlm_jax.models.config import NatureLMConfig
 from nlm_jax.models.naturelm import NatureLM
@@ -35,6 +36,10 @@ class Checkpoint:
     """The language model's own Hugging Face `config.json`, if there was one."""
     tokenizer: pathlib.Path | None = None
     """Directory with `tokenizer.json`."""
+    base: str = ""
+    """Hub id or absolute directory of the language model under the adapter; empty where none is known."""
+    base_changed: bool = False
+    """Whether that language model was trained further or drawn at random, so that nobody else has it."""
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -61,6 +66,8 @@ class Opened:
     official: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     llama: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     tokenizer: pathlib.Path | None = None
+    base: str = ""
+    base_changed: bool = False
 
     def targets(self, mesh: jax.sharding.Mesh | None = None, rules: Rules = ()) -> dict[str, jax.ShapeDtypeStruct]:
         """Path -> shape (and sharding, where a mesh is given) of the leaves this checkpoint should fill."""
@@ -97,7 +104,8 @@ class Opened:
         return self._checkpoint(interpolate(lazy(find(self.sources, self.targets()), storage=storage), merging_alpha))
 
     def _checkpoint(self, leaves: Mapping[str, Leaf]) -> Checkpoint:
-        return Checkpoint(self.config, leaves, self.official, self.llama, self.tokenizer)
+        names = [field.name for field in dataclasses.fields(Checkpoint) if field.name != "leaves"]
+        return Checkpoint(leaves=leaves, **{name: getattr(self, name) for name in names})
 
 
 def entries(
@@ -130,6 +138,14 @@ def buffers(layout: Layout) -> list[Entry]:
 def duplicates(layout: Layout, layers: int) -> dict[str, str]:
     """Name left out -> name kept, for every tensor that a full state dict holds more than once."""
     return {name: rule.name for rule in layout.rules for name in layout.duplicates(rule, layers)}
+
+
+UNFINISHED = ".part"
+
+
+def published(folder: pathlib.Path) -> str:
+    """What a directory that is being written will be called: its absolute path, or its URL in a bucket."""
+    return named(folder.absolute().with_name(folder.name.removesuffix(UNFINISHED)))
 
 
 def language_model_in(dtype: str | None) -> Storage:

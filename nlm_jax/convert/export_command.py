@@ -3,6 +3,7 @@
 import argparse
 
 from nlm_jax.convert import formats, progress
+from nlm_jax.convert.hub import lasting
 from nlm_jax.convert.import_command import add_source_arguments, source_options
 from nlm_jax.core import remote
 from nlm_jax.core.errors import UserError
@@ -20,7 +21,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), help="of the language model (default: as stored)")
     parser.add_argument("--no-pad-row", action="store_true", help="llama-merged: leave the appended [PAD] row out")
     parser.add_argument(
-        "--with-base", action="store_true", help="naturelm: write the bare language model to llama/ too"
+        "--with-base", action="store_true", help="naturelm, peft: write the language model under the adapter too"
+    )
+    parser.add_argument(
+        "--llama-path", help="naturelm, peft: hub id or directory of that language model, to be named in the export"
     )
     parser.add_argument("--overwrite", action="store_true", help="replace what is in --out")
 
@@ -33,15 +37,18 @@ def run(args: argparse.Namespace) -> int:
     """
     options = {"dtype": args.dtype}
     if args.no_pad_row:
-        _only(args.format, "llama-merged", "--no-pad-row")
+        _only(args.format, ("llama-merged",), "--no-pad-row")
         options["pad_row"] = False
     if args.with_base:
-        _only(args.format, "naturelm", "--with-base")
+        _only(args.format, ("naturelm", "peft"), "--with-base")
         options["with_base"] = True
+    if args.llama_path:
+        _only(args.format, ("naturelm", "peft"), "--llama-path")
+        options["llama_path"] = lasting(args.llama_path)
     formats.check_free(args.out, args.overwrite)
     checkpoint = formats.open_checkpoint(args.src, which=args.which, **source_options(args)).lazily()
     with progress.tensors("exporting") as tell:
-        formats.save(
+        notes = formats.save(
             checkpoint,
             args.out,
             args.format,
@@ -51,9 +58,11 @@ def run(args: argparse.Namespace) -> int:
             **options,
         )
     print(f"{remote.named(args.out)}: written as {args.format}")
+    for note in notes:
+        print(f"note: {note}")
     return 0
 
 
-def _only(format: str, wanted: str, flag: str) -> None:
-    if format != wanted:
-        raise UserError(f"{flag}: goes with --format {wanted} only, not with {format}")
+def _only(format: str, wanted: tuple[str, ...], flag: str) -> None:
+    if format not in wanted:
+        raise UserError(f"{flag}: goes with --format {' or '.join(wanted)} only, not with {format}")

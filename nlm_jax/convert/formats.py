@@ -1,5 +1,6 @@
 """Every format by name: what a path holds, opening it, and writing a checkpoint."""
 
+import dataclasses
 import pathlib
 import shutil
 from collections.abc import Callable, Mapping
@@ -10,7 +11,7 @@ import jax
 from nlm_jax.audio.config import AudioConfig
 from nlm_jax.convert import audio
 from nlm_jax.convert.beats import export_beats, open_beats
-from nlm_jax.convert.checkpoint import PARTS, Checkpoint, Opened
+from nlm_jax.convert.checkpoint import PARTS, UNFINISHED, Checkpoint, Opened
 from nlm_jax.convert.hub import local
 from nlm_jax.convert.io import Progress, read_json
 from nlm_jax.convert.llama import export_merged, export_peft, open_llama
@@ -33,7 +34,7 @@ MARKS = ("config.json", "adapter_config.json")
 """Files by which a directory is known for a checkpoint."""
 KINDS = tuple(OPENERS)
 """What can be read: official checkpoints, our own, the working directory of a training run, and the parts."""
-FORMATS: dict[str, tuple[Callable[..., None], tuple[str, ...]]] = {
+FORMATS: dict[str, tuple[Callable[..., tuple[str, ...]], tuple[str, ...]]] = {
     "naturelm": (export_naturelm, PARTS),
     "peft": (export_peft, ("llama",)),
     "llama-merged": (export_merged, ("llama",)),
@@ -119,7 +120,7 @@ def save(
     overwrite: bool = False,
     progress: Progress | None = None,
     **options: Any,
-) -> None:
+) -> tuple[str, ...]:
     """Writes `checkpoint` to the directory `out`, which appears whole or not at all. Needs no torch.
 
     Args:
@@ -128,8 +129,11 @@ def save(
       format: a name of `FORMATS`.
       merging_alpha: see `interpolate`; multiplies on top of what was given at load.
       progress: called with the name of each tensor.
-      options: `dtype` (of the language model; all formats), `pad_row` (llama-merged), `with_base` (naturelm),
-        `max_shard_bytes` (naturelm with base, llama-merged).
+      options: `dtype` (of the language model; all formats), `pad_row` (llama-merged), `with_base` and `llama_path`
+        (naturelm, peft), `max_shard_bytes` (of a language model).
+
+    Returns:
+      sentences about what a reader needs besides the directory.
 
     Raises:
       UserError: an unknown format, a checkpoint without the parts it needs, or a directory that is in use.
@@ -144,13 +148,13 @@ def save(
         )
     check_free(out, overwrite)
     leaves = interpolate(dict(checkpoint.leaves), merging_alpha)
-    unfinished = out.resolve().with_name(out.resolve().name + ".part")
+    unfinished = out.resolve().with_name(out.resolve().name + UNFINISHED)
     if jax.process_index() == 0:
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(parents=True)
-    checkpoint = Checkpoint(checkpoint.config, leaves, checkpoint.official, checkpoint.llama, checkpoint.tokenizer)
+    checkpoint = dataclasses.replace(checkpoint, leaves=leaves)
     try:
-        write(checkpoint, unfinished, progress=progress, **options)
+        notes = write(checkpoint, unfinished, progress=progress, **options)
     except BaseException:
         if jax.process_index() == 0:
             shutil.rmtree(unfinished, ignore_errors=True)
@@ -159,6 +163,7 @@ def save(
         if out.exists():
             shutil.rmtree(out)
         unfinished.rename(out)
+    return notes
 
 
 def check_free(out: pathlib.Path, overwrite: bool) -> None:

@@ -9,6 +9,16 @@ from nlm_jax.core.remote import fetched, is_remote
 _ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
+def is_id(name: str) -> bool:
+    """Whether `name` can be an id of the hub: it looks like one, and no file of that name is here."""
+    return bool(_ID.fullmatch(name)) and not pathlib.Path(name).exists()
+
+
+def lasting(name: str | pathlib.Path) -> str:
+    """A name that stays true from another directory: hub ids and URLs as they are, paths absolute."""
+    return str(name) if is_remote(name) or is_id(str(name)) else str(pathlib.Path(name).expanduser().absolute())
+
+
 def local(name: str | pathlib.Path, *, weights: bool = True) -> pathlib.Path:
     """A path that exists, or a hub id fetched through huggingface_hub (its cache first).
 

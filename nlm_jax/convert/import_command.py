@@ -16,7 +16,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--kind", default="auto", choices=("auto", *formats.KINDS), help="what SRC is; looked up by default"
     )
     add_source_arguments(parser)
-    parser.add_argument("--pad-rows", type=int, help="llama: rows appended to the vocabulary for [PAD] (default 1)")
+    parser.add_argument(
+        "--pad-rows", type=int, help="llama: rows appended to the vocabulary (default: 1 if [PAD] has none)"
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace what is in --out")
 
 

@@ -7,12 +7,13 @@ from collections.abc import Iterator, Mapping
 import jax
 import numpy as np
 
-from nlm_jax.convert import llama, table
+from nlm_jax.convert import table
 from nlm_jax.convert.checkpoint import Checkpoint, Opened, language_model_in
 from nlm_jax.convert.hub import local
 from nlm_jax.convert.io import SINGLE, Entry, Progress, read_json, read_tensors, write_json, write_safetensors
 from nlm_jax.convert.load import Source
 from nlm_jax.convert.place import Leaf, fetch
+from nlm_jax.convert.vocabulary import copy_tokenizer
 from nlm_jax.core.config import build
 from nlm_jax.core.errors import UserError
 from nlm_jax.models.config import NatureLMConfig, check
@@ -38,14 +39,15 @@ def open_native(src: str | pathlib.Path) -> Opened:
     cfg = check(build(NatureLMConfig, content["config"], f"{src}: config"), f"{src}: config")
     tensors = read_tensors(src)
     tokenizer = src / TOKENIZER if (src / TOKENIZER / "tokenizer.json").is_file() else None
-    opened = Opened(cfg, (), tuple(content["parts"]), content["official"], content["llama"], tokenizer)
+    names = {name: content[name] for name in ("official", "llama", "base", "base_changed") if name in content}
+    opened = Opened(cfg, (), tuple(content["parts"]), tokenizer=tokenizer, **names)
     source = Source(str(src), tensors, table.native(opened.targets()))
     return dataclasses.replace(opened, sources=(source,))
 
 
 def export_native(
     checkpoint: Checkpoint, out: pathlib.Path, *, dtype: str | None = None, progress: Progress | None = None
-) -> None:
+) -> tuple[str, ...]:
     """Everything a checkpoint holds, layers stacked as they are in the model."""
     storage = language_model_in(dtype)
     made = [
@@ -66,11 +68,14 @@ def export_native(
             "config": dataclasses.asdict(checkpoint.config),
             "official": checkpoint.official,
             "llama": checkpoint.llama,
+            "base": checkpoint.base,
+            "base_changed": checkpoint.base_changed,
         }
         write_json(out / "config.json", content)
         if checkpoint.tokenizer:
             (out / TOKENIZER).mkdir()
-            llama.copy_tokenizer(checkpoint, out / TOKENIZER)
+            copy_tokenizer(checkpoint, out / TOKENIZER)
+    return ()
 
 
 def parts(path: str, leaf: Leaf) -> Iterator[np.ndarray]:

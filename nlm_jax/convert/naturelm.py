@@ -1,19 +1,28 @@
 """The official NatureLM class: its directories, its training checkpoints, its exports."""
 
-import dataclasses
 import pathlib
 from collections.abc import Mapping
 
 import jax
 
 from nlm_jax.convert import configs, llama
-from nlm_jax.convert.checkpoint import Checkpoint, Opened, buffers, duplicates, entries, language_model_in
-from nlm_jax.convert.hub import cached, local
-from nlm_jax.convert.io import SINGLE, Progress, read_json, read_tensors, write_json, write_safetensors
+from nlm_jax.convert.checkpoint import (
+    Checkpoint,
+    Opened,
+    buffers,
+    duplicates,
+    entries,
+    language_model_in,
+    published,
+)
+from nlm_jax.convert.hub import cached, is_id, lasting, local
+from nlm_jax.convert.io import INDEX, SINGLE, Progress, read_json, read_tensors, write_json, write_safetensors
 from nlm_jax.convert.load import Source, abstract
 from nlm_jax.convert.table import official
 from nlm_jax.core.errors import UserError
+from nlm_jax.core.remote import is_remote
 from nlm_jax.models.config import NatureLMConfig
+from nlm_jax.models.qformer.config import QFormerConfig
 
 QFORMER_FILE = "qformer_config.json"
 LLAMA_FOLDER = "llama"
@@ -65,7 +74,8 @@ def open_naturelm(
     if any(r.path not in held for r in layout.rules if r.path.startswith("llama/") and "/lora_" not in r.path):
         sources.append(llama.source(llm_folder if llm is None else local(llm), cfg.llama))
     tokenizer = llm_folder if (llm_folder / "tokenizer.json").is_file() else None
-    return Opened(cfg, tuple(sources), official=carried, llama=hf, tokenizer=tokenizer)
+    base = _base_name(llm, carried.get("llama_path"), llm_folder)
+    return Opened(cfg, tuple(sources), official=carried, llama=hf, tokenizer=tokenizer, base=base)
 
 
 _EMBEDDINGS = (
@@ -104,6 +114,16 @@ def _find_llm(folder: pathlib.Path, carried: Mapping, llm: str | pathlib.Path | 
     )
 
 
+def _base_name(*candidates: str | pathlib.Path | None) -> str:
+    """The first of the names of the language model by which its weights can be had: a hub id, URL or directory."""
+    for name in candidates:
+        if name and (is_id(str(name)) or is_remote(name)):
+            return str(name)
+        if name and any((pathlib.Path(name) / file).is_file() for file in (SINGLE, INDEX)):
+            return lasting(name)
+    return ""
+
+
 def _check_default_qformer(cfg: NatureLMConfig, checkpoints) -> None:
     width = next((t["audio_query_tokens"].shape[-1] for _, t in checkpoints if "audio_query_tokens" in t), None)
     if width not in (None, cfg.qformer.width):
@@ -137,25 +157,67 @@ def export_naturelm(
     *,
     dtype: str | None = None,
     with_base: bool = False,
+    llama_path: str = "",
     progress: Progress | None = None,
     max_shard_bytes: int = 5 * 10**9,
-) -> None:
+) -> tuple[str, ...]:
     """What `save_pretrained` of the official class writes, and in `llama/` the language model's config and tokenizer.
 
-    `with_base` adds the weights of the language model alone to `llama/`, so that the official class, which loads its
-    `llama_path` before the checkpoint, needs nothing else.
+    The official class loads the language model named by `llama_path` in config.json before the checkpoint: a hub id, or
+    a directory that is looked up from where the program runs, and so an absolute one here.
+
+    Args:
+      with_base: add the weights of the language model alone to `llama/`, and name that.
+      llama_path: name this one; by default the one the weights came with.
+
+    Returns:
+      what the official class needs besides the directory.
     """
     layout, cfg = official(checkpoint.config), checkpoint.config
     made = entries(checkpoint.leaves, layout, language_model_in(dtype)) + buffers(layout)
     write_safetensors(out / SINGLE, made, duplicates(layout, cfg.beats.layers), progress)
     folder = out / LLAMA_FOLDER
+    llama_path, notes = _language_model(checkpoint, f"{published(out)}/{LLAMA_FOLDER}", with_base, llama_path)
+    folder.mkdir(exist_ok=True)
     if jax.process_index() == 0:
-        write_json(out / "config.json", configs.official_json(cfg, checkpoint.official))
+        write_json(out / "config.json", configs.official_json(cfg, checkpoint.official) | {"llama_path": llama_path})
         write_json(out / QFORMER_FILE, configs.qformer_json(cfg.qformer))
-        folder.mkdir()
-        bare = dataclasses.replace(cfg.llama, lora=None)
-        own = configs.llama_json(bare, checkpoint.llama, rows=cfg.llama.vocab - checkpoint.pad_rows)
-        write_json(folder / "config.json", own)
-        llama.copy_tokenizer(checkpoint, folder)
+        llama.write_settings(checkpoint, folder, cfg.llama.vocab - checkpoint.pad_rows)
     if with_base:
         llama.write_base(checkpoint, folder, dtype=dtype, progress=progress, max_shard_bytes=max_shard_bytes)
+    return (*notes, *_other_qformer(cfg))
+
+
+def _language_model(checkpoint: Checkpoint, own: str, with_base: bool, given: str) -> tuple[str, tuple[str, ...]]:
+    """`llama_path` of an export whose `llama/` will be called `own`, and what to say about it."""
+    carried = checkpoint.official.get("llama_path") or ""
+    if given or not with_base:
+        lasts = is_id(carried) or pathlib.Path(carried).is_absolute()
+        named = given or (carried if lasts and carried else checkpoint.base)
+        if named:
+            where = "fetches" if is_id(named) else "reads"
+            return named, (f"the official class {where} the language model {named}, llama_path of config.json",)
+        return own, (
+            f"the official class needs a language model in {own}, which holds no weights: export with --with-base to "
+            "write them, or name one of the same sizes with --llama-path",
+        )
+    return own, (
+        f"the official class reads the language model {own}, llama_path of config.json: put its new path there if the "
+        "directory moves. From the hub it fetches config.json and model.safetensors alone: publish llama/ as a "
+        "repository of its own, and name that with --llama-path",
+    )
+
+
+def _other_qformer(cfg: NatureLMConfig) -> tuple[str, ...]:
+    """What to say where the official class, which has the sizes of its Q-Former in its code, cannot load this one."""
+    usual = QFormerConfig()
+    names = ("width", "heads", "mlp", "layers", "eps")
+    odd = [
+        f"{name} {getattr(cfg.qformer, name)}" for name in names if getattr(cfg.qformer, name) != getattr(usual, name)
+    ]
+    if not odd:
+        return ()
+    return (
+        f"the official class builds a Q-Former of bert-base-uncased's sizes and cannot load this one, with "
+        f"{', '.join(odd)}: change the sizes in its init_audio_Qformer to those of {QFORMER_FILE}",
+    )

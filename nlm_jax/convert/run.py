@@ -136,8 +136,10 @@ def open_run(src: str | pathlib.Path, which: Which = "best") -> OpenedRun:
     if (workdir / FROZEN).is_file():
         frozen = read_safetensors(workdir / FROZEN)
         sources.append(Source(str(workdir / FROZEN), frozen, table.native(frozen)))
-    for entry in run.imports:
-        sources += open_checkpoint(**entry).sources
+    own = {path for source in sources for path in source.tensors}
+    imported = [open_checkpoint(**entry) for entry in run.imports]
+    sources += [source for one in imported for source in one.sources]
+    base = next((one for one in imported if "llama" in one.parts), Opened(run.model, ()))
     tokenizer = workdir / TOKENIZER
     return OpenedRun(
         # Wherever it goes, plain attention runs there.
@@ -150,6 +152,8 @@ def open_run(src: str | pathlib.Path, which: Which = "best") -> OpenedRun:
         digests=run.digests,
         imports=run.imports,
         trained=tuple(trained),
+        base=base.base,
+        base_changed=base.base_changed or any(p.startswith("llama/") and "/lora_" not in p for p in own),
     )
 
 

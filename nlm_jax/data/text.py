@@ -14,7 +14,7 @@ from collections.abc import Iterable
 
 import tokenizers
 
-from nlm_jax.core.chat import DEFAULT_END_SYM, DEFAULT_TEMPLATE
+from nlm_jax.core.chat import CHAT_TEMPLATE, DEFAULT_END_SYM, DEFAULT_TEMPLATE
 from nlm_jax.core.errors import UserError
 from nlm_jax.core.files import read_json
 from nlm_jax.core.remote import local
@@ -38,13 +38,13 @@ class Tokenizer:
     `vocab_size` counts the rows the model needs, [PAD] included; `eos_ids` are the ids that end an answer.
     """
 
-    def __init__(self, backend: tokenizers.Tokenizer, *, bos: str, eos: str):
+    def __init__(self, backend: tokenizers.Tokenizer, *, bos: str, eos: str, chat_template: str | None = None):
         self._backend = backend
         self._backend.no_padding()
         self._backend.no_truncation()
         if backend.token_to_id(PAD) is None:
             backend.add_special_tokens([PAD])
-        self._bos, self._eos = bos, eos
+        self._bos, self._eos, self._chat_template = bos, eos, chat_template
         self.bos_id: int = self._id_of(bos)
         self.pad_id: int = self._id_of(PAD)
         ends = [backend.token_to_id(t) for t in ("<|end_of_text|>", "<|eot_id|>", eos)]
@@ -57,6 +57,10 @@ class Tokenizer:
         if found is None:
             raise UserError(f"tokenizer: the special token {token!r} is not in its vocabulary")
         return found
+
+    def has(self, *tokens: str) -> bool:
+        """Whether each of `tokens` is one of the vocabulary."""
+        return all(self._backend.token_to_id(token) is not None for token in tokens)
 
     @classmethod
     def from_pretrained(cls, name: str | pathlib.Path) -> "Tokenizer":
@@ -83,7 +87,11 @@ class Tokenizer:
             if (path / file).is_file():
                 named |= read_json(path / file)
         text = {k: v["content"] if isinstance(v, dict) else v for k, v in named.items() if k.endswith("_token")}
-        return cls(backend, bos=text.get("bos_token") or SPECIALS[0], eos=text.get("eos_token") or "<|eot_id|>")
+        template = named.get("chat_template")
+        if (path / "chat_template.jinja").is_file():
+            template = (path / "chat_template.jinja").read_text(encoding="utf-8")
+        bos, eos = text.get("bos_token") or SPECIALS[0], text.get("eos_token") or "<|eot_id|>"
+        return cls(backend, bos=bos, eos=eos, chat_template=template)
 
     @classmethod
     def _from_hub(cls, name: str, is_directory: bool) -> "Tokenizer":
@@ -101,7 +109,12 @@ class Tokenizer:
         backend = getattr(slow_or_fast, "backend_tokenizer", None)
         if backend is None:
             raise UserError(f"tokenizer {name}: has no fast version; convert it to a tokenizer.json first")
-        return cls(backend, bos=slow_or_fast.bos_token or SPECIALS[0], eos=slow_or_fast.eos_token or "<|eot_id|>")
+        return cls(
+            backend,
+            bos=slow_or_fast.bos_token or SPECIALS[0],
+            eos=slow_or_fast.eos_token or "<|eot_id|>",
+            chat_template=slow_or_fast.chat_template,
+        )
 
     @classmethod
     def train(cls, texts: Iterable[str], vocab_size: int) -> "Tokenizer":
@@ -133,7 +146,7 @@ class Tokenizer:
         return cls(backend, bos=bos, eos="<|eot_id|>")
 
     def save(self, directory: str | pathlib.Path) -> None:
-        """Writes `directory` in the Hugging Face layout, [PAD] included; transformers 4.44 and later load it."""
+        """Writes `directory` in the Hugging Face layout, with [PAD] and a chat template; for transformers 4.44 on."""
         path = pathlib.Path(directory)
         path.mkdir(parents=True, exist_ok=True)
         config = {
@@ -145,6 +158,8 @@ class Tokenizer:
             "model_input_names": ["input_ids", "attention_mask"],
             "model_max_length": 131072,
         }
+        if self._chat_template or self.has(*SPECIALS):
+            config["chat_template"] = self._chat_template or CHAT_TEMPLATE
         special = {key: config[key] for key in ("bos_token", "eos_token", "pad_token")}
         for file, content in (
             ("tokenizer.json", self._as_json()),

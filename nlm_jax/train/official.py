@@ -15,7 +15,8 @@ from typing import Any
 import ml_collections
 import yaml
 
-from nlm_jax.convert.configs import beats_json
+from nlm_jax.convert.configs import beats_config, beats_json
+from nlm_jax.convert.formats import open_checkpoint
 from nlm_jax.core.errors import UserError
 from nlm_jax.core.remote import is_remote, local
 from nlm_jax.data.config import AugmentConfig, DataConfig
@@ -41,6 +42,7 @@ FIXED = {
 }
 """Settings that change what is computed and exist here with one value only."""
 UNUSED = {
+    "": "extended",
     "model": "device downsample_factor multi_prompt prompt_path test_prompt_path",
     "datasets": "test_ann_path",
     "run": "amp_dtype batch_size_eval custom_metrics decode_ratio device dist_backend dist_url gpu output_dir rank "
@@ -132,7 +134,8 @@ def translate(path: str | os.PathLike, workdir: str | os.PathLike) -> Official:
     for section in sections:
         section.check_fixed()
     beside = pathlib.Path(f"{workdir}.data")
-    init, sides = _init(model, beside)
+    beats = model.get("beats_cfg", {}, Mapping)
+    init, sides = _init(model, beside, beats)
     annotations = {
         str(beside / split): found
         for split in ("train", "valid")
@@ -142,13 +145,14 @@ def translate(path: str | os.PathLike, workdir: str | os.PathLike) -> Official:
     amp, seed = run.get("amp", True, bool), run.get("seed", 13, int)
     config = TrainConfig(
         seed=seed,
-        model=_model(model, amp),
+        model=_model(model, amp, {} if init.beats else beats),
         init=init,
         stages=(stage,),
         eval=EvalConfig(every=stage.optim.steps_per_epoch, max_new_tokens=generate.get("max_new_tokens", 60, int)),
         log=LogConfig(every=run.get("log_freq", 20, int)),
     )
-    return Official(config_dict(config), annotations, init.llama, sides, tuple(_warnings(name, sections, augment)))
+    warnings = tuple(_warnings(name, sections, augment))
+    return Official(config_dict(config), annotations, init.llama or init.llm, sides, warnings)
 
 
 def _read(name: str) -> Any:
@@ -161,8 +165,11 @@ def _read(name: str) -> Any:
         raise UserError(f"--config={name}: not YAML: {' '.join(str(error).split())}") from error
 
 
-def _init(model: Section, beside: pathlib.Path) -> tuple[Init, dict[pathlib.Path, str]]:
-    """Where the weights come from. A bare .pth needs an official config.json: the file's own `model` section is one."""
+def _init(model: Section, beside: pathlib.Path, sizes: Mapping) -> tuple[Init, dict[pathlib.Path, str]]:
+    """Where the weights come from. A bare .pth needs an official config.json: the file's own `model` section is one.
+
+    The encoder's sizes are those of the file (`sizes`, its beats_cfg), else those of the encoder it names.
+    """
     llama, beats = model.get("llama_path", "", str), model.get("beats_path", "", str)
     if not llama:
         raise UserError(f"{model.file}: model.llama_path is missing; name the language model's directory or hub id")
@@ -172,11 +179,14 @@ def _init(model: Section, beside: pathlib.Path) -> tuple[Init, dict[pathlib.Path
     if not ckpt.endswith((".pth", ".pt")):
         return Init(naturelm=ckpt, llm=llama, beats=beats), {}
     file = beside / "config.json"
-    text = json.dumps({"beats_cfg": beats_json(BeatsConfig()), **model._values}, indent=1)
+    if not sizes and beats and (is_remote(beats) or pathlib.Path(beats).exists()):
+        encoder = open_checkpoint(beats)
+        sizes = beats_json(encoder.config.beats, encoder.official.get("beats_cfg"))
+    text = json.dumps({**model._values, "beats_cfg": dict(sizes) or beats_json(BeatsConfig())}, indent=1)
     return Init(naturelm=ckpt, config=str(file), llm=llama, beats=beats), {file: text}
 
 
-def _model(model: Section, amp: bool) -> ModelSetup:
+def _model(model: Section, amp: bool, beats: Mapping) -> ModelSetup:
     attention = model.get("flash_attn", "flash_attention_2", str)
     lora: dict[str, Any] | None = {
         "rank": model.get("lora_rank", 8, int),
@@ -191,6 +201,8 @@ def _model(model: Section, amp: bool) -> ModelSetup:
         },
         "llama": {"lora": lora if model.get("lora", True, bool) else None},
     }
+    if beats:
+        overrides["beats"] = dataclasses.asdict(beats_config(beats, f"{model.file}: model.beats_cfg"))
     for theirs, ours in (("prompt_template", "prompt_template"), ("end_sym", "end_sym")):
         if text := model.get(theirs, "", str):
             overrides[ours] = text

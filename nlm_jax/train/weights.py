@@ -19,10 +19,10 @@ from flax import nnx
 
 from nlm_jax.audio.config import AudioConfig
 from nlm_jax.convert.checkpoint import Opened
-from nlm_jax.convert.formats import open_checkpoint
-from nlm_jax.convert.llama import GENERATION, TOKENIZER_FILES
+from nlm_jax.convert.formats import kind_of, open_checkpoint
 from nlm_jax.convert.load import Kept
 from nlm_jax.convert.run import OpenedRun, open_run
+from nlm_jax.convert.vocabulary import GENERATION, TOKENIZER_FILES
 from nlm_jax.core.config import build
 from nlm_jax.core.errors import UserError
 from nlm_jax.core.files import read_json
@@ -99,12 +99,16 @@ def open_weights(config: TrainConfig) -> Weights:
         run = open_run(init.run, init.run_which)
         opened, imports = [run, *(open_checkpoint(**entry) for entry in run.imports)], list(run.imports)
         tokenizer = tokenizer or str(run.tokenizer or "")
-    for entry in entries(init):
+    for field, entry in entries(init).items():
         one = open_checkpoint(**entry)
         tokenizer = tokenizer or str(one.tokenizer or "")
-        if "llama" in one.parts and not {"pad_rows", "llm"} & set(entry) and entry["kind"] == "llama":
-            rows = Tokenizer.from_pretrained(tokenizer or "embedded").vocab_size - one.config.llama.vocab
-            entry |= {"pad_rows": max(0, rows)}
+        if field in PARTS and one.parts != (PARTS[field],):
+            raise UserError(
+                f"config.init.{field}={entry['src']}: holds {', '.join(one.parts)}; give a whole model as "
+                "config.init.naturelm, a run as config.init.run"
+            )
+        if entry["kind"] == "llama":
+            entry |= {"pad_rows": appended(one, tokenizer)}
             one = open_checkpoint(**entry)
         opened.append(one)
         imports.append(entry)
@@ -115,22 +119,33 @@ def open_weights(config: TrainConfig) -> Weights:
     return Weights(model, tuple(opened), tuple(imports), tokenizer, changed)
 
 
-def entries(init: Init) -> list[dict[str, Any]]:
-    """Arguments of `open_checkpoint` for each import, in order of preference. Local paths become absolute."""
-    made = []
+PARTS = {"llama": "llama", "beats": "beats"}
+"""Field of `Init` -> the one part of a model that it takes."""
+
+
+def entries(init: Init) -> dict[str, dict[str, Any]]:
+    """Field of `init` -> arguments of `open_checkpoint`, in order of preference. Local paths become absolute."""
+    made = {}
     if init.naturelm:
         beside = {"llm": init.llm, "config": init.config}
-        made.append({"src": absolute(init.naturelm), "kind": "auto"} | {k: absolute(v) for k, v in beside.items() if v})
-    if init.llama:
-        made.append({"src": absolute(init.llama), "kind": "llama", "pad_rows": 0})
-    if init.beats:
-        made.append({"src": absolute(init.beats), "kind": "beats"})
+        options = {k: absolute(v) for k, v in beside.items() if v}
+        made["naturelm"] = {"src": absolute(init.naturelm), "kind": "auto"} | options
+    for field in PARTS:
+        if src := absolute(getattr(init, field)):
+            made[field] = {"src": src, "kind": kind_of(src)}  # of its makers, or imported
     return made
+
+
+def appended(llama: Opened, tokenizer: str) -> int:
+    """Rows that the vocabulary of a Hugging Face Llama gets: none where `tokenizer`, [PAD] included, fits as it is."""
+    own = llama.llama["vocab_size"]
+    fits = Tokenizer.from_pretrained(tokenizer or "embedded").vocab_size <= own
+    return 0 if fits else llama.config.llama.vocab - own
 
 
 def absolute(name: str) -> str:
     """A path that stays true from another directory; hub ids are left as they are."""
-    return str(Path(name).absolute()) if Path(name).exists() else name
+    return str(Path(name).absolute()) if name and Path(name).exists() else name
 
 
 def settle(config: TrainConfig, opened: list[Opened], vocab_size: int) -> NatureLMConfig:
@@ -157,7 +172,7 @@ def settle(config: TrainConfig, opened: list[Opened], vocab_size: int) -> Nature
     if vocab_size > model.llama.vocab:
         raise UserError(
             f"config.tokenizer: has {vocab_size} tokens but the language model only {model.llama.vocab} rows; "
-            "use the tokenizer that belongs to it"
+            "use the tokenizer that belongs to it, or nlm import it with more --pad-rows"
         )
     return model
 

@@ -163,7 +163,8 @@ def test_unknown_kind_and_format(nlm, tmp_path):
 
 def test_export_flags(nlm, ours, tmp_path):
     refuses(nlm, "goes with --format llama-merged", "export", ours, "--format=peft", "--no-pad-row", out=tmp_path / "e")
-    refuses(nlm, "goes with --format naturelm", "export", ours, "--format=peft", "--with-base", out=tmp_path / "e")
+    for flag in ("--with-base", "--llama-path=x"):
+        refuses(nlm, "with --format naturelm or peft only", "export", ours, "--format=nlm", flag, out=tmp_path / "e")
 
 
 def test_export_over_something_else(nlm, ours):

@@ -8,15 +8,14 @@ import os
 import pathlib
 import pickle
 import struct
-import sys
 import tarfile
 import types
 import zipfile
 
 import numpy as np
-import pydantic
 import pytest
 import torch
+from hub_files import forget, runner_checkpoint, trainer_modules
 
 from nlm_jax.convert import formats
 from nlm_jax.convert.io import read_tensors
@@ -27,28 +26,9 @@ STATE = {"a.weight": torch.arange(6.0).reshape(2, 3), "a.bias": torch.ones(2, dt
 
 
 @pytest.fixture
-def trainer(monkeypatch):
-    """Classes as the official trainer's, in modules that are gone when the file is read."""
-    module = types.ModuleType("NatureLM.config")
-    package = types.ModuleType("NatureLM")
-    monkeypatch.setitem(sys.modules, "NatureLM", package)
-    monkeypatch.setitem(sys.modules, "NatureLM.config", module)
-
-    class GSPath(type(pathlib.PurePosixPath())):
-        pass
-
-    class ModelConfig(pydantic.BaseModel, extra="forbid", validate_assignment=True):
-        llama_path: pathlib.Path
-        beats_path: pathlib.Path | None = None
-        lora_rank: int = 8
-
-    class RunConfig(pydantic.BaseModel):
-        output_dir: pathlib.Path
-        noise_dirs: list[pathlib.Path]
-
-    class Config(pydantic.BaseModel):
-        model: ModelConfig
-        run: RunConfig
+def trainer():
+    """The official trainer's modules, with an enum and a dict subclass besides."""
+    module = trainer_modules()
 
     class Kind(enum.Enum):
         SPECIES = "species"
@@ -56,41 +36,16 @@ def trainer(monkeypatch):
     class Settings(dict):
         pass
 
-    for made in (GSPath, ModelConfig, RunConfig, Config, Kind, Settings):
+    for made in (Kind, Settings):
         made.__module__, made.__qualname__ = "NatureLM.config", made.__name__
         setattr(module, made.__name__, made)
     yield module
-    assert "NatureLM.config" not in sys.modules
-
-
-def forget():
-    for name in [n for n in sys.modules if n.startswith("NatureLM")]:
-        del sys.modules[name]
-
-
-def saved_as_the_runner_does(trainer, path, state, **options):
-    """As its `Runner.save_checkpoint`: model, optimizer, config, scaler, epoch."""
-    config = trainer.Config(
-        model={"llama_path": "llama", "beats_path": "beats.pt"}, run={"output_dir": "out", "noise_dirs": ["a", "b"]}
-    )
-    weight = torch.nn.Parameter(torch.ones(3))
-    optimizer = torch.optim.AdamW([weight])
-    weight.sum().backward()
-    optimizer.step()
-    content = {
-        "model": state,
-        "optimizer": optimizer.state_dict(),
-        "config": dict(config),
-        "scaler": torch.amp.GradScaler("cpu").state_dict(),
-        "epoch": 3,
-    }
-    torch.save(content, path, **options)
     forget()
 
 
 @pytest.mark.parametrize("options", [{}, {"pickle_protocol": 4}, {"_use_new_zipfile_serialization": False}])
-def test_the_official_trainer_s_checkpoint(trainer, tmp_path, identical, options):
-    saved_as_the_runner_does(trainer, tmp_path / "checkpoint_0.pth", STATE, **options)
+def test_the_official_trainer_s_checkpoint(tmp_path, identical, options):
+    runner_checkpoint(tmp_path / "checkpoint_0.pth", STATE, **options)
     with pytest.raises((ModuleNotFoundError, AttributeError)):
         torch.load(tmp_path / "checkpoint_0.pth", weights_only=False)
     content = read_torch(tmp_path / "checkpoint_0.pth")
@@ -102,10 +57,10 @@ def test_the_official_trainer_s_checkpoint(trainer, tmp_path, identical, options
     assert identical(read["a.bias"].astype("f"), STATE["a.bias"].float().numpy())
 
 
-def test_it_opens_as_a_model(trainer, golden, open_golden, tmp_path, identical):
+def test_it_opens_as_a_model(golden, open_golden, tmp_path, identical):
     file = golden / "checkpoints" / "checkpoint_fitted_trainable_only.pth"
     state = torch.load(file, weights_only=True)["model"]
-    saved_as_the_runner_does(trainer, tmp_path / "checkpoint_best.pth", state)
+    runner_checkpoint(tmp_path / "checkpoint_best.pth", state)
     assert formats.kind_of(tmp_path / "checkpoint_best.pth") == "naturelm"
     theirs, ours = (
         open_golden(path, base=golden / "model").load() for path in (file, tmp_path / "checkpoint_best.pth")

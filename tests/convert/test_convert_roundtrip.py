@@ -10,6 +10,7 @@ import torch
 
 from nlm_jax.convert import formats, io
 from nlm_jax.convert.place import fetch
+from nlm_jax.core.errors import UserError
 
 BF16 = np.dtype(ml_dtypes.bfloat16)
 
@@ -24,12 +25,18 @@ def values(checkpoint):
     return {path: fetch(leaf) for path, leaf in checkpoint.leaves.items()}
 
 
+def same_files(out, golden):
+    """The official directory again; but the official class looks llama_path up from where a program runs."""
+    assert (out / "model.safetensors").read_bytes() == (golden / "model" / "model.safetensors").read_bytes()
+    moved = {"llama_path": str(golden / "llama")}
+    assert io.read_json(out / "config.json") == io.read_json(golden / "model" / "config.json") | moved
+
+
 @pytest.mark.parametrize("source", ["model", "checkpoints/checkpoint_full.pth"])
 def test_official_in_official_out(golden, open_golden, ready, tmp_path, source):
     opened = open_golden(golden / source, config=golden / "model")
     formats.save(ready(opened), tmp_path / "out")
-    for file in ("model.safetensors", "config.json"):
-        assert (tmp_path / "out" / file).read_bytes() == (golden / "model" / file).read_bytes()
+    same_files(tmp_path / "out", golden)
     for file in ("tokenizer.json", "tokenizer_config.json", "generation_config.json", "config.json"):
         kept = (tmp_path / "out" / "llama" / file).read_text()
         assert json.loads(kept) == json.loads((golden / "llama" / file).read_text())
@@ -51,8 +58,7 @@ def test_through_our_own_format(open_golden, golden, ready, tmp_path):
     assert opened.config == open_golden().config
     assert (opened.tokenizer / "tokenizer.json").is_file()
     formats.save(ready(opened), tmp_path / "out")
-    for file in ("model.safetensors", "config.json"):
-        assert (tmp_path / "out" / file).read_bytes() == (golden / "model" / file).read_bytes()
+    same_files(tmp_path / "out", golden)
 
 
 def test_mixed_types_stay_mixed(open_golden, ready, tmp_path):
@@ -147,8 +153,12 @@ def test_a_checkpoint_that_came_from_nowhere(tmp_path):
         formats.save(made, tmp_path / name, name)
         assert formats.open_checkpoint(tmp_path / name).load().config == cfg
     assert io.read_json(tmp_path / "naturelm/llama/config.json")["vocab_size"] == cfg.llama.vocab - 1
-    for name in ("peft", "llama-merged", "beats"):
+    for name in ("llama-merged", "beats"):
         formats.save(made, tmp_path / name, name)
+    with pytest.raises(UserError, match=r"where the language model came from is not known; write it .* --with-base"):
+        formats.save(made, tmp_path / "peft", "peft")
+    formats.save(made, tmp_path / "peft", "peft", with_base=True)
+    assert io.read_json(tmp_path / "peft/base/config.json")["vocab_size"] == cfg.llama.vocab - 1
     assert io.read_json(tmp_path / "llama-merged/config.json")["vocab_size"] == cfg.llama.vocab
 
 
