@@ -132,7 +132,8 @@ def entries(init: Init) -> dict[str, dict[str, Any]]:
         made["naturelm"] = {"src": absolute(init.naturelm), "kind": "auto"} | options
     for field in PARTS:
         if src := absolute(getattr(init, field)):
-            made[field] = {"src": src, "kind": kind_of(src)}  # of its makers, or imported
+            kind = kind_of(src)  # a part may have been imported; of a whole model the parts will be named
+            made[field] = {"src": src, "kind": kind if kind in ("nlm", "naturelm", "run") else field}
     return made
 
 
