@@ -41,6 +41,7 @@ INSTALL = [
     "soxr>=0.5",  # resampling with numpy 2
     "pyyaml>=6.0",  # official training files; transformers brings it
     "fsspec>=2024.6",  # paths in buckets; each kind of bucket has a package of its own, see [bucket]
+    "tensorstore>=0.1.84",  # orbax brings it, and stores arrays with it: reads those of old checkpoints to check them
     "etils[epath]>=1.9",  # orbax's paths, which may be in buckets
     "absl-py>=2.0",  # the log that orbax and grain write to, turned down
     "rich>=13",  # progress and tables

@@ -92,7 +92,7 @@ def get_config(prepared: str = "demo_out/prepared") -> ml_collections.ConfigDict
             "model": ml_collections.ConfigDict(model, convert_dict=False),
             "stages": [stage1, stage2],
             "mesh": {"data": 8, "fsdp": 1, "tensor": 1},
-            "checkpoint": {"every": 100, "keep": 1},
+            "checkpoint": {"every": 100},
             "eval": {"every": 0, "answers": 0},
             "log": {"every": 10, "tensorboard": True},
         }

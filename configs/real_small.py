@@ -83,7 +83,7 @@ def get_config(prepared: str = "runs/real_small/prepared") -> ml_collections.Con
             "model": ml_collections.ConfigDict(model, convert_dict=False),
             "stages": [stage1, stage2],
             "mesh": {"data": -1, "fsdp": 1, "tensor": 1},
-            "checkpoint": {"every": 100, "keep": 1},
+            "checkpoint": {"every": 100},
             "eval": {"every": 0, "answers": 0},
             "log": {"every": 10, "tensorboard": True},
         }

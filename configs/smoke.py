@@ -38,7 +38,7 @@ def get_config(data: str = "runs/smoke_data") -> ml_collections.ConfigDict:
                 stage | {"name": "stage2", "train": stage["train"] | {"base": False}},
             ],
             "mesh": {"data": 1, "fsdp": -1, "tensor": 1},
-            "checkpoint": {"every": 6, "keep": 1},
+            "checkpoint": {"every": 6},
             "eval": {"every": 12, "examples": 16, "answers": 1, "max_new_tokens": 8},
             "log": {"every": 4, "tensorboard": True},
         }

@@ -13,14 +13,14 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
-import orbax.checkpoint as ocp
 
 from nlm_jax.audio.config import AudioConfig
 from nlm_jax.convert import table
 from nlm_jax.convert.checkpoint import Checkpoint, Opened
 from nlm_jax.convert.io import read_json, read_safetensors
-from nlm_jax.convert.load import Source, Storage, as_stored, by_path
+from nlm_jax.convert.load import Source, Storage, as_stored
 from nlm_jax.convert.place import fetch
+from nlm_jax.convert.saved import PARAMS, check, finished, read_params
 from nlm_jax.core.config import build
 from nlm_jax.core.errors import UserError
 from nlm_jax.core.remote import local
@@ -131,6 +131,7 @@ def open_run(src: str | pathlib.Path, which: Which = "best") -> OpenedRun:
     saved = find_checkpoint(workdir, run.stages, which)
     if saved is None:
         raise UserError(f"{workdir}: the run has saved no checkpoint yet; let nlm train reach its first one")
+    check(saved, (PARAMS,))
     trained = read_params(saved)
     sources = [Source(str(saved), trained, table.native(trained))]
     if (workdir / FROZEN).is_file():
@@ -165,21 +166,6 @@ def find_checkpoint(workdir: pathlib.Path, stages: tuple[str, ...], which: Which
             if steps:
                 return workdir / CHECKPOINTS / stage / kind / str(steps[-1])
     return None
-
-
-def finished(directory: pathlib.Path) -> list[int]:
-    """Steps completely saved under `directory`, in order. One that is being written has another name."""
-    found = directory.iterdir() if directory.is_dir() else ()
-    return sorted(int(p.name) for p in found if p.name.isdigit())
-
-
-def read_params(checkpoint: pathlib.Path) -> dict[str, np.ndarray]:
-    """Path -> array of the trained leaves of a checkpoint, read to the host whatever mesh wrote them."""
-    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
-        path = (checkpoint / "params").absolute()
-        tree = reader.metadata(path).item_metadata.tree
-        args = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
-        return by_path(reader.restore(path, args=ocp.args.PyTreeRestore(restore_args=args)))
 
 
 def digest_base(leaves: Mapping[str, jax.Array]) -> dict[str, dict[str, str]]:

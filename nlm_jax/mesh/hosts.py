@@ -2,6 +2,7 @@
 
 import atexit
 import contextlib
+import json
 import os
 import re
 import socket
@@ -9,7 +10,8 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import jax
 from jax._src import distributed  # the key-value store of the job has no public name
@@ -75,6 +77,33 @@ def told(key: str) -> str | None:
         if "NOT_FOUND" not in str(error):
             raise
         return None
+
+
+def first_does(key: str, do: Callable[[], Any]) -> Any:
+    """Has the first process do something for all of them, which wait for it however long it takes.
+
+    Args:
+      key: of this one occasion.
+      do: gives what JSON can hold.
+
+    Raises:
+      UserError: what `do` raised, in every process.
+    """
+    if not several():
+        return do()
+    if distributed.global_state.process_id == 0:
+        try:
+            outcome = {"result": do()}
+        except UserError as error:
+            outcome = {"error": str(error)}
+        tell(key, json.dumps(outcome))
+    else:
+        while (word := told(key)) is None:
+            time.sleep(0.05)
+        outcome = json.loads(word)
+    if "error" in outcome:
+        raise UserError(outcome["error"])
+    return outcome["result"]
 
 
 @contextlib.contextmanager

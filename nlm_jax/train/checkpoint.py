@@ -9,9 +9,13 @@ import jax
 import orbax.checkpoint as ocp
 from etils import epath
 
+from nlm_jax.convert.checksums import COMMIT_FILE, write_checksums
 from nlm_jax.convert.run import CHECKPOINTS
 from nlm_jax.core.config import build
 from nlm_jax.core.tree import named_leaves, nest
+
+PARTIAL = ".orbax-checkpoint-tmp"
+"""What Orbax puts behind the step of a save that is under way."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,6 +32,8 @@ class Meta:
     config: dict[str, Any]
     digests: dict[str, dict[str, str]]
     """Of the base that is not saved, see convert/run.py."""
+    checksums: bool = False
+    """Whether the checkpoint was saved with checksums of its files."""
 
 
 def manager(workdir: epath.Path, stage: str, kind: str, keep: int = 1) -> ocp.CheckpointManager:
@@ -37,8 +43,25 @@ def manager(workdir: epath.Path, stage: str, kind: str, keep: int = 1) -> ocp.Ch
     # By default each replica saves a slice of its own, cut out by a program compiled per shape: no gain here.
     whole = ocp.type_handlers.ArrayHandler(use_replica_parallel=False)
     ocp.type_handlers.register_type_handler(jax.Array, whole, override=True)
-    options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True)
-    return ocp.CheckpointManager(workdir / CHECKPOINTS / stage / kind, options=options)
+    directory = workdir / CHECKPOINTS / stage / kind
+    # Orbax calls it in the first process, once all files of a save are there and before it is visible as saved.
+    behind = ocp.AsyncOptions(post_finalization_callback=lambda: write_checksums(unfinished(directory)))
+    options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True, async_options=behind)
+    return ocp.CheckpointManager(directory, options=options)
+
+
+def unfinished(directory: epath.Path) -> epath.Path:
+    """The checkpoint that is being saved: under a name of its own, or in buckets without the file that ends it."""
+    found = list(directory.iterdir())
+    begun = [path for path in found if is_partial(path.name)]
+    open_ended = (path for path in found if path.name.isdigit() and not (path / COMMIT_FILE).exists())
+    return begun[0] if begun else next(open_ended)
+
+
+def is_partial(name: str) -> bool:
+    """Whether a directory has the name of a save that is under way, or was when its process ended."""
+    step, _, rest = name.partition(PARTIAL)
+    return step.isdigit() and PARTIAL in name and (not rest or rest[1:].isdigit())
 
 
 def optimiser(leaves: Mapping[str, Any]) -> dict[str, Any]:
@@ -62,7 +85,7 @@ def save(
         return
     items = {
         "params": ocp.args.StandardSave(nest(params)),
-        "meta": ocp.args.JsonSave(dataclasses.asdict(meta)),
+        "meta": ocp.args.JsonSave({**dataclasses.asdict(meta), "checksums": True}),
     }
     if opt is not None:
         items["opt"] = ocp.args.StandardSave(nest(opt))
@@ -80,9 +103,3 @@ def restore(of: ocp.CheckpointManager, step: int, item: str, targets: Mapping[st
     """Path -> array of `item` ("params" or "opt"), onto the shardings of `targets`, whatever mesh it was saved on."""
     args = ocp.args.Composite(**{item: ocp.args.StandardRestore(nest(targets))})
     return named_leaves(of.restore(step, args=args)[item])
-
-
-def drop_after(of: ocp.CheckpointManager, step: int) -> None:
-    """Deletes what an earlier life of the run saved past the step it now goes on from."""
-    for later in [s for s in of.all_steps() if s > step]:
-        of.delete(later)

@@ -40,7 +40,7 @@ def open_saved(session: Session, stage: Stage) -> Saved:
     make = checkpoint.manager
     return Saved(
         make(session.checkpoints, stage.name, "last", session.config.checkpoint.keep),
-        make(session.checkpoints, stage.name, "best"),
+        make(session.checkpoints, stage.name, "best", session.config.checkpoint.keep),
     )
 
 
@@ -59,8 +59,9 @@ def enter(
     if base is None:
         base = stand_on(session, program, everything=index == 0 and step is None)
     if step is not None:
-        meta = checkpoint.read_meta(saved.last, step)
-        checkpoint.drop_after(saved.best, step)
+        meta, best = checkpoint.read_meta(saved.last, step), saved.best.latest_step()
+        # One that was damaged is gone: what is the best so far is what the best one at hand says.
+        meta = dataclasses.replace(meta, best=None if best is None else checkpoint.read_meta(saved.best, best).best)
         params = checkpoint.restore(saved.last, step, "params", session.moved(program.params(), index))
         opt = checkpoint.restore(saved.last, step, "opt", checkpoint.optimiser(program.targets()))
         return program.start(base | params, opt), meta

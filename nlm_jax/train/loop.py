@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import itertools
 import json
 import time
 from pathlib import Path
@@ -20,7 +21,7 @@ from nlm_jax.data.pipeline import TrainSet, train_set
 from nlm_jax.data.text import Tokenizer
 from nlm_jax.generate.prompts import text_format
 from nlm_jax.mesh.build import check_processes, describe, make_mesh
-from nlm_jax.mesh.hosts import leaving
+from nlm_jax.mesh.hosts import first_does, leaving
 from nlm_jax.mesh.join import initialize_distributed
 from nlm_jax.mesh.place import place_batch
 from nlm_jax.mesh.rules import rules
@@ -32,12 +33,14 @@ from nlm_jax.train.curriculum import Saved, enter, open_saved
 from nlm_jax.train.interrupt import Stop, stoppable
 from nlm_jax.train.meter import Meter
 from nlm_jax.train.program import Program, make_program
+from nlm_jax.train.recovery import exclusively, recover
 from nlm_jax.train.session import Session, begin, open_session
 from nlm_jax.train.state import TrainState
 from nlm_jax.train.validate import answers, validate, validation
 from nlm_jax.train.weights import open_weights, params_of
 
 ANSWERS = "answers.jsonl"
+_runs = itertools.count()
 
 
 def train(config: TrainConfig, workdir: str | Path, *, console: Console | None = None) -> int:
@@ -86,7 +89,15 @@ def run(config: TrainConfig, workdir: Path, console: Console | None, place: Buck
 
     # --- stages: each goes on where the one before it ended, with a fresh optimiser -----------------------------------
     base, offset = None, 0
-    with stoppable() as stop, contextlib.closing(log), jax.set_mesh(mesh):
+    with (
+        stoppable() as stop,
+        contextlib.closing(log),
+        jax.set_mesh(mesh),
+        leaving(),
+        exclusively(session.workdir, jax.process_index() == 0),
+    ):
+        for sentence in first_does(f"nlm/recover/{next(_runs)}", lambda: recovered(session)):
+            log.say(sentence)
         for index, program in enumerate(programs):
             with contextlib.closing(open_saved(session, program.stage)) as saved, leaving():
                 entered = enter(session, index, program, saved, base)
@@ -104,6 +115,15 @@ def run(config: TrainConfig, workdir: Path, console: Console | None, place: Buck
         else:
             log.say(f"finished; the model is in {session.where}: nlm infer --model and nlm export take it as it is")
     return stop.status
+
+
+def recovered(session: Session) -> list[str]:
+    """Clears what an earlier life left over, sets damaged checkpoints aside, and says so."""
+    config = session.config
+    said = recover(session.checkpoints, [stage.name for stage in config.stages], config.checkpoint.keep)
+    if session.place:
+        session.place.deliver()
+    return said
 
 
 def run_stage(

@@ -26,7 +26,7 @@ def machine(monkeypatch, tmp_path):
 
 def test_another_machine_goes_on(machine, config, monkeypatch, tmp_path):
     machine("first")
-    made = config(steps=(4, 3), every=2)
+    made = config(steps=(4, 3), every=2, checkpoint={"every": 2, "keep": 1})
     made = dataclasses.replace(made, stages=made.stages[:1])
     pushes, push = [], remote.Mirror.push
 

@@ -1,6 +1,7 @@
 """Straight, interrupted, killed and moved to another mesh: one and the same run."""
 
 import json
+import shutil
 import signal
 
 import jax
@@ -8,7 +9,8 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
-from nlm_jax.convert.run import finished, read_params
+from nlm_jax.convert.run import open_run
+from nlm_jax.convert.saved import finished, read_params
 from nlm_jax.core.errors import UserError
 from nlm_jax.train.loop import train
 from nlm_jax.train.meter import Meter
@@ -128,6 +130,43 @@ def same_run(straight, other):
     for a, b in zip(optimiser(other), optimiser(straight), strict=True):
         np.testing.assert_array_equal(a, b)
     assert records(other, *NUMBERS) == records(straight, *NUMBERS)
+
+
+def harmed(folder, name, harm):
+    """Harms the largest file of an item of a checkpoint; the file."""
+    file = max((p for p in (folder / name).rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.unlink() if harm == "deleted" else file.write_bytes(content)
+    return file
+
+
+@pytest.mark.parametrize(
+    ("harms", "said"),
+    [
+        # The newest of the second stage, which goes on from the one before; its best one is computed again.
+        ([("last/3", "opt", "flipped"), ("best/3", "params", "deleted")], ["going on from {stage2}/last/2"]),
+        # Both of the second stage: it starts again from the end of the first.
+        ([("last/2", "meta", "flipped"), ("last/3", "params", "deleted")], ["going on from {stage1}/last/4"] * 2),
+        # A best one that is the last one too.
+        ([("best/3", "params", "flipped")], ["made anew from {stage2}/last/3"]),
+    ],
+)
+def test_damaged_checkpoints(config, straight, tmp_path, capsys, harms, said):
+    workdir = shutil.copytree(straight, tmp_path / "run")
+    folders = {f"stage{n}": workdir / "checkpoints" / f"stage{n}" for n in (1, 2)}
+    for place, item, harm in harms:
+        file = harmed(folders["stage2"] / place, item, harm)
+    if "best" in harms[-1][0]:
+        with pytest.raises(
+            UserError, match=rf"damaged checkpoint: {file.relative_to(folders['stage2'] / place)} .*again"
+        ):
+            open_run(workdir)
+    assert train(config(), workdir) == 0
+    printed = [line for line in capsys.readouterr().out.splitlines() if "damaged checkpoint" in line]
+    assert [line.rpartition(", ")[2] for line in printed] == [line.format(**folders) for line in said]
+    same_run(straight, workdir)
+    assert len(list(workdir.rglob("*.damaged"))) == len(said)
 
 
 def test_resumed_on_another_mesh(config, straight, tmp_path, at_step):
