@@ -5,7 +5,7 @@ import collections
 import json
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from nlm_jax.convert.audio import OFFICIAL
@@ -39,7 +39,8 @@ def tell(
         console.print(f"captions are scored by CIDEr-D alone: {error}")
         found = score(rows, vocabulary)
     replace(out / METRICS, json.dumps(found, indent=1))
-    console.print(table(found))
+    for made in tables(found):
+        console.print(made)
     for part, mine in parts.items():
         if count := tied(part, mine):
             console.print(f"{part}: {count} of {len(mine)} answers are equally near several labels")
@@ -73,18 +74,21 @@ def clips(args: argparse.Namespace, shown: Sequence[Answer], console) -> dict[tu
         return {}
 
 
-def table(found: dict[str, Any]):
-    """Both scorers side by side, with what ties may have made of the first."""
+def tables(found: dict[str, Any]) -> Iterator[Any]:
+    """A table of each scorer, the first with what ties may have made of it."""
     from rich.table import Table
 
-    made = Table("part", "figure", "beans-zero", "with other ties", "beans-next", title="scores")
+    made = Table("part", "figure", "value", "with other ties", title="scores by beans-zero")
     for part, figures in found["beans_zero"].items():
         for name, value in figures.items():
             low, high = found["tie_interval"][part][name]
-            other = f"{low:.4f} to {high:.4f}" if high > low else ""
-            following = found["beans_next"][part].get(name)
-            made.add_row(part, name, f"{value:.4f}", other, "" if following is None else f"{following:.4f}")
-    return made
+            made.add_row(part, name, f"{value:.4f}", f"{low:.4f} to {high:.4f}" if high > low else "")
+    yield made
+    made = Table("part", "figure", "value", title="scores by BEANS-Next")
+    for part, figures in found["beans_next"].items():
+        for name, value in figures.items():
+            made.add_row(part, name, f"{value:.4f}")
+    yield made
 
 
 def compare(found: Mapping[float, dict[str, Any]], out: pathlib.Path, console) -> None:

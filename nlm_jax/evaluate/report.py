@@ -20,6 +20,19 @@ from nlm_jax.page.html import figure, page, section, table
 
 MAIN = {"classification": ("Accuracy",), "detection": ("F1",), "captioning": ("spider_score", "cider")}
 """What the paper reports of a part; CIDEr-D where SPICE was not to be had."""
+MAIN_NEXT = {"classification": ("macro_f1",), "detection": ("dataset_map",), "captioning": ("cider",)}
+"""What BEANS-Next reports of a whole part."""
+DIFFERENCES = (
+    "Both scorers read the same answers, but their figures are not comparable with each other. BEANS-Zero's takes, "
+    "of the labels in the answers' file, the nearest one by edit distance, upper and lower case apart, and reports "
+    "averages weighted by how often a label is right; a detected item up to five edits away counts, and None is no "
+    "label. BEANS-Next's has a fixed vocabulary: it takes the label that the answer is, in any case, else the "
+    "longest label in it, else the nearest in lower case; detected items more than two edits away are dropped, and "
+    "None is a label. Its accuracy, precision, recall and f1 are means of what each sample scores, right or not, "
+    "and therefore equal; macro_f1, dataset_map and cider are of the whole part. No hash seed moves it: of equally "
+    "near labels the first in the alphabet counts."
+)
+"""Why the two disagree."""
 SCORERS = {"beans_zero": "BEANS-Zero's scorer", "beans_next": "BEANS-Next's"}
 MOST_CONFUSED = 20
 """Labels up to which a picture of confusions is readable."""
@@ -77,21 +90,22 @@ def beside(found: dict[str, Any], parts: Mapping[str, Sequence[Answer]]) -> str:
     note = (
         "Bars: these answers, with the 95% Wilson interval of an accuracy. Marks: published scores, orange "
         "NatureLM-audio, grey SALMONN and Qwen2-audio, blue BioLingual, BirdNET and Perch. Published: "
-        f"{published.PAPER}, the table stands beside each number. Ties: what the benchmark's scorer may give, whose "
-        "choice among equally near labels moves with Python's hash seed. CIDEr-D alone is not comparable with SPIDEr."
+        f"{published.PAPER}, the table stands beside each number. With other ties: the benchmark's scorer takes the "
+        "first of equally near labels in an order that moves with Python's hash seed, and stays between these values "
+        "whatever the order. CIDEr-D alone is not comparable with SPIDEr."
     )
     head = ("part", "figure", "answers", "score", "with other ties", *published.SYSTEMS)
     return f'<p class="note">{html.escape(note)}</p>{picture.bars(bars)}{table(head, lines)}'
 
 
 def every(found: dict[str, Any]) -> str:
-    """All figures of both scorers."""
-    rows = []
-    for part, figures in found["beans_zero"].items():
-        for name, value in figures.items():
-            other = found["beans_next"][part].get(name)
-            rows.append((part, name, f"{value:.4f}", "" if other is None else f"{other:.4f}"))
-    return table(("part", "figure", *SCORERS.values()), rows)
+    """All figures of both scorers, and what sets these apart."""
+    made = [f'<p class="note">{html.escape(DIFFERENCES)}</p>']
+    for scorer, title in SCORERS.items():
+        parts = found[scorer].items()
+        rows = [(part, name, f"{value:.4f}") for part, figures in parts for name, value in figures.items()]
+        made.append(table(("part", f"figure of {title}", "value"), rows))
+    return "".join(made)
 
 
 def confusions(part: str, rows: Sequence[Answer]) -> str:
@@ -101,7 +115,7 @@ def confusions(part: str, rows: Sequence[Answer]) -> str:
         return ""
     counts: dict[tuple[str, str], int] = {}
     for row, options in zip(rows, matched(part, rows), strict=True):
-        text = named(options, row.label)
+        text = named(options)
         pairs = [(row.label, text)] if kind != DETECTION else pairs_of(listed(row.label), listed(text))
         for pair in pairs:
             counts[pair] = counts.get(pair, 0) + 1
@@ -143,7 +157,7 @@ def worst(part: str, rows: Sequence[Answer], count: int) -> list[Answer]:
         return [rows[i] for i in order[:count]]
     wrong = [
         row for row, one in zip(rows, matched(part, rows), strict=True)
-        if set(listed(named(one, row.label))) != set(listed(row.label))
+        if set(listed(named(one))) != set(listed(row.label))
     ]  # fmt: skip
     wrong.sort(key=lambda row: -Levenshtein.normalized_distance(cleaned(row.prediction), row.label))
     firsts = list({row.label: row for row in reversed(wrong)}.values())[::-1]
@@ -171,11 +185,11 @@ def card(answer: Answer, clips: Mapping[tuple[str, str], Item]) -> str:
 
 def by_alpha(found: Mapping[float, dict[str, Any]], scorer: str) -> list[tuple[str, str, list[float]]]:
     """(part, main figure, its values by alpha) of the parts that every alpha has answered."""
-    made = []
+    made, main = [], MAIN if scorer == "beans_zero" else MAIN_NEXT
     for part in next(iter(found.values()))[scorer]:
         figures = [one[scorer].get(part) for one in found.values()]
         if all(figures):
-            name = next(n for names in MAIN.values() for n in names if all(n in one for one in figures))
+            name = next(n for names in main.values() for n in names if all(n in one for one in figures))
             made.append((part, name, [one[name] for one in figures]))
     return made
 
@@ -184,12 +198,13 @@ def sweep(found: Mapping[float, dict[str, Any]]) -> str:
     """A page of what each part scores by merging alpha, for both scorers."""
     alphas = sorted(found)
     ordered = {alpha: found[alpha] for alpha in alphas}
-    zero, following = by_alpha(ordered, "beans_zero"), {p: v for p, _, v in by_alpha(ordered, "beans_next")}
+    zero, following = by_alpha(ordered, "beans_zero"), {p: (n, v) for p, n, v in by_alpha(ordered, "beans_next")}
     charts = []
     for part, name, values in zero:
-        curves = {"beans-zero": (alphas, values)}
+        curves = {f"beans-zero: {name}": (alphas, values)}
         if part in following:
-            curves["beans-next"] = (alphas, following[part])
+            other, others = following[part]
+            curves[f"beans-next: {other}"] = (alphas, others)
         charts.append(figure(picture.line_chart(curves, "merging alpha", name), f"{part}: {name}"))
     links = "".join(f'<li><a href="alpha-{a:g}/report.html">alpha {a:g}</a></li>' for a in alphas)
     head = ("part", "figure", *(f"alpha {alpha:g}" for alpha in alphas))

@@ -104,7 +104,7 @@ def test_ties_are_broken_by_order_and_told():
     assert tied("x", rows) == 2
     found = score(rows)
     assert found["beans_zero"]["x"]["Accuracy"] == 0.75  # bat -> cat, hat -> cat: the first in order
-    assert found["tie_interval"]["x"]["Accuracy"] == [0.5, 1.0]
+    assert found["tie_interval"]["x"]["Accuracy"] == [0.75, 0.75]  # both cat, or both rat
 
 
 def test_detections():
@@ -114,8 +114,6 @@ def test_detections():
     found = score(rows)
     # The benchmark's scorer matches an item with whole labels of the file, where Blue Tit never stands alone.
     assert found["beans_zero"]["enabirds"]["Precision"] == 0.5
-    assert found["beans_next"]["enabirds"]["Precision"] == 1.0
-    assert found["beans_next"]["enabirds"]["Recall"] == 0.75
 
 
 def test_a_whole_list_is_a_label_of_a_detection():
@@ -128,9 +126,8 @@ def test_a_whole_list_is_a_label_of_a_detection():
 def test_a_detection_of_one_species():
     """hiceas has one: figures of that species alone, not of its presence and absence."""
     rows = answers("hiceas", ("Minke whale", "Minke whale"), ("Minke whale", "None"), ("None", "Minke whale"))
-    found = score(rows)
-    for scorer in ("beans_zero", "beans_next"):
-        assert [found[scorer]["hiceas"][n] for n in ("F1", "Recall", "Precision")] == [0.5, 0.5, 0.5]
+    found = score(rows)["beans_zero"]["hiceas"]
+    assert [found[name] for name in ("F1", "Recall", "Precision")] == [0.5, 0.5, 0.5]
 
 
 @pytest.mark.parametrize("prediction", ["None", "", "Minke whale"])
@@ -147,7 +144,7 @@ def test_real_numbers_rank_the_answers_of_a_detection():
     ]
     found = score(rows)
     assert found["beans_zero"]["rfcx"]["mAP"] == 0.75  # Owl is first of three, Fox second
-    assert found["beans_next"]["rfcx"]["mAP"] == 0.75
+    assert found["tie_interval"]["rfcx"]["mAP"] == [0.75, 0.75]
     assert numbers([*rows, Answer("None", "None", "3", "rfcx")]) is None  # some answers have none: ranked by name
 
 
@@ -197,12 +194,6 @@ def test_how_a_detection_is_asked():
     assert [p for p in PARTS if question_of(p, "?") == SHORT_QUESTION] == ["dcase", "enabirds", "rfcx"]
 
 
-def test_a_fixed_vocabulary():
-    rows = answers("x", ("dig", "dog"), ("dog", "dog"))
-    assert score(rows)["beans_next"]["x"]["Accuracy"] == 1.0
-    assert score(rows, {"x": ["dog", "dig", "cat"]})["beans_next"]["x"]["Accuracy"] == 0.5
-
-
 def test_the_command(nlm, tmp_path):
     file, out = tmp_path / "answers.jsonl", tmp_path / "out"
     files.write(file, answers("zf-indiv", ("One", "One"), ("1", "One"), ("More", "More")))
@@ -233,7 +224,7 @@ def test_empty_answers_one_class_and_answers_twice(nlm, tmp_path):
     assert "1 answers to a question that has one already; all count" in " ".join(printed.split())
     found = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert set(found["beans_zero"]["call-type"].values()) == {1.0}  # the only label is the nearest to anything
-    assert found["beans_next"]["call-type"]["Accuracy"] == pytest.approx(1 / 3)  # "call" is as near to nothing
+    assert found["beans_next"]["call-type"]["accuracy"] == pytest.approx(1 / 3)  # "call" is as near to nothing
     assert (tmp_path / "out" / "report.html").is_file()
 
 

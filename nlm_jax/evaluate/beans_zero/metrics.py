@@ -6,7 +6,7 @@ BEANS' mean average precision in float32. Source: earthspecies/beans-zero, beans
 """
 
 import functools
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -55,11 +55,21 @@ def average_precision(truth: bytes, scores: bytes) -> np.float32:
     return float32_sum(precision[sorted_ > 0]) / np.float32(max(int(wanted.sum()), 1))
 
 
-def stable_average_precision(truth: Truth, scores: Scores) -> float:
-    """The same in float64, equals in the order of the file: BEANS-Next's."""
+def stable_map(answers: Sequence[Collection[str]], truths: Sequence[Collection[str]]) -> float:
+    """BEANS-Next's `dataset_map`, in float64 and with equals in the order of the file.
+
+    Over every label that occurs, "None" too; one that is never right counts as 0.
+    """
+    columns = {name: i for i, name in enumerate(sorted({name for names in (*answers, *truths) for name in names}))}
+    if not columns:
+        return 0.0
+    truth, given = (np.zeros((len(truths), len(columns)), np.int64) for _ in range(2))
+    for filled, sets in ((truth, truths), (given, answers)):
+        for row, names in enumerate(sets):
+            filled[row, [columns[name] for name in names]] = 1
     found = []
-    for wanted, given in zip(truth.T, scores.T, strict=True):
-        sorted_ = wanted[np.argsort(-given, kind="stable")]
+    for wanted, named in zip(truth.T, given.T, strict=True):
+        sorted_ = wanted[np.argsort(-named, kind="stable")]
         precision = np.cumsum(sorted_) / np.arange(1, len(truth) + 1)
         found.append(precision[sorted_ > 0].sum() / max(int(wanted.sum()), 1))
     return float(np.mean(found))
@@ -70,7 +80,6 @@ def detection(
     truths: Sequence[Collection[str]],
     species: Sequence[str],
     scores: Sequence[Mapping[str, float]] | None = None,
-    mean: Callable[[Truth, Scores], float] = mean_average_precision,
 ) -> dict[str, float]:
     """Figures of sets of labels over `species`, each once; names that are none of them do not count.
 
@@ -94,7 +103,19 @@ def detection(
     precision, recall = share(hits, given.sum(0)), share(hits, truth.sum(0))
     f1 = share(2.0 * precision * recall, precision + recall)
     figures = {"F1": f1, "Recall": recall, "Precision": precision}
-    return {"mAP": mean(truth, graded), **{name: float(value.mean()) for name, value in figures.items()}}
+    return {
+        "mAP": mean_average_precision(truth, graded),
+        **{name: float(value.mean()) for name, value in figures.items()},
+    }
+
+
+def detection_column(truth: np.ndarray, given: np.ndarray) -> dict[str, float]:
+    """The figures of `detection` for one species, from where it is right and where it was named, i64[N] each."""
+    hits, named, total = int((truth & given).sum()), int(given.sum()), int(truth.sum())
+    precision, recall = hits / named if named else 0.0, hits / total if total else 0.0
+    f1 = 2.0 * precision * recall / (precision + recall) if hits else 0.0
+    mean = float(average_precision(truth.tobytes(), given.astype(np.float64).tobytes()))
+    return {"mAP": mean, "F1": f1, "Recall": recall, "Precision": precision}
 
 
 def share(part: np.ndarray, whole: np.ndarray) -> Float[np.ndarray, "species"]:

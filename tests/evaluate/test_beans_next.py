@@ -1,0 +1,198 @@
+"""BEANS-Next's scorer: figures that its own runner reported, and each rule on answers made for it."""
+
+import json
+import os
+import pathlib
+
+import pytest
+
+from nlm_jax.evaluate.beans_zero import beans_next, files
+from nlm_jax.evaluate.beans_zero.parts import kind_of, label_sets
+from nlm_jax.evaluate.beans_zero.score import Answer, score
+
+REAL = pathlib.Path(os.environ.get("NLM_SHARED", "../shared")) / "predictions"
+NAMES = ("cbi_query0_lora100", "watkins_query0_lora040", "watkins_query0_lora100", "zf-indiv_query2_lora100")
+needs_real = pytest.mark.skipif(not REAL.is_dir(), reason=f"{REAL} is not there (NLM_SHARED)")
+
+
+@needs_real
+@pytest.mark.parametrize("name", NAMES)
+def test_real_answers(name):
+    rows = files.read(REAL / f"{name}.jsonl")
+    found = score(rows)["beans_next"][rows[0].dataset_name]
+    expected = json.loads((REAL / "beans_next_metrics.json").read_text())[name]
+    assert expected.pop("n_samples") == len(rows)
+    for figure, value in expected.items():
+        assert found[figure] == pytest.approx(value, abs=1e-9)
+
+
+def read(answer, labels, kind="classification"):
+    return beans_next.read([answer], kind, tuple(labels))[0]
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        ("  false   KILLER\nwhale ", "False Killer Whale"),  # the label, in any case and with any blanks
+        ("a killer whale, not a sperm whale", "Killer Whale"),  # the longest label in it
+        ("It is a False Killer Whale.", "False Killer Whale"),
+        ("Sperm Whale<|end_of_text|> Killer Whale", "Sperm Whale"),
+        ("killer whole", "Killer Whale"),  # the nearest in lower case
+        ("Fin, Finback Whale", "Fin, Finback Whale"),
+        ("finback", "Narwhal"),  # a label is not taken apart at its comma; 7 edits, as to Walrus
+        ("", "Walrus"),  # the shortest is the nearest to nothing
+    ],
+)
+def test_single_labels(answer, expected):
+    assert read(answer, label_sets()["watkins"]) == expected
+
+
+def test_of_equally_near_labels_the_first_in_the_alphabet_counts():
+    assert read("bat", ["rat", "cat"]) == "cat"
+    assert read("Bat", ["CAT", "rat"]) == "CAT"  # in lower case
+
+
+def test_labels_of_one_or_two_characters_stand_alone_in_an_answer():
+    labels = ["ab", "xyzzy"]
+    assert read("cab xyzz", labels) == "xyzzy"  # the nearest: "ab" touches a letter
+    assert read("cabs (ab) xyzz", labels) == "ab"
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        ("#0.0s - 10.0s#: Sus scrofa", "Sus scrofa"),
+        ("scrofa, which belongs to Sus", "Sus scrofa"),  # every word, in any order
+        ("Castor fiber or Castor canadensis", "Castor canadensis"),  # both in full: the first of the vocabulary
+        ("*Castor* **canadensis**", "Castor canadensis"),
+        ("Castor fibre", "Castor fiber"),  # not every word: the nearest
+        ("octodon", "Octodon degus"),
+    ],
+)
+def test_labels_of_two_words_or_more(answer, expected):
+    labels = beans_next.vocabulary("unseen-family-sci", [])
+    assert list(labels) == sorted(labels)
+    assert read(answer, labels) == expected
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        ("b", "B"),
+        ("**(C)**.", "C"),
+        ("A: a crow. B: a frog. The answer is B", "B"),
+        ("The final answer: option (c), as a crow would", "C"),
+        ("The best match is **A**, not B", "A"),
+        ("It is a crow.\n**B**", "B"),
+        ("A crow calls. I would say option C because of a rattle.", "C"),
+        ("Between A and B, surely B wins", "B"),
+        ("answer: D", "A"),  # none of the letters: the nearest label, and the first of them
+    ],
+)
+def test_single_letters(answer, expected):
+    for kind in ("classification", "detection"):
+        assert read(answer, ["A", "B", "C"], kind) == expected
+
+
+def test_yes_and_no():
+    for kind in ("classification", "detection"):
+        assert read("Yes, there are birds, and a frog", ["Yes", "No"], kind) == "Yes"
+        assert read("NO", ["Yes", "No"], kind) == "No"
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        ("about 1,654.75", "1200 Hz"),
+        ("between 2 and 4000 Hz", "4010 Hz"),  # the last number
+        ("300-500 Hz", "401 Hz"),  # the middle of a range
+        ("2131-4440 Hz", "401 Hz"),  # a range above 1000 is in tenths of hertz
+        ("4010 hz", "4010 Hz"),
+        ("low", "401 Hz"),  # no number: the nearest text
+    ],
+)
+def test_frequencies(answer, expected):
+    assert read(answer, ["4010 Hz", "401 Hz", "1200 Hz"]) == expected
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        ("Minke whale", "Minke whale"),
+        ("I hear a MINKE WHALE!", "Minke whale"),
+        ("minke whales calling", "Minke whale"),
+        ("Mynke wale", "Minke whale"),  # two edits
+        ("Mynke wal", ""),  # three: dropped
+        ("nothing at all", ""),
+        ("None", "None"),
+        ("None, Minke whale", "None, Minke whale"),
+        ("", ""),
+    ],
+)
+def test_detections(answer, expected):
+    assert read(answer, label_sets()["hiceas"], "detection") == expected
+
+
+def test_a_comma_between_digits_does_not_part():
+    assert beans_next.parted("a 1,654 Hz tone, b,, c") == ["a 1,654 Hz tone", "b", "c"]
+
+
+def figures(part, *pairs, vocabulary=None):
+    rows = [Answer(given, label, str(i), part) for i, (given, label) in enumerate(pairs)]
+    return score(rows, vocabulary)["beans_next"][part]
+
+
+def test_figures_of_single_labels():
+    """Per label: dog right once of two given and one true, cat once of one and three, bird never."""
+    found = figures("x", ("dog", "dog"), ("dog", "cat"), ("the cat", "cat"), ("bird", "cat"))
+    assert found["accuracy"] == found["top1_accuracy"] == found["precision"] == found["recall"] == found["f1"] == 0.75
+    found = figures("esc50", ("dog", "dog"), ("dog", "cat"), ("the cat", "cat"), ("hen", "cat"))
+    assert set(found) == {"accuracy", "top1_accuracy", "precision", "recall", "f1", "macro_f1"}
+    assert found["accuracy"] == 0.5
+    assert found["macro_f1"] == pytest.approx((2 / 3 + 1 / 2 + 0) / 3)
+
+
+def test_figures_of_detections():
+    """Average precision: whale 1 (named first of two rows), None 1/2 (never named, right in the second), Fox 0."""
+    found = figures("hiceas", ("a minke whale", "Minke whale"), ("seal", "None"))
+    assert found == {
+        "accuracy": 0.5, "top1_accuracy": 0.5, "precision": 0.5, "recall": 0.5, "f1": 0.5, "dataset_map": 0.75,
+    }  # fmt: skip
+    # The text counts as a whole: another order of the same labels is another answer. What is left of nothing is
+    # compared as it came: dcase has no label "None".
+    found = figures("dcase", ("Ovenbird, American Redstart", "American Redstart, Ovenbird"), ("None", "None"))
+    assert found["accuracy"] == 0.5
+    assert found["dataset_map"] == pytest.approx((1 + 1 + 1 / 2) / 3)
+
+
+def test_the_vocabulary_is_fixed_or_that_of_the_data():
+    pairs = [("dig", "dog"), ("dog", "dog")]
+    assert figures("x", *pairs)["accuracy"] == 1.0
+    assert figures("x", *pairs, vocabulary={"x": ["dog", "dig", "cat"]})["accuracy"] == 0.5
+    # Labels of unknown parts are taken apart at commas, so that one with a comma is never read.
+    assert beans_next.vocabulary("x", ["b, a", "a", "c"]) == ("b", "a", "c")
+    assert figures("x", ("Fin, Finback Whale", "Fin, Finback Whale"))["accuracy"] == 0.0
+
+
+def test_tasks_of_several_clips():
+    """Letters that stand for clips, "None" among them, are single labels there."""
+    pairs = [("The answer is B.", "B"), ("a", "A"), ("Sounds like none of them", "None"), ("C", "B")]
+    found = figures("gibbon-fewshot-detection-balanced", *pairs)
+    assert found["accuracy"] == 0.75
+    assert set(found) >= {"macro_f1"}
+    assert figures("crow-4way", ("Clip B matches best: it rattles as A does not", "B"), ("A", "A"))["accuracy"] == 0.5
+
+
+def test_captions():
+    one = [("a dog barks <|end_of_text|> loudly", "a dog barks")]
+    assert figures("captioning", *one) == {"cider": 0.0}  # of one caption alone there is no measure
+    found = figures("captioning", *one, ("a  cat\nmews", "a cat mews"))
+    assert found["cider"] == pytest.approx(
+        figures("captioning", ("a dog barks", "a dog barks"), ("a cat mews", "a cat mews"))["cider"]
+    )
+
+
+def test_every_part_is_read_with_its_own_vocabulary():
+    for part, labels in label_sets().items():
+        texts = beans_next.read(labels, kind_of(part, labels), beans_next.vocabulary(part, labels))
+        assert texts == list(labels), part
