@@ -128,7 +128,8 @@ class Server:
         revision = self.batcher.revision or self.settings.revision
         found = self.settings.info | {"model_revision": revision} | self.state()
         if self.batcher.load_status == "ready":
-            found["audio_clip_seconds"] = self.settings.audio().seconds
+            audio = self.settings.audio()
+            found |= {"audio_clip_seconds": audio.seconds, "audio_resampling": audio.quality}
         return found
 
     async def question(self, item: dict[str, Any]) -> Question:

@@ -9,6 +9,8 @@ import pytest
 import soundfile
 from serve_tools import Fake, clip, item, predict, wav
 
+from nlm_jax.audio.config import AudioConfig
+
 TWO = "<Audio><AudioHere></Audio> or <Audio><AudioHere></Audio>?"
 
 
@@ -16,6 +18,7 @@ def test_health_and_info(served):
     client, *_ = served
     assert client.get("/health").status_code == 200
     info = client.get("/info").json()
+    assert (info["audio_clip_seconds"], info["audio_resampling"]) == (10.0, "HQ")
     assert {"name", "model", "model_revision", "audio_payload_types"} <= set(info)
     assert isinstance(info["model_revision"], str)
     assert info["model_revision"]
@@ -72,6 +75,19 @@ def test_length_and_the_rate_of_the_header(served):
     one, two = predict(client, item("a", TWO, audio), item("b", TWO, audio, max_length_seconds=0.5)).json()["responses"]
     assert "heard [48000, 160000] of [160000]" in one["predictions"][0]
     assert "heard [8000, 8000] of [8000]" in two["predictions"][0]
+
+
+def test_the_clips_of_the_checkpoint(serving):
+    """Its own length where nothing is said, never a longer one, a shorter one on request."""
+    client = serving(Fake(), audio=lambda: AudioConfig(2.0, "kaiser_best"))
+    audio = [clip(wav(3.0, 48_000))]
+    asked = [item("a", "A?", audio), item("b", "B?", audio, max_length_seconds=10), item("c", "C?", audio)]
+    asked[2]["generation_config"] = {"max_length_seconds": 1.5}
+    texts = [one["predictions"][0] for one in predict(client, *asked).json()["responses"]]
+    for text, samples in zip(texts, (32_000, 32_000, 24_000), strict=True):
+        assert f"of [{samples}]" in text
+    info = client.get("/info").json()
+    assert (info["audio_clip_seconds"], info["audio_resampling"]) == (2.0, "kaiser_best")
 
 
 def test_base64_in_lines(served):

@@ -9,6 +9,8 @@ import pytest
 import soundfile
 import soxr
 
+from nlm_jax.audio.resample import resample
+
 pytest.importorskip("selenium", reason="the page's tests need selenium, of the extra [test]")
 
 READ = """
@@ -71,6 +73,22 @@ def test_a_part_of_a_wav(modules, kind, subtype, rate, channels, error):
     seconds, native, heard = read(modules, written(samples, rate, subtype, kind))
     assert (seconds, native) == (pytest.approx(3.0), rate)
     assert np.abs(np.array(heard) - expected(samples, rate, 1.3, 2.1)).max() < error
+
+
+@pytest.mark.parametrize("rate", [8_000, 44_100, 48_000])
+def test_the_filter_of_the_checkpoint(modules, rate):
+    """`GET /info` names it; noise has energy where the filters differ."""
+    noise = np.random.default_rng(0).uniform(-0.5, 0.5, (2 * rate, 1))
+    script = f"""
+    const {{ server }} = await import('/web/server.js'), before = server.info;
+    server.info = {{ ...before, audio_resampling: 'kaiser_best' }};
+    try {{ {READ} }} finally {{ server.info = before; }}
+    """
+    given = (base64.b64encode(written(noise, rate, "FLOAT")).decode(), "x.wav", 0.3, 1.1)
+    *_, heard = modules.script(script, *given)
+    theirs, ours = (resample(noise[:, 0], rate, quality)[4_800:17_600] for quality in ("HQ", "kaiser_best"))
+    assert np.abs(np.array(heard) - ours).max() < 2e-3  # the table of resampy is stepped through in whole numbers
+    assert np.abs(np.array(heard) - theirs).max() > 0.05
 
 
 def test_behind_the_end_there_is_silence(modules):

@@ -1,6 +1,7 @@
 // Sources of sound: WAV files are read piece by piece, everything else is decoded whole by the browser, up to a limit.
 import { coded } from "./rates.js";
-import { reach, resample } from "./resample.js";
+import { filterOf, reach, resample } from "./resample.js";
+import { server } from "./server.js";
 import { base64, layout, mono, wavFile } from "./wav.js";
 
 export const RATE = 16000; // Hz, of what is sent
@@ -17,11 +18,11 @@ class Source {
   /** Mono samples between two times at 16 kHz, zero-padded behind the end. */
   async read(start, end) {
     const count = Math.max(1, Math.round((end - start) * RATE)), first = Math.round(start * RATE) * (this.rate / RATE);
-    const margin = this.rate === RATE ? 0 : reach(this.rate, RATE), begin = Math.max(0, Math.floor(first) - margin);
+    const filter = filterOf(server.info?.audio_resampling), margin = this.rate === RATE ? 0 : reach(this.rate, RATE, filter), begin = Math.max(0, Math.floor(first) - margin);
     const native = await this.frames(begin, Math.ceil(first + (count * this.rate) / RATE) + margin);
     let out = new Float32Array(count);
     if (this.rate === RATE) out.set(native.subarray(0, count));
-    else out = resample(native, this.rate, RATE, first - begin, count);
+    else out = resample(native, this.rate, RATE, first - begin, count, filter);
     return checked(out, this.file.name, start, end);
   }
 }

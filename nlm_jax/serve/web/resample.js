@@ -1,8 +1,12 @@
 // Resampling to 16 kHz with a long windowed sinc. (A browser's own resampler dulls 48 kHz by a fifth at 6 kHz, folds a
 // tenth of 9 kHz back, and takes a third off everything at 250 kHz; training resamples with soxr, which does neither.)
-const HALF = 64; // zero crossings on both sides
-const BETA = 9; // of the Kaiser window: 90 dB
-const EDGE = 0.955; // of the lower Nyquist frequency: half of the amplitude
+// half: zero crossings on both sides; beta: of the Kaiser window (9: 90 dB); edge: of the lower Nyquist frequency, half of the amplitude
+const SOXR = { half: 64, beta: 9, edge: 0.955 };
+const FILTERS = { kaiser_best: { half: 50 * 0.9173473712608761, beta: 12.984585247040012, edge: 0.9173473712608761 } }; // resampy's
+
+/** The filter of a checkpoint, as `GET /info` names it; soxr's qualities are alike here. */
+export const filterOf = (name) => FILTERS[name] ?? SOXR;
+
 const CACHED = 4096; // phases of a filter that are worth keeping
 
 function bessel(x) { // I0
@@ -14,17 +18,18 @@ function bessel(x) { // I0
 const gcd = (a, b) => (b ? gcd(b, a % b) : a);
 
 /** Samples of context that an output sample needs on both sides, at the rate of the input. */
-export const reach = (from, to) => Math.ceil((HALF * from) / (Math.min(from, to) * EDGE)) + 1;
+export const reach = (from, to, { half, edge } = SOXR) => Math.ceil((half * from) / (Math.min(from, to) * edge)) + 1;
 
 /** `count` samples at rate `to`, the first of them at position `start` (in samples, may be a fraction) of `samples` at rate `from`. */
-export function resample(samples, from, to, start, count) {
-  const out = new Float32Array(count), wide = reach(from, to), taps = 2 * wide, cut = (Math.min(from, to) * EDGE) / from, phases = to / gcd(from, to);
-  const filters = new Map(), whole = bessel(BETA), step = from / to;
+export function resample(samples, from, to, start, count, shape = SOXR) {
+  const { half, beta, edge } = shape, out = new Float32Array(count), wide = reach(from, to, shape), taps = 2 * wide;
+  const cut = (Math.min(from, to) * edge) / from, phases = to / gcd(from, to);
+  const filters = new Map(), whole = bessel(beta), step = from / to;
   const filter = (share) => { // for a position `share` of a sample behind the middle
     const made = new Float32Array(taps);
     for (let i = 0; i < taps; i++) {
-      const x = (i - wide + 1 - share) * cut, at = x / HALF;
-      if (Math.abs(at) < 1) made[i] = cut * (x ? Math.sin(Math.PI * x) / (Math.PI * x) : 1) * (bessel(BETA * Math.sqrt(1 - at * at)) / whole);
+      const x = (i - wide + 1 - share) * cut, at = x / half;
+      if (Math.abs(at) < 1) made[i] = cut * (x ? Math.sin(Math.PI * x) / (Math.PI * x) : 1) * (bessel(beta * Math.sqrt(1 - at * at)) / whole);
     }
     return made;
   };
