@@ -3,18 +3,26 @@
 The last frame of a stream says where it stands. Only if that agrees with the header is the header's length believed.
 """
 
+import collections
+import dataclasses
 from collections.abc import Iterator
 
 from nlm_jax.audio.storage import Data, Piece
 
+NAME = b"fLaC"
 STREAMS = (b"fLaC\x00\x00\x00\x22", b"fLaC\x80\x00\x00\x22")
 """What a stream begins with: its name and the head of STREAMINFO, the last block of metadata or not."""
 HEADER = 42
 """Bytes of the name and STREAMINFO."""
 TAIL = 1 << 16
 """Bytes at the end in which the last frame begins, unless it is enormous."""
+REMEMBERED = 4096
+"""Searches whose result is remembered."""
 SIZES = {1: 192, **{n: 576 << (n - 2) for n in range(2, 6)}, **{n: 256 << (n - 8) for n in range(8, 16)}}
 """Code of a frame's size -> samples; 6 and 7 stand for one that follows."""
+
+
+_nexts: collections.OrderedDict[tuple[int, ...], int] = collections.OrderedDict()
 
 
 def pieces(data: Data, begin: int = 0) -> Iterator[Piece]:
@@ -24,7 +32,7 @@ def pieces(data: Data, begin: int = 0) -> Iterator[Piece]:
         yield Piece()
         return
     if _length(head) and _end(data, head, data.size) == _length(head):
-        yield Piece(((begin, data.size),) if begin else ())
+        yield Piece(((begin, data.size),) if begin else (), bounded=False)
         if (next_ := _next(data, begin + HEADER)) > 0:
             yield from pieces(data, next_)
         return
@@ -47,9 +55,26 @@ def _length(header: bytes) -> int:
     return int.from_bytes(header[21:26], "big") & 0xFFFFFFFFF
 
 
+def bounded(data: Data, piece: Piece) -> Piece:
+    """The piece without the streams behind it."""
+    begin = piece.parts[0][0] if piece.parts else 0
+    next_ = _next(data, begin + HEADER)
+    return Piece(((begin, next_),)) if next_ > 0 else dataclasses.replace(piece, bounded=True)
+
+
 def _next(data: Data, begin: int) -> int:
-    places = [at for wanted in STREAMS if (at := data.find(wanted, begin)) > 0]
-    return min(places, default=-1)
+    """Where the next stream begins; -1 if none does. All bytes are searched, once."""
+    key = data.key and (*data.key, begin)
+    if key not in _nexts:
+        at = data.find(NAME, begin)
+        while at > 0 and not data.read(at, 8).startswith(STREAMS):
+            at = data.find(NAME, at + 1)
+        if key is None:
+            return at
+        _nexts[key] = at
+        while len(_nexts) > REMEMBERED:
+            _nexts.popitem(last=False)
+    return _nexts[key]
 
 
 def _end(data: Data, header: bytes, end: int) -> int | None:

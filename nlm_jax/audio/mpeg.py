@@ -117,8 +117,8 @@ def pieces(data: Data, begin: int = 0) -> Iterator[Piece]:
             piece = Piece(parts, frames=count * samples_of(frame) if spare else None, spare=spare)
         yield piece
         whole, begin = False, end
-    if whole:
-        yield Piece()
+    if whole:  # as bytes, for libsndfile believes a name and libmpg123 then prints what it does not understand
+        yield Piece(((0, data.size),))
 
 
 def _with_size(contents: Contents, frame: bytes, size: int) -> bytes:

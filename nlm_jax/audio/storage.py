@@ -65,6 +65,8 @@ class Piece:
     """Samples per channel, if they were counted; else libsndfile's figure counts, if that can be trusted."""
     trusted: bool = True
     """Whether the length that its header names was verified."""
+    bounded: bool = True
+    """False if another stream may follow inside: it is no obstacle to reading on, but to seeking."""
     spare: int = 0
     """Bytes to claim behind the end: an MP3 without a table of contents is read as far as its size promises."""
 

@@ -1,5 +1,6 @@
 """The samples of a recording, channels averaged, block by block. What decodes counts, not what headers say."""
 
+import contextlib
 import dataclasses
 import io
 import os
@@ -10,6 +11,7 @@ import soundfile
 from jaxtyping import Float
 
 from nlm_jax.audio import containers, flac, mpeg, ogg
+from nlm_jax.audio.quiet import without_mpg123
 from nlm_jax.audio.storage import Data, Piece, Spliced
 from nlm_jax.core.errors import NotFinite, UserError
 
@@ -24,6 +26,7 @@ LAST_PAGES = 30
 """Seconds at the end of an Ogg that are not entered but decoded up to."""
 CLAIM = 1 << 48
 """Samples that no file holds: libsndfile names 2**63 - 1 where it does not know."""
+MPEG = (".mp3", ".mp2")
 RATES = (200, 1_000_000)
 """Hz between which a sampling rate is believed: of infrasound, and of what echolocation is recorded with."""
 
@@ -39,10 +42,15 @@ def pieces(data: Data) -> Iterator[Piece]:
         yield from flac.pieces(data)
     elif head[:3] == b"ID3" and data.read(begin := mpeg.behind_tags(data, 0), 4) == b"fLaC":
         yield from flac.pieces(data, begin)
-    elif head[:3] == b"ID3" or (head[:1] == b"\xff" and head[1:2] >= b"\xe0"):
+    elif head[:3] == b"ID3" or (head[:1] == b"\xff" and head[1:2] >= b"\xe0") or _is_named_mpeg(data):
         yield from mpeg.pieces(data)
     else:
         yield Piece()
+
+
+def _is_named_mpeg(data: Data) -> bool:
+    """Whether only the name says so: there may be frames behind something else."""
+    return data.path is not None and data.path.suffix.lower() in MPEG
 
 
 class Decoder(soundfile.SoundFile):
@@ -127,8 +135,14 @@ class Track:
         """Moves to a sample: by a seek where that is sure, else by decoding up to it."""
         if target == self.at:
             return
-        entry = self._entry(target)
+        with without_mpg123() if self.decoder.format == "MP3" else contextlib.nullcontext():
+            self._go_on(target, self._entry(target))
+
+    def _go_on(self, target: int, entry: int) -> None:
         if not entry <= self.at <= target:
+            if not self.piece.bounded:
+                self.piece = flac.bounded(self.data, self.piece)
+                self._restart()
             if soundfile.SoundFile.seekable(self.decoder):
                 try:
                     self.at = self.decoder.seek(entry)
@@ -254,7 +268,7 @@ class Stream:
 def check_rate(rate: float) -> None:
     """Raises UserError for a sampling rate, in Hz, that no recording has."""
     if not RATES[0] <= rate <= RATES[1]:
-        raise UserError(f"a sampling rate of {rate:g} Hz is taken for a damaged header; export it with the true one")
+        raise UserError(f"a sampling rate of {rate:.0f} Hz is taken for a damaged header; export it with the true one")
 
 
 def reason(error: Exception, unknown: str = "unknown error") -> str:

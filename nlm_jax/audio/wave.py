@@ -226,7 +226,8 @@ def prepare(
     check_rate(rate)
     audio = _checked(audio, "audio array")
     if audio.ndim == 2:
-        audio = audio.mean(axis=int(np.argmin(audio.shape)))
+        with np.errstate(over="ignore"):  # checked below
+            audio = audio.mean(axis=int(np.argmin(audio.shape)))
     wave = resample(audio.astype(np.float32), rate, quality)
     if not np.isfinite(wave).all():
         raise NotFinite("audio array: samples too large for a mean or a filter; divide them by their full scale")

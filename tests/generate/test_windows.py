@@ -1,7 +1,9 @@
 """Windows over long recordings, and `nlm infer` on files and folders."""
 
+import io
 import itertools
 import json
+import os
 import pathlib
 
 import numpy as np
@@ -211,3 +213,69 @@ def test_the_facade_answers_windows(golden, folder):
     assert [(start, end) for start, end, _ in rows] == [(0.0, 2.0), (1.0, 2.5)]
     wave = soundfile.read(file, dtype="float32")[0]
     assert rows[0][2] == model.generate([wave[:32000]], ["What is it?"], max_new_tokens=4)[0]
+
+
+class Echo:
+    """Stands for a model: answers with the number of windows it was given."""
+
+    def generate(self, audios, queries, **options):
+        return [f"{len(audios)} windows"] * len(audios)
+
+
+@pytest.fixture
+def infer_here(nlm, tmp_path, monkeypatch):
+    """`infer_here(*flags)`: rows and messages of `nlm infer` with windows of 2 s."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(infer, "_load", lambda args: Echo())
+
+    def run(*flags):
+        status, _, err = nlm("infer", "--model=x", "--query=What?", "--out=a.jsonl", "--window=2", "--hop=2", *flags)
+        assert status == 0, err
+        return [json.loads(line) for line in (tmp_path / "a.jsonl").read_text().splitlines()], " ".join(err.split())
+
+    return run
+
+
+def test_infer_says_what_it_leaves_out(infer_here, tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    flac = io.BytesIO()
+    soundfile.write(flac, np.random.default_rng(0).normal(0, 0.1, 96_000), 16_000, format="FLAC")
+    (folder / "cut.flac").write_bytes(flac.getvalue()[: len(flac.getvalue()) * 7 // 10])
+    soundfile.write(folder / "bat.wav", 0.3 * np.sin(np.arange(192_000) * 1.5), 192_000)
+    for name in ("a.m4a", "b.M4A", "c.wma", "._bat.wav"):
+        (folder / name).touch()
+    rows, err = infer_here("--audio=in")
+    assert "warning: in: 2 .m4a files were not read: convert them to wav or flac" in err
+    assert "warning: in: 1 .wma file was not read" in err
+    assert "in/cut.flac: damaged after 4." in err
+    assert "warning: 1 recording has most of the energy above 8 kHz" in err
+    assert [(row["file"], row["start"], row["sample_rate"]) for row in rows] == [
+        ("in/bat.wav", 0.0, 192_000), ("in/cut.flac", 0.0, 16_000), ("in/cut.flac", 2.0, 16_000),
+        ("in/cut.flac", 4.0, 16_000),
+    ]  # fmt: skip
+    assert rows[0]["end"] == 1.0
+    assert 4.0 < rows[-1]["end"] < 4.5
+    again, err = infer_here("--audio", folder, "in")  # absolute, and named twice
+    assert again == rows
+    assert "4 windows were there already" in err
+
+
+def test_infer_on_names_that_are_not_utf_8(infer_here, tmp_path):
+    (tmp_path / "in").mkdir()
+    soundfile.write(os.fsencode(tmp_path) + b"/in/caf\xe9.wav", np.ones(48_000) / 9, 16_000, format="WAV")
+    rows, _ = infer_here("--audio=in", "--labels", "csv", "raven", "audacity")
+    assert [(row["file"], row["end"]) for row in rows] == [("in/caf\\xe9.wav", 2.0), ("in/caf\\xe9.wav", 3.0)]
+    assert infer_here("--audio=in")[0] == rows
+    assert (tmp_path / "a" / "caf\\xe9.txt").read_text() == "0.000000\t3.000000\t2 windows\n"
+
+
+def test_windows_end_where_nothing_more_decodes(tmp_path):
+    """However long a recording is said to be: its windows are not even counted."""
+    soundfile.write(tmp_path / "a.wav", np.ones(40_000) / 9, 16_000)
+    endless = (Window(tmp_path / "a.wav", 2.0 * i, 2.0 * i + 2.0) for i in itertools.count())
+    found = list(sounds([endless, [Window(tmp_path / "a.wav", 0.0, 1.0)]]))
+    assert [(window.start, window.end, reason) for window, _, reason in found] == [
+        (0.0, 2.0, ""), (2.0, 2.5, ""), (0.0, 1.0, "")
+    ]  # fmt: skip
+    assert found[1][1].shape == (32_000,)
