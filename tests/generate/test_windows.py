@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from nlm_jax.audio.config import AudioConfig
 from nlm_jax.core.errors import UserError
 from nlm_jax.generate import infer
 from nlm_jax.generate.answered import Answered, answered
@@ -227,6 +228,7 @@ def infer_here(nlm, tmp_path, monkeypatch):
     """`infer_here(*flags)`: rows and messages of `nlm infer` with windows of 2 s."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(infer, "_load", lambda args: Echo())
+    monkeypatch.setattr(infer, "audio_config", lambda model: AudioConfig())
 
     def run(*flags):
         status, _, err = nlm("infer", "--model=x", "--query=What?", "--out=a.jsonl", "--window=2", "--hop=2", *flags)
@@ -274,7 +276,7 @@ def test_windows_end_where_nothing_more_decodes(tmp_path):
     """However long a recording is said to be: its windows are not even counted."""
     soundfile.write(tmp_path / "a.wav", np.ones(40_000) / 9, 16_000)
     endless = (Window(tmp_path / "a.wav", 2.0 * i, 2.0 * i + 2.0) for i in itertools.count())
-    found = list(sounds([endless, [Window(tmp_path / "a.wav", 0.0, 1.0)]]))
+    found = list(sounds([endless, [Window(tmp_path / "a.wav", 0.0, 1.0)]], "HQ"))
     assert [(window.start, window.end, reason) for window, _, reason in found] == [
         (0.0, 2.0, ""), (2.0, 2.5, ""), (0.0, 1.0, "")
     ]  # fmt: skip
