@@ -2,8 +2,6 @@
 
 import collections
 import concurrent.futures
-import contextlib
-import math
 import queue
 import threading
 from collections.abc import Callable, Iterator
@@ -19,27 +17,16 @@ from nlm_jax.generate.clips import clips_of
 from nlm_jax.generate.decode import BROKEN, begin, blanks, decode, grow, join
 from nlm_jax.generate.encodings import Encodings
 from nlm_jax.generate.options import Options, one
-from nlm_jax.generate.prompts import BUCKET, prompt
+from nlm_jax.generate.prompts import BUCKET, Prompt, prompt
 from nlm_jax.generate.request import NO_ANSWER, Answer, Pieces, Request
 from nlm_jax.generate.rows import Decoding, Knobs
-from nlm_jax.mesh.axes import ROWS
+from nlm_jax.generate.shapes import on_mesh, rounded_up, whole_rows
 from nlm_jax.models.config import NatureLMConfig
 
 ROOM = 32
 """Room for new tokens is rounded up to a multiple of this, so that few shapes are compiled."""
 REFILL = 8
 """One in so many rows must be free before requests that wait are let in, so that prefill has a batch to work on."""
-
-
-def on_mesh(mesh: jax.sharding.Mesh | None):
-    """The context in which programs are cut over `mesh`."""
-    return contextlib.nullcontext() if mesh is None else jax.set_mesh(mesh)
-
-
-def whole_rows(rows: int, mesh: jax.sharding.Mesh | None) -> int:
-    """`rows` rounded up to what divides over the mesh's data and fsdp axes."""
-    parts = 1 if mesh is None else math.prod(mesh.shape[axis] for axis in ROWS)
-    return -(-rows // parts) * parts
 
 
 class Engine:
@@ -89,7 +76,7 @@ class Engine:
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise UserError(f"{name}={value!r}: must be a whole number, at least 1")
         self._graphdef, self._state, self._cfg, self._tokenizer = graphdef, state, cfg, tokenizer
-        self._mesh, self._steps, self._reserve = mesh, steps, _up(reserve, BUCKET)
+        self._mesh, self._steps, self._reserve = mesh, steps, rounded_up(reserve, BUCKET)
         self._how = Decoding(tokenizer.eos_ids, tokenizer.pad_id, num_beams)
         self._encodings = Encodings() if encodings is None else encodings
         self.slots = whole_rows(slots, mesh)
@@ -226,6 +213,14 @@ class Engine:
         self._waiting.clear()
         self._taken, self._rows = [None] * self.slots, None
 
+    def warm_up(self, asked: Prompt) -> None:
+        """Compiles and runs once what lets in prompts as long as `asked`; may run beside the thread that decodes."""
+        with on_mesh(self._mesh):
+            for size in dict.fromkeys((self._few, self._few if self._reserve else self.slots)):
+                prompts = self._encodings.prompts(self._graphdef, self._state, [asked], size, self._mesh)
+                knobs = Knobs.joined([self._knobs(Options(), -1)] * size)
+                jax.block_until_ready(begin(self._graphdef, self._state, prompts, knobs, how=self._how))
+
     def _work(self) -> None:
         while True:
             with self._changed:
@@ -280,7 +275,9 @@ class Engine:
         """Makes the cache large enough for what `group` begins with, and the room for new tokens for all that wait."""
         with self._changed:
             room = max(r.options.max_new_tokens for r in (*group, *self._waiting))
-        slots = max(max(_up(len(r.prompt), BUCKET), self._need(r, min(r.options.max_new_tokens, ROOM))) for r in group)
+        slots = max(
+            max(rounded_up(len(r.prompt), BUCKET), self._need(r, min(r.options.max_new_tokens, ROOM))) for r in group
+        )
         self._resize(slots, room)
 
     def _knobs(self, options: Options, stop_all_id: int) -> Knobs:
@@ -293,7 +290,7 @@ class Engine:
 
     def _resize(self, slots: int, room: int) -> None:
         """Rows with at least so much of both."""
-        slots, room = max(_up(slots, BUCKET), self._reserve), _up(room, ROOM)
+        slots, room = max(rounded_up(slots, BUCKET), self._reserve), rounded_up(room, ROOM)
         if self._rows is None:
             self._rows = blanks(self._cfg, self._how, self.slots, slots, room)
         elif slots > self._rows.cache.slots or room > self._rows.room:
@@ -331,11 +328,6 @@ class Engine:
         if full > self._rows.cache.slots:  # few answers are long: the cache grows when one is
             most = max(self._need(r, r.options.max_new_tokens) for r in self._taken if r is not None)
             self._resize(min(2 * self._rows.cache.slots, most), self._rows.room)
-
-
-def _up(number: int, multiple: int) -> int:
-    """`number` rounded up to a multiple."""
-    return -(-number // multiple) * multiple
 
 
 __all__ = ["Answer", "Engine"]

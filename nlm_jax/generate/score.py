@@ -22,8 +22,8 @@ from nlm_jax.data.text import Tokenizer, answer_tokens
 from nlm_jax.generate.clips import Clip
 from nlm_jax.generate.decode import prefill
 from nlm_jax.generate.encodings import Encodings
-from nlm_jax.generate.engine import on_mesh, whole_rows
 from nlm_jax.generate.prompts import Prompts, prompt
+from nlm_jax.generate.shapes import on_mesh, whole_rows
 from nlm_jax.mesh.place import constrain_rows
 from nlm_jax.models.config import NatureLMConfig
 from nlm_jax.models.llama.model import Llama

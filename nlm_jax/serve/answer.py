@@ -1,6 +1,9 @@
 """Questions answered by the engine of a `NatureLM`, with the counts that `predictions_v1` asks for."""
 
 import concurrent.futures
+import dataclasses
+import logging
+import threading
 from collections.abc import Callable
 
 import numpy as np
@@ -10,10 +13,13 @@ from nlm_jax.core.tree import revision
 from nlm_jax.generate.clips import Clip
 from nlm_jax.generate.engine import Engine
 from nlm_jax.generate.options import Options
-from nlm_jax.generate.prompts import prompt
+from nlm_jax.generate.prompts import BUCKET, Prompt, prompt
 from nlm_jax.generate.request import Pieces, Request
 from nlm_jax.serve.question import Answer, Loader, OnText, Question
 
+log = logging.getLogger(__name__)
+USUAL = 256
+"""Positions of the longest usual prompt: one recording of ten seconds, the template, and some lines of text."""
 LONGEST_TOKEN = 256
 """Characters of the longest token that a vocabulary may have (Llama 3's has 128)."""
 FINISH = {"end": "stop", "stop": "stop", "length": "length"}
@@ -26,6 +32,7 @@ class EngineAnswerer:
         """`most_prompt`: positions of the longest prompt; the engine's memory grows with it and stays so."""
         self._engine, self._tokenizer, self._config, self._most = engine, tokenizer, config, most_prompt
         self.revision = revision
+        self._closed, self._warming = threading.Event(), None
         engine.start()
 
     def submit(self, question: Question, on_text: OnText) -> concurrent.futures.Future:
@@ -37,7 +44,7 @@ class EngineAnswerer:
         options = Options(max_new_tokens=question.max_tokens, **question.sampling)
         if len(question.text) > LONGEST_TOKEN * self._most:  # it would be long in being cut into tokens
             raise UserError(f"messages: {len(question.text)} characters, far more than {self._most} tokens")
-        asked = prompt(self._tokenizer, [Clip.of(c) for c in question.clips], question.text, self._config)
+        asked = self._prompt(question)
         if len(asked) > self._most:
             raise UserError(f"messages: {len(asked)} tokens with the audio, at most {self._most}")
         pieces, length = Pieces(self._tokenizer, options), len(asked)  # what waits must not hold on to the sound
@@ -66,9 +73,32 @@ class EngineAnswerer:
         inner.add_done_callback(finished)
         return promise
 
+    def warm_up(self, question: Question, longest: int) -> None:
+        """Compiles what lets in questions of up to `longest` positions, in a thread: nobody waits for it."""
+
+        def work() -> None:
+            asked = self._prompt(question)
+            for length in range(BUCKET, min(longest, self._most) + 1, BUCKET):
+                if self._closed.is_set():
+                    return
+                try:
+                    if length >= len(asked):
+                        self._engine.warm_up(lengthened(asked, length))
+                except Exception:  # then the first question of this length waits
+                    log.exception("compiling for prompts of %d positions failed", length)
+
+        self._warming = threading.Thread(target=work, name="nlm-warm-up", daemon=True)
+        self._warming.start()
+
     def close(self) -> None:
-        """Ends the engine's thread."""
+        """Ends its threads; one that compiles does so once the program is done."""
+        self._closed.set()
+        if self._warming is not None:
+            self._warming.join()
         self._engine.close()
+
+    def _prompt(self, question: Question) -> Prompt:
+        return prompt(self._tokenizer, [Clip.of(c) for c in question.clips], question.text, self._config)
 
 
 def loader(
@@ -88,8 +118,10 @@ def loader(
         say("compiling")
         try:
             silence = np.zeros(model.config.audio.samples, np.float32)
+            question = Question((silence,), "What is the common name for the focal species in the audio?", most_tokens)
             for together in dict.fromkeys((1, slots)):  # the engine lets in a few rows at a time, or all of them
-                _try_out(answerer, silence, together, most_tokens)
+                _try_out(answerer, question, together)
+            answerer.warm_up(question, USUAL)
         except BaseException:
             answerer.close()
             raise
@@ -98,9 +130,20 @@ def loader(
     return load
 
 
-def _try_out(answerer: EngineAnswerer, silence: np.ndarray, together: int, most_tokens: int) -> None:
-    """Asks so many questions with room for the longest answer, and gives each up after its first tokens."""
-    question = Question((silence,), "What is the common name for the focal species in the audio?", most_tokens)
+def lengthened(asked: Prompt, length: int) -> Prompt:
+    """`asked` with some token behind it, `length` positions in all."""
+    more = (0, length - len(asked))
+    return dataclasses.replace(
+        asked,
+        tokens=np.pad(asked.tokens, more),
+        audio_slot=np.pad(asked.audio_slot, more, constant_values=-1),
+        positions=np.arange(length, dtype=np.int32),
+        real=np.ones(length, bool),
+    )
+
+
+def _try_out(answerer: EngineAnswerer, question: Question, together: int) -> None:
+    """Asks a question so many times, and gives each up after its first tokens."""
     first: list[concurrent.futures.Future] = [concurrent.futures.Future() for _ in range(together)]
 
     def heard(promise: concurrent.futures.Future) -> Callable:

@@ -1,8 +1,13 @@
 """Uploads that stall, crawl, or fill what all may hold together: they give way, and good requests do not wait."""
 
 import asyncio
+import contextlib
+import json
+import socket
 
+import httpx
 import pytest
+from serve_tools import Fake, item, serving
 from starlette.requests import ClientDisconnect, Request
 
 from nlm_jax.serve import intake
@@ -128,6 +133,26 @@ def test_the_slowest_of_those_that_send_gives_way():
         assert await asyncio.gather(taken(one, *drops), later(), later()) == [503, 999, 999]
 
     run(all_of_it())
+
+
+def test_stalled_connections_do_not_shut_the_service():
+    """Over real sockets: four bodies that never end hold all there is to hold; good requests are answered."""
+    body = json.dumps({"schema_version": "predictions_v1", "requests": [item()]}).encode()
+    limit = len(body) + 1000
+    head = f"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: {limit}\r\n\r\n".encode()
+    with contextlib.ExitStack() as stack:
+        address = stack.enter_context(serving(Fake(), max_body=limit))
+        where = ("127.0.0.1", int(address.rsplit(":", 1)[1]))
+        stalled = [stack.enter_context(socket.create_connection(where)) for _ in range(4)]
+        for one in stalled:
+            one.sendall(head + b" " * (limit - 10))
+        client = stack.enter_context(httpx.Client(base_url=address))
+        while float(client.get("/metrics").text.split("nlm_held_bytes ")[-1].split()[0]) < 4 * (limit - 10):
+            pass
+        statuses = [client.post("/predict", content=body).status_code for _ in range(20)]
+        assert statuses == [200] * 20
+        stalled[0].settimeout(20)
+        assert stalled[0].recv(12) == b"HTTP/1.1 503"
 
 
 def test_bodies_that_are_all_there_are_not_dropped():

@@ -16,6 +16,7 @@ from serve_tools import item, predict
 from nlm_jax import testing
 from nlm_jax.convert.checkpoint import Checkpoint
 from nlm_jax.core.tree import named_leaves, revision
+from nlm_jax.generate import decode
 from nlm_jax.generate.api import NatureLM
 
 
@@ -100,6 +101,18 @@ def test_the_engine_answers(serving, loaded):
     assert "far more than 100 tokens" in long["error"]
     (long,) = predict(client, item("x", "word " * 200, [wav(sounds[0])])).json()["responses"]
     assert "tokens with the audio, at most 100" in long["error"]
+
+
+def test_usual_lengths_are_compiled_before_anybody_asks(serving, loaded):
+    """Beside the questions, which need not wait; then one of another length compiles nothing more to be let in."""
+    client = serving(loaded, batch_size=4)
+    predict(client, item("x", "What?", [recording(np.full(8000, 0.1, np.float32))]))
+    client.app.state.server.batcher._answerer._warming.join(120)
+    sizes = decode.begin._cache_size()
+    for text in ("Caption it, please, at some length.", "word " * 8):
+        (found,) = predict(client, item("x", text, [recording(np.full(8000, 0.1, np.float32))])).json()["responses"]
+        assert "error" not in found
+    assert decode.begin._cache_size() == sizes
 
 
 def recording(samples, rate=44_100):
