@@ -74,6 +74,14 @@ def test_quotes(tmp_path):
     assert where == ["2", "3", "4", "5", "6", "7", "8", "10"]
 
 
+@pytest.mark.parametrize("rest", ["b.wav,Wren\nc.wav,Owl\n", 'b.wav,"Wren"\nc.wav,Owl\n', 'b.wav,Wren\nc.wav,"Owl"\n'])
+def test_a_quote_that_is_never_closed(tmp_path, rest):
+    """It costs its own row, not those behind it."""
+    rows, rejects, _ = read(tmp_path / "t.csv", 'file,label\na.wav,"Robin\n' + rest)
+    assert [row["label"] for row in rows] == ["Wren", "Owl"]
+    assert [(r.where.rpartition(":")[2], "nothing closes" in r.reason) for r in rejects] == [("2", True)]
+
+
 def test_too_many_cells(tmp_path):
     rows, rejects, _ = read(tmp_path / "t.csv", "file,label\na.wav,Owl, barn\nb.wav,Wren,,,\nc.wav\n")
     assert rows == [{"file": "b.wav", "label": "Wren"}, {"file": "c.wav"}]

@@ -121,7 +121,7 @@ def described(
     parts = [f"{title} ({files}{count} label{'s' * (count != 1)})"]
     if path.is_dir() and name in (*OWN, "folder"):
         parts += _left(path, root, used, labelled)
-    ignored = sorted({column for file in used for column in label_table.ignored(file)})
+    ignored = sorted({column for file in used for column in label_table.ignored(file)} if name != "audacity" else ())
     if ignored:
         more = ", ..." if len(ignored) > SHOWN else ""
         parts.append(f"not used: column{'s' * (len(ignored) != 1)} {', '.join(ignored[:SHOWN])}{more}")

@@ -3,12 +3,12 @@
 import collections
 import pathlib
 import re
-import unicodedata
 from collections.abc import Sequence
 
 from nlm_jax.audio import formats
 from nlm_jax.core.errors import UserError
 from nlm_jax.data import recordings
+from nlm_jax.data.corpora.textfile import composed
 from nlm_jax.data.report import Notice
 
 BESIDE = (".", "audio", "recordings", "wav", "wavs", "sounds", "clips", "train_audio", "data")
@@ -136,7 +136,7 @@ def parts(name: str) -> tuple[str, ...]:
 
 def plain(name: str) -> str:
     """A name as it is compared: composed letters, without capitals."""
-    return unicodedata.normalize("NFC", name).casefold()
+    return composed(name).casefold()
 
 
 def _stem(name: str) -> str:

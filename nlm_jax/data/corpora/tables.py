@@ -6,13 +6,14 @@ import functools
 import itertools
 import pathlib
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from typing import Literal
 
 from nlm_jax.core.errors import UserError
 from nlm_jax.data import shards
 from nlm_jax.data.corpora import columns as meaning
 from nlm_jax.data.corpora import textfile
+from nlm_jax.data.corpora.records import Record, records
 from nlm_jax.data.report import Notice, Reject
 from nlm_jax.data.schema import Row, read_rows
 
@@ -20,10 +21,6 @@ JSON = (".json", ".jsonl", ".ndjson")
 DELIMITERS = ",;\t|"
 SEPARATOR = re.compile(r"\"?sep=(.)\"?", re.IGNORECASE)
 """A first line of Excel's that names the delimiter."""
-LINES = 16
-"""Lines that a quoted cell of a table with tabs may have."""
-LONGEST = 1 << 24
-"""Characters of a cell; Python's own limit is less than some lists of annotations have."""
 Comma = Literal["decimal", "thousands"]
 GROUPED = re.compile(r"[-+]?\d{1,3}(,\d{3})+(\.\d*)?")
 GROUPED_BY_POINTS = re.compile(r"[-+]?\d{1,3}(\.\d{3})+,\d+")
@@ -56,7 +53,9 @@ def _lines(file: pathlib.Path) -> Iterator[Row | Reject | Notice]:
     timed = {n for n, name in enumerate(header) if meaning.is_time(name)}
     comma = _comma(file, len(header), timed, mark) if timed else "decimal"
     for number, cells in _body(file):
-        if any(cells[len(header) :]):
+        if cells is None:
+            yield Reject("", f"{file}:{number}", 'opens a quote (") that nothing closes; remove it, or close it')
+        elif any(cells[len(header) :]):
             of = {",": "a comma", ";": "a semicolon", "|": "a bar"}.get(mark, "a tab")
             yield Reject("", f"{file}:{number}", f"more cells than the header has columns; quote values that hold {of}")
         elif any(cells):
@@ -100,9 +99,9 @@ def _header(file: pathlib.Path) -> tuple[tuple[str, ...], str]:
     with textfile.open_text(file) as opened:
         first = _skip(opened)
         mark = delimiter(first)
-        _, cells = next(_records(itertools.chain([first], opened), mark), (0, []))
+        _, cells = next(records(itertools.chain([first], opened), mark), (0, []))
     names: list[str] = []
-    for cell in cells:
+    for cell in cells or ():
         name = cell.lower()
         names.append("" if name in names else name)
     return tuple(names), mark
@@ -121,96 +120,29 @@ def delimiter(line: str) -> str:
     return max(DELIMITERS, key=re.sub(r'"[^"]*"', "", line).count)
 
 
-def _body(file: pathlib.Path) -> Iterator[tuple[int, list[str]]]:
+def _body(file: pathlib.Path) -> Iterator[Record]:
     """Number of the line and cells of every record behind the header."""
     with textfile.open_text(file) as opened:
-        skipped: list[str] = []
+        before = 0
 
         def counted() -> Iterator[str]:
-            for line in opened:
-                skipped.append(line)
+            nonlocal before
+            for before, line in enumerate(opened):  # noqa: B007
                 yield line
 
         first = _skip(counted())
-        before = len(skipped) - 1
-        records = _records(itertools.chain([first], opened), delimiter(first))
-        next(records, None)
-        for number, cells in records:
-            yield number + before, cells
-
-
-def _records(text: Iterable[str], mark: str) -> Iterator[tuple[int, list[str]]]:
-    """Number of the first line and cells of every record that is not empty."""
-    if mark == "\t":
-        yield from _tabbed(text)
-        return
-    csv.field_size_limit(LONGEST)
-    reader = csv.reader((line.replace("\0", "") for line in text), delimiter=mark, skipinitialspace=True)
-    before = 0
-    for cells in reader:
-        if any(cell.strip() for cell in cells):
-            yield before + 1, [_unquoted(cell.strip()) for cell in cells]
-        before = reader.line_num
-
-
-def _tabbed(text: Iterable[str]) -> Iterator[tuple[int, list[str]]]:
-    """Tables with tabs are written without quotes (Raven, Darwin Core): a quote there is an inch, or a song. Excel
-    quotes cells that hold a quote, a tab or a line break, and doubles the quotes in them."""
-    stream = iter(text)
-    width, number = 0, 0
-    waiting: list[str] = []
-    while True:
-        line = waiting.pop(0) if waiting else next(stream, None)
-        if line is None:
-            return
-        number, first = number + 1, number + 1
-        cells = _joined(line.rstrip("\r\n").split("\t"), width)
-        if _is_open(cells[-1]) and len(cells) <= width:  # perhaps a quoted cell with line breaks
-            ahead = [*waiting, *itertools.islice(stream, max(0, LINES - len(waiting)))]
-            whole = line.rstrip("\r\n")
-            for count, more in enumerate(ahead, 1):
-                whole += "\n" + more.rstrip("\r\n")
-                joined = _joined(whole.split("\t"), width)
-                if not _is_open(joined[-1]) and len(joined) == width:
-                    cells, ahead, number = joined, ahead[count:], number + count
-                    break
-            waiting = ahead
-        width = width or len(cells)
-        if any(cell.strip() for cell in cells):
-            yield first, [_unquoted(cell.strip()) for cell in cells]
-
-
-def _joined(cells: Sequence[str], width: int) -> list[str]:
-    """Cells of a line with more than the header has, those that a quoted cell was split into together."""
-    if len(cells) <= width or not width:
-        return list(cells)
-    made: list[str] = []
-    for cell in cells:
-        if made and _is_open(made[-1]):
-            made[-1] += f"\t{cell}"
-        else:
-            made.append(cell)
-    return made if len(made) == width else list(cells)
-
-
-def _is_open(cell: str) -> bool:
-    return cell.startswith('"') and cell.count('"') % 2 == 1
-
-
-def _unquoted(cell: str) -> str:
-    """`"Robin, ""song"" A"` -> `Robin, "song" A`; quotes that are not doubled are part of the text."""
-    inner = cell[1:-1]
-    if len(cell) > 1 and cell[0] == cell[-1] == '"' and '"' not in inner.replace('""', ""):
-        return inner.replace('""', '"').strip()
-    return cell
+        skipped = before
+        found = records(itertools.chain([first], opened), delimiter(first))
+        next(found, None)
+        for number, cells in found:
+            yield number + skipped, cells
 
 
 def _comma(file: pathlib.Path, width: int, timed: set[int], mark: str) -> Comma:
     """What a comma in the times of a table means, of all its cells: in `1,234` alone it could be either."""
     grouped = point = whole = False
     for _, cells in _body(file):
-        for n in timed & set(range(len(cells))):
-            cell = cells[n]
+        for cell in [cells[n] for n in timed if n < len(cells)] if cells else ():
             if GROUPED_BY_POINTS.fullmatch(cell) or re.fullmatch(r"[-+]?(\d+,(\d{1,2}|\d{4,})|0,\d+)", cell):
                 return "decimal"
             grouped |= bool(GROUPED.fullmatch(cell))
