@@ -21,7 +21,7 @@ def records(text: Iterable[str], mark: str) -> Iterator[Record]:
     """
     csv.field_size_limit(LONGEST)
     divided = _tabbed if mark == "\t" else _quoted
-    stream, waiting = iter(text), []
+    stream, waiting = (line.replace("\0", "") for line in text), []
     number = width = 0
     while (line := waiting.pop(0) if waiting else next(stream, None)) is not None:
         number += 1
@@ -33,7 +33,7 @@ def records(text: Iterable[str], mark: str) -> Iterator[Record]:
             number += count
         width = width or len(cells or ())
         if cells is None or any(cell.strip() for cell in cells):
-            yield first, cells and [unquoted(cell.strip()) for cell in cells]
+            yield first, cells and [unquoted(cell.strip()) if cell else cell for cell in cells]
 
 
 def _continued(line: str, ahead: Sequence[str], mark: str, width: int) -> tuple[list[str] | None, int]:
@@ -42,7 +42,7 @@ def _continued(line: str, ahead: Sequence[str], mark: str, width: int) -> tuple[
     for count, more in enumerate(ahead, 1):
         whole += more
         if '"' in more:
-            cells = (_tabbed if mark == "\t" else _quoted)(whole, mark, width)
+            cells = _tabbed(whole, mark, width) if mark == "\t" else _strict(whole, mark)
             if cells is not None and (not width or len(cells) <= width):
                 return cells, count
     return (line.rstrip("\r\n").split("\t"), 0) if mark == "\t" else (None, 0)
@@ -50,23 +50,25 @@ def _continued(line: str, ahead: Sequence[str], mark: str, width: int) -> tuple[
 
 def _quoted(line: str, mark: str, width: int) -> list[str] | None:
     """The cells of a line, None if a quote is open at its end."""
-    text = line.replace("\0", "")
-    if '"' in text:
-        try:
-            return next(csv.reader([text], delimiter=mark, skipinitialspace=True, strict=True), [])
-        except csv.Error:
-            if _opens(text, mark):
-                return None
-    return next(csv.reader([text.rstrip("\r\n")], delimiter=mark, skipinitialspace=True), [])
+    if '"' not in line:
+        return line.rstrip("\r\n").split(mark)
+    cells = _strict(line, mark)
+    if cells is None and not _opens(line, mark):  # quotes as people write them
+        return next(csv.reader([line.rstrip("\r\n")], delimiter=mark, skipinitialspace=True), [])
+    return cells
+
+
+def _strict(text: str, mark: str) -> list[str] | None:
+    """The cells of text whose quotes all have their end, None of other text."""
+    try:
+        return next(csv.reader([text], delimiter=mark, skipinitialspace=True, strict=True), [])
+    except csv.Error:
+        return None
 
 
 def _opens(text: str, mark: str) -> bool:
     """Whether the last quote that begins a cell has no end in this text."""
-    try:
-        next(csv.reader([text, f'"{mark}'], delimiter=mark, skipinitialspace=True, strict=True), [])
-    except csv.Error:
-        return False
-    return True
+    return _strict(f'{text}"{mark}', mark) is not None
 
 
 def _tabbed(line: str, mark: str, width: int) -> list[str] | None:
@@ -93,7 +95,6 @@ def _is_open(cell: str) -> bool:
 
 def unquoted(cell: str) -> str:
     """`"Robin, ""song"" A"` -> `Robin, "song" A`; quotes that are not doubled are part of the text."""
-    inner = cell[1:-1]
-    if len(cell) > 1 and cell[0] == cell[-1] == '"' and '"' not in inner.replace('""', ""):
+    if len(cell) > 1 and cell[0] == cell[-1] == '"' and '"' not in (inner := cell[1:-1]).replace('""', ""):
         return inner.replace('""', '"').strip()
     return cell

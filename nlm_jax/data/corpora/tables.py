@@ -23,6 +23,7 @@ SEPARATOR = re.compile(r"\"?sep=(.)\"?", re.IGNORECASE)
 """A first line of Excel's that names the delimiter."""
 Comma = Literal["decimal", "thousands"]
 GROUPED = re.compile(r"[-+]?\d{1,3}(,\d{3})+(\.\d*)?")
+DECIMAL = re.compile(r"[-+]?(\d+,(\d{1,2}|\d{4,})|0,\d+)")
 GROUPED_BY_POINTS = re.compile(r"[-+]?\d{1,3}(\.\d{3})+,\d+")
 
 
@@ -51,7 +52,7 @@ def _lines(file: pathlib.Path) -> Iterator[Row | Reject | Notice]:
     if not any(header):
         raise UserError(f"{file}: has no header line")
     timed = {n for n, name in enumerate(header) if meaning.is_time(name)}
-    comma = _comma(file, len(header), timed, mark) if timed else "decimal"
+    comma = _comma(file, timed, mark) if timed else "decimal"
     for number, cells in _body(file):
         if cells is None:
             yield Reject("", f"{file}:{number}", 'opens a quote (") that nothing closes; remove it, or close it')
@@ -138,14 +139,15 @@ def _body(file: pathlib.Path) -> Iterator[Record]:
             yield number + skipped, cells
 
 
-def _comma(file: pathlib.Path, width: int, timed: set[int], mark: str) -> Comma:
+def _comma(file: pathlib.Path, timed: set[int], mark: str) -> Comma:
     """What a comma in the times of a table means, of all its cells: in `1,234` alone it could be either."""
     grouped = point = whole = False
     for _, cells in _body(file):
         for cell in [cells[n] for n in timed if n < len(cells)] if cells else ():
-            if GROUPED_BY_POINTS.fullmatch(cell) or re.fullmatch(r"[-+]?(\d+,(\d{1,2}|\d{4,})|0,\d+)", cell):
-                return "decimal"
-            grouped |= bool(GROUPED.fullmatch(cell))
+            if "," in cell:
+                if GROUPED_BY_POINTS.fullmatch(cell) or DECIMAL.fullmatch(cell):
+                    return "decimal"
+                grouped |= bool(GROUPED.fullmatch(cell))
             point |= "." in cell
             whole |= cell.isdigit()
     if grouped and (point or mark in ",|" or (mark == "\t" and whole)):
@@ -155,6 +157,8 @@ def _comma(file: pathlib.Path, width: int, timed: set[int], mark: str) -> Comma:
 
 def _number(cell: str, comma: Comma) -> str:
     """A number of a table with a point for decimals and nothing else; other text as it is."""
+    if "," not in cell:
+        return cell
     if GROUPED_BY_POINTS.fullmatch(cell):
         return cell.replace(".", "").replace(",", ".")
     if GROUPED.fullmatch(cell) and (comma == "thousands" or "." in cell or cell.count(",") > 1):
