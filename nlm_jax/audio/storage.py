@@ -126,11 +126,12 @@ def opened(source: str | pathlib.Path | bytes, label: str) -> Data:
         return Data(source)
     path = pathlib.Path(source)
     try:
-        if not path.is_file():
-            raise UserError(f"{label}: no such file" if not path.exists() else f"{label}: not a file")
+        is_file, exists = path.is_file(), path.exists()
     except (OSError, ValueError) as error:  # a name too long, a null character, a folder that may not be entered
         why = error.strerror if isinstance(error, OSError) else error
         raise UserError(f"{label[:200]}: no such file ({why})") from error
+    if not is_file:
+        raise UserError(f"{label}: not a file" if exists else f"{label}: no such file")
     try:
         data = Data(path)
     except OSError as error:

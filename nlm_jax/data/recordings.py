@@ -233,6 +233,8 @@ def _samples(audio: Any, name: str, bounds: scale.Bounds | None = None) -> np.nd
         raise UserError(f"{name}: has audio that is no list of numbers ({error})") from error
     if samples.dtype.kind == "O" or not samples.ndim:
         raise UserError(f"{name}: has audio that is no list of numbers, but {type(audio).__name__}")
+    if samples.dtype.kind == "f" and (bad := np.flatnonzero(~np.isfinite(samples).reshape(-1))).size:
+        raise UserError(f"{name}: holds {bad.size} samples that are NaN or infinite, the first is number {bad[0]}")
     try:
         return scale.floats(samples, bounds)
     except UserError as error:
@@ -243,6 +245,8 @@ def seconds(root: pathlib.Path, name: str) -> float:
     """True length of a whole recording. Raises UserError as `clip`."""
     try:
         return duration(*stored(root, name))
+    except UserError:
+        raise
     except (OSError, ValueError, TypeError, RuntimeError, MemoryError) as error:
         raise UserError(f"{name}: cannot be decoded ({type(error).__name__}: {error})") from error
 

@@ -84,9 +84,8 @@ class Windows:
                 else:
                     yield example
         if unlabelled:
-            self.report.add(
-                Notice(f"{unlabelled} windows without a label are left out: labels of their recordings were rejected")
-            )
+            reason = "labels of their recordings were rejected"
+            self.report.add(Notice(f"windows without a label that are left out, as {reason}: {unlabelled}"))
 
     def _placed(self, path: str, events: Iterable[Event]) -> Iterator[Event]:
         """The labels that begin within their recording; the others are rejects. All, if its length is not known."""

@@ -128,6 +128,12 @@ def test_numbers(known, nlm, tmp_path):
     assert told["levels"]["clipping"]["clips"] == 1
     assert told["levels"]["silence"]["silent_clips"] == 1
     assert told["levels"]["silence"]["share_of_time"] == pytest.approx(3 / 8, abs=0.01)
+    assert told["levels"]["first"] == {"silent": ["silent.wav"], "clipped": ["clipped.wav"], "offset": []}
+    assert "Clips that are silent throughout, first: silent.wav; all are in flagged.jsonl." in text
+    flagged = [json.loads(line) for line in (tmp_path / "told" / "flagged.jsonl").read_text().splitlines()]
+    assert [(one["clip"], one["is"]) for one in flagged] == [("silent.wav", ["silent"]), ("clipped.wav", ["clipped"])]
+    assert told["sources"]["rates"] == {"16000": 4}
+    assert told["sources"]["ultrasound"] == {"recordings": 0, "first": []}
     assert told["levels"]["peak_dbfs"]["max"] == pytest.approx(0.0, abs=0.01)
     assert told["levels"]["rms_dbfs"]["min"] == levels.FLOOR
     assert (told["rejects"]["clips"], told["rejects"]["examples"]) == (1, 1)

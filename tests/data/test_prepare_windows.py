@@ -207,7 +207,9 @@ def test_labels_behind_the_end_are_rejects_and_make_no_negatives():
         ("a.wav#t=13,14", "x.csv:5", does.format("starts at 13", "is it a label of another recording")),
         ("a.wav#t=0,800", "x.csv:6", does.format("ends at 800", has)),
     ]
-    assert report.notices == ("1 windows without a label are left out: labels of their recordings were rejected",)
+    assert report.notices == (
+        "windows without a label that are left out, as labels of their recordings were rejected: 1",
+    )
 
 
 def test_rejects_of_the_reader_make_no_negatives():

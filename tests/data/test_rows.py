@@ -3,6 +3,7 @@
 import io
 import json
 import re
+import tarfile
 
 import numpy as np
 import pytest
@@ -245,3 +246,34 @@ def test_bounds_are_read_from_the_statistics(tmp_path, monkeypatch):
     assert audio_column.bounds(tmp_path / "a.parquet") == (-20000, 5)
     monkeypatch.undo()
     assert audio_column.bounds(tmp_path / "b.parquet") == (-20000, 5)
+
+
+def tar(file, members):
+    with tarfile.open(file, "w") as out:
+        for name, content in members.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content)
+            out.addfile(entry, io.BytesIO(content))
+
+
+def test_tars_as_strangers_write_them(tmp_path):
+    """A key with broken metadata is a reject, one with several recordings a question about all, times make a part."""
+    long = encoded(0.2, 2 * RATE)
+    tar(
+        tmp_path / "test-000.tar",
+        {
+            "a.wav": encoded(0.1), "a.json": b"{broken",
+            "b.left.wav": encoded(0.3), "b.right.wav": encoded(0.4), "b.json": b'{"label": "pair"}',
+            "c.wav": long, "c.json": b'{"label": "part", "start": 0.5, "end": 1.25}',
+            "d.m4a": b"sound", "d.json": b'{"label": "lost"}',
+            "e.wav": long, "e.json": b'{"label": "odd", "start": 1.5, "end": 1}',
+        },
+    )  # fmt: skip
+    report = Report()
+    found = list(corpora.read(tmp_path / "test-000.tar", report=report))
+    assert [(e.text, len(e.paths), e.split) for e in found] == [("pair", 2, "test"), ("part", 1, "test")]
+    assert found[1].paths == ("test-000.tar#member=c.wav#t=0.5,1.25",)
+    assert [r.name for r in report.rejects] == ["test-000.tar#member=a.wav", "test-000.tar#member=e.wav#t=1.5,1"]
+    assert any(".m4a" in text for text in report.notices)
+    made = prepare(Options(tmp_path / "test-000.tar", tmp_path / "out"))
+    assert (made["examples"], made["clips"], made["rejected"]["examples"]) == (2, 3, 2)

@@ -25,18 +25,22 @@ def examples(path: pathlib.Path, root: pathlib.Path) -> Iterator[Example]:
     """
     if not stored.files(path):
         raise UserError(f"{path}: neither Parquet files, nor a folder of save_to_disk, nor recordings with metadata")
-    yield from labels.told_of(path, stored.each(stored.rows(path, root), _asked), stored.columns(path))
+    yield from labels.told_of(path, stored.each(stored.rows(path, root), asked), stored.columns(path))
 
 
-def _asked(row: Row, names: tuple[str, ...]) -> Example | None:
-    """The question about the recordings of a row, or about the part of each between its start and its end."""
+def asked(row: Row, names: tuple[str, ...]) -> Example:
+    """The question about the recordings of a row, or about the part of each between its start and its end.
+
+    Raises:
+      UserError: the row says nothing that could be asked, or has times that are none.
+    """
     row = unfolded(row)
     within = {k: v for k, v in row.values.items() if not isinstance(v, datetime.date | datetime.time)}  # times of a day
     start, end = columns.span(Row(within, row.where))
     if start is not None:
         names = tuple(part_name(name, start, end) for name in names)
     one = labels.told(row, names[0], metadata.facts(row.values, sure=False))
-    return one and dataclasses.replace(one, paths=names)
+    return dataclasses.replace(one, paths=names)
 
 
 def unfolded(row: Row) -> Row:

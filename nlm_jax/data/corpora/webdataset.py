@@ -1,6 +1,7 @@
 """WebDataset: tar files with a recording `<key>.flac` (wav, ogg, mp3) and `<key>.json`, `.txt` or `.cls` for each key.
 One tar, a folder of them, or a pattern: `shard-{000..127}.tar`, `train-*.tar`."""
 
+import collections
 import json
 import pathlib
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ from typing import Any
 from nlm_jax.audio import formats
 from nlm_jax.core.errors import UserError
 from nlm_jax.data import recordings, tars
-from nlm_jax.data.corpora import labels, metadata
+from nlm_jax.data.corpora import datasets, labels, metadata, stored
 from nlm_jax.data.report import Notice, Reject
 from nlm_jax.data.schema import Example, Row
 
@@ -25,27 +26,38 @@ def opens(path: pathlib.Path) -> bool:
 
 
 def examples(path: pathlib.Path, root: pathlib.Path) -> Iterator[Example | Reject | Notice]:
-    """One question for each recording with its own metadata; a key without any is passed over, and counted.
+    """One question for each key with a recording and something that is said of it: of its recordings, or of the part
+    between a start and an end in its JSON. A key that says nothing, or with metadata that cannot be read, is a
+    reject.
 
     Raises:
-      UserError: no tar, a damaged one, or JSON that is none (with its tar and member).
+      UserError: no tar, or a damaged one.
     """
     yield from labels.told_of(path, _examples(path, root), ("json", "txt", "cls"))
 
 
 def _examples(path: pathlib.Path, root: pathlib.Path) -> Iterator[Example | Reject | Notice]:
+    unreadable: collections.Counter[str] = collections.Counter()
     for file in tars.matching(path):
-        classes = _classes(file.parent)
+        classes, split = _classes(file.parent), stored.split_of(file, path)
         for key, sample in _samples(file).items():
-            audio = next((suffix for suffix in sample if f".{suffix.lower()}" in formats.READABLE), None)
-            if audio is None:
+            sounds = _sounds(sample)
+            if not sounds:
+                lost = filter(formats.is_unreadable_sound, sample.values())
+                unreadable.update(pathlib.PurePosixPath(member).suffix.lower() for member in lost)
                 continue
-            row = _row(file, key, sample, classes)
-            name = recordings.member_name(recordings.name_of(file, root), sample[audio])
+            names = tuple(recordings.member_name(recordings.name_of(file, root), member) for member in sounds)
             try:
-                yield labels.told(row, name, metadata.facts(row.values, sure=False))
+                yield datasets.asked(_row(file, key, sample, classes, split), names)
             except UserError as error:
-                yield Reject(name, row.where, str(error).removeprefix(f"{row.where}: "))
+                yield Reject(names[0], f"{file}: {key}", str(error).removeprefix(f"{file}: {key}: "))
+    yield from map(Notice, formats.unreadable_notices(unreadable))
+
+
+def _sounds(sample: dict[str, str]) -> list[str]:
+    """Members with the recordings of a key: `<key>.wav`, or else all that go on as `<key>.left.wav`."""
+    plain = [member for suffix, member in sample.items() if f".{suffix.lower()}" in formats.READABLE]
+    return plain[:1] or [member for member in sample.values() if formats.is_readable(member)]
 
 
 def _samples(file: pathlib.Path) -> dict[str, dict[str, str]]:
@@ -64,7 +76,7 @@ def _classes(folder: pathlib.Path) -> list[str]:
     return file.read_text("utf-8-sig").splitlines() if file else []
 
 
-def _row(file: pathlib.Path, key: str, sample: dict[str, str], classes: list[str]) -> Row:
+def _row(file: pathlib.Path, key: str, sample: dict[str, str], classes: list[str], split: str) -> Row:
     """What the members beside a recording say of it."""
     values: dict[str, Any] = {}
     if "json" in sample:
@@ -88,4 +100,5 @@ def _row(file: pathlib.Path, key: str, sample: dict[str, str], classes: list[str
         )
     elif code.isdigit():
         del values["cls"]
-    return Row({"id": f"{file.stem}/{key}", **values}, f"{file}: {key}")
+    given = {"split": split} if split else {}
+    return Row({"id": f"{file.stem}/{key}", **given, **values}, f"{file}: {key}")

@@ -24,13 +24,13 @@ from nlm_jax.data.mixture import Stream, groups_of
 from nlm_jax.data.pipeline import open_corpus
 
 SUMMARY = "what is in prepared corpora: hours, tasks, taxa, levels, examples to hear; a page and JSON"
-JSON, PAGE = "describe.json", "describe.html"
+JSON, PAGE, FLAGGED = "describe.json", "describe.html", "flagged.jsonl"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("directories", nargs="*", metavar="DIR", help="written by nlm prepare; in buckets too")
-    add("--out", type=remote.writes, required=True, help=f"folder for {PAGE} and {JSON}")
+    add("--out", type=remote.writes, required=True, help=f"folder for {PAGE}, {JSON} and {FLAGGED}")
     add("--examples", type=int, default=12, metavar="N", help="shown, tasks in turn (default 12)")
     add("--augmented", action="store_true", help="show every augmentation before and after")
     add("--sample", type=int, default=2000, metavar="N", help="clips measured for levels; 0 = all (default 2000)")
@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
     told["mixture"] = [epochs(stage, dataclasses.replace(data, **own)) for stage, data in stages]
     columns = (*rich.progress.Progress.get_default_columns(), rich.progress.MofNCompleteColumn())
     with rich.progress.Progress(*columns, console=console) as progress:
-        told["levels"] = levels.levels(corpus, index.Clips(corpus), args.sample, args.workers, progress)
+        told["levels"], flagged = levels.levels(corpus, index.Clips(corpus), args.sample, args.workers, progress)
     told["answers"] = show.answers(corpus)
     samples = round(args.seconds * 16_000)
     shown = show.examples(corpus, args.examples, samples)
@@ -69,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
         config = stages[-1][1].augment if stages else AugmentConfig()
         pairs = show.augmented(corpus, config, samples, args.seed)
         told["augmented"] = [{**a.facts, "after": b.facts if b else None} for a, b in pairs]
-    write(args.out, told, page.document(told, shown, pairs))
+    write(args.out, told, page.document(told, shown, pairs), flagged)
     print(
         f"{args.out / PAGE}: {told['examples']} examples, {told['clips']} clips, {told['hours']:.2f} h, "
         f"{len(told['tasks'])} tasks, {told['labels']['labels']} labels"
@@ -120,10 +120,12 @@ def mean_need(corpus: Corpus, stream: Stream, vectors: int) -> Float[np.ndarray,
     return each @ (weights / weights.sum())
 
 
-def write(out: pathlib.Path, told: dict[str, Any], document: str) -> None:
-    """Both files, each renamed when whole."""
+def write(out: pathlib.Path, told: dict[str, Any], document: str, flagged: list[dict[str, Any]]) -> None:
+    """The files, each renamed when whole."""
+    listed = "".join(json.dumps(one, ensure_ascii=False) + "\n" for one in flagged)
     out.mkdir(parents=True, exist_ok=True)
-    for name, content in ((JSON, json.dumps(told, ensure_ascii=False, indent=1) + "\n"), (PAGE, document)):
+    said = json.dumps(told, ensure_ascii=False, indent=1) + "\n"
+    for name, content in ((FLAGGED, listed), (JSON, said), (PAGE, document)):
         part = out / f"{name}.part"
         part.write_text(content, encoding="utf-8")
         part.replace(out / name)

@@ -73,9 +73,24 @@ def numbers(corpus: Corpus) -> dict[str, Any]:
         "taxa": tree(clips.tally(corpus.taxa, corpus.taxon)),
         "labels": imbalance(species, code_of[corpus.taxon]),
         "durations": spread(clips.samples / SAMPLE_RATE),
+        "sources": sources(manifests),
         "tokens": {name: spread(corpus.column(f"{name}_tokens")) for name in ("text", "answer")},
         "rejects": rejects(corpus),
     }
+
+
+def sources(manifests: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Of the recordings behind the clips: `rates` in Hz -> clips, and those whose energy is ultrasound (lost at 16 kHz)
+    and that are damaged, with the first names. Nothing of directories that were prepared before these were noted."""
+    rates: collections.Counter[str] = collections.Counter()
+    found = {name: {"recordings": 0, "first": []} for name in ("ultrasound", "damaged")}
+    for audio in (manifest.get("audio", {}) for manifest in manifests):
+        rates.update(audio.get("source_rates", {}))
+        for name, one in found.items():
+            own = audio.get(name, {"recordings": 0, "first": []})
+            one["recordings"] += own["recordings"]
+            one["first"] += own["first"]
+    return {"rates": dict(sorted(rates.items(), key=lambda item: int(item[0]))), **found}
 
 
 def tree(tally: list[dict[str, Any]]) -> dict[str, Any]:

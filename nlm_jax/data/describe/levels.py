@@ -20,6 +20,11 @@ SILENCE = -60.0
 FRAME = SAMPLE_RATE // 50
 FULL, RUN = 32767 / 32768, 3
 """A clip counts as clipped where so many samples in a row are at full scale."""
+OFFSET = 0.01
+"""Mean of a clip from which its offset counts."""
+FIGURES = ("rms", "peak", "clipped", "silent", "offset")
+NAMED = 5
+"""Clips of a kind that describe.json names; the rest are in a file of their own."""
 
 
 def chosen(total: int, sample: int) -> Int[np.ndarray, "S"]:
@@ -57,16 +62,21 @@ def runs(hit: np.ndarray, least: int) -> int:
     return int(length[length >= least].sum())
 
 
-def levels(corpus: Corpus, clips: Clips, sample: int, workers: int, progress: rich.progress.Progress) -> dict[str, Any]:
-    """Measures of a sample of the corpus's clips; damaged ones are counted and named."""
+def levels(
+    corpus: Corpus, clips: Clips, sample: int, workers: int, progress: rich.progress.Progress
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Measures of a sample of the corpus's clips, and those that are silent, clipped or have an offset, with their
+    names and figures; damaged ones are counted and named."""
     numbers = chosen(len(clips.samples), sample)
     task = progress.add_task("levels", total=len(numbers))
 
-    def one(number: int) -> dict[str, float] | str:
+    def one(number: int) -> dict[str, Any] | str:
         k = int(np.searchsorted(clips.first, number, side="right")) - 1
         part = corpus.parts[k]
         try:
-            return measure(shards.decode_clip(part.clip_records.read(*part.place(number - clips.first[k]))))
+            record = part.clip_records.read(*part.place(number - clips.first[k]))
+            name = shards.clip_header(record)[0]["name"]
+            return {"directory": corpus.sources[k], "clip": name, **measure(shards.decode_clip(record))}
         except shards.CorruptRecord as error:
             return str(error)
         finally:
@@ -82,9 +92,20 @@ def levels(corpus: Corpus, clips: Clips, sample: int, workers: int, progress: ri
     seconds = np.asarray(
         [clips.samples[n] for n, f in zip(numbers, found, strict=True) if not isinstance(f, str)], float
     )
-    column = {key: np.asarray([g[key] for g in good]) for key in ("rms", "peak", "clipped", "silent", "offset")}
+    column = {key: np.asarray([g[key] for g in good]) for key in FIGURES}
     whole = max(1.0, float(seconds.sum()))
     share = lambda hits: round(float(hits.mean()), 5) if len(hits) else 0.0  # noqa: E731
+    kinds = {
+        "silent": column["silent"] == 1.0,
+        "clipped": column["clipped"] > 0,
+        "offset": np.abs(column["offset"]) > OFFSET,
+    }
+    flagged = [
+        {"directory": g["directory"], "clip": g["clip"], "is": named, **{key: round(g[key], 5) for key in FIGURES}}
+        for number, g in enumerate(good)
+        if (named := [kind for kind, hits in kinds.items() if hits[number]])
+    ]
+    first = {kind: [f["clip"] for f in flagged if kind in f["is"]][:NAMED] for kind in kinds}
     return {
         "clips": len(good),
         "of": len(clips.samples),
@@ -92,15 +113,16 @@ def levels(corpus: Corpus, clips: Clips, sample: int, workers: int, progress: ri
         "rms_dbfs": spread(column["rms"]),
         "peak_dbfs": spread(column["peak"]),
         "clipping": {
-            "clips": int((column["clipped"] > 0).sum()),
+            "clips": int(kinds["clipped"].sum()),
             "share_of_clips": share(column["clipped"] > 0),
             "share_of_samples": round(float(column["clipped"] @ seconds) / whole, 7),
         },
         "silence": {
             "below_dbfs": SILENCE,
             "share_of_time": round(float(column["silent"] @ seconds) / whole, 5),
-            "silent_clips": int((column["silent"] == 1.0).sum()),
+            "silent_clips": int(kinds["silent"].sum()),
             "share": spread(column["silent"], 20),
         },
-        "offset_above_1_percent": int((np.abs(column["offset"]) > 0.01).sum()),
-    }
+        "offset_above_1_percent": int(kinds["offset"].sum()),
+        "first": first,
+    }, flagged

@@ -12,6 +12,13 @@ from nlm_jax.data.describe.show import Shown
 from nlm_jax.page import picture
 from nlm_jax.page.html import figure, page, section, table
 
+NAMES = {
+    "silent": "silent throughout",
+    "clipped": "clipped",
+    "offset": "offset from zero",
+    "ultrasound": "ultrasound, most of which is above the 8 kHz that are kept",
+    "damaged": "not read whole",
+}
 ROWS = 60
 """Lines of a table; the JSON has all."""
 
@@ -151,6 +158,14 @@ def sound(told: dict[str, Any]) -> str:
         f"{silence['silent_clips']:,} clips are silent throughout.",
         f"{levels['offset_above_1_percent']:,} clips have an offset above 1 % of full scale.",
     ]
+    for kind, names in levels["first"].items():
+        if names:
+            said.append(f"Clips that are {NAMES[kind]}, first: {', '.join(names)}; all are in flagged.jsonl.")
+    if rates := told["sources"]["rates"]:
+        said.append(f"Source rates: {', '.join(f'{int(rate):,} Hz ({n:,} clips)' for rate, n in rates.items())}.")
+    for kind in ("ultrasound", "damaged"):
+        if (found := told["sources"][kind])["recordings"]:
+            said.append(f"{found['recordings']:,} recordings are {NAMES[kind]}: {'; '.join(found['first'][:5])}.")
     if levels["damaged"]["clips"]:
         said.append(f"{levels['damaged']['clips']:,} records are damaged, first {levels['damaged']['first'][0]}.")
     listed = "".join(f"<li>{html.escape(s)}</li>" for s in said)
