@@ -3,11 +3,10 @@
 The last frame of a stream says where it stands. Only if that agrees with the header is the header's length believed.
 """
 
-import collections
 import dataclasses
 from collections.abc import Iterator
 
-from nlm_jax.audio.storage import Data, Piece
+from nlm_jax.audio.storage import Data, Piece, remembered
 
 NAME = b"fLaC"
 STREAMS = (b"fLaC\x00\x00\x00\x22", b"fLaC\x80\x00\x00\x22")
@@ -16,13 +15,8 @@ HEADER = 42
 """Bytes of the name and STREAMINFO."""
 TAIL = 1 << 16
 """Bytes at the end in which the last frame begins, unless it is enormous."""
-REMEMBERED = 4096
-"""Searches whose result is remembered."""
 SIZES = {1: 192, **{n: 576 << (n - 2) for n in range(2, 6)}, **{n: 256 << (n - 8) for n in range(8, 16)}}
 """Code of a frame's size -> samples; 6 and 7 stand for one that follows."""
-
-
-_nexts: collections.OrderedDict[tuple[int, ...], int] = collections.OrderedDict()
 
 
 def pieces(data: Data, begin: int = 0) -> Iterator[Piece]:
@@ -64,17 +58,14 @@ def bounded(data: Data, piece: Piece) -> Piece:
 
 def _next(data: Data, begin: int) -> int:
     """Where the next stream begins; -1 if none does. All bytes are searched, once."""
-    key = data.key and (*data.key, begin)
-    if key not in _nexts:
-        at = data.find(NAME, begin)
-        while at > 0 and not data.read(at, 8).startswith(STREAMS):
-            at = data.find(NAME, at + 1)
-        if key is None:
-            return at
-        _nexts[key] = at
-        while len(_nexts) > REMEMBERED:
-            _nexts.popitem(last=False)
-    return _nexts[key]
+    return remembered(data, "flac", begin, lambda: _search(data, begin))
+
+
+def _search(data: Data, begin: int) -> int:
+    at = data.find(NAME, begin)
+    while at > 0 and not data.read(at, 8).startswith(STREAMS):
+        at = data.find(NAME, at + 1)
+    return at
 
 
 def _end(data: Data, header: bytes, end: int) -> int | None:

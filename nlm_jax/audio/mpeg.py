@@ -6,10 +6,11 @@ their headers, without decoding: a millisecond for minutes of sound. What is no 
 
 import dataclasses
 import functools
+import re
 import struct
 from collections.abc import Iterator
 
-from nlm_jax.audio.storage import Data, Piece
+from nlm_jax.audio.storage import Data, Piece, remembered
 
 READ = 1 << 20
 SCANNED = 1 << 17
@@ -113,8 +114,10 @@ def pieces(data: Data, begin: int = 0) -> Iterator[Piece]:
             elif contents and contents.size and contents.size != end - first:
                 parts = (_with_size(contents, frame, end - first), (first + len(frame), end))
             if contents is None or not contents.frames:
-                spare = count * LONGEST  # above the guess from the first frame, whatever that is
+                spare = count * LONGEST  # enough for any guess from the first frame
             piece = Piece(parts, frames=count * samples_of(frame) if spare else None, spare=spare)
+        if whole and not isinstance(piece.parts[0], bytes) and first == behind_tags(data, 0) and _is_last(data, end):
+            piece = dataclasses.replace(piece, parts=())  # the file itself: it is read without detours
         yield piece
         whole, begin = False, end
     if whole:  # as bytes, for libsndfile believes a name and libmpg123 then prints what it does not understand
@@ -124,6 +127,11 @@ def pieces(data: Data, begin: int = 0) -> Iterator[Piece]:
 def _with_size(contents: Contents, frame: bytes, size: int) -> bytes:
     at = contents.at + 8 + 4 * (contents.flags & 1)
     return frame[:at] + struct.pack(">I", size) + frame[at + 4 :]
+
+
+def _is_last(data: Data, end: int) -> bool:
+    """Whether nothing follows that libmpg123 does not pass over in silence."""
+    return data.size == end or (data.size == end + 128 and data.read(end, 3) == b"TAG")
 
 
 def _ends(data: Data, end: int) -> bool:
@@ -139,9 +147,14 @@ def _frame(data: Data, at: int) -> bytes:
 
 def _sync(data: Data, begin: int) -> int | None:
     """Where the next frame begins that is followed by one of its kind, or by the end; None if none does."""
-    begin, known = behind_tags(data, begin), sizes()
-    block, at = data.read(begin, SCANNED + 3 * LONGEST), -1
-    while 0 <= (at := block.find(b"\xff", at + 1)) < min(SCANNED, len(block) - 3):
+    begin = behind_tags(data, begin)
+    found = _first(data, begin, LONGEST)
+    return _first(data, begin, SCANNED) if found is None and data.size - begin > LONGEST else found
+
+
+def _first(data: Data, begin: int, scanned: int) -> int | None:
+    known, block, at = sizes(), data.read(begin, scanned + 3 * LONGEST), -1
+    while 0 <= (at := block.find(b"\xff", at + 1)) < min(scanned, len(block) - 3):
         size = known.get(block[at + 1] << 8 | block[at + 2])
         if size is None:
             continue
@@ -164,18 +177,29 @@ def behind_tags(data: Data, at: int) -> int:
 
 def _count(data: Data, first: int) -> tuple[int, int]:
     """Where a stream ends, and how many frames it has: up to other frames, a table of contents, or no frame."""
-    known, at, count = sizes(), 0, 0
-    base, block = first, data.read(first, READ)
-    kind_, names = kind(block), (b"Xing", b"Info", b"VBRI")
+    return remembered(data, "mpeg", first, lambda: _walk(data, first))
+
+
+def _walk(data: Data, first: int) -> tuple[int, int]:
+    base, block, at, count = first, data.read(first, READ), 0, 0
+    like, mono = kind(block)[:2], block[3] > 0xBF
+    known = {key: size for key, size in sizes().items() if (key >> 8 & 0x1E, key & 0x0C) == like}
+    tables = _tables(block)
     while True:
         if at + LONGEST > len(block) and base + len(block) < data.size:
             base, block, at = base + at, data.read(base + at, READ), 0
+            tables = _tables(block)
         if at + 4 > len(block) or block[at] != 0xFF:
             break
         size = known.get(block[at + 1] << 8 | block[at + 2])
-        if size is None or at + size > len(block) or kind(block[at : at + 4]) != kind_:
+        if size is None or at + size > len(block) or (block[at + 3] > 0xBF) != mono:
             break
-        if count and any(block[place : place + 4] in names for place in (at + 13, at + 21, at + 36)):
+        if tables and count and not tables.isdisjoint((at + 13, at + 21, at + 36)):
             break
         at, count = at + size, count + 1
     return base + at, count
+
+
+def _tables(block: bytes) -> set[int]:
+    """Where names of tables of contents are, in frames or not."""
+    return {match.start() for match in re.finditer(b"Xing|Info|VBRI", block)}

@@ -1,28 +1,17 @@
 """Ogg streams that were joined: libsndfile reads the first of them, and loses its way when it seeks."""
 
-import collections
 from collections.abc import Iterator
 
-from nlm_jax.audio.storage import Data, Piece
+from nlm_jax.audio.storage import Data, Piece, remembered
 
 FIRST = b"OggS\x00\x02"
 """The head of a page that begins a stream."""
 CODECS = (b"\x01vorbis", b"OpusHead", b"\x7fFLAC", b"Speex   ")
-REMEMBERED = 4096
-"""Files whose streams are not looked for again."""
-
-_starts: collections.OrderedDict[tuple[int, ...], list[int]] = collections.OrderedDict()
 
 
 def pieces(data: Data) -> Iterator[Piece]:
     """The streams of sound in a file; all of it if there is one."""
-    starts = _starts.get(data.key) if data.key else None
-    if starts is None:
-        starts = list(_all_starts(data))
-        if data.key:
-            _starts[data.key] = starts
-            while len(_starts) > REMEMBERED:
-                _starts.popitem(last=False)
+    starts = remembered(data, "ogg", 0, lambda: list(_all_starts(data)))
     if not starts:
         yield Piece()
     for begin, end in zip([0, *starts], [*starts, data.size], strict=True) if starts else ():

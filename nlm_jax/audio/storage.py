@@ -1,16 +1,25 @@
 """The bytes of a recording: looked at in any place, and read in pieces that libsndfile takes for a file of its own."""
 
+import collections
 import contextlib
 import dataclasses
 import io
 import os
 import pathlib
 import threading
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from nlm_jax.core.errors import UserError
 
 SEARCHED = 1 << 22
 """Bytes that `find` looks at together."""
+
+
+REMEMBERED = 1 << 14
+"""Results of searches through files."""
+T = TypeVar("T")
+_found: collections.OrderedDict[tuple, Any] = collections.OrderedDict()
 
 
 class Data:
@@ -53,6 +62,18 @@ class Data:
                 return begin + at
             begin += SEARCHED
         return -1
+
+
+def remembered(data: Data, what: str, begin: int, search: Callable[[], T]) -> T:
+    """What `search` finds in a file from `begin` on; looked for once, as long as the file is not changed."""
+    if data.key is None:
+        return search()
+    key = (what, begin, *data.key)
+    if key not in _found:
+        _found[key] = search()
+        while len(_found) > REMEMBERED:
+            _found.popitem(last=False)
+    return _found[key]
 
 
 @dataclasses.dataclass(frozen=True)

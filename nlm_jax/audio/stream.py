@@ -85,7 +85,12 @@ class Track:
     @classmethod
     def of(cls, data: Data, piece: Piece) -> "Track":
         """Opens it. Raises what soundfile raises."""
+        promised, piece = piece, dataclasses.replace(piece, spare=0)
         decoder = Decoder(data, piece)
+        if piece.frames is not None and decoder.frames < piece.frames:
+            decoder.close()
+            piece = promised
+            decoder = Decoder(data, piece)
         sure = piece.trusted and decoder.frames < CLAIM
         return cls(data, piece, decoder, piece.frames if piece.frames is not None else decoder.frames if sure else None)
 
