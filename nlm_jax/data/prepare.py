@@ -42,6 +42,8 @@ def run(args: argparse.Namespace) -> int:
     print(f"{remote.named(args.out)}: {made['examples']} examples, {made['clips']} clips, {made['hours']:.2f} h")
     if made["rejected"]["clips"] or made["rejected"]["examples"]:
         print(f"left out: {made['rejected']}; the reasons are in {remote.named(args.out / 'rejects.jsonl')}")
+    if not options.split and not any(map(options.training, made["splits"])):
+        print(f"no example is for training: all are of split {', '.join(made['splits'])}; --training-splits says which")
     for line in report(made):
         print(line)
     return 0

@@ -1,5 +1,6 @@
 """Rows of datasets as strangers save them: several recordings, samples of any type, lists of classes, one split."""
 
+import decimal
 import io
 import json
 import re
@@ -218,6 +219,30 @@ def test_rows_with_times_are_parts(tmp_path):
     assert [r.where.rpartition(" ")[2] for r in report.rejects] == ["2", "3"]
     prepare(Options(folder, tmp_path / "out"))
     assert [Corpus([tmp_path / "out"]).clip(k, 0).size for k in range(2)] == [RATE, 3 * RATE]
+
+
+def test_cells_that_python_has_no_value_for(tmp_path):
+    """Times in nanoseconds and decimals: a row that can be asked about is, the rest goes on."""
+    nano = pyarrow.array([1_600_000_000_000_000_001] * 3, pyarrow.timestamp("ns"))
+    columns = {
+        "audio": [{"bytes": encoded(0.1, 3 * RATE), "path": None}] * 3,
+        "label": ["owl", None, "wren"],
+        "recorded": nano,
+        "start_time": pyarrow.array([decimal.Decimal("0.50"), None, decimal.Decimal("1.00")]),
+        "end_time": pyarrow.array([decimal.Decimal("1.50"), None, decimal.Decimal("2.25")]),
+    }
+    folder = save(tmp_path / "data" / "x.parquet", columns)
+    report = Report()
+    found = [(e.text, e.paths[0]) for e in corpora.read(folder, report=report)]
+    assert found == [("owl", "x.parquet#row=0#t=0.5,1.5"), ("wren", "x.parquet#row=2#t=1,2.25")]
+    assert [r.name for r in report.rejects] == ["x.parquet#row=1"]
+
+
+def test_one_test_split_is_said(nlm, tmp_path):
+    columns = {"audio": [{"bytes": encoded(0.1), "path": None}], "label": ["owl"]}
+    folder = save(tmp_path / "data" / "test-00000-of-00001.parquet", columns)
+    assert "no example is for training: all are of split test" in nlm("prepare", folder, "--out", tmp_path / "a")[1]
+    assert "for training" not in nlm("prepare", folder, "--out", tmp_path / "b", "--split=test")[1]
 
 
 def test_one_named_split_keeps_its_name(tmp_path):

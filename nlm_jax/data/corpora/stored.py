@@ -1,6 +1,7 @@
 """Rows of datasets and the names of their audio: Parquet files, what `save_to_disk` writes, and recordings beside
 `metadata.csv` or `metadata.jsonl` with a column `file_name` (the audio folders of `datasets`)."""
 
+import decimal
 import pathlib
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -73,6 +74,8 @@ def each(
             yield made(row, names)
         except UserError as error:
             yield Reject(names[0], row.where, str(error).removeprefix(f"{row.where}: "))
+        except Exception as error:  # whatever a strange cell does: the other rows go on
+            yield Reject(names[0], row.where, f"cannot be understood ({type(error).__name__}: {error})")
 
 
 def split_of(file: pathlib.Path, path: pathlib.Path) -> str:
@@ -121,7 +124,7 @@ def _stored(file: pathlib.Path, root: pathlib.Path) -> Iterator[Stored | Reject 
     yield from _unnamed(file, schema, features)
     called, number = recordings.name_of(file, root), 0
     for batch in arrow.batches(file, light, LIGHT):
-        for values in batch.select(light).to_pylist():
+        for values in _rows(batch.select(light)):
             values = {key: named(features.get(key), value) for key, value in values.items()}
             where, whole = f"{file}: row {number}", recordings.row_name(called, number)
             names = _paths(file, root, values[path]) if path else _clips(called, number, counts, values)
@@ -131,6 +134,22 @@ def _stored(file: pathlib.Path, root: pathlib.Path) -> Iterator[Stored | Reject 
             else:
                 yield Reject(whole, where, f"names no recording in column {path or audio!r}")
             number += 1
+
+
+def _rows(batch: Any) -> Iterator[dict[str, Any]]:
+    """The rows of a batch; a cell that Python has no value for (a time in nanoseconds, text in no encoding) is None."""
+    try:
+        yield from batch.to_pylist()
+    except (ValueError, OverflowError, LookupError):
+        for number in range(batch.num_rows):
+            yield {name: _cell(batch.column(name)[number]) for name in batch.schema.names}
+
+
+def _cell(cell: Any) -> Any:
+    try:
+        return cell.as_py()
+    except (ValueError, OverflowError, LookupError):
+        return None
 
 
 def _paths(file: pathlib.Path, root: pathlib.Path, cell: Any) -> tuple[str, ...]:
@@ -168,6 +187,8 @@ def named(feature: Any, value: Any) -> Any:
     number that no class has is None."""
     if isinstance(feature, list):
         feature = {"_type": "List", "feature": feature[0] if feature else None}
+    if isinstance(value, decimal.Decimal):
+        return float(value)
     if not isinstance(feature, dict) or value is None:
         return value
     if isinstance(names := feature.get("names"), list):
