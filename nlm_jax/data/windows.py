@@ -8,6 +8,7 @@ is a reject, and as it was heard somewhere, no window of that recording is answe
 import collections
 import dataclasses
 import math
+import re
 from collections.abc import Callable, Iterable, Iterator
 
 from nlm_jax.core.errors import UserError
@@ -20,6 +21,8 @@ NOTHING = "None"
 """Label and answer where nobody is heard."""
 SHORTEST = 0.01
 """Seconds of a label that must be in a window: less is rounding, unless there is no more of it in any."""
+CONTAINED = re.compile("#(row|member)=")
+"""In the name of a recording in a dataset, of which each row has a copy and one label (BirdSet's soundscapes)."""
 Event = tuple[float, float, Example]
 """A label between two times of its recording."""
 
@@ -74,18 +77,20 @@ class Windows:
                     yield _moved(example, name, start) if name != example.paths[0] else example
             else:
                 yield example
-        unlabelled = 0
+        unlabelled: collections.Counter[str] = collections.Counter()
         placed = {key: sorted(self._placed(key[0], events), key=lambda e: e[:2]) for key, events in timed.items()}
         incomplete = {whole(reject.name) for reject in self.report.rejects if reject.name}
         for (path, _), events in placed.items():
             for example in self._asked(path, events):
-                if example.text == NOTHING and _plain(example) and path in incomplete:
-                    unlabelled += 1
+                why = "labels of their recordings were rejected" if path in incomplete else ""
+                if len(events) == 1 and not negative(events[0][2]) and CONTAINED.search(path):
+                    why = why or "a row of a dataset has one label of its recording, which may be in other rows as well"
+                if why and example.text == NOTHING and _plain(example):
+                    unlabelled[why] += 1
                 else:
                     yield example
-        if unlabelled:
-            reason = "labels of their recordings were rejected"
-            self.report.add(Notice(f"windows without a label that are left out, as {reason}: {unlabelled}"))
+        for why, count in unlabelled.items():
+            self.report.add(Notice(f"windows without a label that are left out, as {why}: {count}"))
 
     def _placed(self, path: str, events: Iterable[Event]) -> Iterator[Event]:
         """The labels that begin within their recording; the others are rejects. All, if its length is not known."""

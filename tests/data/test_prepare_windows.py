@@ -212,6 +212,21 @@ def test_labels_behind_the_end_are_rejects_and_make_no_negatives():
     )
 
 
+def test_a_row_with_one_label_says_nothing_of_the_rest():
+    """As in BirdSet: every row has a copy of the soundscape, with one of its labels."""
+    report = Report()
+    rows = [event(1, 2, "Robin", path="x.parquet#row=0"), event(6, 7, "Wren", path="x.parquet#row=1")]
+    made = list(Windows(5, 5, lengths, report).cut([*rows, event(1, 2, "Robin")]))
+    assert [(e.paths[0].partition("#t=")[0], e.text) for e in made] == [
+        ("x.parquet#row=0", "Robin"), ("x.parquet#row=1", "Wren"),
+        ("a.wav", "Robin"), ("a.wav", "None"), ("a.wav", "None"),
+    ]  # fmt: skip
+    assert report.notices[0].endswith("which may be in other rows as well: 4")
+    name = "x.parquet#row=2"
+    silent = Example(name, (name,), PROMPT, "None", "common-multiple-detection", label="None")
+    assert [e.text for e in Windows(5, 5, lengths).cut([silent])] == ["None"] * 3
+
+
 def test_rejects_of_the_reader_make_no_negatives():
     report = Report()
     report.add(Reject("a.wav#t=3,1", "x.csv:2", "ends at 1 s, before it starts at 3 s"))
