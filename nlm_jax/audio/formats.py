@@ -7,6 +7,8 @@ import os
 import pathlib
 from collections.abc import Iterator
 
+from nlm_jax.core.files import printable
+
 READABLE = (
     ".wav", ".wave", ".bwf", ".rf64", ".w64", ".amb", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".mp2",
     ".aif", ".aiff", ".aifc", ".au", ".snd", ".caf", ".sph", ".nist", ".voc",
@@ -77,7 +79,8 @@ class Folder:
     @property
     def notices(self) -> list[str]:
         """What was not used, a sentence each."""
-        return unreadable_notices(self.unreadable) + [f"{path}: the folder could not be opened" for path in self.closed]
+        closed = [f"{printable(path)}: the folder could not be opened" for path in self.closed]
+        return unreadable_notices(self.unreadable) + closed
 
 
 def unreadable_notices(counts: dict[str, int]) -> list[str]:

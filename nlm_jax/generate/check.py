@@ -3,6 +3,9 @@
 import argparse
 import functools
 import json
+import pathlib
+import sys
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -10,9 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from nlm_jax.audio.config import AudioConfig
 from nlm_jax.audio.fbank import fbank
 from nlm_jax.convert.formats import audio_config
 from nlm_jax.core import remote
+from nlm_jax.core.errors import UserError
+from nlm_jax.core.files import printable
 from nlm_jax.data.text import PLACEHOLDER
 from nlm_jax.generate.clips import clips_of
 from nlm_jax.generate.options import check_flags
@@ -59,8 +65,7 @@ def run(args: argparse.Namespace) -> int:
     from nlm_jax.generate.api import NatureLM
 
     check_flags(args)
-    cfg, files = audio_config(args.model), all_recordings(args.audio)[:CLIPS]
-    waves = {str(file): clips_of(file, cfg)[0].wave for file in files}
+    waves = readable(all_recordings(args.audio), audio_config(args.model))
     model = NatureLM.from_pretrained(args.model, llm=args.llm, dtype="float32", qformer_config=args.qformer_config)
     found = examine(model, waves, args.query, args.max_new_tokens)
     show(found, args.query)
@@ -68,6 +73,26 @@ def run(args: argparse.Namespace) -> int:
         args.json.parent.mkdir(parents=True, exist_ok=True)
         args.json.write_text(json.dumps(found, indent=1, ensure_ascii=False), encoding="utf-8")
     return 0
+
+
+def readable(files: Sequence[pathlib.Path], cfg: AudioConfig) -> dict[str, np.ndarray]:
+    """The first recordings that can be read, as clips f32[T] of one length; others before them are named and left out.
+
+    Raises:
+      UserError: none can be read.
+    """
+    waves, reasons = {}, []
+    for file in files:
+        try:
+            waves[printable(file)] = clips_of(file, cfg)[0].wave
+        except UserError as error:
+            reasons.append(error)
+            print(f"left out: {remote.named(error)}", file=sys.stderr)
+        if len(waves) == CLIPS:
+            break
+    if not waves:
+        raise reasons[0]
+    return waves
 
 
 def examine(model, waves: dict[str, np.ndarray], query: str, max_new_tokens: int) -> dict[str, Any]:

@@ -196,12 +196,12 @@ def recordings(path: pathlib.Path, notices: list[str] | None = None) -> list[pat
         folder = formats.Folder.of(path)
         if not folder.recordings:
             reasons = "; ".join(folder.notices) or f"looked for {', '.join(formats.READABLE)}"
-            raise UserError(f"{path}: no recordings below it; {reasons}")
+            raise UserError(f"{printable(path)}: no recordings below it; {reasons}")
         if notices is not None:
-            notices += [f"{path}: {notice}" for notice in folder.notices]
+            notices += [f"{printable(path)}: {notice}" for notice in folder.notices]
         return folder.recordings
     if not path.is_file():
-        raise UserError(f"{path}: no such file or folder")
+        raise UserError(f"{printable(path)}: no such file or folder")
     return [path]
 
 

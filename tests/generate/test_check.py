@@ -8,7 +8,9 @@ import pytest
 import soundfile
 
 from nlm_jax import NatureLM
-from nlm_jax.generate.check import examine, likeness, repeated, signs, statistics
+from nlm_jax.audio.config import AudioConfig
+from nlm_jax.core.errors import UserError
+from nlm_jax.generate.check import examine, likeness, readable, repeated, signs, statistics
 
 
 def found(**changes):
@@ -128,3 +130,13 @@ def test_the_command(nlm, golden, tmp_path):
     assert made["first_token"].keys() == {"entropy", "likeliest"}
     assert "first token: " in " ".join(printed.split())
     assert nlm("check", *flags, f"--audio={tmp_path / 'none.wav'}")[0] == 2
+
+
+def test_a_recording_that_cannot_be_read_is_left_out(tmp_path, capsys):
+    soundfile.write(tmp_path / "good.wav", np.ones(1_600) / 9, 16_000)
+    (tmp_path / "bad.wav").write_bytes(b"RIFF")
+    files = [tmp_path / "bad.wav", tmp_path / "good.wav"]
+    assert list(readable(files, AudioConfig())) == [str(tmp_path / "good.wav")]
+    assert "left out: " in capsys.readouterr().err
+    with pytest.raises(UserError, match="bad"):
+        readable(files[:1], AudioConfig())
