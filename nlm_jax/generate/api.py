@@ -144,11 +144,12 @@ class NatureLM:
           queries: user texts; where `<AudioHere>` is missing it is put in front, once per clip.
           max_new_tokens: of each answer at most, the end symbol included.
           num_beams: 1 = no beam search; the paper decodes with 2.
-          batch_size: queries decoded together; a finished one is replaced at once. Answers do not depend on it.
+          batch_size: queries decoded together; a finished one is replaced at once. Answers do not depend on it, but
+            for rounding: in bfloat16 two tokens that are nearly equally likely may change places.
           temperature: 0 = the most likely token, always; above, tokens are drawn.
           top_k: draws from the so many most likely tokens; 0 = all.
           top_p: draws from the fewest tokens that hold this much probability; 1 = all.
-          seed: of the draws. The same request with the same seed has the same answer in any company.
+          seed: of the draws. No other request has a part in them.
           min_length: tokens before the end symbol may come.
           stop: texts or token ids that end an answer, beside the end symbols; they are left out of its text.
           length_penalty: for beams: exponent of the length a score is divided by; above 0 favours long answers.

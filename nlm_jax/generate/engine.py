@@ -38,8 +38,9 @@ class Engine:
             futures = [engine.submit(clip, query, max_new_tokens=100) for clip, query in asked]
             texts = [f.result().text for f in futures]
 
-    Without, nothing happens until `run` or `step` is called. An answer does not depend on what else is asked. Programs
-    are compiled once per length bucket of the prompts (64 tokens), and once for each size the cache grows to.
+    Without, nothing happens until `run` or `step` is called. What else is asked changes the rounding of an answer at
+    most (it decides which shapes are computed), and with `reserve` nothing. Programs are compiled once per length
+    bucket of the prompts (64 tokens), and once for each size the cache grows to.
     """
 
     def __init__(

@@ -49,7 +49,7 @@ class Options:
     top_p: Number = 1.0
     """Draw from the fewest tokens that together have this probability; 1 = all."""
     seed: Whole = 0
-    """Of the draws, 0 <= seed < 2 ** 32. The same request with the same seed gives the same answer in any company."""
+    """Of the draws, 0 <= seed < 2 ** 32. No other request has a part in them."""
     repetition_penalty: Number = 1.0
     """Divides positive scores of tokens the answer already holds, and multiplies negative ones."""
     length_penalty: Number = 1.0

@@ -65,8 +65,12 @@ class EngineAnswerer:
                 promise.set_exception(error)
                 return
             found = future.result()
-            if rest := pieces.end(found):
-                on_text(rest)
+            try:
+                if rest := pieces.end(found):
+                    on_text(rest)
+            except Exception as failure:  # of who listens: without a result the question would keep its place for ever
+                promise.set_exception(failure)
+                return
             promise.set_result(Answer(found.text, FINISH[found.finish], length, len(found.ids)))
 
         promise.add_done_callback(lambda p: inner.cancel() if p.cancelled() else None)

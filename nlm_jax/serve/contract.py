@@ -42,6 +42,10 @@ class _Strict(pydantic.BaseModel):
 
 
 Positive = Annotated[int, pydantic.Field(ge=1)]
+TEXT = 1_000_000
+"""Characters of all messages of an item: they wait in the queue with it."""
+IDENT = 1000
+"""Characters of a sample_id, which comes back with the answer."""
 VALUES = 200_000
 """Values that the JSON of a request may hold: parsed, each takes some twenty times its bytes."""
 
@@ -111,6 +115,8 @@ def envelope(body: bytes, most: int) -> list[dict[str, Any]]:
         ident = item.get("sample_id") if isinstance(item, dict) else None
         if not isinstance(ident, str) or not ident:
             raise Refused(400, f"requests[{number}].sample_id: must be a text that is not empty")
+        if len(ident) > IDENT:
+            raise Refused(400, f"requests[{number}].sample_id: {len(ident)} characters, at most {IDENT}")
         if ident in seen:
             raise Refused(400, f"sample_id {ident!r:.80} is there twice")
         seen.add(ident)
@@ -151,6 +157,8 @@ def question(
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         raise UserError(f"{'.'.join(map(str, first['loc'])):.200}: {first['msg']:.300}") from None
+    if (size := sum(len(message.content) for message in item.messages)) > TEXT:
+        raise UserError(f"messages: {size} characters, at most {TEXT}")
     text = conversation(item.messages)
     count, placed = len(item.audio_inputs), text.count(PLACEHOLDER)
     if not count:

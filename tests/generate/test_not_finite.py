@@ -1,6 +1,7 @@
 """Memory that is masked has no part in an answer: whatever a row held before, NaN too, the next answer is its own."""
 
 import dataclasses
+import types
 
 import jax
 import jax.numpy as jnp
@@ -11,13 +12,15 @@ import tiny_training as tiny
 from nlm_jax import testing
 from nlm_jax.convert.checkpoint import Checkpoint
 from nlm_jax.core.errors import NotFinite
-from nlm_jax.generate import encodings
+from nlm_jax.evaluate.beans_zero import ranking
+from nlm_jax.generate import encodings, infer
 from nlm_jax.generate.api import NatureLM
 from nlm_jax.generate.clips import clips_of
 from nlm_jax.generate.encodings import Encodings
 from nlm_jax.generate.options import Options
 from nlm_jax.generate.prompts import prompt
-from nlm_jax.generate.request import Request
+from nlm_jax.generate.request import NO_ANSWER, Request
+from nlm_jax.generate.windows import Window
 from nlm_jax.nn.cache import KVCache, mix_cached
 
 KINDS = {
@@ -144,3 +147,25 @@ def spoil(monkeypatch, audio):
         return [v * jnp.nan if b else v for v, b in zip(vectors, bad, strict=True)]
 
     monkeypatch.setattr(encodings, "encode", encode)
+
+
+def test_infer_writes_an_error_row_and_goes_on(model, asked, monkeypatch, tmp_path):
+    audios, _ = asked
+    file = tmp_path / "a.wav"
+    windows = [(Window(file, float(i), i + 1.0), audio, "") for i, audio in enumerate(audios[:3])]
+
+    def answers(group):
+        return infer.answer(model, group, "What?", 1.0, {file: 16_000}, max_new_tokens=5)
+
+    expected = answers(windows)
+    model.encodings = Encodings()
+    spoil(monkeypatch, audios[1])
+    rows = answers([*windows, (windows[0][0], None, "cannot be read")])
+    assert rows[0] == expected[0]
+    assert rows[2] == expected[2]
+    assert "prediction" not in rows[1]
+    assert rows[1]["error"] == NO_ANSWER
+    assert rows[3]["error"] == "cannot be read"
+    items = [types.SimpleNamespace(question="What?")] * 3
+    replies = ranking.writer(model, max_new_tokens=5)(items, audios[:3])
+    assert [reply and reply.text for reply in replies] == [expected[0]["prediction"], None, expected[2]["prediction"]]

@@ -108,6 +108,11 @@ def test_json_that_would_fill_the_memory(served):
         assert response.status_code == 413
         assert "values" in response.json()["error"]
     many = [{"payload_type": "base64_wav", "data": ""}] * 5000
+    assert predict(client, item("i" * 1001)).status_code == 400
+    assert predict(client, item("i" * 1000)).status_code == 200
+    model.batches.clear()
+    long = predict(client, item("a", "w" * 1_000_001)).json()["responses"][0]["error"]
+    assert long == "messages: 1000001 characters, at most 1000000"
     assert "more than the 3" in predict(client, item(audio=many)).json()["responses"][0]["error"]
     assert not model.batches
 

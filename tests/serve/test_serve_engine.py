@@ -18,6 +18,8 @@ from nlm_jax.convert.checkpoint import Checkpoint
 from nlm_jax.core.tree import named_leaves, revision
 from nlm_jax.generate import decode
 from nlm_jax.generate.api import NatureLM
+from nlm_jax.serve.answer import loader
+from nlm_jax.serve.question import Question
 
 
 class Loaded:
@@ -29,8 +31,6 @@ class Loaded:
         self.stages = []
 
     def load(self, say):
-        from nlm_jax.serve.answer import loader
-
         def tell(stage):
             self.stages.append(stage)
             say(stage)
@@ -113,6 +113,19 @@ def test_usual_lengths_are_compiled_before_anybody_asks(serving, loaded):
         (found,) = predict(client, item("x", text, [recording(np.full(8000, 0.1, np.float32))])).json()["responses"]
         assert "error" not in found
     assert decode.begin._cache_size() == sizes
+
+
+def test_the_deterministic_mode_answers_too(loaded):
+    """Two at a time and alone: one text, from rows that have their whole cache from the start."""
+    answerer = loader(lambda: loaded.model, 2, 12, 100, deterministic=True)(lambda stage: None)
+    question = Question((np.full(16_000, 0.1, np.float32),), "Which species?", 12)
+    try:
+        alone = answerer.submit(question, lambda piece: None).result(60)
+        together = [answerer.submit(question, lambda piece: None) for _ in range(2)]
+        assert {f.result(60).text for f in together} == {alone.text}
+        assert answerer._engine._rows.cache.slots == 128  # 100 + 12, in whole buckets
+    finally:
+        answerer.close()
 
 
 def recording(samples, rate=44_100):
