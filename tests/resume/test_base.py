@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from nlm_jax import NatureLM
+from nlm_jax.audio.config import AudioConfig
 from nlm_jax.convert.formats import open_checkpoint, save
 from nlm_jax.convert.run import find_checkpoint, open_run, read_params, read_run
 from nlm_jax.core.errors import UserError
@@ -58,6 +59,7 @@ def test_another_base_is_refused(run, own_weights):
 def test_a_run_loads_as_a_model(run):
     _, workdir = run
     model = NatureLM.from_pretrained(workdir, dtype="float32")
+    assert model.config.audio == AudioConfig(1.0, "HQ")  # its data.seconds, and the --quality of its data
     trained = read_params(find_checkpoint(workdir, ("stage1",), "best"))
     leaves = named_leaves(model.state)
     for path in trained:
