@@ -44,6 +44,10 @@ def tell(
     for part, mine in parts.items():
         if count := tied(part, mine):
             console.print(f"{part}: {count} of {len(mine)} answers are equally near several labels")
+    if all(row.prediction.strip().isdigit() for row in rows):
+        console.print(
+            "all answers are numbers: beans-zero's own evaluator would read integers and fail (docs/evaluate.md)"
+        )
     shown = report.worst_of_all(parts)
     facts = {"answers": str(len(rows)), "predictions": str(args.predictions or out), "data": str(args.data or "")}
     if args.model:

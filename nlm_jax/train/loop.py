@@ -11,7 +11,9 @@ from typing import Any
 import jax
 from rich.console import Console
 
+from nlm_jax.convert.run import RUN
 from nlm_jax.core.compile_cache import keep_compiled
+from nlm_jax.core.errors import UserError
 from nlm_jax.core.logging import RunLog
 from nlm_jax.core.remote import is_remote
 from nlm_jax.core.tree import named_leaves
@@ -33,7 +35,7 @@ from nlm_jax.train.curriculum import Saved, enter, open_saved
 from nlm_jax.train.interrupt import Stop, stoppable
 from nlm_jax.train.meter import Meter
 from nlm_jax.train.program import Program, make_program
-from nlm_jax.train.recovery import exclusively, recover
+from nlm_jax.train.recovery import any_saved, exclusively, recover
 from nlm_jax.train.session import Session, begin, open_session
 from nlm_jax.train.state import TrainState
 from nlm_jax.train.validate import answers, validate, validation
@@ -119,8 +121,13 @@ def run(config: TrainConfig, workdir: Path, console: Console | None, place: Buck
 
 def recovered(session: Session) -> list[str]:
     """Clears what an earlier life left over, sets damaged checkpoints aside, and says so."""
-    config = session.config
-    said = recover(session.checkpoints, [stage.name for stage in config.stages], config.checkpoint.keep)
+    config, root = session.config, session.checkpoints
+    if session.run is None and any_saved(root):
+        raise UserError(
+            f"{session.where}: has checkpoints and no {RUN}, which says what they stand on; restore that file from a "
+            "copy, or give another --workdir"
+        )
+    said = recover(root, [stage.name for stage in config.stages], config.checkpoint.keep)
     if session.place:
         session.place.deliver()
     return said

@@ -114,6 +114,12 @@ def recover(root: epath.Path, stages: Sequence[str], keep: int) -> list[str]:
     return said
 
 
+def any_saved(root: epath.Path) -> bool:
+    """Whether any stage has saved anything."""
+    stages = list((root / CHECKPOINTS).iterdir()) if (root / CHECKPOINTS).exists() else []
+    return any(saved_steps(stage / kind) for stage in stages for kind in KINDS)
+
+
 def newest_whole(directory: epath.Path, items: Sequence[str], up_to: int | None = None) -> Found:
     """Looks for the newest whole checkpoint among those of `directory`, of steps up to `up_to`."""
     damaged = []

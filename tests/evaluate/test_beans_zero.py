@@ -205,6 +205,18 @@ def test_the_command(nlm, tmp_path):
     assert set(found["beans_zero"]["zf-indiv"]) == {"Accuracy", "Precision", "Recall", "F1 Score", "Top-1 Accuracy"}
 
 
+def test_answers_that_are_all_numbers(nlm, tmp_path):
+    """pandas would make integers of them, with which the benchmark's own evaluator fails."""
+    for rows, says in (
+        (answers("zf-indiv", ("1", "One"), ("2", "More")), True),
+        (answers("zf-indiv", ("One", "One")), False),
+    ):
+        files.write(tmp_path / "a.jsonl", rows)
+        status, printed, _ = nlm("evaluate", f"--predictions={tmp_path / 'a.jsonl'}", f"--out={tmp_path / 'out'}")
+        assert status == 0
+        assert ("all answers are numbers" in " ".join(printed.split())) is says
+
+
 def test_what_a_predictions_file_may_hold(tmp_path):
     """Lines without an id, nulls, numbers, other columns, a byte order mark; the same as CSV."""
     lines = ['{"prediction": null, "label": 3, "dataset_name": "x"}', "",

@@ -169,6 +169,16 @@ def test_damaged_checkpoints(config, straight, tmp_path, capsys, harms, said):
     assert len(list(workdir.rglob("*.damaged"))) == len(said)
 
 
+def test_checkpoints_without_their_run(config, straight, tmp_path):
+    """What they stand on is not known then: they are neither gone on with nor written over."""
+    workdir = shutil.copytree(straight, tmp_path / "run")
+    (workdir / "run.json").unlink()
+    before = sorted(workdir.rglob("*"))
+    with pytest.raises(UserError, match=r"has checkpoints and no run\.json"):
+        train(config(), workdir)
+    assert [p for p in sorted(workdir.rglob("*")) if p.name != ".lock"] == [p for p in before if p.name != ".lock"]
+
+
 def test_resumed_on_another_mesh(config, straight, tmp_path, at_step):
     """In the middle of stage 2: what stage 1 made and the optimiser's state move to the other mesh."""
     at_step(5, interrupt)
