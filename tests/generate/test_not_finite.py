@@ -166,6 +166,7 @@ def test_infer_writes_an_error_row_and_goes_on(model, asked, monkeypatch, tmp_pa
     assert "prediction" not in rows[1]
     assert rows[1]["error"] == NO_ANSWER
     assert rows[3]["error"] == "cannot be read"
-    items = [types.SimpleNamespace(question="What?")] * 3
+    item = types.SimpleNamespace(part="zf", id="1", question="What?", label="x", waveform=lambda: None)
+    items = [item] * 3
     replies = ranking.writer(model, max_new_tokens=5)(items, audios[:3])
     assert [reply and reply.text for reply in replies] == [expected[0]["prediction"], None, expected[2]["prediction"]]
