@@ -105,6 +105,7 @@ setup(
     packages=find_packages(include=["nlm_jax", "nlm_jax.*"]),
     package_data={
         "nlm_jax": [
+            "convert/cards/*",
             "data/*.json",
             "data/tasks/*.yaml",
             "data/tokenizer/*.json",

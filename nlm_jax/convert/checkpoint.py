@@ -40,6 +40,8 @@ class Checkpoint:
     """Hub id or absolute directory of the language model under the adapter; empty where none is known."""
     base_changed: bool = False
     """Whether that language model was trained further or drawn at random, so that nobody else has it."""
+    history: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """How the weights were trained, for the model card: `stages`, `from`, `encoder`, `figures` (see `run.history`)."""
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -68,6 +70,7 @@ class Opened:
     tokenizer: pathlib.Path | None = None
     base: str = ""
     base_changed: bool = False
+    history: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def targets(self, mesh: jax.sharding.Mesh | None = None, rules: Rules = ()) -> dict[str, jax.ShapeDtypeStruct]:
         """Path -> shape (and sharding, where a mesh is given) of the leaves this checkpoint should fill."""

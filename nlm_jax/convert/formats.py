@@ -11,6 +11,7 @@ import jax
 from nlm_jax.audio.config import AudioConfig
 from nlm_jax.convert import audio
 from nlm_jax.convert.beats import export_beats, open_beats
+from nlm_jax.convert.card import write_card
 from nlm_jax.convert.checkpoint import PARTS, UNFINISHED, Checkpoint, Opened
 from nlm_jax.convert.hub import local
 from nlm_jax.convert.io import Progress, read_json
@@ -155,6 +156,8 @@ def save(
     checkpoint = dataclasses.replace(checkpoint, leaves=leaves)
     try:
         notes = write(checkpoint, unfinished, progress=progress, **options)
+        if jax.process_index() == 0:
+            write_card(checkpoint, unfinished, out.resolve().name, format, notes)
     except BaseException:
         if jax.process_index() == 0:
             shutil.rmtree(unfinished, ignore_errors=True)

@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     formats.check_free(args.out, args.overwrite)
     opened = formats.open_checkpoint(args.src, args.kind, pad_rows=args.pad_rows, **source_options(args))
     checkpoint = opened.lazily(merging_alpha=args.merging_alpha)
-    with progress.tensors("importing", len(checkpoint.leaves)) as tell:
+    with progress.tensors("importing") as tell:
         formats.save(checkpoint, args.out, "nlm", overwrite=args.overwrite, progress=tell)
     print(f"{remote.named(args.out)}: {len(checkpoint.leaves)} parameters of {', '.join(checkpoint.parts)}")
     return 0

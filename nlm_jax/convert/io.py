@@ -7,6 +7,7 @@ and JSON), which gives bfloat16 without torch.
 """
 
 import dataclasses
+import functools
 import json
 import math
 import os
@@ -161,7 +162,13 @@ class Entry:
 
 
 Progress = Callable[[str], None]
-"""Called with the name of each tensor as it is read or written."""
+"""Called with each tensor's name as it is read or written; its `expect`, if it has one, with their number first."""
+
+
+def expect(progress: Progress | None, count: int) -> None:
+    """Tells a bar that `count` more tensors follow."""
+    if hasattr(progress, "expect"):
+        progress.expect(count)
 
 
 def write_safetensors(
@@ -176,6 +183,8 @@ def write_safetensors(
     array) and the first one writes.
     """
     codes = list(DTYPES)
+    entries = list(entries)
+    expect(progress, len(entries))
     entries = sorted(entries, key=lambda e: (-codes.index(_CODES[e.dtype]), e.name))
     header: dict[str, Any] = {"__metadata__": dict(sorted(metadata.items()))} if metadata else {}
     offset = 0
@@ -218,6 +227,8 @@ def write_sharded(
     if len(shards) == 1:
         write_safetensors(directory / SINGLE, shards[0], metadata, progress)
         return
+    expect(progress, len(entries))
+    progress = progress and functools.partial(progress)  # without `expect`: all are counted
     places = {}
     for number, shard in enumerate(shards, 1):
         file = f"model-{number:05d}-of-{len(shards):05d}.safetensors"

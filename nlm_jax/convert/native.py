@@ -39,7 +39,9 @@ def open_native(src: str | pathlib.Path) -> Opened:
     cfg = check(build(NatureLMConfig, content["config"], f"{src}: config"), f"{src}: config")
     tensors = read_tensors(src)
     tokenizer = src / TOKENIZER if (src / TOKENIZER / "tokenizer.json").is_file() else None
-    names = {name: content[name] for name in ("official", "llama", "base", "base_changed") if name in content}
+    names = {
+        name: content[name] for name in ("official", "llama", "base", "base_changed", "history") if name in content
+    }
     opened = Opened(cfg, (), tuple(content["parts"]), tokenizer=tokenizer, **names)
     source = Source(str(src), tensors, table.native(opened.targets()))
     return dataclasses.replace(opened, sources=(source,))
@@ -70,6 +72,7 @@ def export_native(
             "llama": checkpoint.llama,
             "base": checkpoint.base,
             "base_changed": checkpoint.base_changed,
+            "history": checkpoint.history,
         }
         write_json(out / "config.json", content)
         if checkpoint.tokenizer:

@@ -1,16 +1,30 @@
 """A bar over the tensors of a conversion."""
 
 import contextlib
+import dataclasses
 from collections.abc import Iterator
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from nlm_jax.convert import io
+
+@dataclasses.dataclass(frozen=True)
+class TensorBar:
+    """Called with the name of each tensor that is done."""
+
+    bar: Progress
+    task: TaskID
+
+    def __call__(self, name: str) -> None:
+        self.bar.update(self.task, advance=1, name=name)
+
+    def expect(self, count: int) -> None:
+        """That many more are to come: what writes a file knows first."""
+        self.bar.update(self.task, total=(self.bar.tasks[self.task].total or 0) + count)
 
 
 @contextlib.contextmanager
-def tensors(title: str, total: int | None = None) -> Iterator[io.Progress]:
+def tensors(title: str) -> Iterator[TensorBar]:
     """A function to call with the name of each tensor; draws on stderr."""
     columns = (
         TextColumn("{task.description}"),
@@ -20,5 +34,4 @@ def tensors(title: str, total: int | None = None) -> Iterator[io.Progress]:
         TextColumn("{task.fields[name]}"),
     )
     with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task(title, total=total, name="")
-        yield lambda name: bar.update(task, advance=1, name=name)
+        yield TensorBar(bar, bar.add_task(title, total=None, name=""))

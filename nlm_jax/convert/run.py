@@ -7,7 +7,7 @@ A run saves only what trains. `run.json` says where everything else came from (f
 import dataclasses
 import json
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import jax
@@ -17,12 +17,14 @@ import numpy as np
 from nlm_jax.audio.config import AudioConfig
 from nlm_jax.convert import table
 from nlm_jax.convert.checkpoint import Checkpoint, Opened
+from nlm_jax.convert.hub import is_id
 from nlm_jax.convert.io import read_json, read_safetensors
 from nlm_jax.convert.load import Source, Storage, as_stored
 from nlm_jax.convert.place import fetch
 from nlm_jax.convert.saved import PARAMS, check, finished, read_params
 from nlm_jax.core.config import build
 from nlm_jax.core.errors import UserError
+from nlm_jax.core.logging import METRICS
 from nlm_jax.core.remote import local
 from nlm_jax.core.tree import digest
 from nlm_jax.models.config import NatureLMConfig
@@ -153,9 +155,51 @@ def open_run(src: str | pathlib.Path, which: Which = "best") -> OpenedRun:
         digests=run.digests,
         imports=run.imports,
         trained=tuple(trained),
+        history=history(run, workdir, saved, imported),
         base=base.base,
         base_changed=base.base_changed or any(p.startswith("llama/") and "/lora_" not in p for p in own),
     )
+
+
+def history(run: Run, workdir: pathlib.Path, saved: pathlib.Path, imported: Sequence[Opened]) -> dict[str, Any]:
+    """What the model card says of a run at the checkpoint `saved`.
+
+    Returns:
+      stages (name, steps, batch, trained, data) up to that of the checkpoint, `from` (names of what was imported, and
+      the stages of those), `encoder` (name of an imported one) and `figures` (its validation, if there was one).
+    """
+    stage = saved.parent.parent.name
+    before = [made for one in imported for made in one.history.get("stages", ())]
+    made = []
+    for name, given in zip(run.stages, run.config.get("stages") or (), strict=False):
+        data, parts = given["data"], given.get("train") or {}
+        batch = data.get("rows", 0) * data.get("row_clips", 1)
+        names = [pathlib.PurePath(d).name for d in data.get("train", ())]
+        trained = [part for part, on in parts.items() if on]
+        made.append({"name": name, "steps": given.get("steps"), "batch": batch, "trained": trained, "data": names})
+        if name == stage:
+            break
+    sources = {entry["src"]: one.parts for entry, one in zip(run.imports, imported, strict=True)}
+    if earlier := (run.config.get("init") or {}).get("run"):
+        sources = {earlier: ()} | sources
+    called = {src: src if is_id(src) else pathlib.PurePath(src).name for src in sources}
+    return {
+        "stages": [*before, *made],
+        "from": list(called.values()),
+        "encoder": next((called[src] for src, parts in sources.items() if parts == ("beats",)), ""),
+        "figures": _validation(workdir / METRICS, stage, saved.parent.name == "best"),
+    }
+
+
+def _validation(file: pathlib.Path, stage: str, best: bool) -> dict[str, Any]:
+    """The lowest or the last validation of a stage in `metrics.jsonl`, {} where there is none."""
+    if not file.is_file():
+        return {}
+    records = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if '"valid"' in line]
+    held = [r for r in records if r.get("kind") == "valid" and r.get("stage") == stage and "loss" in r]
+    if not held:
+        return {}
+    return min(held, key=lambda r: r["loss"]) if best else held[-1]
 
 
 def find_checkpoint(workdir: pathlib.Path, stages: tuple[str, ...], which: Which) -> pathlib.Path | None:

@@ -33,11 +33,9 @@ def finished(directory: os.PathLike) -> list[int]:
 def read_params(checkpoint: os.PathLike) -> dict[str, np.ndarray]:
     """Path -> array of the trained leaves of a checkpoint, read to the host whatever mesh wrote them."""
     path = (epath.Path(checkpoint) / PARAMS).absolute()
-    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
-        args = jax.tree.map(
-            lambda _: ocp.RestoreArgs(restore_type=np.ndarray), reader.metadata(path).item_metadata.tree
-        )
-        return by_path(reader.restore(path, args=ocp.args.PyTreeRestore(restore_args=args)))
+    reader = ocp.PyTreeCheckpointHandler()  # alone: a Checkpointer looks for a file that lies one folder up, and warns
+    args = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), reader.metadata(path).tree)
+    return by_path(reader.restore(path, args=ocp.args.PyTreeRestore(restore_args=args)))
 
 
 def check(checkpoint: os.PathLike, items: Collection[str]) -> None:
