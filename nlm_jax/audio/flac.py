@@ -13,7 +13,7 @@ STREAMS = (b"fLaC\x00\x00\x00\x22", b"fLaC\x80\x00\x00\x22")
 """What a stream begins with: its name and the head of STREAMINFO, the last block of metadata or not."""
 HEADER = 42
 """Bytes of the name and STREAMINFO."""
-TAIL = 1 << 16
+TAIL = 1 << 18
 """Bytes at the end in which the last frame begins, unless it is enormous."""
 SIZES = {1: 192, **{n: 576 << (n - 2) for n in range(2, 6)}, **{n: 256 << (n - 8) for n in range(8, 16)}}
 """Code of a frame's size -> samples; 6 and 7 stand for one that follows."""

@@ -106,7 +106,8 @@ class Track:
             got = self._read(buffer, count)
             if not got:
                 return
-            block = buffer[:got] if channel is None else buffer[:got, channel - 1 : channel]
+            whole = channel is None or channel > self.decoder.channels  # a joined stream may have fewer
+            block = buffer[:got] if whole else buffer[:got, channel - 1 : channel]
             with np.errstate(over="ignore", invalid="ignore"):
                 mean = block.mean(axis=1)
             yield mean
@@ -279,4 +280,4 @@ def check_rate(rate: float) -> None:
 def reason(error: Exception, unknown: str = "unknown error") -> str:
     """What libsndfile says, in one line; `unknown` where it says that a file is missing that was opened."""
     text = getattr(error, "error_string", None) or (str(error).splitlines() or [""])[0]
-    return unknown if not text or "does not exist" in text else text
+    return unknown if not text or "does not exist" in text else text.removeprefix("Error : ").rstrip(". ")

@@ -259,6 +259,8 @@ def test_one_channel(tmp_path):
     soundfile.write(tmp_path / "st.wav", both, RATE, subtype="FLOAT")
     for channel in (1, 2):
         np.testing.assert_array_equal(wave.load(tmp_path / "st.wav", channel=channel), both[:, channel - 1])
+    joined = encoded(both, "FLAC") + encoded(sound(0.5), "FLAC")
+    np.testing.assert_array_equal(read(joined, channel=2)[RATE:], plain(encoded(sound(0.5), "FLAC")))
     with pytest.raises(UserError, match=r"st\.wav: has 2 channels, no channel 3"):
         wave.load(tmp_path / "st.wav", channel=3)
 
