@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from nlm_jax.core.errors import UserError
 from nlm_jax.data.report import Notice, Reject, Report
-from nlm_jax.data.schema import Example, part_name, part_of, span_behind, whole
+from nlm_jax.data.schema import Example, file_of, part_name, part_of, span_behind
 
 PROMPT, TASK = "What are the common names for the species in the audio, if any?", "common-multiple-detection"
 SCIENTIFIC = ("What are the scientific names for the species in the audio, if any?", "sci-multiple-detection")
@@ -79,10 +79,10 @@ class Windows:
                 yield example
         unlabelled: collections.Counter[str] = collections.Counter()
         placed = {key: sorted(self._placed(key[0], events), key=lambda e: e[:2]) for key, events in timed.items()}
-        incomplete = {whole(reject.name) for reject in self.report.rejects if reject.name}
+        incomplete = {file_of(reject.name) for reject in self.report.rejects if reject.name}
         for (path, _), events in placed.items():
             for example in self._asked(path, events):
-                why = "labels of their recordings were rejected" if path in incomplete else ""
+                why = "labels of their recordings were rejected" if file_of(path) in incomplete else ""
                 if len(events) == 1 and not negative(events[0][2]) and CONTAINED.search(path):
                     why = why or "a row of a dataset has one label of its recording, which may be in other rows as well"
                 if why and example.text == NOTHING and _plain(example):

@@ -5,7 +5,7 @@ import pytest
 import soundfile
 
 from nlm_jax.core.errors import UserError
-from nlm_jax.data import corpora
+from nlm_jax.data import corpora, holdout
 from nlm_jax.data.corpora import cells
 from nlm_jax.data.corpus import Corpus
 from nlm_jax.data.prepare import Options, prepare
@@ -314,3 +314,42 @@ def test_raven_over_files_of_unknown_length(tmp_path):
     write(tmp_path, "all.txt", [*OVER, "1\t0.5\t1\ta.wav\tR", "2\t3.5\t4\tb.wav\tW"])
     with pytest.raises(UserError, match=r"all\.txt:2: the times count through 2 files.*File Offset"):
         read(tmp_path)
+
+
+def test_the_channel_of_a_selection(tmp_path):
+    """Each is heard alone, and both are in one split; of a mono recording there is one."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    left, right = np.full(48_000, 0.25), np.full(48_000, -0.5)
+    soundfile.write(folder / "st.wav", np.stack([left, right], 1), 16_000)
+    rows = [
+        f"{n}\tS\t{channel}\t0.5\t1\t0\t1\t{bird}" for n, (channel, bird) in enumerate([(1, "R"), (2, "W"), (3, "O")])
+    ]
+    write(folder, "st.Table.1.selections.txt", [f"{RAVEN}\tSpecies", *rows])
+    write(folder, "mono.Table.1.selections.txt", [f"{RAVEN}\tSpecies", "1\tS\t1\t0\t1\t0\t1\tM"], "mono.wav")
+    found, report = read(folder)
+    assert found == [
+        ("mono.wav#t=0,1", "M"), ("st.wav#channel=1#t=0.5,1", "R"), ("st.wav#channel=2#t=0.5,1", "W"),
+    ]  # fmt: skip
+    assert [r.reason for r in report.rejects] == ["channel 3 of a recording with 2"]
+    assert {holdout.recording(e) for e in corpora.read(folder)} == {"mono.wav", "st.wav"}
+    prepare(Options(folder, tmp_path / "out", duplicates="none"))
+    corpus = Corpus([tmp_path / "out"])
+    waves = [corpus.clip(e, 0) for e in range(3)]
+    assert [round(float(wave.mean()), 3) for wave in waves[1:]] == [0.25, -0.5]
+    prepare(Options(folder, tmp_path / "cut", duplicates="none", window=1.5, hop=1.5))
+    corpus = Corpus([tmp_path / "cut"])
+    texts = [corpus.entry(e).text for e in range(len(corpus))]
+    assert texts == ["M", "None", "R", "W"]  # no negatives of a recording of which a label is rejected
+
+
+def test_metadata_with_times(tmp_path):
+    """The audio folder of `datasets`: names begin beside the table, folders name splits."""
+    for split, bird in (("train", "Robin; Wren"), ("test", "nocall")):
+        lines = ["file_name,label,start,end", f"r.wav,{bird},1,2", "r.wav,Wren,1.5,2"]
+        write(tmp_path, f"{split}/metadata.csv", lines, f"{split}/r.wav")
+    assert [(e.paths[0], e.text, e.split) for e in corpora.read(tmp_path)] == [
+        ("test/r.wav#t=1,2", "None", "test"), ("test/r.wav#t=1.5,2", "Wren", "test"),
+        ("train/r.wav#t=1,2", "Robin", "train"), ("train/r.wav#t=1,2", "Wren", "train"),
+        ("train/r.wav#t=1.5,2", "Wren", "train"),
+    ]  # fmt: skip

@@ -97,3 +97,10 @@ def test_through_links_without_loops(lookup, tmp_path):
     pathlib.Path(tmp_path / "audio" / "loop").symlink_to(tmp_path / "audio")
     assert find(made, "rec.wav") == "linked/rec.wav"
     assert find(made, "2024/rec.wav") == "linked/rec.wav"
+
+
+@pytest.mark.parametrize("name", ["né.wav", "NÉ.wav", "ne\u0301"])
+def test_names_that_are_no_utf8(lookup, name):
+    made = lookup("audio/n\udce9.wav", "audio/\udc81x.wav")
+    assert find(made, name) == "n\udce9.wav"
+    assert find(made, "\ud83d.wav") == "\ud83d.wav"  # letters that no file can have

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from nlm_jax.core.errors import UserError
 from nlm_jax.data.corpora import labels, metadata, stored, tables
+from nlm_jax.data.corpora.lookup import Lookup
 from nlm_jax.data.report import Notice, Reject
 from nlm_jax.data.schema import Example, Row
 
@@ -34,17 +35,19 @@ def examples(path: pathlib.Path, root: pathlib.Path) -> Iterator[Example | Rejec
     Raises:
       UserError: a column is missing, or no row says anything.
     """
-    files = _tables(path) or [path]
-    found = (one for file in files for one in _examples(file, stored.split_of(file, path)))
+    files, lookup = _tables(path) or [path], Lookup(root)
+    found = (one for file in files for one in _examples(file, stored.split_of(file, path), lookup))
     yield from labels.unique(labels.told_of(path, found, tables.columns(files[0])))
 
 
-def _examples(path: pathlib.Path, split: str) -> Iterator[Example | Reject | Notice]:
-    yield from labels.each(tables.rows(path), lambda row: _asked(Row({"split": split, **row.values}, row.where)))
+def _examples(path: pathlib.Path, split: str, lookup: Lookup) -> Iterator[Example | Reject | Notice]:
+    yield from labels.each(
+        tables.rows(path), lambda row: _asked(Row({"split": split, **row.values}, row.where), path.parent, lookup)
+    )
 
 
-def _asked(row: Row) -> Iterator[Example]:
-    file = _path(row)
+def _asked(row: Row, beside: pathlib.Path, lookup: Lookup) -> Iterator[Example]:
+    file = lookup.find([_path(row)], beside)
     known = metadata.facts(row.values, sure="species_scientific" in row.values or "scientific_name" in row.values)
     known.pop("caption", None)
     ident = row.text("id", default="") or file

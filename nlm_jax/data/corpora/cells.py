@@ -1,9 +1,10 @@
 """What the label cell of a row says: a label, several, that nothing was heard, or nothing."""
 
 import re
+import unicodedata
 from collections.abc import Collection
 
-from nlm_jax.data.corpora import metadata, textfile
+from nlm_jax.data.corpora import metadata
 
 SILENT = {
     *("nocall", "no call", "no calls", "no species", "no bird", "no birds", "no animal", "no animals", "no detection"),
@@ -15,7 +16,7 @@ LIST = re.compile(r"\[.*\]", re.DOTALL)
 
 def bare(cell: object) -> str:
     """A cell as text: NFC, blanks collapsed, without quotes around it; "" for words for nothing, such as NA or nan."""
-    text = " ".join(textfile.composed(metadata.text(cell)).split())
+    text = " ".join(unicodedata.normalize("NFC", metadata.text(cell)).split())
     while len(text) > 1 and text[0] == text[-1] and text[0] in "\"'" and text[0] not in text[1:-1]:
         text = text[1:-1].strip()
     return metadata.text(text)

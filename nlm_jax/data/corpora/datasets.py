@@ -8,7 +8,8 @@ import pathlib
 from collections.abc import Iterator
 
 from nlm_jax.core.errors import UserError
-from nlm_jax.data.corpora import columns, labels, metadata, stored
+from nlm_jax.data.corpora import columns, label_table, labels, metadata, stored, tables
+from nlm_jax.data.corpora.lookup import Lookup
 from nlm_jax.data.schema import Example, Row, part_name
 
 
@@ -25,7 +26,19 @@ def examples(path: pathlib.Path, root: pathlib.Path) -> Iterator[Example]:
     """
     if not stored.files(path):
         raise UserError(f"{path}: neither Parquet files, nor a folder of save_to_disk, nor recordings with metadata")
+    if timed := _timed(stored.files(path)):
+        lookup = Lookup(root)
+        for file in timed:
+            yield from labels.unique(label_table.LabelTable(file, lookup, stored.split_of(file, path)).examples())
+        yield from lookup.notices()
+        return
     yield from labels.told_of(path, stored.each(stored.rows(path, root), asked), stored.columns(path))
+
+
+def _timed(files: list[pathlib.Path]) -> list[pathlib.Path]:
+    """The files if they are tables of labels with times, such as a `metadata.csv` with start and end."""
+    found = [file for file in files if tables.is_table(file) and label_table.fits(file)]
+    return found if found == files and all(columns.layout(tables.header(file)).timed for file in found) else []
 
 
 def asked(row: Row, names: tuple[str, ...]) -> Example:

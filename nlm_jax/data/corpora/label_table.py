@@ -20,6 +20,8 @@ ASKS = {
     "sound_type": labels.QUESTIONS["sound"],
 }
 """Column of the label -> what is asked, if that is not the common name."""
+BESIDE = ("metadata.csv",)
+"""Tables whose names of recordings begin in their own folder, not in the audio root."""
 OFFSET = ("file_offset_s", "file_offset")
 """Where a selection of Raven begins in its own file: in a table over several files, Begin Time counts through all."""
 QUESTION = {*labels.ASKS, "task", "files", "extra_tasks", "facts", "audio"}
@@ -70,13 +72,16 @@ def ignored(file: pathlib.Path) -> list[str]:
 class LabelTable:
     """One table of labels."""
 
-    def __init__(self, file: pathlib.Path, lookup: Lookup):
+    def __init__(self, file: pathlib.Path, lookup: Lookup, split: str = ""):
+        """A table whose rows belong to `split` if they do not say to which."""
+        self.split = split
         self.file = file
         self.lookup = lookup
         self.names = names = tables.header(file)
         self.plain = {metadata.plain(name): name for name in reversed(names)}
         self.layout = columns.layout(names)
         self.raven = is_selections(file)
+        self.near = self.raven or self.file.name in BESIDE
         self.kaleidoscope = {"folder", "in_file"} <= self.plain.keys()
         self.offset = next((self.plain[name] for name in OFFSET if name in self.plain), "") if self.raven else ""
 
@@ -141,6 +146,7 @@ class LabelTable:
         hidden = {"text"} if metadata.plain(column) == "text" else set()
         for number, label in enumerate(found):
             values = {name: value for name, value in row.values.items() if name not in hidden}
+            values = {"split": self.split, **values} if self.split else values
             if len(found) > 1:
                 ident = {"id": f"{values['id']}#{number}"} if values.get("id") else {}
                 values = {**values, **ident, column: label}
@@ -162,7 +168,7 @@ class LabelTable:
         """The name of the recording of a row: of its columns, or of the table."""
         if not self.layout.file:
             return self._beside()
-        return self.lookup.find(self._names(row), self.file.parent, near=self.raven)
+        return self.lookup.find(self._names(row), self.file.parent, near=self.near)
 
     def _names(self, row: Row) -> list[str]:
         """What a row calls its recording, the fullest name first."""

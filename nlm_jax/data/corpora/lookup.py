@@ -3,16 +3,19 @@
 import collections
 import pathlib
 import re
+import unicodedata
 from collections.abc import Sequence
 
 from nlm_jax.audio import formats
 from nlm_jax.core.errors import UserError
 from nlm_jax.data import recordings
-from nlm_jax.data.corpora.textfile import composed
+from nlm_jax.data.corpora.textfile import WINDOWS
 from nlm_jax.data.report import Notice
 
 BESIDE = (".", "audio", "recordings", "wav", "wavs", "sounds", "clips", "train_audio", "data")
 """Folders beside that of a table in which recordings lie: `meta/esc50.csv`, `audio/1-100032-A-0.wav`."""
+BYTES = re.compile("[\udc80-\udcff]+")
+"""How Python writes bytes of a file name that are no UTF-8."""
 DRIVE = re.compile(r"[A-Za-z]:(?=[\\/])")
 
 
@@ -135,8 +138,12 @@ def parts(name: str) -> tuple[str, ...]:
 
 
 def plain(name: str) -> str:
-    """A name as it is compared: composed letters, without capitals."""
-    return composed(name).casefold()
+    """A name as it is compared: composed letters, no capitals; bytes that are no UTF-8 are taken for Windows-1252."""
+    return unicodedata.normalize("NFC", BYTES.sub(_letters, name)).casefold()
+
+
+def _letters(match: re.Match[str]) -> str:
+    return bytes(ord(byte) - 0xDC00 for byte in match[0]).decode(WINDOWS, "replace")
 
 
 def _stem(name: str) -> str:

@@ -3,7 +3,6 @@
 import codecs
 import functools
 import pathlib
-import unicodedata
 from typing import TextIO
 
 from nlm_jax.core.errors import UserError
@@ -70,13 +69,6 @@ def _encoding(file: pathlib.Path, changed: int, size: int) -> str:
         except UnicodeDecodeError:
             return WINDOWS
     return "utf-8"
-
-
-def composed(text: str) -> str:
-    """Text in composed letters (NFC); bytes of a file name that are no UTF-8 are taken for Windows-1252."""
-    if not text.isascii() and any("\udc80" <= letter <= "\udcff" for letter in text):
-        text = text.encode("utf-8", "surrogateescape").decode(WINDOWS, "replace")
-    return unicodedata.normalize("NFC", text)
 
 
 def _wide(head: bytes) -> str:
