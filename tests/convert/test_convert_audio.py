@@ -9,6 +9,7 @@ import pytest
 from nlm_jax.audio.config import AudioConfig
 from nlm_jax.convert import run
 from nlm_jax.convert.audio import KEY, OFFICIAL
+from nlm_jax.convert.checksums import CHECKSUMS
 from nlm_jax.convert.formats import audio_config, open_checkpoint, save
 from nlm_jax.core.errors import UserError
 from nlm_jax.models.presets import preset
@@ -60,6 +61,12 @@ def stage(name, seconds, *train):
     return {"name": name, "data": {"seconds": seconds, "train": train}}
 
 
+def saved(step):
+    """A checkpoint that was saved to its end, of which nothing but the name is read."""
+    step.mkdir(parents=True)
+    (step / CHECKSUMS).write_text("{}")
+
+
 @pytest.mark.parametrize("old", [False, True])
 def test_a_run_has_the_length_of_the_stage_that_was_saved(tmp_path, old):
     """`run.json` of versions that had no such field is read by its stages."""
@@ -71,9 +78,9 @@ def test_a_run_has_the_length_of_the_stage_that_was_saved(tmp_path, old):
         del content["model"]["audio"]
         (tmp_path / run.RUN).write_text(json.dumps(content))
     assert run.read_run(tmp_path).model.audio == audio_config(tmp_path) == cfg.audio
-    (tmp_path / run.CHECKPOINTS / "stage1" / "last" / "10").mkdir(parents=True)
+    saved(tmp_path / run.CHECKPOINTS / "stage1" / "last" / "10")
     assert audio_config(tmp_path) == dataclasses.replace(cfg.audio, seconds=4.0)
-    (tmp_path / run.CHECKPOINTS / "stage2" / "best" / "5").mkdir(parents=True)
+    saved(tmp_path / run.CHECKPOINTS / "stage2" / "best" / "5")
     assert audio_config(tmp_path) == cfg.audio
 
 
