@@ -115,6 +115,7 @@ def test_a_long_answer_is_one_line_and_says_that_it_was_cut(page, recording):
     page.load(recording)
     page.set("query", "A novel, please")
     page.windows(6, 6)
+    page.until(lambda: len(page.rows()) == 2)
     assert page["rows"].find_element(By.TAG_NAME, "small").text == "cut at the longest answer"
     words = page["rows"].find_element(By.CLASS_NAME, "words")
     assert words.size["height"] < 40

@@ -228,7 +228,5 @@ def test_a_recording_of_minutes(page, tmp_path):
     assert page.text("progress-text") == "13 of 13 windows answered."
     page.until(lambda: page.rows()[-1][1] == "2:10.0")
     drawn = "const c = document.getElementById('spectrogram');"
-    drawn += (
-        "return new Set(new Uint32Array(c.getContext('2d').getImageData(0, 0, c.width, c.height).data.buffer)).size"
-    )
-    page.until(lambda: page.driver.execute_script(drawn) > 100)
+    drawn += "const { data } = c.getContext('2d').getImageData(0, 0, c.width, c.height);"
+    page.until(lambda: page.driver.execute_script(drawn + "return new Set(new Uint32Array(data.buffer)).size") > 100)

@@ -7,7 +7,7 @@ import { alive, clock, status } from "./recording.js";
 import { changed, redraw, state, unsaved } from "./state.js";
 import { seconds } from "./times.js";
 
-const MOST = 300; // lines drawn, unless all are asked for
+const MOST = 200; // lines drawn, unless all are asked for
 let everything = false, play = () => {};
 
 /** `onPlay(start, end)` selects and plays. */
@@ -72,13 +72,22 @@ const ONLY = {
   named: (label) => label.status === "answered" && !nothing(label.text), failed: (label) => label.status === "failed", cut: (label) => label.cut,
 };
 
+let onView = []; // the labels in the table
+
+const SHOWN = ["start", "end", "text", "status", "verdict", "reason", "cut", "run"];
+
+function equal(some, others) {
+  return some.length === others.length && some.every((label, i) => SHOWN.every((key) => label[key] === others[i][key])
+    && label.rows.length === others[i].rows.length && label.rows[0] === others[i].rows[0] && label.rows.at(-1) === others[i].rows.at(-1));
+}
+
 function lines(labels) {
   const only = ONLY[$("only").value] ?? (() => true), words = $("filter").value.trim().toLowerCase();
   const fit = labels.filter((label) => only(label) && `${label.text} ${label.reason}`.toLowerCase().includes(words));
   fit.sort($("order").value === "answer" ? (a, b) => a.text.localeCompare(b.text) || a.start - b.start : (a, b) => a.start - b.start);
   const drawn = everything ? fit : fit.slice(0, MOST);
   document.querySelector(".answers").classList.toggle("timed", state.current.started !== null);
-  redraw($("rows"), drawn.map(line));
+  if (!equal(drawn, onView)) redraw($("rows"), (onView = drawn).map(line));
   $("rows-all").hidden = drawn.length === fit.length;
   $("rows-note").textContent = drawn.length < fit.length ? `The first ${MOST} of ${fit.length}.` : fit.length < labels.length ? `${fit.length} of ${labels.length}.` : "";
 }
@@ -201,6 +210,7 @@ function correct(place, label) {
   };
   field.addEventListener("keydown", (event) => { if (event.key === "Enter" || event.key === "Escape") { event.preventDefault(); end(event.key === "Enter"); } });
   field.addEventListener("blur", () => end(true));
+  onView = []; // the table is to be drawn anew afterwards
   place.replaceChildren(field);
   field.focus();
   field.select();

@@ -5,7 +5,7 @@ import { fill, Job, provenance } from "./job.js";
 import { spans } from "./labels.js";
 import { text } from "./recording.js";
 import { server } from "./server.js";
-import { changed, state } from "./state.js";
+import { changed, changedNow, state } from "./state.js";
 import { seconds } from "./times.js";
 
 /** One region or several in one question. `region`: {recording, start, end}. */
@@ -87,12 +87,12 @@ function conversation(recording, row, parts) {
 
 function begin(work) {
   state.work = work;
-  changed();
+  changedNow();
 }
 
 function finish() {
   state.work = null;
-  changed();
+  changedNow();
 }
 
 // ---- many windows ----

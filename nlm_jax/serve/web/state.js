@@ -15,7 +15,14 @@ let due = 0;
 export const onChange = (listener) => listeners.push(listener);
 
 export function changed() {
-  due ||= setTimeout(() => { due = 0; for (const listener of listeners) listener(); }, state.work ? 100 : 16); // a run must not draw all the time
+  due ||= setTimeout(changedNow, state.work ? 200 : 16); // a run must not draw all the time
+}
+
+/** The listeners run at once. */
+export function changedNow() {
+  clearTimeout(due);
+  due = 0;
+  for (const listener of listeners) listener();
 }
 
 /** Rows that have an answer which is in no download yet. */
