@@ -127,7 +127,7 @@ def prepare(
     changed = retry.changed(options, paths, finished) if retried else 0
     say = functools.partial(console.print, markup=False, highlight=False, soft_wrap=True)
     if changed:
-        say(f"{options.out}: of {changed} rejected recordings there is something else now; they are prepared")
+        say(f"{options.out}: was finished, but what was rejected is different now ({changed}); that is prepared again")
     elif finished is not None:
         say(f"{options.out}: {retry.already(options, finished)}")
         return finished
@@ -147,6 +147,7 @@ def prepare(
         advance = functools.partial(progress.advance, task)
         table = examples.write_examples(options, found, written, repeats, tokenizer, advance)
     made = manifest.describe(options, written, repeats, table, tokenizer)
+    made["annotations"]["read_sha256"] = retry.reading(options, paths)
     notes.write_json(options.out / "manifest.json", made)  # last: a directory without it is not finished
     shutil.rmtree(options.out / "work")
     return made

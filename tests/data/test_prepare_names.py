@@ -42,10 +42,13 @@ def test_names_that_are_no_utf8(nlm, folder, tmp_path, flags):
     assert status == 0, said
 
 
-def test_answers_that_are_no_text_are_rejects(folder, tmp_path):
-    (folder / "owl").rename(folder / "chou\udce9tte")
-    made = prepare(Options(folder, tmp_path / "out"))
-    assert made["examples"] == 1
+def test_answers_that_are_no_text_are_rejects(tmp_path):
+    """Half of a pair of surrogates, as JSON may hold."""
+    soundfile.write(tmp_path / "a.wav", np.full(8000, 0.1), 16_000)
+    rows = [{"path": "a.wav", "prompt": "p", "text": text, "task": "k"} for text in ("owl", "\ud83d", "caf\udce9")]
+    (tmp_path / "x.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    made = prepare(Options(tmp_path / "x.jsonl", tmp_path / "out"))
+    assert (made["examples"], made["rejected"]) == (1, {"clips": 0, "examples": 2})
     rejects = (tmp_path / "out" / "rejects.jsonl").read_text(encoding="utf-8")
     assert rejects.count("bytes that are no text; write the name of the file, folder or label in UTF-8") == 2
 

@@ -85,12 +85,27 @@ def test_nothing_new(nlm, field, tmp_path, converted):
     status, _, said = nlm(*command)
     assert status == 0
     assert "was finished on 20" in said
-    assert "2 rejected recordings were tried again and are as they were" in " ".join(said.split())
+    assert "rejected recordings were tried again and are as they were: 2" in " ".join(said.split())
     assert sorted(converted) == ["10.wav", "7.wav"]
     assert contents(tmp_path / "out") == before
     repair(field, 7)
-    assert "of 1 rejected recordings there is something else now" in " ".join(nlm(*command)[2].split())
+    assert "was finished, but what was rejected is different now (1)" in nlm(*command)[2]
     assert len(answers(tmp_path / "out")) == 11
+
+
+def test_a_recording_that_its_table_did_not_find(tmp_path):
+    """A row that was rejected as its recording was nowhere; with windows, so that nothing names its parts."""
+    folder = tmp_path / "field"
+    sound(folder / "a.wav", 1, 2.0)
+    table = folder / "list.txt"
+    rows = "".join(f"1\t0.2\t0.6\t0.2\t{name}\t{name}.wav\n" for name in "ab")
+    table.write_text(f"Selection\tBegin Time (s)\tEnd Time (s)\tFile Offset (s)\tSpecies\tBegin File\n{rows}")
+    options = Options(table, tmp_path / "out", window=1.0)
+    assert prepare(options)["rejected"]["examples"] == 1
+    sound(folder / "b.wav", 2, 2.0)
+    assert prepare(options)["rejected"]["examples"] == 0
+    prepare(Options(table, tmp_path / "fresh", window=1.0))
+    assert contents(tmp_path / "fresh") == contents(options.out)
 
 
 def test_another_reason_is_shown(field, tmp_path):

@@ -4,6 +4,7 @@ What is made again is what a fresh run would make, bit for bit; every other shar
 """
 
 import datetime
+import hashlib
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -18,9 +19,22 @@ from nlm_jax.data.preparation.notes import Entry
 from nlm_jax.data.preparation.options import Options
 
 
+def reading(options: Options, paths: Iterable[str]) -> str:
+    """Digest of what reading the annotations gave: the recordings, some of which may have been put there since, and the
+    rows that were rejected."""
+    rejects = (f"{reject.name}\0{reject.where}\0{reject.reason}" for reject in options.report.rejects)
+    text = "\n".join([*paths, "", *sorted(rejects)])
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
 def changed(options: Options, paths: Iterable[str], finished: dict[str, Any] | None) -> int:
-    """How many of the recordings that a finished run rejected can be used now, or cannot for another reason."""
-    if finished is None or not finished["rejected"]["clips"]:
+    """How many of the recordings that a finished run rejected can be used now, or cannot for another reason; at least
+    one if the annotations give other recordings."""
+    if finished is None:
+        return 0
+    if finished["annotations"].get("read_sha256", "") not in ("", reading(options, paths)):
+        return 1
+    if not finished["rejected"]["clips"]:
         return 0
     raw = {printable(path): path for path in paths}
     return _changed(options, {raw.get(name, name): why for name, why in notes.rejects(options.out).items()})
@@ -30,7 +44,7 @@ def already(options: Options, finished: dict[str, Any]) -> str:
     """What is said of a finished directory that stays as it is."""
     date = datetime.datetime.fromtimestamp((options.out / "manifest.json").stat().st_mtime)
     count = finished["rejected"]["clips"]
-    again = f"; {count} rejected recordings were tried again and are as they were" if count else ""
+    again = f"; rejected recordings were tried again and are as they were: {count}" if count else ""
     return f"was finished on {date:%Y-%m-%d %H:%M}{again}; choose another --out to prepare it anew"
 
 
