@@ -118,7 +118,7 @@ def pieces(data: Data, begin: int = 0) -> Iterator[Piece]:
             piece = Piece(parts, frames=count * samples_of(frame) if spare else None, spare=spare)
         if whole and not isinstance(piece.parts[0], bytes) and first == behind_tags(data, 0) and _is_last(data, end):
             piece = dataclasses.replace(piece, parts=())  # the file itself: it is read without detours
-        yield piece
+        yield dataclasses.replace(piece, mpeg=True)
         whole, begin = False, end
     if whole:  # as bytes, for libsndfile believes a name and libmpg123 then prints what it does not understand
         yield Piece(((0, data.size),))

@@ -88,6 +88,8 @@ class Piece:
     """Whether the length that its header names was verified."""
     bounded: bool = True
     """False if another stream may follow inside: it is no obstacle to reading on, but to seeking."""
+    mpeg: bool = False
+    """Whether libmpg123 reads it."""
     spare: int = 0
     """Bytes to claim behind the end: an MP3 without a table of contents is read as far as its size promises."""
 

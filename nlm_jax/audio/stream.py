@@ -42,6 +42,8 @@ def pieces(data: Data) -> Iterator[Piece]:
         yield from flac.pieces(data)
     elif head[:3] == b"ID3" and data.read(begin := mpeg.behind_tags(data, 0), 4) == b"fLaC":
         yield from flac.pieces(data, begin)
+    elif head[:4] in (b"riff", b"NIST", b"Crea"):
+        yield Piece()
     elif head[:3] == b"ID3" or (head[:1] == b"\xff" and head[1:2] >= b"\xe0") or _is_named_mpeg(data):
         yield from mpeg.pieces(data)
     else:
@@ -49,8 +51,8 @@ def pieces(data: Data) -> Iterator[Piece]:
 
 
 def _is_named_mpeg(data: Data) -> bool:
-    """Whether only the name says so: there may be frames behind something else."""
-    return data.path is not None and data.path.suffix.lower() in MPEG
+    """Whether only the name says so, or there is none: there may be frames behind something else."""
+    return data.path is None or data.path.suffix.lower() in MPEG
 
 
 class Decoder(soundfile.SoundFile):
@@ -60,8 +62,6 @@ class Decoder(soundfile.SoundFile):
         plain = not (piece.parts or piece.spare)
         if plain and data.path is not None:
             super().__init__(os.fsencode(data.path))
-        elif plain:
-            super().__init__(io.BytesIO(data.read(0, data.size)))
         else:
             super().__init__(io.BufferedReader(Spliced(data, piece), 1 << 16))
 
@@ -86,11 +86,12 @@ class Track:
     def of(cls, data: Data, piece: Piece) -> "Track":
         """Opens it. Raises what soundfile raises."""
         promised, piece = piece, dataclasses.replace(piece, spare=0)
-        decoder = Decoder(data, piece)
-        if piece.frames is not None and decoder.frames < piece.frames:
-            decoder.close()
-            piece = promised
+        with without_mpg123() if piece.mpeg else contextlib.nullcontext():
             decoder = Decoder(data, piece)
+            if piece.frames is not None and decoder.frames < piece.frames:
+                decoder.close()
+                piece = promised
+                decoder = Decoder(data, piece)
         sure = piece.trusted and decoder.frames < CLAIM
         return cls(data, piece, decoder, piece.frames if piece.frames is not None else decoder.frames if sure else None)
 
