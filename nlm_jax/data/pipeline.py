@@ -7,6 +7,7 @@ a run is the number of batches consumed, whatever the number of hosts, workers o
 
 import collections
 import dataclasses
+import gc
 import logging
 import os
 import time
@@ -225,7 +226,7 @@ class BatchIterator(Iterator[Batch]):
             if not flags.FLAGS.is_parsed():
                 flags.FLAGS.mark_as_parsed()  # grain's worker processes read absl flags, which we do not use
             made = made.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2))
-        self._source, self._made = source, iter(made)
+        self._source, self._made, self._workers = source, iter(made), workers
 
     def __next__(self) -> Batch:
         made = next(self._made)
@@ -237,12 +238,16 @@ class BatchIterator(Iterator[Batch]):
         self._retried[process] = self._retried.get(process, collections.Counter()) | retried
         self.retried = sum(self._retried.values(), collections.Counter())
         self.position += 1
+        if self._workers:  # a device may keep what it is given, and what is shared must be gone when the process ends
+            made = {name: np.array(value) for name, value in made.items()}
         return Batch(**made)
 
     def close(self) -> None:
         """Stops the threads or processes behind it; waits for the row that a thread is making, unless it takes long."""
         self._source.closed = True
         self._made.close()
+        self._made = iter(())
+        gc.collect()  # frees the memory that is shared with worker processes
         patience = time.monotonic() + 5.0
         while self._source.busy and time.monotonic() < patience:
             time.sleep(0.01)

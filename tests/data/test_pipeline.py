@@ -127,6 +127,8 @@ def test_threads_and_prefetch_change_nothing(config, tokenizer, fmt, straight):
 def test_worker_processes_change_nothing(data, straight):
     for a, b in zip(take(data.batches(2, workers=2), 4), straight[2:], strict=False):
         same(a, b)
+        # Arrays in memory shared with a worker would be leaked by whoever holds them when the process ends.
+        assert {type(getattr(a, name)) for name in FIELDS} == {np.ndarray}
 
 
 def test_split_and_mixture_are_kept(config, tokenizer, fmt):
