@@ -27,7 +27,7 @@ LAST_PAGES = 30
 CLAIM = 1 << 48
 """Samples that no file holds: libsndfile names 2**63 - 1 where it does not know."""
 MPEG = (".mp3", ".mp2")
-RATES = (200, 1_000_000)
+RATES = (100, 1_000_000)
 """Hz between which a sampling rate is believed: of infrasound, and of what echolocation is recorded with."""
 
 

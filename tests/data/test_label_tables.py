@@ -353,3 +353,16 @@ def test_metadata_with_times(tmp_path):
         ("train/r.wav#t=1,2", "Robin", "train"), ("train/r.wav#t=1,2", "Wren", "train"),
         ("train/r.wav#t=1.5,2", "Wren", "train"),
     ]  # fmt: skip
+
+
+def test_a_long_recording_at_a_low_rate(tmp_path):
+    """25 minutes of infrasound at 100 Hz, and a table with thousands commas."""
+    (tmp_path / "in").mkdir()
+    soundfile.write(tmp_path / "in" / "r.wav", np.random.default_rng(0).uniform(-0.3, 0.3, 150_000), 100, "PCM_U8")
+    (tmp_path / "in" / "labels.csv").write_text(
+        'file,label,start,end\nr.wav,Robin,"1,234","1,236"\nr.wav,Wren,900,902\n'
+    )
+    prepare(Options(tmp_path / "in", tmp_path / "out", duplicates="none"))
+    corpus = Corpus([tmp_path / "out"])
+    assert [corpus.clip_names(e) for e in range(2)] == [["r.wav#t=1234,1236"], ["r.wav#t=900,902"]]
+    assert [corpus.clip(e, 0).size for e in range(2)] == [32_000, 32_000]

@@ -176,8 +176,10 @@ def seconds(row: Row, name: str) -> float | None:
     try:
         return float(text.replace(",", ".") if text.count(",") == 1 and "." not in text else text) * unit(name)
     except ValueError:
-        why = "which does not say how far into the recording it is" if DAY.search(text) else "as in 90.5 or 0:01:30.5"
-        raise UserError(f"{row.where}: {name} must be seconds, is {text!r}; {why}") from None
+        why = (
+            ", which does not say how far into the recording it is" if DAY.search(text) else "; write 90.5 or 0:01:30.5"
+        )
+        raise UserError(f"{row.where}: {name} must be seconds, is {text!r}{why}") from None
 
 
 @functools.lru_cache(1024)

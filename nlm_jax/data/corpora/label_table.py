@@ -94,7 +94,8 @@ class LabelTable:
         """
         if not self.layout.label and self.names:
             known = "species, label, common name, annotation, class, category, tags, sound type or call type"
-            yield Reject(str(self.file), f"{self.file}:1", f"no label; name its column one of {known}")
+            has = f"the first line names {', '.join(self.names)}"
+            yield Reject(str(self.file), f"{self.file}:1", f"no label; name its column one of {known}; {has}")
             return
         if not self.count:
             yield from self._empty()
