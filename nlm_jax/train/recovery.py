@@ -172,5 +172,6 @@ def clear(directory: epath.Path, keep: int) -> None:
     for path in list(directory.iterdir()) if directory.exists() else ():
         if path.is_dir() and is_partial(path.name):
             path.rmtree()
-    for step in saved_steps(directory)[:-keep]:
-        (directory / str(step)).rmtree()
+    for step in [directory / str(step) for step in saved_steps(directory)[:-keep]]:
+        if is_complete(step):  # a folder of somebody else has a number for a name at most
+            step.rmtree()

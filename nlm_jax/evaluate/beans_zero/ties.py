@@ -20,8 +20,8 @@ OUTCOMES = 64
 """Ways to decide the widest ties of labels that ties connect, at most."""
 ROUNDING = collections.defaultdict(lambda: 1e-12, mAP=1e-6)
 """More than sums of the same terms in another order differ, in float64 and (mAP) in float32."""
-SUBSETS = 8
-"""Tied items that may name a species of which all outcomes are tried."""
+ROWS = 1 << 16
+"""Rows that are sorted for one species at most, to try all outcomes of the ties that may name it."""
 Options = tuple[str, ...]
 Groups = dict[Options, collections.Counter]
 """Equally near labels -> how often each label is right where these are the nearest."""
@@ -172,7 +172,7 @@ def column(truth: np.ndarray, sure: np.ndarray, open_: Sequence[Sequence[int]]) 
       sure: bool[N], where it is named whatever the order.
       open_: rows in which it is named if it wins a tie, of each tie.
     """
-    if len(open_) <= SUBSETS:
+    if not open_ or len(truth) << len(open_) <= ROWS:
         tried = []
         for wins in itertools.product((False, True), repeat=len(open_)):
             given = sure.copy()
