@@ -4,6 +4,7 @@ import concurrent.futures
 import dataclasses
 import os
 import pathlib
+import shutil
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -165,10 +166,11 @@ def _language(demo: DemoConfig, examples, folder: pathlib.Path, console) -> dict
     whole = NatureLMConfig(llama=model.cfg)
     leaves = {f"llama/{path}": leaf for path, leaf in named_leaves(nnx.state(model)).items()}
     made = Checkpoint(whole, leaves, tokenizer=folder)
-    save(made, folder.with_name("llama.new"), "llama-merged")
-    for file in folder.with_name("llama.new").iterdir():
+    new = folder.parent / "llama.new" / folder.name  # the model card is titled as the folder is called
+    save(made, new, "llama-merged", overwrite=True)
+    for file in new.iterdir():
         file.replace(folder / file.name)
-    folder.with_name("llama.new").rmdir()
+    shutil.rmtree(new.parent)
     return {"loss": [round(value, 4) for value in loss], "vocabulary": tokenizer.vocab_size}
 
 
