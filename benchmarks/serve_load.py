@@ -59,10 +59,10 @@ def tiny_model(folder: pathlib.Path) -> pathlib.Path:
     from nlm_jax.convert.formats import save
     from nlm_jax.core.tree import named_leaves
     from nlm_jax.data.text import embedded_directory
-    from nlm_jax.models.naturelm import NatureLM
+    from nlm_jax.models.naturelm import NatureLMModel
 
     cfg, rng, params = testing.tiny_config(), np.random.default_rng(0), {}
-    leaves = named_leaves(nnx.state(nnx.eval_shape(lambda: NatureLM(cfg, rngs=nnx.Rngs(0)))))
+    leaves = named_leaves(nnx.state(nnx.eval_shape(lambda: NatureLMModel(cfg, rngs=nnx.Rngs(0)))))
     for name, leaf in leaves.items():  # drawn with numpy: initialising under jit takes long to compile
         noise = rng.normal(size=leaf.shape).astype(np.float32)
         positive = name.rsplit("/", 1)[-1] in ("scale", "weight_g", "grep_a")

@@ -17,7 +17,7 @@ from nlm_jax.convert import checkpoint, formats, io
 from nlm_jax.convert.load import abstract, nest
 from nlm_jax.data.text import embedded_directory
 from nlm_jax.models.config import NatureLMConfig
-from nlm_jax.models.llama.model import Llama
+from nlm_jax.models.llama.model import LlamaModel
 from nlm_jax.models.presets import preset
 from nlm_jax.models.qformer.config import QFormerConfig
 from nlm_jax.nn.attention import attend
@@ -133,15 +133,15 @@ def trained_state(folder: pathlib.Path, made: checkpoint.Checkpoint) -> dict[str
     return {n: t for n, t in state.items() if not n.startswith("llama_model.") or ".lora_" in n}
 
 
-def language_model(made: checkpoint.Checkpoint) -> Llama:
+def language_model(made: checkpoint.Checkpoint) -> LlamaModel:
     """The language model of a checkpoint, whatever else it holds."""
-    graphdef, state = nnx.split(nnx.eval_shape(lambda: Llama(made.config.llama, rngs=nnx.Rngs(0))))
+    graphdef, state = nnx.split(nnx.eval_shape(lambda: LlamaModel(made.config.llama, rngs=nnx.Rngs(0))))
     leaves = {path: jnp.asarray(leaf) for path, leaf in made.leaves.items() if path.startswith("llama/")}
     nnx.replace_by_pure_dict(state, nest(leaves)["llama"])
     return nnx.merge(graphdef, state)
 
 
-def next_logits(llama: Llama, ids) -> jnp.ndarray:
+def next_logits(llama: LlamaModel, ids) -> jnp.ndarray:
     """f32[B, S, V] of token ids i32[B, S], text alone."""
     positions = jnp.broadcast_to(jnp.arange(ids.shape[1]), ids.shape)
     mask = packed_causal(jnp.ones_like(ids))

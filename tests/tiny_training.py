@@ -17,7 +17,7 @@ from nlm_jax.data.prepare import Options, prepare
 from nlm_jax.mesh.build import make_mesh
 from nlm_jax.mesh.place import place_batch
 from nlm_jax.mesh.rules import rules
-from nlm_jax.models.naturelm import NatureLM
+from nlm_jax.models.naturelm import NatureLMModel
 from nlm_jax.models.presets import preset
 from nlm_jax.nn.int8 import SCALE, int8_base, quantize, scale_path
 from nlm_jax.train.optim import OptimConfig, optimizer, schedule
@@ -76,7 +76,7 @@ def batch(index: int, *, rows: int = 8, clips: int = 2, length: int = 32, answer
 
 
 def build(cfg, int8: bool = False):
-    model = NatureLM(cfg, rngs=nnx.Rngs(params=0))
+    model = NatureLMModel(cfg, rngs=nnx.Rngs(params=0))
     return int8_base(model) if int8 else model
 
 

@@ -17,7 +17,7 @@ from nlm_jax.core import precision
 from nlm_jax.core.remote import named
 from nlm_jax.mesh.rules import Rules
 from nlm_jax.models.config import NatureLMConfig
-from nlm_jax.models.naturelm import NatureLM
+from nlm_jax.models.naturelm import NatureLMModel
 
 PARTS = ("beats", "ln_audio", "qformer", "audio_proj", "llama")
 """First components of the paths of a whole model."""
@@ -53,7 +53,7 @@ class Checkpoint:
         rows = self.config.llama.vocab
         return max(0, rows - self.llama.get("vocab_size", rows - 1))
 
-    def model(self) -> NatureLM:
+    def model(self) -> NatureLMModel:
         """The model with these weights."""
         return build(self.config, self.leaves)
 

@@ -18,7 +18,7 @@ from nlm_jax.core.tree import name as path_of
 from nlm_jax.mesh.place import shardings
 from nlm_jax.mesh.rules import Rules
 from nlm_jax.models.config import NatureLMConfig
-from nlm_jax.models.naturelm import NatureLM
+from nlm_jax.models.naturelm import NatureLMModel
 
 FLOATS = (np.dtype("float32"), np.dtype(ml_dtypes.bfloat16), np.dtype("float16"))
 
@@ -38,7 +38,7 @@ class Source:
 
 @functools.lru_cache(maxsize=16)
 def _abstract_state(cfg: NatureLMConfig):
-    return jax.eval_shape(lambda: nnx.state(NatureLM(cfg, rngs=nnx.Rngs(0))))
+    return jax.eval_shape(lambda: nnx.state(NatureLMModel(cfg, rngs=nnx.Rngs(0))))
 
 
 def abstract(cfg: NatureLMConfig, mesh: Mesh | None = None, rules: Rules = ()) -> dict[str, jax.ShapeDtypeStruct]:
@@ -266,9 +266,9 @@ def nest(leaves: Mapping[str, jax.Array]) -> dict:
     return tree
 
 
-def build(cfg: NatureLMConfig, leaves: Mapping[str, jax.Array]) -> NatureLM:
+def build(cfg: NatureLMConfig, leaves: Mapping[str, jax.Array]) -> NatureLMModel:
     """A model that holds `leaves`, all of them, in the dtypes they have."""
-    graphdef, state = nnx.split(nnx.eval_shape(lambda: NatureLM(cfg, rngs=nnx.Rngs(0))))
+    graphdef, state = nnx.split(nnx.eval_shape(lambda: NatureLMModel(cfg, rngs=nnx.Rngs(0))))
     if odd := sorted(set(by_path(state)) ^ set(leaves)):
         raise UserError(f"{_some(odd)}: the weights do not fit the config, one has a parameter the other lacks")
     nnx.replace_by_pure_dict(state, nest(leaves))

@@ -20,7 +20,7 @@ from nlm_jax.core.dims import SAMPLE_RATE
 from nlm_jax.core.frames import n_frames
 from nlm_jax.demo.corpus import Scene
 from nlm_jax.models.beats.config import BeatsConfig
-from nlm_jax.models.beats.model import Beats
+from nlm_jax.models.beats.model import BeatsModel
 
 SOUND_WORDS = {
     "Chiffchaff": ("chirp", "whistle"),
@@ -78,7 +78,7 @@ def features(waves: Sequence[np.ndarray], at_once: int = 32) -> Float[np.ndarray
     return out
 
 
-def tag_logits(model: Beats, mel: Float[Array, "B frames mel"]) -> Float[Array, "B tags"]:
+def tag_logits(model: BeatsModel, mel: Float[Array, "B frames mel"]) -> Float[Array, "B tags"]:
     """Mean over the tokens of the tag head's logits, as Microsoft's BEATs does."""
     return model.predictor(model.encode(mel, None)).mean(1)
 
@@ -90,7 +90,7 @@ def pretrain(
     cfg: BeatsConfig,
     schedule: EncoderConfig,
     report: Callable[[int, float], None] | None = None,
-) -> tuple[Beats, list[float]]:
+) -> tuple[BeatsModel, list[float]]:
     """An encoder trained from scratch to tell tags apart, and its loss at every step.
 
     Args:
@@ -103,7 +103,7 @@ def pretrain(
     labels /= labels.sum(1, keepdims=True)
     first = np.array([kinds.index(clip[0]) for clip in tags])
     share = 1.0 / np.sqrt(np.bincount(first)[first])  # between every clip alike and every tag alike
-    model = Beats(dataclasses.replace(cfg, predictor_classes=len(kinds)), rngs=nnx.Rngs(params=schedule.seed))
+    model = BeatsModel(dataclasses.replace(cfg, predictor_classes=len(kinds)), rngs=nnx.Rngs(params=schedule.seed))
     graphdef, state = nnx.split(model)
     rate = optax.warmup_cosine_decay_schedule(
         0.0, schedule.learning_rate, min(20, schedule.steps // 10), schedule.steps + 1, schedule.learning_rate / 20

@@ -18,7 +18,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from nlm_jax.data.text import CLIP_MARK, DEFAULT_END_SYM, DEFAULT_TEMPLATE, Tokenizer, prompt_parts
 from nlm_jax.models.llama.config import LlamaConfig
-from nlm_jax.models.llama.model import Llama
+from nlm_jax.models.llama.model import LlamaModel
 from nlm_jax.nn.attention import attend
 from nlm_jax.nn.masks import packed_causal
 
@@ -137,7 +137,7 @@ def blur(
     return jnp.where(described[..., None], foggy, x)
 
 
-def loss(model: Llama, batch, key=None) -> jax.Array:
+def loss(model: LlamaModel, batch, key=None) -> jax.Array:
     """Weighted mean negative log-likelihood of the next token within each text; `key` switches `blur` on."""
     mask = packed_causal(batch["segments"])
     x = model.embed_tokens(batch["tokens"], jnp.float32)
@@ -166,12 +166,12 @@ def enlarged(state):
 
 def pretrain(
     texts: Sequence[Text], share: np.ndarray, vocab: int, cfg: LanguageConfig, report=None
-) -> tuple[Llama, list[float]]:
+) -> tuple[LlamaModel, list[float]]:
     """A Llama trained on `texts` from scratch, and its loss at every step.
 
     `share` is how often each text is drawn (sums to 1). `report(step, loss)` is called now and then.
     """
-    model = Llama(cfg.llama(vocab), rngs=nnx.Rngs(params=cfg.seed))
+    model = LlamaModel(cfg.llama(vocab), rngs=nnx.Rngs(params=cfg.seed))
     graphdef, state = nnx.split(model)
     state = enlarged(state)
     schedule = optax.warmup_cosine_decay_schedule(

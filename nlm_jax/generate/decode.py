@@ -13,7 +13,7 @@ from nlm_jax.generate import beam, sampling
 from nlm_jax.generate.prompts import Prompts
 from nlm_jax.generate.rows import Decoding, Knobs, Rows, blank, checked, constrained, enlarged, fresh, frozen, put
 from nlm_jax.mesh.place import constrain_rows
-from nlm_jax.models.naturelm import NatureLM
+from nlm_jax.models.naturelm import NatureLMModel
 from nlm_jax.models.splice import splice
 from nlm_jax.nn.cache import KVCache, empty, mix_cached
 
@@ -21,7 +21,7 @@ BROKEN = 2
 """What `decode` tells of a row whose logits were not finite."""
 
 
-def prefill(model: NatureLM, prompts: Prompts) -> tuple[Float[Array, "B V"], KVCache]:
+def prefill(model: NatureLMModel, prompts: Prompts) -> tuple[Float[Array, "B V"], KVCache]:
     """Logits f32[B, V] of the first new token, and a cache that holds the prompts and nothing else."""
     llama, kind = model.cfg.llama, dtype(model.cfg.compute_dtype)
     text = constrain_rows(model.llama.embed_tokens(prompts.tokens, kind))
@@ -36,7 +36,7 @@ def prefill(model: NatureLM, prompts: Prompts) -> tuple[Float[Array, "B V"], KVC
     return model.llama.logits(last)[:, 0], cache
 
 
-def extend(model: NatureLM, rows: Rows) -> tuple[Float[Array, "B beams V"], Rows]:
+def extend(model: NatureLMModel, rows: Rows) -> tuple[Float[Array, "B beams V"], Rows]:
     """Logits after the newest token of every beam, whose keys and values join the row's cache."""
     at = jnp.maximum(rows.step - 1, 0)[:, None, None]
     newest = jnp.take_along_axis(rows.ids, at, axis=2)[:, :, 0]

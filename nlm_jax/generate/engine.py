@@ -16,7 +16,7 @@ from nlm_jax.data.text import Tokenizer
 from nlm_jax.generate.clips import clips_of
 from nlm_jax.generate.decode import BROKEN, begin, blanks, decode, grow, join
 from nlm_jax.generate.encodings import Encodings
-from nlm_jax.generate.options import Options, one
+from nlm_jax.generate.options import GenerationOptions, one
 from nlm_jax.generate.prompts import BUCKET, Prompt, prompt
 from nlm_jax.generate.request import NO_ANSWER, Answer, Pieces, Request
 from nlm_jax.generate.rows import Decoding, Knobs
@@ -110,7 +110,7 @@ class Engine:
           query: user text; where `<AudioHere>` is missing it is put in front, once per clip.
           on_tokens: called with the new token ids whenever there are some, by the thread that decodes. (With beams
             once, at the end: until then it is open which beam wins.)
-          options: fields of `options.Options`: max_new_tokens, min_length, temperature, top_k, top_p, seed,
+          options: fields of `options.GenerationOptions`: max_new_tokens, min_length, temperature, top_k, top_p, seed,
             repetition_penalty, length_penalty, stop.
 
         Returns:
@@ -137,7 +137,7 @@ class Engine:
         arrived: queue.SimpleQueue = queue.SimpleQueue()
         future = self.submit(audio, query, on_tokens=arrived.put, **options)
         future.add_done_callback(lambda _: arrived.put(None))
-        return self._pieces(future, arrived, Pieces(self._tokenizer, Options(**options)))
+        return self._pieces(future, arrived, Pieces(self._tokenizer, GenerationOptions(**options)))
 
     def _pieces(self, future, arrived: queue.SimpleQueue, pieces: Pieces) -> Iterator[str]:
         try:
@@ -219,7 +219,7 @@ class Engine:
         with on_mesh(self._mesh):
             for size in dict.fromkeys((self._few, self._few if self._reserve else self.slots)):
                 prompts = self._encodings.prompts(self._graphdef, self._state, [asked], size, self._mesh)
-                knobs = Knobs.joined([self._knobs(Options(), -1)] * size)
+                knobs = Knobs.joined([self._knobs(GenerationOptions(), -1)] * size)
                 jax.block_until_ready(begin(self._graphdef, self._state, prompts, knobs, how=self._how))
 
     def _work(self) -> None:
@@ -258,7 +258,9 @@ class Engine:
                 self._taken[row] = request  # before anything can fail, so that whoever waits hears of it
             at = np.full(size, self.slots, np.int32)
             at[: len(rows)] = rows
-            knobs = Knobs.joined([r.knobs for r in group] + [self._knobs(Options(), -1)] * (size - len(group)))
+            knobs = Knobs.joined(
+                [r.knobs for r in group] + [self._knobs(GenerationOptions(), -1)] * (size - len(group))
+            )
             asked = [r.prompt for r in group]
             prompts = self._encodings.prompts(
                 self._graphdef,
@@ -281,7 +283,7 @@ class Engine:
         )
         self._resize(slots, room)
 
-    def _knobs(self, options: Options, stop_all_id: int) -> Knobs:
+    def _knobs(self, options: GenerationOptions, stop_all_id: int) -> Knobs:
         """Of one row."""
         return Knobs.of([options], self._how.eos_ids, self._cfg.llama.vocab, [stop_all_id])
 

@@ -31,7 +31,7 @@ Number = Any
 
 
 @dataclasses.dataclass(frozen=True)
-class Options:
+class GenerationOptions:
     """Of one request.
 
     Raises:
@@ -87,7 +87,7 @@ class Options:
     def stop_texts(self) -> tuple[str, ...]:
         return tuple(s for s in self.stop if isinstance(s, str))
 
-    def check(self, num_beams: int) -> "Options":
+    def check(self, num_beams: int) -> "GenerationOptions":
         """Itself. Raises UserError where it asks for what so many beams cannot do."""
         _integer("num_beams", num_beams)
         if num_beams < 1:
@@ -116,14 +116,14 @@ def check_flags(args: Any) -> None:
             raise UserError(f"{flag} {_shown(value)}: must be at most {most}")
 
 
-def one(**values: Any) -> Options:
-    """`Options` of these values. Raises UserError for an unknown name, or a value that means nothing."""
+def one(**values: Any) -> GenerationOptions:
+    """`GenerationOptions` of these values. Raises UserError for an unknown name, or a value that means nothing."""
     _known(values)
-    return Options(**values)
+    return GenerationOptions(**values)
 
 
-def each(count: int, *, stop: Any = (), **values: Any) -> list[Options]:
-    """`Options` of `count` requests; a value may be a list, which then has one entry per request.
+def each(count: int, *, stop: Any = (), **values: Any) -> list[GenerationOptions]:
+    """`GenerationOptions` of `count` requests; a value may be a list, which then has one entry per request.
 
     `stop` is for all of them.
 
@@ -139,11 +139,11 @@ def each(count: int, *, stop: Any = (), **values: Any) -> list[Options]:
             raise UserError(f"{name}: {len(column)} values for {count} queries; give one, or one per query")
         columns.append([_plain(v) for v in column])
     rows = [dict(zip(values, (column[i] for column in columns), strict=True)) for i in range(count)]
-    return [Options(stop=stop, **row) for row in rows]
+    return [GenerationOptions(stop=stop, **row) for row in rows]
 
 
 def _known(values: dict[str, Any]) -> None:
-    names = [f.name for f in dataclasses.fields(Options)]
+    names = [f.name for f in dataclasses.fields(GenerationOptions)]
     if wrong := next((name for name in values if name not in names), None):
         raise UserError(f"{wrong}: no such option of generation; there are {', '.join(names)}")
 

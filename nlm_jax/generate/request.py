@@ -7,7 +7,7 @@ from typing import Literal
 
 from nlm_jax.core.errors import NotFinite
 from nlm_jax.data.text import Tokenizer
-from nlm_jax.generate.options import Options
+from nlm_jax.generate.options import GenerationOptions
 from nlm_jax.generate.prompts import Prompt
 from nlm_jax.generate.rows import Knobs
 
@@ -43,7 +43,7 @@ class Request:
     """`future` gets the `Answer`; cancelling it gives its row to another request."""
 
     prompt: Prompt
-    options: Options
+    options: GenerationOptions
     tokenizer: Tokenizer
     on_tokens: Callable[[list[int]], None] | None = None
     stop_all_id: int = -1
@@ -107,7 +107,7 @@ class Request:
 class Pieces:
     """Token ids -> pieces of text as they can be told; joined they are the answer's text."""
 
-    def __init__(self, tokenizer: Tokenizer, options: Options):
+    def __init__(self, tokenizer: Tokenizer, options: GenerationOptions):
         self._tokenizer, self._options = tokenizer, options
         self._ids: list[int] = []
         self._told = ""

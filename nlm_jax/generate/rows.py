@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from nlm_jax.core.precision import dtype
-from nlm_jax.generate.options import MAX_STOP_IDS, Options
+from nlm_jax.generate.options import MAX_STOP_IDS, GenerationOptions
 from nlm_jax.mesh.place import constrain_rows
 from nlm_jax.models.config import NatureLMConfig
 from nlm_jax.nn.cache import KVCache, empty, held, longer
@@ -41,7 +41,7 @@ class Decoding:
 @functools.partial(jax.tree_util.register_dataclass, data_fields=KNOBS, meta_fields=())
 @dataclasses.dataclass(frozen=True)
 class Knobs:
-    """`Options` of every row, as arrays with the rows in front: they change without compiling again."""
+    """`GenerationOptions` of every row, as arrays with the rows in front: they change without compiling again."""
 
     limit: Any
     """Tokens to make at most, the end symbol included."""
@@ -64,7 +64,9 @@ class Knobs:
         return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
 
     @classmethod
-    def of(cls, options: list[Options], eos_ids: tuple[int, ...], vocab: int, stop_all_id: list[int]) -> "Knobs":
+    def of(
+        cls, options: list[GenerationOptions], eos_ids: tuple[int, ...], vocab: int, stop_all_id: list[int]
+    ) -> "Knobs":
         """numpy leaves for these rows."""
         ends = np.full((len(options), len(eos_ids) + MAX_STOP_IDS), vocab, np.int32)
         for row, o in zip(ends, options, strict=True):
@@ -182,7 +184,7 @@ def blank(cfg: NatureLMConfig, how: Decoding, rows: int, slots: int, room: int) 
     """Rows without a request, all of them finished, with `slots` of cache and `room` for new tokens each."""
     llama = cfg.llama
     cache = empty(llama.layers, rows, slots, llama.kv_heads, llama.head_dim, dtype(cfg.compute_dtype))
-    knobs = jax.tree.map(jnp.asarray, Knobs.of([Options()] * rows, how.eos_ids, llama.vocab, [-1] * rows))
+    knobs = jax.tree.map(jnp.asarray, Knobs.of([GenerationOptions()] * rows, how.eos_ids, llama.vocab, [-1] * rows))
     return constrained(fresh(cfg, how, cache, jnp.zeros((rows, slots), bool), knobs, room))
 
 

@@ -26,7 +26,7 @@ from nlm_jax.generate.prompts import Prompts, prompt
 from nlm_jax.generate.shapes import on_mesh, whole_rows
 from nlm_jax.mesh.place import constrain_rows
 from nlm_jax.models.config import NatureLMConfig
-from nlm_jax.models.llama.model import Llama
+from nlm_jax.models.llama.model import LlamaModel
 from nlm_jax.nn.cache import KVCache, longer, mix_cached
 
 POSITIONS = 2048
@@ -174,7 +174,9 @@ def _wide(real: Bool[Array, "B S"], own: Bool[Array, "P P"]) -> Bool[Array, "B P
     return jnp.broadcast_to(real[:, None], (real.shape[0], own.shape[0], real.shape[1]))
 
 
-def _chosen(llama: Llama, hidden: Float[Array, "B P D"], tokens: Int[Array, "B P"], block: int) -> Float[Array, "B P"]:
+def _chosen(
+    llama: LlamaModel, hidden: Float[Array, "B P D"], tokens: Int[Array, "B P"], block: int
+) -> Float[Array, "B P"]:
     """Log-probability of one token at every position; logits of `block` positions of a row exist at a time."""
     b, p, d = hidden.shape
     block = min(block, p)

@@ -7,25 +7,25 @@ from jaxtyping import Array, Bool, Float
 from nlm_jax.core import precision
 from nlm_jax.core.batch import Batch
 from nlm_jax.mesh.place import constrain_rows
-from nlm_jax.models.beats.model import Beats
+from nlm_jax.models.beats.model import BeatsModel
 from nlm_jax.models.config import NatureLMConfig
-from nlm_jax.models.llama.model import Llama
-from nlm_jax.models.qformer.model import QFormer
+from nlm_jax.models.llama.model import LlamaModel
+from nlm_jax.models.qformer.model import QFormerModel
 from nlm_jax.models.splice import splice
 from nlm_jax.nn.attention import packed_attention
 from nlm_jax.nn.linear import Linear, subkey
 from nlm_jax.nn.norm import LayerNorm
 
 
-class NatureLM(nnx.Module):
+class NatureLMModel(nnx.Module):
     """arXiv 2411.07186; the official class is `NatureLM.models.NatureLM`. `key=None` everywhere means evaluation."""
 
     def __init__(self, cfg: NatureLMConfig, *, rngs: nnx.Rngs):
-        self.beats = Beats(cfg.beats, rngs=rngs)
+        self.beats = BeatsModel(cfg.beats, rngs=rngs)
         self.ln_audio = LayerNorm(cfg.beats.width, rngs=rngs)
-        self.qformer = QFormer(cfg.qformer, cfg.beats.width, rngs=rngs)
+        self.qformer = QFormerModel(cfg.qformer, cfg.beats.width, rngs=rngs)
         self.audio_proj = Linear(cfg.qformer.width, cfg.llama.width, ("embed", None), bias=True, rngs=rngs)
-        self.llama = Llama(cfg.llama, rngs=rngs)
+        self.llama = LlamaModel(cfg.llama, rngs=rngs)
         self.cfg = cfg
 
     def encode_audio(

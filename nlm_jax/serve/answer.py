@@ -12,7 +12,7 @@ from nlm_jax.core.errors import UserError
 from nlm_jax.core.tree import revision
 from nlm_jax.generate.clips import Clip
 from nlm_jax.generate.engine import Engine
-from nlm_jax.generate.options import Options
+from nlm_jax.generate.options import GenerationOptions
 from nlm_jax.generate.prompts import BUCKET, Prompt, prompt
 from nlm_jax.generate.request import Pieces, Request
 from nlm_jax.serve.question import Answer, Loader, OnText, Question
@@ -41,7 +41,7 @@ class EngineAnswerer:
         Raises:
           UserError: options that mean nothing, clips that do not fit the placeholders, a prompt that is too long.
         """
-        options = Options(max_new_tokens=question.max_tokens, **question.sampling)
+        options = GenerationOptions(max_new_tokens=question.max_tokens, **question.sampling)
         if len(question.text) > LONGEST_TOKEN * self._most:  # it would be long in being cut into tokens
             raise UserError(f"messages: {len(question.text)} characters, far more than {self._most} tokens")
         asked = self._prompt(question)

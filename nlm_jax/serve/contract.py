@@ -80,7 +80,7 @@ class GenerationConfig(_Strict):
 
     @property
     def sampling(self) -> dict[str, Any]:
-        """What is said of the fields that `generate.options.Options` has under the same name."""
+        """What is said of the fields that `generate.options.GenerationOptions` has under the same name."""
         names = ("temperature", "top_k", "top_p", "seed", "repetition_penalty")
         return {name: value for name in names if (value := getattr(self, name)) is not None}
 

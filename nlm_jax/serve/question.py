@@ -20,7 +20,7 @@ class Question:
     max_tokens: int
     """Longest answer, in tokens."""
     sampling: dict[str, Any] = dataclasses.field(default_factory=dict)
-    """Fields of `generate.options.Options`; none = the most likely token each time."""
+    """Fields of `generate.options.GenerationOptions`; none = the most likely token each time."""
 
 
 @dataclasses.dataclass(frozen=True)

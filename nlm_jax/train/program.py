@@ -14,7 +14,7 @@ from nlm_jax.core.tree import map_named, named_leaves
 from nlm_jax.mesh.place import check_heads, check_rows, replicated, rows_sharding
 from nlm_jax.mesh.rules import Rules
 from nlm_jax.models.config import NatureLMConfig
-from nlm_jax.models.naturelm import NatureLM
+from nlm_jax.models.naturelm import NatureLMModel
 from nlm_jax.nn.attention import check_attention, settle_attention
 from nlm_jax.nn.int8 import int8_base
 from nlm_jax.train.config import Stage, TrainConfig
@@ -83,7 +83,7 @@ def make_program(config: TrainConfig, stage: Stage, model: NatureLMConfig, mesh:
     model = dataclasses.replace(model, attention=attention)
 
     def build():
-        made = NatureLM(model, rngs=nnx.Rngs(params=config.seed))
+        made = NatureLMModel(model, rngs=nnx.Rngs(params=config.seed))
         return int8_base(made) if config.model.base_dtype == "int8" else made
 
     tx = optimizer(stage.optim, stage.steps)

@@ -93,9 +93,9 @@ def build_llama(checkpoint):
     from flax import nnx
 
     from nlm_jax.convert.load import nest
-    from nlm_jax.models.llama.model import Llama
+    from nlm_jax.models.llama.model import LlamaModel
 
-    graphdef, state = nnx.split(nnx.eval_shape(lambda: Llama(checkpoint.config.llama, rngs=nnx.Rngs(0))))
+    graphdef, state = nnx.split(nnx.eval_shape(lambda: LlamaModel(checkpoint.config.llama, rngs=nnx.Rngs(0))))
     nnx.replace_by_pure_dict(state, nest(checkpoint.leaves)["llama"])
     return nnx.merge(graphdef, state)
 

@@ -9,7 +9,7 @@ import pytest
 
 from nlm_jax.core.errors import UserError
 from nlm_jax.generate import sampling
-from nlm_jax.generate.options import BOUNDS, Options, each
+from nlm_jax.generate.options import BOUNDS, GenerationOptions, each
 from nlm_jax.generate.rows import Decoding, Knobs, fresh
 from nlm_jax.nn.cache import empty
 from nlm_jax.testing import tiny_config
@@ -33,7 +33,7 @@ def test_filters_are_those_of_transformers(k, p, t):
     np.testing.assert_allclose(jax.nn.softmax(ours), torch.softmax(expected, -1).numpy(), atol=1e-6)
 
 
-def rows_of(options: list[Options], vocab: int, ends=(0,), beams: int = 1):
+def rows_of(options: list[GenerationOptions], vocab: int, ends=(0,), beams: int = 1):
     """Rows that have a prompt of one token, for a vocabulary of `vocab`."""
     cfg = tiny_config(vocab)
     knobs = jax.tree.map(jnp.asarray, Knobs.of(options, ends, vocab, [-1] * len(options)))
@@ -46,9 +46,9 @@ def test_draws_follow_the_filtered_distribution():
     """4000 seeds of three settings: the counts lie within 5 standard deviations of what the filters leave."""
     logits, n = np.array([0.0, 1.0, 2.0, 0.5, -1.0], np.float32), 4000
     for options in ({"temperature": 1.0}, {"temperature": 0.6, "top_k": 3}, {"temperature": 2.0, "top_p": 0.8}):
-        rows, _ = rows_of([Options(seed=s, **options) for s in range(n)], 5)
+        rows, _ = rows_of([GenerationOptions(seed=s, **options) for s in range(n)], 5)
         drawn = np.asarray(CHOOSE(rows, jnp.tile(logits, (n, 1, 1))).ids[:, 0, 0])
-        o = Options(**options)
+        o = GenerationOptions(**options)
         kept = sampling.top_k_top_p(
             jnp.asarray(logits)[None] / o.temperature, jnp.array([o.top_k]), jnp.array([o.top_p])
         )
@@ -61,7 +61,7 @@ def test_draws_follow_the_filtered_distribution():
 
 def test_a_row_draws_by_its_own_seed_and_step():
     logits = jnp.zeros((3, 1, 1000))
-    rows, _ = rows_of([Options(seed=s, temperature=1.0) for s in (7, 8, 7)], 1000)
+    rows, _ = rows_of([GenerationOptions(seed=s, temperature=1.0) for s in (7, 8, 7)], 1000)
     first = CHOOSE(rows, logits)
     second = CHOOSE(first, logits)
     ids = np.asarray(second.ids[:, 0, :2])
@@ -71,7 +71,7 @@ def test_a_row_draws_by_its_own_seed_and_step():
 
 
 def test_next_to_no_temperature_is_none():
-    rows, _ = rows_of([Options(temperature=1e-40), Options(temperature=0.0)], 5)
+    rows, _ = rows_of([GenerationOptions(temperature=1e-40), GenerationOptions(temperature=0.0)], 5)
     assert CHOOSE(rows, jnp.tile(jnp.array([1.0, 1.5, 3.0, 2.9, -1.0]), (2, 1, 1))).ids[:, 0, 0].tolist() == [2, 2]
 
 
@@ -107,7 +107,7 @@ def test_no_end_before_the_least_length(tiny_model, asked):
 
 
 def test_least_length_takes_the_best_of_the_others():
-    rows, _ = rows_of([Options(min_length=1), Options()], 5)
+    rows, _ = rows_of([GenerationOptions(min_length=1), GenerationOptions()], 5)
     ids = CHOOSE(rows, jnp.tile(jnp.array([5.0, 1, 3, 2, 0]), (2, 1, 1)))
     assert ids.ids[:, 0, 0].tolist() == [2, 0]
     assert ids.finished.tolist() == [False, True]
@@ -190,14 +190,14 @@ def test_every_bound_fits_the_dtype_it_is_cast_to():
     """Both ends of every bound become one row of arrays, finite and not another number; just past them is refused."""
     for name, (least, most, _) in BOUNDS.items():
         for value in (least, most):
-            options = Options(**({"max_new_tokens": 131_072} | {name: value}))
+            options = GenerationOptions(**({"max_new_tokens": 131_072} | {name: value}))
             cast = getattr(Knobs.of([options], (0,), 10, [-1]), name_of(name))
             assert np.isfinite(cast).all()
             if isinstance(value, int):
                 assert cast.tolist() == [value]
         for value in (least - 1, most + 1, -(10**400), 10**400):
             with pytest.raises(UserError, match=f"{name}="):
-                Options(**({"max_new_tokens": 131_072} | {name: value}))
+                GenerationOptions(**({"max_new_tokens": 131_072} | {name: value}))
 
 
 def name_of(option: str) -> str:
@@ -210,7 +210,7 @@ def name_of(option: str) -> str:
 def test_the_best_token_is_always_left(top_p, temperature):
     """However small `top_p` is, float32 may round it to 0, the most likely token can be drawn, and only that."""
     logits = np.array([-3.0, 5.0, 1.0, -1e30], np.float32)
-    rows, _ = rows_of([Options(top_p=top_p, temperature=temperature, seed=s) for s in range(50)], 4)
+    rows, _ = rows_of([GenerationOptions(top_p=top_p, temperature=temperature, seed=s) for s in range(50)], 4)
     assert set(np.asarray(CHOOSE(rows, jnp.tile(logits, (50, 1, 1))).ids[:, 0, 0]).tolist()) == {1}
 
 

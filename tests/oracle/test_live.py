@@ -10,9 +10,9 @@ from flax import nnx
 
 from nlm_jax.convert.formats import open_checkpoint
 from nlm_jax.models.llama.config import LlamaConfig
-from nlm_jax.models.llama.model import Llama
+from nlm_jax.models.llama.model import LlamaModel
 from nlm_jax.models.qformer.config import QFormerConfig
-from nlm_jax.models.qformer.model import QFormer
+from nlm_jax.models.qformer.model import QFormerModel
 from nlm_jax.nn.attention import attend
 from nlm_jax.nn.linear import Linear, LoraConfig
 from nlm_jax.nn.masks import packed_causal
@@ -65,7 +65,9 @@ def test_llama_up_to_8k_positions(tmp_path, variant):
             p.add_(0.05 * torch.randn_like(p))
     theirs.save_pretrained(tmp_path)
     loaded = open_checkpoint(tmp_path, pad_rows=0).load()
-    model = filled(Llama(loaded.config.llama, rngs=nnx.Rngs(params=0)), lambda path: loaded.leaves[f"llama/{path}"])
+    model = filled(
+        LlamaModel(loaded.config.llama, rngs=nnx.Rngs(params=0)), lambda path: loaded.leaves[f"llama/{path}"]
+    )
     tokens = np.random.default_rng(0).integers(0, 96, (1, 48))
     for offset in (0, 1000, 4000, 8144):
         positions = np.arange(48)[None] + offset
@@ -78,7 +80,7 @@ def test_llama_up_to_8k_positions(tmp_path, variant):
 def test_long_sequence():
     """4,000 tokens at once, where a wrong frequency scaling cannot hide: equal to attention in float64."""
     cfg = LlamaConfig(vocab=32, width=32, layers=1, heads=2, kv_heads=1, head_dim=16, mlp=48, eps=1e-6)
-    model = Llama(cfg, rngs=nnx.Rngs(params=1))
+    model = LlamaModel(cfg, rngs=nnx.Rngs(params=1))
     config = transformers.LlamaConfig(
         vocab_size=32, hidden_size=32, intermediate_size=48, num_hidden_layers=1, num_attention_heads=2,
         num_key_value_heads=1, head_dim=16, attn_implementation="eager",
@@ -114,7 +116,7 @@ def test_blip2_qformer():
     )  # fmt: skip
     theirs = transformers.Blip2QFormerModel(config).eval()
     cfg = QFormerConfig(width=48, heads=4, mlp=96, layers=2, queries=3)
-    ours = QFormer(cfg, 40, rngs=nnx.Rngs(params=0))
+    ours = QFormerModel(cfg, 40, rngs=nnx.Rngs(params=0))
     weights = {k: np.asarray(v.detach()) for k, v in theirs.state_dict().items()}
     pairs = {"embed_norm": "layernorm"}
     for part, name in (("self_attn", "attention"), ("cross_attn", "crossattention")):

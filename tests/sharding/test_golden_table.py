@@ -15,7 +15,7 @@ from nlm_jax.core.tree import named_leaves
 from nlm_jax.mesh.build import make_mesh
 from nlm_jax.mesh.place import shardings
 from nlm_jax.mesh.rules import rules
-from nlm_jax.models.naturelm import NatureLM
+from nlm_jax.models.naturelm import NatureLMModel
 from nlm_jax.models.presets import preset
 
 FILE = pathlib.Path(__file__).with_name("shardings.json")
@@ -24,7 +24,7 @@ CASES = [(name, sizes) for name in ("tiny", "llama-3.1-8b") for sizes in ((1, 8,
 
 def table(name, sizes):
     """Path -> "shape names spec" of every parameter of a preset on a mesh."""
-    state = nnx.state(nnx.eval_shape(lambda: NatureLM(preset(name), rngs=nnx.Rngs(0))))
+    state = nnx.state(nnx.eval_shape(lambda: NatureLMModel(preset(name), rngs=nnx.Rngs(0))))
     specs = named_leaves(shardings(state, make_mesh(*sizes), rules()))
     is_variable = lambda x: isinstance(x, nnx.Variable)  # noqa: E731
     rows = {}

@@ -11,7 +11,7 @@ from flax import nnx
 
 from nlm_jax.core.frames import n_tokens
 from nlm_jax.models.beats.layer import BeatsLayer
-from nlm_jax.models.llama.model import Llama
+from nlm_jax.models.llama.model import LlamaModel
 from nlm_jax.models.presets import preset
 from nlm_jax.nn.attention import attend
 from nlm_jax.train.flops import beats_flops, forward_flops, llama_flops, peak_flops
@@ -33,7 +33,7 @@ def test_llama_layer():
         return model(x, positions, lambda cache, _, q, k, v: (attend(q, k, v, mask), cache))[0]
 
     found = counted(
-        lambda: Llama(cfg, rngs=nnx.Rngs(0)),
+        lambda: LlamaModel(cfg, rngs=nnx.Rngs(0)),
         call,
         jax.ShapeDtypeStruct((1, length, 256), jnp.float32),
         jax.ShapeDtypeStruct((1, length), jnp.int32),

@@ -6,7 +6,7 @@ import numpy as np
 from flax import nnx
 
 from nlm_jax.core.batch import Batch
-from nlm_jax.models.naturelm import NatureLM
+from nlm_jax.models.naturelm import NatureLMModel
 from nlm_jax.testing import tiny_config
 from nlm_jax.train import loss
 from nlm_jax.train.loss import per_segment, token_nll
@@ -35,7 +35,7 @@ def test_per_segment():
 def test_answers_in_parts_score_like_all_at_once(monkeypatch):
     """Loss, hits and gradient of 10 answer slots computed 4 at a time."""
     config = tiny_config()
-    graphdef, state = nnx.split(NatureLM(config, rngs=nnx.Rngs(0)))
+    graphdef, state = nnx.split(NatureLMModel(config, rngs=nnx.Rngs(0)))
     rng = np.random.default_rng(0)
     s, m, samples = 40, 10, 16000
     slots = np.full((2, s), -1)

@@ -9,13 +9,13 @@ from flax import nnx
 
 from nlm_jax.core.errors import UserError
 from nlm_jax.core.tree import named_leaves
-from nlm_jax.models.naturelm import NatureLM
+from nlm_jax.models.naturelm import NatureLMModel
 from nlm_jax.models.presets import preset
 from nlm_jax.train.partition import COMPONENTS, Components, check, component, trainable
 
 
 def model():
-    return nnx.eval_shape(lambda: NatureLM(tiny.model_config(), rngs=nnx.Rngs(0)))
+    return nnx.eval_shape(lambda: NatureLMModel(tiny.model_config(), rngs=nnx.Rngs(0)))
 
 
 def test_every_parameter_has_one_component_but_the_unused_head():
@@ -54,7 +54,7 @@ def test_impossible_choices():
 
 def preset_without_lora():
     cfg = preset("tiny")
-    return NatureLM(dataclasses.replace(cfg, llama=dataclasses.replace(cfg.llama, lora=None)), rngs=nnx.Rngs(0))
+    return NatureLMModel(dataclasses.replace(cfg, llama=dataclasses.replace(cfg.llama, lora=None)), rngs=nnx.Rngs(0))
 
 
 def test_axes_have_the_rank_of_their_arrays():

@@ -16,7 +16,7 @@ from nlm_jax.nn.norm import LayerNorm
 from nlm_jax.nn.stack import scan_layers, stack
 
 
-class Beats(nnx.Module):
+class BeatsModel(nnx.Module):
     """BEATs.py `BEATs.extract_features`, up to the encoder output (the AudioSet head is kept, not used)."""
 
     def __init__(self, cfg: BeatsConfig, *, rngs: nnx.Rngs):

@@ -66,7 +66,7 @@ class LlamaLayer(nnx.Module):
         return x + self.down_proj(jax.nn.silu(gate) * up), kept
 
 
-class Llama(nnx.Module):
+class LlamaModel(nnx.Module):
     """transformers' `LlamaForCausalLM`; the head is a call of its own: logits exist only where they are asked."""
 
     def __init__(self, cfg: LlamaConfig, *, rngs: nnx.Rngs):

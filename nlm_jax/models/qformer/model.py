@@ -62,7 +62,7 @@ class Layer(nnx.Module):
         return self.output_norm(dropout(y, self.cfg.dropout, subkey(key, 2)) + x)
 
 
-class QFormer(nnx.Module):
+class QFormerModel(nnx.Module):
     """The learned queries look at each window on its own."""
 
     def __init__(self, cfg: QFormerConfig, audio_width: int, *, rngs: nnx.Rngs):
