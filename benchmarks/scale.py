@@ -32,6 +32,7 @@ from unittest import mock
 import numpy as np
 from common import arguments, cores, median, report
 
+from nlm_jax.core.dims import SAMPLE_RATE
 from nlm_jax.core.errors import UserError
 from nlm_jax.data import shards
 from nlm_jax.data.config import DataConfig, MixtureConfig
@@ -80,7 +81,7 @@ def short_clips(folder: pathlib.Path, count: int) -> pathlib.Path:
     def made(name: str) -> clips.Made:
         pcm = np.roll(noise, int(rng.integers(16_000)))[: int(rng.integers(4000, 12_000))]
         record, header = shards.encode_clip(pcm.astype(np.float32) / 32768, name, "pcm16")
-        return record, {**header, "cut": False}, np.zeros(0, np.uint64)
+        return record, {**header, "cut": False, "source_rate": SAMPLE_RATE}, np.zeros(0, np.uint64)
 
     def convert(options, todo, advance) -> None:
         for number, part in todo:

@@ -146,6 +146,24 @@ def test_a_repair_during_an_interruption(field, tmp_path, monkeypatch):
     assert contents(tmp_path / "fresh") == contents(options.out)
 
 
+def test_shards_of_an_earlier_version_are_converted_again(field, tmp_path, monkeypatch):
+    """Notes of an interrupted run without a version lack what the manifest needs."""
+    options = Options(field / "labels.csv", tmp_path / "out", shard_size=4)
+    monkeypatch.setattr(clips, "Clips", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        prepare(options)
+    monkeypatch.undo()
+    note = options.out / "work" / "00000.json"
+    content = json.loads(note.read_text())
+    del content["version"]
+    for entry in content["clips"]:
+        entry.pop("source_rate", None)
+    note.write_text(json.dumps(content))
+    prepare(options)
+    prepare(Options(field / "labels.csv", tmp_path / "fresh", shard_size=4))
+    assert contents(tmp_path / "fresh") == contents(options.out)
+
+
 @pytest.fixture
 def owls(tmp_path):
     """Four robins, and two owls of which either may be unreadable."""

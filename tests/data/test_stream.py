@@ -215,7 +215,7 @@ def test_gsm_cannot_be_sought():
     assert np.abs(parts[2]).max() > np.abs(parts[0]).max()
 
 
-@pytest.mark.parametrize("rate", [1, 100, 1_500_000])
+@pytest.mark.parametrize("rate", [1, 50, 1_500_000])
 def test_rates_that_cannot_be(rate, tmp_path):
     path = tmp_path / "a.wav"
     soundfile.write(path, sound(0.5), rate)

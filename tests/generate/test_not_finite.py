@@ -41,7 +41,7 @@ def model(request):
 
 def poisoned(model, query="Whatever?", samples=16_000, key=0) -> Request:
     """A request that is well formed, but whose recording turns out to be NaN: its keys and values are NaN."""
-    asked = prompt(model.tokenizer, clips_of(np.zeros(samples, np.float32)), query, model.config)
+    asked = prompt(model.tokenizer, clips_of(np.zeros(samples, np.float32), model.config.audio), query, model.config)
     wave = np.full(samples, np.nan, np.float32)
     sounds = tuple(dataclasses.replace(s, key=("NaN", key, i), read=lambda: wave) for i, s in enumerate(asked.sounds))
     options = Options(max_new_tokens=12, min_length=12)

@@ -156,7 +156,7 @@ def _foreign(out: pathlib.Path) -> bool:
 def jobs(paths: Sequence[str], out: pathlib.Path, shard_size: int) -> list[tuple[int, Sequence[str]]]:
     """Number and recordings of every shard that is not there yet."""
     every = enumerate(range(0, len(paths), shard_size))
-    return [(n, paths[first : first + shard_size]) for n, first in every if not notes.note(out, n).is_file()]
+    return [(n, paths[first : first + shard_size]) for n, first in every if not notes.is_done(out, n)]
 
 
 def write_shard(out: pathlib.Path, number: int, made: Iterable[Made]) -> None:

@@ -11,6 +11,8 @@ from nlm_jax.data import shards
 
 NO_WORDS = np.zeros(0, np.uint64)
 """The fingerprint of nothing."""
+VERSION = 2
+"""Shards whose notes have another version are converted again: earlier ones lack what the manifest needs."""
 RECORDING = "recording"
 """`kind` in rejects.jsonl of what may be of use another time without a change of the annotations."""
 Entry = dict[str, Any]
@@ -22,8 +24,13 @@ def note(out: pathlib.Path, number: int) -> pathlib.Path:
     return out / "work" / f"{number:05d}.json"
 
 
+def is_done(out: pathlib.Path, number: int) -> bool:
+    """Whether a shard has a note of this version."""
+    return note(out, number).is_file() and read(out, number).get("version") == VERSION
+
+
 def read(out: pathlib.Path, number: int) -> dict[str, Any]:
-    """`file`, `sha256`, `bytes` and `clips` (entries, in order) of a shard that is done."""
+    """`version`, `file`, `sha256`, `bytes` and `clips` (entries, in order) of a shard that has a note."""
     return json.loads(note(out, number).read_text(encoding="utf-8"))
 
 
@@ -32,7 +39,8 @@ def write(out: pathlib.Path, number: int, entries: list[Entry], words: list[np.n
     file = shards.shard_path(out, "clips", number)
     end = np.cumsum([len(print_) for print_ in words], dtype=np.int64)
     np.savez(note(out, number).with_suffix(".npz"), words=np.concatenate([NO_WORDS, *words]), end=end)
-    content = {"file": file.name, "sha256": shards.file_digest(file), "bytes": file.stat().st_size, "clips": entries}
+    sizes = {"sha256": shards.file_digest(file), "bytes": file.stat().st_size}
+    content = {"version": VERSION, "file": file.name, **sizes, "clips": entries}
     write_json(note(out, number), content)
 
 

@@ -72,7 +72,7 @@ def discard(options: Options, paths: list[str], retried: bool) -> None:
 def _noted(options: Options, paths: list[str]) -> Iterator[tuple[int, list[Entry]]]:
     """Number and entries of the shards that are done."""
     for number in range(-(-len(paths) // options.shard_size)):
-        if notes.note(options.out, number).is_file():
+        if notes.is_done(options.out, number):
             yield number, notes.read(options.out, number)["clips"]
 
 
@@ -119,14 +119,14 @@ def _headers(options: Options, number: int) -> list[Entry]:
 
 
 def _entries(part: list[str], headers: list[Entry], rejects: dict[str, str]) -> list[Entry] | None:
-    """The entries of a shard of the recordings in `part`, None if it holds others than these."""
+    """The entries of a shard of the recordings in `part`; None if it holds others, or clips of an earlier version."""
     entries, left = [], iter(headers)
     for name in part:
         if (shown := printable(name)) in rejects:
             entries.append({"name": name, "reason": rejects[shown]})
             continue
         header = next(left, None)
-        if header is None or header["name"] != shown:
+        if header is None or header["name"] != shown or "source_rate" not in header:
             return None
         entries.append({"name": name, **{key: header[key] for key in clips.NOTED if key in header}})
     return entries if next(left, None) is None else None
