@@ -12,7 +12,7 @@ from nlm_jax.core.errors import UserError
 from nlm_jax.generate import decode, engine
 from nlm_jax.generate.clips import clips_of
 from nlm_jax.generate.encodings import Encodings
-from nlm_jax.generate.options import Options
+from nlm_jax.generate.options import GenerationOptions
 from nlm_jax.generate.prompts import prompt
 from nlm_jax.generate.request import Answer, Pieces
 
@@ -145,7 +145,7 @@ def test_pieces_hold_back_what_is_not_settled(tiny_model):
     """A character of three tokens, and the beginning of a stop text that does not come and of one that does."""
     tokenizer = tiny_model.tokenizer
     text = "a 鳥 st sto"
-    pieces, out = Pieces(tokenizer, Options(stop=["stop"])), []
+    pieces, out = Pieces(tokenizer, GenerationOptions(stop=["stop"])), []
     for i in tokenizer.encode(text):
         out.append(pieces.add([i]))
         assert "\ufffd" not in out[-1]
@@ -153,7 +153,7 @@ def test_pieces_hold_back_what_is_not_settled(tiny_model):
     assert "".join(out) == "a 鳥 st "
     ids = tokenizer.encode(text)
     assert "".join(out) + pieces.end(Answer(ids, text, "length")) == text
-    pieces = Pieces(tokenizer, Options(stop=["stop"]))
+    pieces = Pieces(tokenizer, GenerationOptions(stop=["stop"]))
     out = [pieces.add([i]) for i in tokenizer.encode("a stop here")]
     assert "".join(out) == "a "
 

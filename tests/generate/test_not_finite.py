@@ -17,7 +17,7 @@ from nlm_jax.generate import encodings, infer
 from nlm_jax.generate.api import NatureLM
 from nlm_jax.generate.clips import clips_of
 from nlm_jax.generate.encodings import Encodings
-from nlm_jax.generate.options import Options
+from nlm_jax.generate.options import GenerationOptions
 from nlm_jax.generate.prompts import prompt
 from nlm_jax.generate.request import NO_ANSWER, Request
 from nlm_jax.generate.windows import Window
@@ -44,7 +44,7 @@ def poisoned(model, query="Whatever?", samples=16_000, key=0) -> Request:
     asked = prompt(model.tokenizer, clips_of(np.zeros(samples, np.float32), model.config.audio), query, model.config)
     wave = np.full(samples, np.nan, np.float32)
     sounds = tuple(dataclasses.replace(s, key=("NaN", key, i), read=lambda: wave) for i, s in enumerate(asked.sounds))
-    options = Options(max_new_tokens=12, min_length=12)
+    options = GenerationOptions(max_new_tokens=12, min_length=12)
     return Request(dataclasses.replace(asked, sounds=sounds), options, model.tokenizer)
 
 
