@@ -21,6 +21,7 @@ PURPOSE = {
     "models": "BEATs, Q-Former, Llama",
     "convert": "checkpoints in and out",
     "generate": "decoding, engine, long recordings",
+    "parts": "encoder, Q-Former, Llama alone",
     "train": "two stages, steps, checkpoints",
     "evaluate": "BEANS-Zero, held-out scores",
     "plan": "memory and speed before a run",

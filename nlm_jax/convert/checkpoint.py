@@ -2,7 +2,7 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -14,6 +14,7 @@ from nlm_jax.convert.lora import interpolate
 from nlm_jax.convert.place import Leaf, fetch
 from nlm_jax.convert.table import Layout, Rule
 from nlm_jax.core import precision
+from nlm_jax.core.errors import UserError
 from nlm_jax.core.remote import named
 from nlm_jax.mesh.rules import Rules
 from nlm_jax.models.config import NatureLMConfig
@@ -76,6 +77,22 @@ class Opened:
         """Path -> shape (and sharding, where a mesh is given) of the leaves this checkpoint should fill."""
         every = abstract(self.config, mesh, rules)
         return {path: target for path, target in every.items() if path.split("/")[0] in self.parts}
+
+    def only(self, parts: Collection[str]) -> "Opened":
+        """The same checkpoint cut down to `parts`: tensors of the others are neither checked nor read.
+
+        Args:
+          parts: names of `PARTS`.
+
+        Raises:
+          UserError: a part that the checkpoint does not hold.
+        """
+        if lacking := [part for part in parts if part not in self.parts]:
+            where = " and ".join(source.where for source in self.sources)
+            raise UserError(f"{where}: holds only {', '.join(self.parts)}, not {', '.join(lacking)}")
+        sources = tuple(source.only(parts) for source in self.sources)
+        kept = tuple(part for part in self.parts if part in parts)
+        return dataclasses.replace(self, parts=kept, sources=tuple(s for s in sources if s.tensors))
 
     def load(
         self,

@@ -3,7 +3,7 @@
 import dataclasses
 import pathlib
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import jax
@@ -73,16 +73,20 @@ def kind_of(src: str | pathlib.Path) -> str:
     )
 
 
-def open_checkpoint(src: str | pathlib.Path, kind: str = "auto", **options: Any) -> Opened:
+def open_checkpoint(
+    src: str | pathlib.Path, kind: str = "auto", *, parts: Collection[str] | None = None, **options: Any
+) -> Opened:
     """Opens whatever `src` is.
 
     Args:
       src: directory, file or hub id.
       kind: one of `KINDS`, looked up by default.
+      parts: those wanted, of `PARTS`; only their files need to be there, and only their tensors are checked and read.
+        Everything that `src` holds by default.
       options: those of `open_naturelm`, `open_llama` and `open_run`; None counts as not given.
 
     Raises:
-      UserError: nothing there that can be read, an option that does not go with its kind.
+      UserError: nothing there that can be read, an option that does not go with its kind, a part that is not there.
     """
     kind = kind_of(src) if kind == "auto" else kind
     options = {name: value for name, value in options.items() if value is not None}
@@ -91,7 +95,10 @@ def open_checkpoint(src: str | pathlib.Path, kind: str = "auto", **options: Any)
         raise UserError(f"kind={kind!r}: {unknown(kind, KINDS)}")
     if odd := sorted(set(options) - set(known.get(kind, ()))):
         raise UserError(f"{src}: is of kind {kind}, which takes no {' and no '.join(odd)}; leave it out")
-    return OPENERS[kind](src, **options)
+    if parts is None:
+        return OPENERS[kind](src, **options)
+    narrowed = {"parts": parts} if kind in ("naturelm", "run") else {}
+    return OPENERS[kind](src, **options, **narrowed).only(parts)
 
 
 def audio_config(src: str | pathlib.Path) -> AudioConfig:

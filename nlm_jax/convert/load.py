@@ -2,7 +2,8 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import TypeVar
 
 import jax
 import ml_dtypes
@@ -20,6 +21,7 @@ from nlm_jax.mesh.rules import Rules
 from nlm_jax.models.config import NatureLMConfig
 from nlm_jax.models.naturelm import NatureLMModel
 
+Module = TypeVar("Module", bound=nnx.Module)
 FLOATS = (np.dtype("float32"), np.dtype(ml_dtypes.bfloat16), np.dtype("float16"))
 
 
@@ -34,6 +36,16 @@ class Source:
     tensors: Mapping[str, np.ndarray]
     layout: Layout
     grows: bool = False
+
+    def only(self, parts: Collection[str]) -> "Source":
+        """Without the tensors of parts of a model that are not in `parts`; unknown tensors stay, to be reported."""
+        rules = {name: match.rule for name in self.tensors if (match := self.layout.match(name))}
+        tensors = {
+            name: tensor
+            for name, tensor in self.tensors.items()
+            if name not in rules or rules[name].path.split("/")[0] in parts
+        }
+        return dataclasses.replace(self, tensors=tensors)
 
 
 @functools.lru_cache(maxsize=16)
@@ -268,7 +280,23 @@ def nest(leaves: Mapping[str, jax.Array]) -> dict:
 
 def build(cfg: NatureLMConfig, leaves: Mapping[str, jax.Array]) -> NatureLMModel:
     """A model that holds `leaves`, all of them, in the dtypes they have."""
-    graphdef, state = nnx.split(nnx.eval_shape(lambda: NatureLMModel(cfg, rngs=nnx.Rngs(0))))
+    return filled(lambda: NatureLMModel(cfg, rngs=nnx.Rngs(0)), leaves)
+
+
+def filled(make: Callable[[], Module], leaves: Mapping[str, jax.Array]) -> Module:
+    """The module that `make` builds, with `leaves` for its parameters.
+
+    Args:
+      make: builds the module; its initializers are not run.
+      leaves: path -> array of every parameter, in the dtype to keep.
+
+    Returns:
+      the module.
+
+    Raises:
+      UserError: a parameter without a leaf, or a leaf without a parameter.
+    """
+    graphdef, state = nnx.split(nnx.eval_shape(make))
     if odd := sorted(set(by_path(state)) ^ set(leaves)):
         raise UserError(f"{_some(odd)}: the weights do not fit the config, one has a parameter the other lacks")
     nnx.replace_by_pure_dict(state, nest(leaves))

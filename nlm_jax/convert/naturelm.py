@@ -1,12 +1,14 @@
 """The official NatureLM class: its directories, its training checkpoints, its exports."""
 
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 import jax
+import numpy as np
 
 from nlm_jax.convert import configs, llama
 from nlm_jax.convert.checkpoint import (
+    PARTS,
     Checkpoint,
     Opened,
     buffers,
@@ -22,6 +24,7 @@ from nlm_jax.convert.table import official
 from nlm_jax.core.errors import UserError
 from nlm_jax.core.remote import is_remote
 from nlm_jax.models.config import NatureLMConfig
+from nlm_jax.models.llama.config import LlamaConfig
 from nlm_jax.models.qformer.config import QFormerConfig
 
 QFORMER_FILE = "qformer_config.json"
@@ -35,6 +38,7 @@ def open_naturelm(
     base: str | pathlib.Path | None = None,
     config: str | pathlib.Path | None = None,
     qformer_config: str | pathlib.Path | Mapping | None = None,
+    parts: Collection[str] = PARTS,
 ) -> Opened:
     """An official directory (config.json + model.safetensors) or training checkpoint (.pth, whole or trainable only).
 
@@ -46,6 +50,7 @@ def open_naturelm(
       config: the official config.json, or its directory, where `src` is a bare .pth file.
       qformer_config: Q-Former sizes, a BERT-like config as path or dict; the official config holds none. By default
         `qformer_config.json` beside the config, else bert-base-uncased's.
+      parts: what will be read. Without "llama" the language model need not be there, and its tensors are left out.
 
     Raises:
       UserError: what cannot be found, read or combined, with the argument that would help.
@@ -58,6 +63,10 @@ def open_naturelm(
 
     # The partial checkpoint first, then what it was trained on.
     checkpoints = [(str(path), read_tensors(path)) for path in (src, base and local(base)) if path]
+    if "qformer" in parts and qformer_config is None and not own.is_file():
+        _check_default_qformer(qformer, checkpoints)
+    if "llama" not in parts:
+        return _without_llm(carried, qformer, str(file), checkpoints)
     llm_folder = _find_llm(folder, carried, llm)
     hf = read_json(llm_folder / "config.json")
     rows = next(
@@ -66,8 +75,6 @@ def open_naturelm(
     adapter = configs.lora_config(carried, str(file))
     model = configs.llama_config(hf, str(llm_folder / "config.json"), rows=rows, lora=adapter)
     cfg = configs.naturelm_config(carried, model, qformer, str(file))
-    if qformer_config is None and not own.is_file():
-        _check_default_qformer(cfg, checkpoints)
     layout = official(cfg)
     sources = [Source(where, tensors, layout) for where, tensors in checkpoints]
     held = {match.rule.path for _, tensors in checkpoints for name in tensors if (match := layout.match(name))}
@@ -78,6 +85,23 @@ def open_naturelm(
     return Opened(cfg, tuple(sources), official=carried, llama=hf, tokenizer=tokenizer, base=base)
 
 
+def _without_llm(
+    carried: Mapping,
+    qformer: QFormerConfig,
+    file: str,
+    checkpoints: Sequence[tuple[str, Mapping[str, np.ndarray]]],
+) -> Opened:
+    """An official checkpoint up to its language model, whose config, tokenizer and tensors are not looked at."""
+    cfg = configs.naturelm_config(carried, LlamaConfig(), qformer, file)
+    layout = official(cfg)
+    sources = [
+        Source(where, {name: t for name, t in tensors.items() if not name.startswith(_LLM_PREFIXES)}, layout)
+        for where, tensors in checkpoints
+    ]
+    return Opened(cfg, tuple(sources), parts=tuple(part for part in PARTS if part != "llama"), official=carried)
+
+
+_LLM_PREFIXES = ("llama_model.", "llama_embed_tokens.")
 _EMBEDDINGS = (
     "llama_embed_tokens.weight",
     "llama_model.base_model.model.model.embed_tokens.weight",
@@ -124,11 +148,11 @@ def _base_name(*candidates: str | pathlib.Path | None) -> str:
     return ""
 
 
-def _check_default_qformer(cfg: NatureLMConfig, checkpoints) -> None:
+def _check_default_qformer(cfg: QFormerConfig, checkpoints) -> None:
     width = next((t["audio_query_tokens"].shape[-1] for _, t in checkpoints if "audio_query_tokens" in t), None)
-    if width not in (None, cfg.qformer.width):
+    if width not in (None, cfg.width):
         raise UserError(
-            f"{checkpoints[0][0]}: its Q-Former is {width} wide and not bert-base-uncased's {cfg.qformer.width}, and "
+            f"{checkpoints[0][0]}: its Q-Former is {width} wide and not bert-base-uncased's {cfg.width}, and "
             "the official config holds no sizes; pass qformer_config= (--qformer-config) with a path to them"
         )
 

@@ -7,7 +7,7 @@ A run saves only what trains. `run.json` says where everything else came from (f
 import dataclasses
 import json
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal
 
 import jax
@@ -16,7 +16,7 @@ import numpy as np
 
 from nlm_jax.audio.config import AudioConfig
 from nlm_jax.convert import table
-from nlm_jax.convert.checkpoint import Checkpoint, Opened
+from nlm_jax.convert.checkpoint import PARTS, Checkpoint, Opened
 from nlm_jax.convert.hub import is_id
 from nlm_jax.convert.io import read_json, read_safetensors
 from nlm_jax.convert.load import Source, Storage, as_stored
@@ -107,6 +107,12 @@ class OpenedRun(Opened):
         verify(base, self.digests, str(self.workdir))
         return checkpoint
 
+    def only(self, parts: Collection[str]) -> "OpenedRun":
+        """As `Opened.only`; what is not read needs no digest."""
+        narrowed = Opened.only(self, parts)
+        digests = {path: entry for path, entry in self.digests.items() if path.split("/")[0] in parts}
+        return dataclasses.replace(narrowed, digests=digests)
+
     def lazily(self, *, storage: Storage = as_stored, merging_alpha: float = 1.0) -> Checkpoint:
         """As `Opened.lazily`, with the base read once to check it, leaf by leaf."""
         checkpoint = Opened.lazily(self, storage=storage, merging_alpha=merging_alpha)
@@ -116,18 +122,17 @@ class OpenedRun(Opened):
         return checkpoint
 
 
-def open_run(src: str | pathlib.Path, which: Which = "best") -> OpenedRun:
+def open_run(src: str | pathlib.Path, which: Which = "best", parts: Collection[str] = PARTS) -> OpenedRun:
     """The trained model of a run: the best of its last stage by validation loss, or the last one saved.
 
     Args:
       src: the --workdir of `nlm train`; training may still be going on.
       which: "best" falls back to the last one where nothing was validated yet.
+      parts: what will be read. Imports that hold none of it need not be there any more.
 
     Raises:
       UserError: no run there, nothing saved yet, or an imported file that is gone.
     """
-    from nlm_jax.convert.formats import open_checkpoint  # formats knows every kind, this one too
-
     workdir = local(src)
     run = read_run(workdir)
     saved = find_checkpoint(workdir, run.stages, which)
@@ -140,7 +145,7 @@ def open_run(src: str | pathlib.Path, which: Which = "best") -> OpenedRun:
         frozen = read_safetensors(workdir / FROZEN)
         sources.append(Source(str(workdir / FROZEN), frozen, table.native(frozen)))
     own = {path for source in sources for path in source.tensors}
-    imported = [open_checkpoint(**entry) for entry in run.imports]
+    imported = [_open_import(entry, run.model, parts) for entry in run.imports]
     sources += [source for one in imported for source in one.sources]
     base = next((one for one in imported if "llama" in one.parts), Opened(run.model, ()))
     tokenizer = workdir / TOKENIZER
@@ -159,6 +164,18 @@ def open_run(src: str | pathlib.Path, which: Which = "best") -> OpenedRun:
         base=base.base,
         base_changed=base.base_changed or any(p.startswith("llama/") and "/lora_" not in p for p in own),
     )
+
+
+def _open_import(entry: Mapping[str, Any], model: NatureLMConfig, parts: Collection[str]) -> Opened:
+    """An import of a run, as far as `parts`; a language model or an encoder that is not among them is not opened."""
+    from nlm_jax.convert.formats import kind_of, open_checkpoint  # formats knows every kind, runs too
+
+    kind = entry.get("kind", "auto")
+    if kind in PARTS and kind not in parts:
+        return Opened(model, (), parts=(kind,))
+    kind = kind_of(entry["src"]) if kind == "auto" else kind
+    narrowed = kind in ("naturelm", "run") and not set(PARTS) <= set(parts)
+    return open_checkpoint(**{**entry, "kind": kind}, parts=parts if narrowed else None)
 
 
 def history(run: Run, workdir: pathlib.Path, saved: pathlib.Path, imported: Sequence[Opened]) -> dict[str, Any]:

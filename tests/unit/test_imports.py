@@ -28,6 +28,9 @@ MAY_IMPORT = {
     "models": BELOW_MODELS,
     "convert": BELOW_MODELS | {"models", "data"},
     "generate": BELOW_MODELS | {"models", "data", "convert"},
+    "parts": BELOW_TRAIN,
+    # Public names only, imported when they are used (core/lazy.py): what users look for here is loaded by `parts`.
+    "models/__init__": BELOW_TRAIN | {"parts"},
     "train": BELOW_TRAIN,
     "evaluate": BELOW_TRAIN | {"train"},
     "plan": BELOW_TRAIN | {"train"},
@@ -35,7 +38,7 @@ MAY_IMPORT = {
     "demo": BELOW_CLI | {"testing"},
     "testing": BELOW_CLI,
     "cli": BELOW_CLI | {"testing", "demo", "plan", "serve"},
-    "__init__": BELOW_TRAIN,  # in fact only the lazy names of the public surface
+    "__init__": BELOW_TRAIN | {"train"},  # in fact only the lazy names of the public surface
 }
 SERVER = {f"nlm_jax.serve.{name}" for name in ("app", "contract", "intake", "metrics", "stream")}
 """What only loads with the extra [serve]; `nlm serve` says so."""
@@ -51,11 +54,13 @@ IMPORT_NAME = {
 def part_of(path: pathlib.Path) -> str:
     """The house a file belongs to: its first folder below nlm_jax, or its own name."""
     relative = path.relative_to(PACKAGE)
+    if str(relative.with_suffix("")) in MAY_IMPORT:
+        return str(relative.with_suffix(""))
     return relative.parts[0] if len(relative.parts) > 1 else relative.stem
 
 
 def imports_of(path: pathlib.Path) -> list[str]:
-    """Dotted names of every import in a file, wherever it stands (a lazy import counts as well)."""
+    """Dotted names of every import in a file, wherever it stands (lazy ones count, also those of `core.lazy`)."""
     names = []
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -66,6 +71,8 @@ def imports_of(path: pathlib.Path) -> list[str]:
                 package = ["nlm_jax", *path.relative_to(PACKAGE).parts[:-1]]
                 base = ".".join(package[: len(package) - node.level + 1] + ([base] if base else []))
             names += [f"{base}.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Dict) and path.name == "__init__.py":  # public name -> module, of `core.lazy.lazily`
+            names += [value.value for value in node.values if isinstance(value, ast.Constant)]
     return names
 
 

@@ -1,0 +1,57 @@
+"""What `Beats`, `QFormer` and `Llama` have in common: opening a checkpoint and reading one part of it."""
+
+from typing import Any, ClassVar
+
+import jax
+from flax import nnx
+
+from nlm_jax.convert.checkpoint import Checkpoint
+from nlm_jax.convert.formats import open_checkpoint
+from nlm_jax.convert.load import filled
+from nlm_jax.core import precision
+from nlm_jax.mesh.place import check_heads
+from nlm_jax.mesh.rules import rules
+from nlm_jax.models.beats.model import BeatsModel
+from nlm_jax.models.config import NatureLMConfig
+from nlm_jax.models.llama.model import LlamaModel
+from nlm_jax.models.qformer.model import QFormerModel
+from nlm_jax.nn.norm import LayerNorm
+
+
+class Part:
+    """What the three have in common: weights from a checkpoint, of which only this part is read."""
+
+    NEEDS: ClassVar[tuple[str, ...]]
+    """Parts of `convert.checkpoint.PARTS` that it is made of."""
+
+    def __init__(self, checkpoint: Checkpoint, dtype: str = "float32"):
+        """`checkpoint` must hold the leaves of `NEEDS`; others are not looked at."""
+        self.dtype = precision.dtype(dtype)
+        leaves = {path: leaf for path, leaf in checkpoint.leaves.items() if path.split("/")[0] in self.NEEDS}
+        self.checkpoint = checkpoint
+        self._modules = filled(lambda: Modules(checkpoint.config, self.NEEDS), leaves)
+        self.graphdef, self.state = nnx.split(self._modules)
+
+    @classmethod
+    def _load(cls, src, dtype: str, mesh: jax.sharding.Mesh | None, merging_alpha: float = 1.0, **options) -> Any:
+        precision.dtype(dtype)
+        opened = open_checkpoint(src, parts=cls.NEEDS, **options)
+        if mesh is not None and "llama" in cls.NEEDS:
+            check_heads(opened.config.llama.heads, mesh)
+        targets = None if mesh is None else opened.targets(mesh, rules())
+        return cls(opened.load(targets, merging_alpha=merging_alpha), dtype)
+
+
+class Modules(nnx.Module):
+    """Some of the modules of `NatureLMModel`, under its names."""
+
+    def __init__(self, cfg: NatureLMConfig, parts: tuple[str, ...]):
+        rngs = nnx.Rngs(0)
+        if "beats" in parts:
+            self.beats = BeatsModel(cfg.beats, rngs=rngs)
+        if "ln_audio" in parts:
+            self.ln_audio = LayerNorm(cfg.beats.width, rngs=rngs)
+        if "qformer" in parts:
+            self.qformer = QFormerModel(cfg.qformer, cfg.beats.width, rngs=rngs)
+        if "llama" in parts:
+            self.llama = LlamaModel(cfg.llama, rngs=rngs)
