@@ -175,8 +175,9 @@ def _start_over(options: Options, survey: Survey, table: Table) -> NoReturn:
             f"{options.annotations}: none of its {survey.examples} examples is left: all are duplicates or in the "
             f"benchmark; see duplicates.jsonl and leakage.jsonl in {options.out}"
         )
-    first = table.rejects[0]
+    where, reason = (table.rejects[0][key] for key in ("where", "reason"))
     raise UserError(
         f"{options.annotations}: none of its {survey.examples} examples can be used; the first is left out because of "
-        f"{first['where']}: {first['reason']}. All reasons are in {options.out / 'rejects.jsonl'}"
+        f"{reason if reason.startswith(where) else f'{where}: {reason}'}. All reasons are in "
+        f"{options.out / 'rejects.jsonl'}"
     )
