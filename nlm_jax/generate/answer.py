@@ -13,7 +13,7 @@ from nlm_jax.data.text import Tokenizer
 from nlm_jax.generate.clips import Clip, Sound
 from nlm_jax.generate.encodings import Encodings
 from nlm_jax.generate.engine import Engine
-from nlm_jax.generate.options import each
+from nlm_jax.generate.options import GenerationOptions, each
 from nlm_jax.generate.prompts import prompt, right_padded
 from nlm_jax.generate.request import Answer, Request, Unanswered
 from nlm_jax.models.config import NatureLMConfig
@@ -38,7 +38,8 @@ def answer(
     progress: Callable[[int], None] | None = None,
     read: Callable[[int], Seq[np.ndarray]] | None = None,
     encodings: Encodings | None = None,
-    **options: Any,
+    options: GenerationOptions | None = None,
+    **fields: Any,
 ) -> list[Answer]:
     """The answer to each query.
 
@@ -55,7 +56,7 @@ def answer(
       read: gives the waveforms of query i in the place of those in `clips`, whose shapes they have. Each process asks
         for those of its own rows alone.
       encodings: the cache of encoded clips; one for this call by default.
-      options: of `options.each`.
+      options, fields: see `options.each`.
 
     Raises:
       UserError: options that mean nothing, placeholders that do not match the clips, clips that are too short.
@@ -63,7 +64,7 @@ def answer(
     """
     if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
         raise UserError(f"batch_size={batch_size!r}: must be at least 1")
-    chosen = [o.check(num_beams) for o in each(len(queries), **options)]
+    chosen = [o.check(num_beams) for o in each(len(queries), options, **fields)]
     prompts = [prompt(tokenizer, mine, query, cfg) for mine, query in zip(clips, queries, strict=True)]
     if read:
         prompts = [dataclasses.replace(p, sounds=_read_later(i, p.sounds, read)) for i, p in enumerate(prompts)]

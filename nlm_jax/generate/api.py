@@ -23,12 +23,11 @@ from nlm_jax.generate.clips import Clip, array, clips_of
 from nlm_jax.generate.encodings import Encodings
 from nlm_jax.generate.engine import Engine
 from nlm_jax.generate.load import load_checkpoint
+from nlm_jax.generate.options import Floats, GenerationOptions, Ints, Stop
 from nlm_jax.generate.prompts import check_pairs, check_texts, item, teacher_forced, text_format, waveforms_of
 from nlm_jax.generate.score import NORMALIZE, log_likelihoods
 from nlm_jax.generate.windows import chosen, sounds, windows_of
 
-Each = Any
-"""One value for all queries, or a list with one per query; `generate.options` checks it."""
 WINDOWS = 8
 """Batches of windows that are read at once, so that rows that are finished have successors."""
 STREAM_STEPS = 4
@@ -118,50 +117,67 @@ class NatureLM:
         self,
         audios: Sequence[Any],
         queries: Sequence[str],
-        max_new_tokens: Each = 300,
+        max_new_tokens: Ints | None = None,
         num_beams: int = 1,
         *,
+        options: GenerationOptions | None = None,
         batch_size: int = 8,
-        temperature: Each = 0.0,
-        top_k: Each = 0,
-        top_p: Each = 1.0,
-        seed: Each = 0,
-        min_length: Each = 0,
-        stop: Any = (),
-        length_penalty: Each = 1.0,
-        repetition_penalty: Each = 1.0,
+        temperature: Floats | None = None,
+        top_k: Ints | None = None,
+        top_p: Floats | None = None,
+        seed: Ints | None = None,
+        min_length: Ints | None = None,
+        stop: Stop | None = None,
+        length_penalty: Floats | None = None,
+        repetition_penalty: Floats | None = None,
         right_pad: bool = False,
         stop_batch_at_id_2: bool = False,
         return_ids: bool = False,
-    ) -> list[Any]:
+    ) -> list[str] | list[list[int]]:
         """An answer to each query.
 
-        What is said of each answer may be one value for all queries or a list with one per query, `stop` excepted.
+        A field of `GenerationOptions` that is given by name counts instead of that of `options`. It may be one value
+        for all queries or a list with one per query, `stop` excepted.
 
         Args:
           audios: per query a path, an array f32[T] at 16 kHz, or a list of them. Files are cut or zero-padded to
             the clip length of the checkpoint (`config.audio.seconds`), arrays are taken as they are and cut at it.
           queries: user texts; where `<AudioHere>` is missing it is put in front, once per clip.
-          max_new_tokens: of each answer at most, the end symbol included.
+          max_new_tokens: of each answer at most, the end symbol included; 300 by default.
           num_beams: 1 = no beam search; the paper decodes with 2.
+          options: how answers are decoded; the defaults of `GenerationOptions` if None.
           batch_size: queries decoded together; a finished one is replaced at once. Answers do not depend on it, but
             for rounding: in bfloat16 two tokens that are nearly equally likely may change places.
-          temperature: 0 = the most likely token, always; above, tokens are drawn.
-          top_k: draws from the so many most likely tokens; 0 = all.
-          top_p: draws from the fewest tokens that hold this much probability; 1 = all.
-          seed: of the draws. No other request has a part in them.
-          min_length: tokens before the end symbol may come.
+          temperature: 0 (the default) = the most likely token, always; above, tokens are drawn.
+          top_k: draws from this many most likely tokens; 0 (the default) = all.
+          top_p: draws from the fewest tokens that hold this much probability; 1 (the default) = all.
+          seed: seed for sampling, 0 by default; results do not depend on the other queries.
+          min_length: tokens before the end symbol may come, 0 by default.
           stop: texts or token ids that end an answer, beside the end symbols; they are left out of its text.
           length_penalty: for beams: exponent of the length a score is divided by; above 0 favours long answers.
           repetition_penalty: above 1 makes tokens the answer already holds less likely.
           right_pad, stop_batch_at_id_2: two defects of the reference, for comparisons with it.
           return_ids: token ids instead of texts, the end symbol (or what completed a stop text) included.
 
+        Returns:
+          a text per query, or with `return_ids` its token ids.
+
         Raises:
           UserError: a clip that cannot be read or is too short, placeholders that do not match the clips, a value that
             means nothing.
         """
         check_pairs(audios, queries)
+        fields = {
+            "max_new_tokens": max_new_tokens,
+            "temperature": temperature,
+            "top_k": top_k,
+            "top_p": top_p,
+            "seed": seed,
+            "min_length": min_length,
+            "stop": stop,
+            "length_penalty": length_penalty,
+            "repetition_penalty": repetition_penalty,
+        }
         answers = answer(
             self.graphdef,
             self.state,
@@ -175,15 +191,8 @@ class NatureLM:
             stop_batch_at_id_2=stop_batch_at_id_2,
             mesh=self.mesh,
             encodings=self.encodings,
-            max_new_tokens=max_new_tokens,
-            temperature=temperature,
-            top_k=top_k,
-            top_p=top_p,
-            seed=seed,
-            min_length=min_length,
-            stop=stop,
-            length_penalty=length_penalty,
-            repetition_penalty=repetition_penalty,
+            options=options,
+            **{name: value for name, value in fields.items() if value is not None},
         )
         return [a.ids if return_ids else a.text for a in answers]
 
@@ -205,14 +214,18 @@ class NatureLM:
             encodings=self.encodings,
         )
 
-    def stream(self, audio: Any, query: str, **options: Any) -> Iterator[str]:
+    def stream(self, audio: Any, query: str, options: GenerationOptions | None = None, **fields: Any) -> Iterator[str]:
         """The answer to one query in pieces, as they are decoded; joined they are what `generate` answers.
 
         Args:
           audio, query: one entry of `generate`'s.
-          options: `generate`'s max_new_tokens, temperature, top_k, top_p, seed, min_length, stop, repetition_penalty.
+          options: how the answer is decoded; the defaults of `GenerationOptions` if None.
+          fields: fields of `GenerationOptions` by name, in the place of those of `options`.
+
+        Returns:
+          pieces of text.
         """
-        return self.engine(slots=1, steps=STREAM_STEPS).stream(audio, query, **options)
+        return self.engine(slots=1, steps=STREAM_STEPS).stream(audio, query, options, **fields)
 
     def score(
         self,

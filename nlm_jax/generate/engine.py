@@ -101,7 +101,13 @@ class Engine:
         return sum(r is not None for r in self._taken)
 
     def submit(
-        self, audio: Any, query: str, *, on_tokens: Callable[[list[int]], None] | None = None, **options: Any
+        self,
+        audio: Any,
+        query: str,
+        options: GenerationOptions | None = None,
+        *,
+        on_tokens: Callable[[list[int]], None] | None = None,
+        **fields: Any,
     ) -> concurrent.futures.Future:
         """A promise of the `Answer` to one query; may be called from any thread.
 
@@ -110,8 +116,8 @@ class Engine:
           query: user text; where `<AudioHere>` is missing it is put in front, once per clip.
           on_tokens: called with the new token ids whenever there are some, by the thread that decodes. (With beams
             once, at the end: until then it is open which beam wins.)
-          options: fields of `options.GenerationOptions`: max_new_tokens, min_length, temperature, top_k, top_p, seed,
-            repetition_penalty, length_penalty, stop.
+          options: how the answer is decoded; the defaults of `GenerationOptions` if None.
+          fields: fields of `GenerationOptions` by name, in the place of those of `options`.
 
         Returns:
           a future: `.result()` waits for the answer, `.cancel()` gives the row to another request.
@@ -119,7 +125,7 @@ class Engine:
         Raises:
           UserError: what `NatureLM.generate` raises, at once; or the engine is closed.
         """
-        chosen = one(**options)
+        chosen = one(options, **fields)
         return self.enqueue(
             Request(
                 prompt(self._tokenizer, clips_of(audio, self._cfg.audio), query, self._cfg),
@@ -129,15 +135,15 @@ class Engine:
             )
         )
 
-    def stream(self, audio: Any, query: str, **options: Any) -> Iterator[str]:
+    def stream(self, audio: Any, query: str, options: GenerationOptions | None = None, **fields: Any) -> Iterator[str]:
         """The answer in pieces of text, as they are decoded; joined they are what `submit` would answer.
 
         Args are those of `submit`. Leaving the loop early cancels the request.
         """
         arrived: queue.SimpleQueue = queue.SimpleQueue()
-        future = self.submit(audio, query, on_tokens=arrived.put, **options)
+        future = self.submit(audio, query, options, on_tokens=arrived.put, **fields)
         future.add_done_callback(lambda _: arrived.put(None))
-        return self._pieces(future, arrived, Pieces(self._tokenizer, GenerationOptions(**options)))
+        return self._pieces(future, arrived, Pieces(self._tokenizer, one(options, **fields)))
 
     def _pieces(self, future, arrived: queue.SimpleQueue, pieces: Pieces) -> Iterator[str]:
         try:

@@ -1,9 +1,11 @@
-"""How an answer is decoded, as a user says it: checked, one set per request."""
+"""`GenerationOptions`: how an answer is decoded, checked, one set per request."""
 
 import dataclasses
 import math
 from collections.abc import Iterable, Sequence
 from typing import Any
+
+import numpy as np
 
 from nlm_jax.core.errors import UserError
 
@@ -24,37 +26,46 @@ BOUNDS = {
 finite in float32."""
 MAX_BEAMS = 64
 
-Whole = Any
-"""An integer. (Whatever is given is checked here, so that a mistake is told in a sentence.)"""
-Number = Any
-"""A finite number, checked here too."""
+Stop = int | str | Sequence[int | str]
+"""Token ids and texts that end an answer: one, or several."""
+Ints = int | np.integer | Iterable[int]
+"""An integer for all queries, or a list or array with one for each."""
+Floats = float | np.number | Iterable[float]
+"""A number for all queries, or a list or array with one for each."""
 
 
 @dataclasses.dataclass(frozen=True)
 class GenerationOptions:
-    """Of one request.
+    """How the answer to one request is decoded. The default takes the most likely token each time.
+
+    Example:
+      from nlm_jax import GenerationOptions, NatureLM
+
+      options = GenerationOptions(max_new_tokens=40, temperature=0.7, top_p=0.9)
+      model = NatureLM.from_pretrained("NatureLM-audio")
+      model.generate(["owl.wav", "wren.wav"], ["Which species?"] * 2, options=options, seed=[0, 1])
 
     Raises:
-      UserError: a value that means nothing.
+      UserError: a value of another type or out of its bounds, with the bounds.
     """
 
-    max_new_tokens: Whole = 300
+    max_new_tokens: int = 300
     """Tokens of the answer at most, the end symbol included."""
-    min_length: Whole = 0
+    min_length: int = 0
     """Tokens of the answer before an end symbol may come. (In the reference it has no effect.)"""
-    temperature: Number = 0.0
+    temperature: float = 0.0
     """0 takes the most likely token, above 0 one is drawn: the logits are divided by it."""
-    top_k: Whole = 0
-    """Draw from the so many most likely tokens; 0 = all."""
-    top_p: Number = 1.0
+    top_k: int = 0
+    """Draw from this many most likely tokens; 0 = all."""
+    top_p: float = 1.0
     """Draw from the fewest tokens that together have this probability; 1 = all."""
-    seed: Whole = 0
-    """Of the draws, 0 <= seed < 2 ** 32. No other request has a part in them."""
-    repetition_penalty: Number = 1.0
+    seed: int = 0
+    """Seed for sampling, 0 <= seed < 2 ** 32; results do not depend on the other requests."""
+    repetition_penalty: float = 1.0
     """Divides positive scores of tokens the answer already holds, and multiplies negative ones."""
-    length_penalty: Number = 1.0
-    """Of beam search: exponent of the length a score is divided by; above 0 favours long answers."""
-    stop: Any = ()
+    length_penalty: float = 1.0
+    """In beam search, the exponent of the length that a score is divided by; above 0 favours long answers."""
+    stop: Stop = ()
     """What ends the answer besides the end symbols: token ids, at most 8, or texts. Texts leave it out."""
 
     def __post_init__(self):
@@ -116,21 +127,35 @@ def check_flags(args: Any) -> None:
             raise UserError(f"{flag} {_shown(value)}: must be at most {most}")
 
 
-def one(**values: Any) -> GenerationOptions:
-    """`GenerationOptions` of these values. Raises UserError for an unknown name, or a value that means nothing."""
-    _known(values)
-    return GenerationOptions(**values)
+def one(base: GenerationOptions | None = None, **values: Any) -> GenerationOptions:
+    """The options of one request.
+
+    Args:
+      base: options that `values` change; the defaults if None.
+      values: fields by name.
+
+    Raises:
+      UserError: an unknown name, or a value that means nothing.
+    """
+    _check_names(values)
+    return dataclasses.replace(_checked(base), **values)
 
 
-def each(count: int, *, stop: Any = (), **values: Any) -> list[GenerationOptions]:
-    """`GenerationOptions` of `count` requests; a value may be a list, which then has one entry per request.
+def each(count: int, base: GenerationOptions | None = None, **values: Any) -> list[GenerationOptions]:
+    """The options of `count` requests.
 
-    `stop` is for all of them.
+    Args:
+      count: number of requests.
+      base: options that `values` change; the defaults if None.
+      values: fields by name. All but `stop` may be a list, which then has one entry per request.
 
     Raises:
       UserError: a list of another length, an unknown name, or a value that means nothing.
     """
-    _known(values)
+    _check_names(values)
+    base = _checked(base)
+    if "stop" in values:
+        base = dataclasses.replace(base, stop=values.pop("stop"))
     columns = []
     for name, value in values.items():
         several = isinstance(value, Iterable) and not isinstance(value, str) and getattr(value, "ndim", 1)
@@ -139,10 +164,16 @@ def each(count: int, *, stop: Any = (), **values: Any) -> list[GenerationOptions
             raise UserError(f"{name}: {len(column)} values for {count} queries; give one, or one per query")
         columns.append([_plain(v) for v in column])
     rows = [dict(zip(values, (column[i] for column in columns), strict=True)) for i in range(count)]
-    return [GenerationOptions(stop=stop, **row) for row in rows]
+    return [dataclasses.replace(base, **row) for row in rows]
 
 
-def _known(values: dict[str, Any]) -> None:
+def _checked(base: Any) -> GenerationOptions:
+    if base is not None and not isinstance(base, GenerationOptions):
+        raise UserError(f"options={base!r:.80}: give GenerationOptions, or its fields by name")
+    return base or GenerationOptions()
+
+
+def _check_names(values: dict[str, Any]) -> None:
     names = [f.name for f in dataclasses.fields(GenerationOptions)]
     if wrong := next((name for name in values if name not in names), None):
         raise UserError(f"{wrong}: no such option of generation; there are {', '.join(names)}")

@@ -1,14 +1,19 @@
 """Sampling: filters as transformers has them, draws that follow the distribution; options and what is wrong in them."""
 
 import dataclasses
+import functools
+import typing
 
+import beartype.door
 import jax
 import jax.numpy as jnp
+import jaxtyping
 import numpy as np
 import pytest
 
 from nlm_jax.core.errors import UserError
 from nlm_jax.generate import sampling
+from nlm_jax.generate.api import NatureLM
 from nlm_jax.generate.options import BOUNDS, GenerationOptions, each
 from nlm_jax.generate.rows import Decoding, Knobs, fresh
 from nlm_jax.nn.cache import empty
@@ -214,10 +219,51 @@ def test_the_best_token_is_always_left(top_p, temperature):
     assert set(np.asarray(CHOOSE(rows, jnp.tile(logits, (50, 1, 1))).ids[:, 0, 0]).tolist()) == {1}
 
 
+@pytest.fixture
+def unchecked():
+    """Annotations are not enforced, as outside of the tests: what is wrong reaches our own checks."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
 @pytest.mark.parametrize(("options", "message"), BAD, ids=[str(b[0])[:40] for b in BAD])
-def test_messages(tiny_model, asked, options, message):
+def test_messages(tiny_model, asked, unchecked, options, message):
     with pytest.raises(UserError, match=message):
         tiny_model.generate(asked[0][:1], asked[1][:1], **options)
+
+
+def test_options_as_one_object(tiny_model, asked, unchecked):
+    """The same answers as by keywords; a keyword counts instead of its field, one by one or for all queries."""
+    audios, queries = asked
+    options = GenerationOptions(max_new_tokens=6, temperature=1.5, seed=4, top_k=50)
+    fields = {"max_new_tokens": 6, "temperature": 1.5, "seed": 4, "top_k": 50}
+    generate = functools.partial(tiny_model.generate, audios, queries, return_ids=True)
+    assert generate(options=options) == generate(**fields)
+    seeds = list(range(7))
+    assert generate(options=options, seed=seeds) == generate(**fields | {"seed": seeds})
+    assert generate(options=options, seed=seeds) != generate(options=options)
+    assert generate(options=options, temperature=0.0) == generate(6) != generate(options=options)
+    text = tiny_model.generate(audios[:1], queries[:1], options=options)[0]
+    assert "".join(tiny_model.stream(audios[0], queries[0], options)) == text
+    with tiny_model.engine(slots=1) as engine:
+        assert engine.submit(audios[0], queries[0], options, seed=4).result().text == text
+        assert list(engine.stream(audios[0], queries[0], options, max_new_tokens=1)) != text
+    with pytest.raises(UserError, match=r"options=\{'seed': 4\}: give GenerationOptions, or its fields by name"):
+        generate(options={"seed": 4})
+    with pytest.raises(UserError, match="min_length=7: is above max_new_tokens=6"):
+        generate(options=options, min_length=7)
+
+
+def test_hints_are_those_of_the_fields():
+    """Every field can be given by name to `generate`, with a type that admits a field's own and a list of them."""
+    hints = typing.get_type_hints(NatureLM.generate)
+    for field in dataclasses.fields(GenerationOptions):
+        assert field.type is not typing.Any
+        beartype.door.die_if_unbearable(field.default, field.type)
+        beartype.door.die_if_unbearable(field.default, hints[field.name])
+        beartype.door.die_if_unbearable([1] * 2 if field.name == "stop" else [field.default] * 2, hints[field.name])
+        assert not beartype.door.is_bearable(object(), hints[field.name])
 
 
 def test_values_of_numpy_are_numbers_too():
