@@ -93,7 +93,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 2
         return _run(name, argv[1:])
     except UserError as error:
-        print(f"nlm {name}: error: {remote.named(error)}", file=sys.stderr)
+        print(f"nlm {name}: error: {remote.with_urls(error)}", file=sys.stderr)
         return 2
     except OSError as error:
         # What the machine refuses is the user's to mend; any other OSError is a defect of ours.
@@ -124,7 +124,7 @@ def _run(name: str, argv: list[str]) -> int:
     for override in overrides:
         if "=" not in override:
             parser.error(f"{override}: an override reads {override}=VALUE, with the equals sign and no space")
-    with remote.delivering():  # arguments may name buckets
+    with remote.upload_at_exit():  # arguments may name buckets
         args, left = parser.parse_known_args([a for a in argv if a not in overrides])
         if left:
             parser.error(_left_over(left[0], parser, command))

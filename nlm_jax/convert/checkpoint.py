@@ -15,7 +15,7 @@ from nlm_jax.convert.place import Leaf, fetch
 from nlm_jax.convert.table import Layout, Rule
 from nlm_jax.core import precision
 from nlm_jax.core.errors import UserError
-from nlm_jax.core.remote import named
+from nlm_jax.core.remote import with_urls
 from nlm_jax.mesh.rules import Rules
 from nlm_jax.models.config import NatureLMConfig
 from nlm_jax.models.naturelm import NatureLMModel
@@ -165,7 +165,7 @@ UNFINISHED = ".part"
 
 def published(folder: pathlib.Path) -> str:
     """What a directory that is being written will be called: its absolute path, or its URL in a bucket."""
-    return named(folder.absolute().with_name(folder.name.removesuffix(UNFINISHED)))
+    return with_urls(folder.absolute().with_name(folder.name.removesuffix(UNFINISHED)))
 
 
 def language_model_in(dtype: str | None) -> Storage:

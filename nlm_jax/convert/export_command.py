@@ -16,7 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("src", help="directory of ours, the --workdir of a run, or anything `nlm import` reads")
     parser.add_argument("--which", choices=("best", "last"), help="of a run: its best checkpoint (default) or its last")
     parser.add_argument("--format", required=True, choices=tuple(formats.FORMATS))
-    parser.add_argument("--out", required=True, type=remote.writes, help="directory to write")
+    parser.add_argument("--out", required=True, type=remote.output_path, help="directory to write")
     add_source_arguments(parser)
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), help="of the language model (default: as stored)")
     parser.add_argument("--no-pad-row", action="store_true", help="llama-merged: leave the appended [PAD] row out")
@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
             progress=tell,
             **options,
         )
-    print(f"{remote.named(args.out)}: written as {args.format}")
+    print(f"{remote.with_urls(args.out)}: written as {args.format}")
     for note in notes:
         print(f"note: {note}")
     return 0

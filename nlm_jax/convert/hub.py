@@ -4,7 +4,7 @@ import pathlib
 import re
 
 from nlm_jax.core.errors import UserError
-from nlm_jax.core.remote import fetched, is_remote
+from nlm_jax.core.remote import fetch, is_remote
 
 _ID = re.compile(r"[\w.-]+/[\w.-]+")
 
@@ -29,7 +29,7 @@ def local(name: str | pathlib.Path, *, weights: bool = True) -> pathlib.Path:
       UserError: neither.
     """
     if is_remote(name):
-        return fetched(str(name))
+        return fetch(str(name))
     path = pathlib.Path(name).expanduser()
     if path.exists():
         return path

@@ -11,7 +11,7 @@ SUMMARY = "official NatureLM, Hugging Face Llama or Microsoft BEATs weights -> a
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `nlm import`."""
     parser.add_argument("src", help="directory, .pth/.pt file, or hub id")
-    parser.add_argument("--out", required=True, type=remote.writes, help="directory to write")
+    parser.add_argument("--out", required=True, type=remote.output_path, help="directory to write")
     parser.add_argument(
         "--kind", default="auto", choices=("auto", *formats.KINDS), help="what SRC is; looked up by default"
     )
@@ -47,5 +47,5 @@ def run(args: argparse.Namespace) -> int:
     checkpoint = opened.lazily(merging_alpha=args.merging_alpha)
     with progress.tensors("importing") as tell:
         formats.save(checkpoint, args.out, "nlm", overwrite=args.overwrite, progress=tell)
-    print(f"{remote.named(args.out)}: {len(checkpoint.leaves)} parameters of {', '.join(checkpoint.parts)}")
+    print(f"{remote.with_urls(args.out)}: {len(checkpoint.leaves)} parameters of {', '.join(checkpoint.parts)}")
     return 0

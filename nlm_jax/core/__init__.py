@@ -1,1 +1,1 @@
-"""What everything else may lean on: dimension letters, the batch contract, strict configs, errors."""
+"""Shared foundations: dimension letters, the batch contract, strict configs, paths in buckets, errors."""

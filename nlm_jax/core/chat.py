@@ -1,4 +1,4 @@
-"""What the reference writes around a question and behind an answer."""
+"""The reference's prompt template and the end symbol after each answer."""
 
 DEFAULT_TEMPLATE = (
     "<|start_header_id|>user<|end_header_id|>\n\n{}<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n"
@@ -9,4 +9,4 @@ CHAT_TEMPLATE = (
     "<|start_header_id|>{{ message['role'] }}<|end_header_id|>\n\n{{ message['content'] }}<|eot_id|>"
     "{% endfor %}{% if add_generation_prompt %}<|start_header_id|>assistant<|end_header_id|>\n\n{% endif %}"
 )
-"""`DEFAULT_TEMPLATE` behind the first token as `apply_chat_template` of transformers wants it, for any turns."""
+"""`DEFAULT_TEMPLATE` after the BOS token, for any number of turns, as Jinja for `apply_chat_template` of transformers."""

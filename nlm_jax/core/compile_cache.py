@@ -1,4 +1,4 @@
-"""Compiled programs kept between runs: a restarted job starts stepping at once."""
+"""The persistent compilation cache: a restarted job does not compile its programs again."""
 
 import os
 import pathlib
@@ -8,17 +8,20 @@ from jax.experimental.compilation_cache import compilation_cache
 
 AUTO = "auto"
 SECONDS = 1.0
-"""What compiled faster than this is not worth a file."""
+"""Programs that compile faster than this are not cached."""
 
 
 def keep_compiled(directory: str, platform: str) -> str:
-    """Keeps compiled programs under `directory`; the place chosen, "" for none.
+    """Turns on the persistent compilation cache.
 
     Args:
-      directory: a path, a bucket's too; "" keeps nothing; "auto" is `~/.cache/nlm_jax/compiled` (or below
-        XDG_CACHE_HOME) where compiling is slow, on accelerators, and nothing on CPUs. JAX_COMPILATION_CACHE_DIR, which
-        jax reads itself, goes before "auto".
-      platform: of the devices.
+      directory: a path or bucket URL; "" caches nothing; "auto" is `~/.cache/nlm_jax/compiled` (or below
+        XDG_CACHE_HOME) on accelerators, where compiling is slow, and nothing on CPUs. JAX_COMPILATION_CACHE_DIR, which
+        jax reads itself, takes precedence over "auto".
+      platform: platform of the devices, such as "cpu" or "tpu".
+
+    Returns:
+      the directory in use, "" for none.
     """
     chosen = directory
     if directory == AUTO:
@@ -29,5 +32,5 @@ def keep_compiled(directory: str, platform: str) -> str:
     if chosen:
         jax.config.update("jax_compilation_cache_dir", chosen)
         jax.config.update("jax_persistent_cache_min_compile_time_secs", SECONDS)
-        compilation_cache.reset_cache()  # jax opens its cache once and would go on with an earlier directory
+        compilation_cache.reset_cache()  # jax opens its cache once and would keep using an earlier directory
     return chosen

@@ -1,4 +1,4 @@
-"""Strict configs: a Python file with `get_config()`, command-line overrides, frozen dataclasses behind them."""
+"""Strict configs: a Python file with `get_config()`, command-line overrides, and the frozen dataclasses they fill."""
 
 import ast
 import contextlib
@@ -10,20 +10,23 @@ import pathlib
 import traceback
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import ml_collections
 
 from nlm_jax.core.errors import UserError
-from nlm_jax.core.remote import beside
+from nlm_jax.core.remote import local_with_folder
 
 
 def build(cls: type, values: Mapping[str, Any] | Any, where: str = "config"):
-    """Frozen dataclass `cls` from a mapping (dict or ConfigDict), field by field and nested.
+    """Builds the frozen dataclass `cls` from a mapping (dict or ConfigDict), field by field and nested.
+
+    Args:
+      where: path of `values` within the config, the start of every message.
 
     Raises:
-      UserError: an unknown field (with the closest known one), a missing one, or a value of the wrong type.
+      UserError: an unknown field (with the closest valid one), a missing one, or a value of the wrong type.
     """
     if isinstance(values, cls):
         return values
@@ -33,24 +36,24 @@ def build(cls: type, values: Mapping[str, Any] | Any, where: str = "config"):
     for name in values:
         if name not in fields:
             raise UserError(f"{where}.{name}: {unknown(name, fields)}")
-    given = {name: _convert(hints[name], values[name], f"{where}.{name}") for name in values}
+    converted = {name: _convert(hints[name], values[name], f"{where}.{name}") for name in values}
     for name, field in fields.items():
         required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
-        if required and name not in given:
+        if required and name not in converted:
             raise UserError(f"{where}.{name}: required and not given")
-    return cls(**given)
+    return cls(**converted)
 
 
-def unknown(name: str, known) -> str:
-    """The end of a sentence about an unknown field: the closest known name, or all of them."""
-    close = difflib.get_close_matches(name, list(known), n=1)
-    hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(sorted(set(known)))}"
+def unknown(name: str, valid: Iterable[str]) -> str:
+    """The end of a message about an unknown field: the closest valid name, or the list of them."""
+    close = difflib.get_close_matches(name, list(valid), n=1)
+    hint = f"did you mean {close[0]!r}?" if close else f"valid names: {', '.join(sorted(set(valid)))}"
     return f"no such field; {hint}"
 
 
 def _convert(hint, value, where):
     origin, args = typing.get_origin(hint), typing.get_args(hint)
-    if hint is Any:  # plain dicts all the way down: a ConfigDict is no Mapping, and would replace where it should merge
+    if hint is Any:  # plain dicts all the way down: a ConfigDict is not a Mapping and would replace instead of merge
         return value.to_dict() if isinstance(value, ml_collections.ConfigDict) else value
     if origin in (typing.Union, types.UnionType):
         if value is None and type(None) in args:
@@ -78,8 +81,8 @@ def _convert(hint, value, where):
     if origin is dict or hint is dict:
         if not isinstance(value, Mapping | ml_collections.ConfigDict):
             raise UserError(f"{where}: expected a mapping, got {value!r}")
-        of = args[1] if args else Any
-        return {k: _convert(of, v, f"{where}.{k}") for k, v in value.items()}
+        value_type = args[1] if args else Any
+        return {k: _convert(value_type, v, f"{where}.{k}") for k, v in value.items()}
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
@@ -90,16 +93,21 @@ def _convert(hint, value, where):
 def load(path: str | pathlib.Path, overrides: Sequence[str] = (), cls: type | None = None) -> Any:
     """Runs `get_config()` of the Python file `path` and applies overrides of the form `--config.a.b=value`.
 
-    `path` may end in `:argument`, which is handed to `get_config(argument)`. An override may set any field of the file,
-    and with `cls` (the dataclass behind the config) any field of that, whether the file mentions it or not.
+    Args:
+      path: file path or URL; a suffix `:argument` is passed to `get_config(argument)`.
+      overrides: texts such as `--config.optim.peak_lr=1e-4`. They may set any field of the file.
+      cls: the config's dataclass; its fields can then be overridden even if the file does not mention them.
+
+    Returns:
+      What `get_config()` returned, with the overrides applied.
 
     Raises:
-      UserError: no such file, no `get_config`, an override of an unknown field or of another type.
+      UserError: no such file, no `get_config`, an override of an unknown field or of the wrong type.
     """
     name, _, argument = _split_argument(str(path))
-    file = beside(name)
+    file = local_with_folder(name)
     if not file.is_file():
-        raise UserError(f"--config={name}: no such file; configs/ holds the ones that ship with the project")
+        raise UserError(f"--config={name}: no such file; the configs that ship with the project are in configs/")
     spec = importlib.util.spec_from_file_location(f"nlm_config_{file.stem}", file)
     if spec is None or spec.loader is None:
         raise UserError(f"--config={name}: not a Python file; a config is a .py file that defines get_config()")
@@ -114,7 +122,7 @@ def load(path: str | pathlib.Path, overrides: Sequence[str] = (), cls: type | No
     if not callable(getattr(module, "get_config", None)):
         raise UserError(f"--config={name}: the file defines no get_config()")
     if argument and not inspect.signature(module.get_config).parameters:
-        raise UserError(f"--config={name}:{argument}: its get_config() takes no argument, and is handed {argument!r}")
+        raise UserError(f"--config={name}:{argument}: its get_config() takes no argument, but got {argument!r}")
     try:
         config = module.get_config(argument) if argument else module.get_config()
     except (Exception, SystemExit) as error:
@@ -126,7 +134,7 @@ def load(path: str | pathlib.Path, overrides: Sequence[str] = (), cls: type | No
 
 
 def _split_argument(path: str) -> tuple[str, str, str]:
-    """A config's path, ":" and its argument, which may be a URL as may the path."""
+    """Splits `path:argument` into path, ":" and argument; both may be URLs."""
     head, py, argument = path.partition(".py:")
     if py:
         return f"{head}.py", ":", argument
@@ -136,7 +144,7 @@ def _split_argument(path: str) -> tuple[str, str, str]:
 
 
 def _raised(name: str, file: pathlib.Path, error: BaseException) -> UserError:
-    """What a config file's own code ran into, with the line of the file."""
+    """An exception of the config file's own code as a UserError with the line of the file."""
     if isinstance(error, UserError):
         return error
     lines = [
@@ -144,8 +152,8 @@ def _raised(name: str, file: pathlib.Path, error: BaseException) -> UserError:
         for frame in traceback.extract_tb(error.__traceback__)
         if pathlib.Path(frame.filename).resolve() == file.resolve()
     ]
-    place = f"line {lines[-1]} raises " if lines else ""
-    return UserError(f"--config={name}: {place}{type(error).__name__}: {' '.join(str(error).split())}")
+    line = f"line {lines[-1]} raises " if lines else ""
+    return UserError(f"--config={name}: {line}{type(error).__name__}: {' '.join(str(error).split())}")
 
 
 def override(
@@ -154,7 +162,7 @@ def override(
     """Sets fields of `config` from texts `--config.a.b=value`; see `load`.
 
     Raises:
-      UserError: an unknown field, or a value of another type.
+      UserError: an unknown field, or a value of the wrong type.
     """
     for text in overrides:
         _override(config, text, cls)
@@ -170,16 +178,16 @@ def _override(config: Mapping[str, Any] | ml_collections.ConfigDict, text: str, 
         node, hint = _child(node, hint, name, key)
     last = path[-1]
     if isinstance(node, list | tuple):
-        node[_index(node, last, key)] = _parsed(node[_index(node, last, key)], None, value, key)
+        node[_index(node, last, key)] = _parse(node[_index(node, last, key)], None, value, key)
         return
-    free = _values(hint)
-    if not isinstance(node, _MAPPING) or (last not in node and last not in _fields(hint) and free is None):
+    value_type = _value_type(hint)
+    if not isinstance(node, _MAPPING) or (last not in node and last not in _fields(hint) and value_type is None):
         raise UserError(f"{key}: {unknown(last, [*(node if isinstance(node, _MAPPING) else ()), *_fields(hint)])}")
     old = node.get(last, None)
-    wanted = _fields(hint).get(last, free)
-    if wanted is None and isinstance(node, ml_collections.ConfigDict) and last in node:
-        wanted = node.get_type(last)  # of a placeholder, which holds None until it is set
-    new = _parsed(old, wanted, value, key)
+    target = _fields(hint).get(last, value_type)
+    if target is None and isinstance(node, ml_collections.ConfigDict) and last in node:
+        target = node.get_type(last)  # a placeholder has a type although its value is None until it is set
+    new = _parse(old, target, value, key)
     with node.unlocked() if isinstance(node, ml_collections.ConfigDict) else contextlib.nullcontext():
         node[last] = new
 
@@ -189,17 +197,17 @@ _UNIONS = (typing.Union, types.UnionType)
 
 
 def _child(node, hint, name, key):
-    """The part of a config called `name`, made where only the dataclass knows of it, and the dataclass behind it."""
+    """Field `name` of a config node and its type; created if only the dataclass declares it."""
     if isinstance(node, list | tuple):
         return node[_index(node, name, key)], hint
     fields = _fields(hint)
-    free = _values(hint)
-    if not isinstance(node, _MAPPING) or (name not in node and name not in fields and free is None):
+    value_type = _value_type(hint)
+    if not isinstance(node, _MAPPING) or (name not in node and name not in fields and value_type is None):
         raise UserError(f"{key}: {unknown(name, [*(node if isinstance(node, _MAPPING) else ()), *fields])}")
     if name not in node:
         with node.unlocked() if isinstance(node, ml_collections.ConfigDict) else contextlib.nullcontext():
             node[name] = {}
-    return node[name], fields.get(name, free)
+    return node[name], fields.get(name, value_type)
 
 
 def _index(node, name, key) -> int:
@@ -211,29 +219,30 @@ def _index(node, name, key) -> int:
 def _fields(hint) -> dict[str, Any]:
     """Name -> type of the fields of a dataclass, or of the one dataclass inside `A | None`, `tuple[A, ...]`."""
     options = [hint, *typing.get_args(hint)]
-    found = next((option for option in options if dataclasses.is_dataclass(option)), None)
-    return typing.get_type_hints(found) if found else {}
+    cls = next((option for option in options if dataclasses.is_dataclass(option)), None)
+    return typing.get_type_hints(cls) if cls else {}
 
 
-def _values(hint) -> Any:
-    """The type of the values of a mapping whose names are free, such as `dict[str, float]`; None for other types."""
+def _value_type(hint) -> Any:
+    """Type of the values of a mapping with arbitrary keys, such as `dict[str, float]`; None for other types."""
     if hint is Any:
-        return Any  # below `dict[str, Any]` everything is free
+        return Any  # below `dict[str, Any]` every name is valid
     return typing.get_args(hint)[1] if typing.get_origin(hint) is dict else None
 
 
-def _parsed(old, wanted, value: str, key: str):
-    """The text of an override as a value of the type of `old`, or of the type `wanted` where there is no old one."""
+def _parse(old, target, value: str, key: str):
+    """The text of an override as a value of the type of `old`, or of type `target` if `old` is None."""
     if isinstance(old, _MAPPING):
         raise UserError(f"{key}: is a group of fields; set one of them: {', '.join(map(str, old))}")
     try:
         new = ast.literal_eval(value)
     except (ValueError, SyntaxError):
         new = value
-    texts = (wanted, *typing.get_args(wanted)) if typing.get_origin(wanted) in (None, *_UNIONS) else ()
-    if isinstance(old, str) or (old is None and str in texts):
+    options = (target, *typing.get_args(target)) if typing.get_origin(target) in (None, *_UNIONS) else ()
+    if isinstance(old, str) or (old is None and str in options):
         return None if new is None else value
-    kind = type(old) if old is not None else wanted if isinstance(wanted, type) and wanted is not type(None) else None
+    declared = target if isinstance(target, type) and target is not type(None) else None
+    kind = declared if old is None else type(old)
     if new is None or kind in (None, Any):
         return new
     if kind is float and isinstance(new, int) and not isinstance(new, bool):

@@ -1,4 +1,4 @@
-"""Local copies of files, bounded in bytes and shared by processes: the least recently used goes first."""
+"""A cache of files, bounded in bytes and shared by processes; the least recently used file is evicted first."""
 
 import contextlib
 import fcntl
@@ -9,22 +9,23 @@ import time
 from collections.abc import Callable, Iterator
 
 LOCKS = 64
+"""Number of lock files; keys are hashed onto them."""
 TOUCH = 60.0
-"""Seconds between two marks of use on one file."""
+"""Minimum seconds between two updates of a file's time of last use."""
 
 
 class FileCache:
-    """Files below `folder`, of `limit` bytes in all; a single larger file is kept alone."""
+    """Files below `folder`, `limit` bytes in total; a single larger file is cached alone."""
 
     def __init__(self, folder: pathlib.Path, limit: int):
         self.folder, self.limit = folder, limit
 
     def path(self, key: str) -> pathlib.Path:
-        """Where the file of `key` is, if it is there."""
+        """Path of the file of `key`, whether or not it exists."""
         return self.folder / "files" / hashlib.sha256(key.encode()).hexdigest()[:2] / key
 
     def use(self, key: str) -> bool:
-        """Whether the file of `key` is there; it counts as used now."""
+        """Whether the file of `key` exists; marks it as used now."""
         path = self.path(key)
         try:
             now = time.time()
@@ -35,7 +36,7 @@ class FileCache:
         return True
 
     def get(self, key: str, fetch: Callable[[pathlib.Path], None]) -> pathlib.Path:
-        """The file of `key`; `fetch(path)` writes it where it is not there. One process fetches, the others wait."""
+        """The file of `key`; `fetch(path)` writes it on a miss. One process fetches, the others wait."""
         path = self.path(key)
         if self.use(key):
             return path
@@ -54,25 +55,25 @@ class FileCache:
         return path
 
     def _evict(self, new: pathlib.Path) -> None:
-        """Removes files until the rest is within the limit; never `new`. Who has one open goes on reading it."""
-        found = []
+        """Removes files until the rest is within the limit; never `new`. A file that is open stays readable."""
+        entries = []
         for path in (self.folder / "files").glob("*/*"):
             with contextlib.suppress(FileNotFoundError):
                 stat = path.stat()
                 if path.name.endswith(".part"):
-                    if time.time() - stat.st_mtime > 24 * 3600:  # of a process that was killed
+                    if time.time() - stat.st_mtime > 24 * 3600:  # left by a killed process
                         path.unlink()
                 elif path != new:
-                    found.append((stat.st_mtime, stat.st_size, path))
+                    entries.append((stat.st_mtime, stat.st_size, path))
         left = self.limit - (new.stat().st_size if new.exists() else 0)
-        for _, size, path in sorted(found, reverse=True):
+        for _, size, path in sorted(entries, reverse=True):
             left -= size
             if left < 0:
                 path.unlink(missing_ok=True)
 
     @contextlib.contextmanager
     def _locked(self, name: str) -> Iterator[None]:
-        """Holds a lock that other processes and threads respect, and that a killed one gives up."""
+        """Holds a lock shared by processes and threads; the system releases it if the process is killed."""
         folder = self.folder / "locks"
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / name).open("a") as file:

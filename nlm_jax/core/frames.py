@@ -1,4 +1,4 @@
-"""How many frames, patch tokens and windows a waveform gives. Pure integers, shared by the data pipeline and the model.
+"""Frames, patch tokens and windows of a waveform: integer arithmetic that the data pipeline and the model share.
 
 Source: the Kaldi filter bank (25 ms window, 10 ms hop, snip_edges), BEATs' 16x16 patches, the window-level Q-Former.
 """
@@ -10,7 +10,7 @@ PATCHES_PER_STEP = MEL_BINS // PATCH
 
 
 def n_frames(samples: int) -> int:
-    """Filter-bank frames of `samples` samples at 16 kHz (0 when shorter than one frame)."""
+    """Filter-bank frames of `samples` samples at 16 kHz (0 if shorter than one frame)."""
     return max(0, 1 + (samples - FRAME_LENGTH) // FRAME_SHIFT)
 
 
@@ -22,13 +22,13 @@ def n_tokens(samples: int) -> int:
 def window_tokens(seconds: float) -> int:
     """Tokens of a Q-Former window or stride of `seconds`.
 
-    The reference counts 1500 tokens to 30 s, a figure inherited from another encoder; BEATs really gives 49.6 a second.
+    The reference counts 1500 tokens to 30 s, a figure inherited from another encoder; BEATs produces 49.6 per second.
     Python's half-to-even rounding is part of the definition.
     """
     return round(1500 * seconds / 30.0)
 
 
 def n_windows(samples: int, kernel: int = 17, stride: int = 17) -> int:
-    """Q-Former windows W of `samples` samples; 0 when they do not fill one window (the reference raises there)."""
+    """Q-Former windows W of `samples` samples; 0 if they do not fill one window (the reference fails there)."""
     tokens = n_tokens(samples)
     return 0 if tokens < kernel else (tokens - kernel) // stride + 1

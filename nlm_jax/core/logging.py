@@ -1,4 +1,4 @@
-"""What a long job shows and keeps: a progress line, `metrics.jsonl`, TensorBoard."""
+"""Logging of a training run: progress line, `metrics.jsonl`, TensorBoard."""
 
 import contextlib
 import json
@@ -16,7 +16,7 @@ METRICS = "metrics.jsonl"
 
 
 class RunLog:
-    """Writes numbers where people look for them. Only the first process of a job gets one with `active`."""
+    """Writes the records of a run to the console, to JSON lines and to TensorBoard."""
 
     def __init__(
         self,
@@ -26,27 +26,34 @@ class RunLog:
         active: bool = True,
         console: rich.console.Console | None = None,
     ):
-        """Nothing is made on disk before the first record."""
+        """Creates no file before the first record.
+
+        Args:
+          directory: folder of `metrics.jsonl` and of the TensorBoard files.
+          tensorboard: whether to write TensorBoard files.
+          active: True on the first process of a job only; otherwise nothing is written.
+          console: None for a new one on stdout.
+        """
         self.console = (console or rich.console.Console()) if active else rich.console.Console(quiet=True)
         self.active, self.directory, self._tensorboard = active, directory, tensorboard
-        self._since, self._board, self._progress, self._task = 0, None, None, None
+        self._start_step, self._board, self._progress, self._task = 0, None, None, None
 
-    def forget_after(self, step: int) -> None:
-        """Drops the records of later steps: a run that goes on will compute them again."""
-        self._since = step
+    def truncate_after(self, step: int) -> None:
+        """Drops the records of later steps, which a resumed run computes again."""
+        self._start_step = step
         for file in self.directory.glob("*.jsonl") if self.active else ():
-            forget_after(file, step)
+            truncate_after(file, step)
 
     def write(self, step: int, kind: str, values: Mapping[str, Any]) -> None:
         """One record: numbers go to TensorBoard as `kind/name`, everything to the JSON lines."""
         if not self.active:
             return
         record = {"step": step, "kind": kind, "time": round(time.time(), 3), **values}
-        self.lines(METRICS, [json.dumps(record, default=float)])
+        self.append_lines(METRICS, [json.dumps(record, default=float)])
         for name, value in numbers(values, kind) if self._tensorboard else ():
             self.board.add_scalar(name, value, step)
 
-    def lines(self, file: str, lines: Iterable[str]) -> None:
+    def append_lines(self, file: str, lines: Iterable[str]) -> None:
         """Appends lines to a file of the directory."""
         if self.active:
             self.directory.mkdir(parents=True, exist_ok=True)
@@ -54,29 +61,29 @@ class RunLog:
                 out.writelines(line + "\n" for line in lines)
 
     def replace(self, file: str, content: str) -> None:
-        """Writes a file of the directory anew."""
+        """Replaces a file of the directory."""
         if self.active:
             self.directory.mkdir(parents=True, exist_ok=True)
             (self.directory / file).write_text(content, encoding="utf-8")
 
     @property
     def board(self):
-        """TensorBoard's writer, made when first used; importing it takes a moment."""
+        """TensorBoard's writer, created on first use because importing it is slow."""
         if self._board is None:
             import tensorboardX
 
-            # purge_step hides what an interrupted run wrote past the step it goes on from.
+            # purge_step hides what an interrupted run wrote after the step from which it resumes.
             path = str(self.directory / "tensorboard")
-            self._board = tensorboardX.SummaryWriter(path, purge_step=self._since + 1)
+            self._board = tensorboardX.SummaryWriter(path, purge_step=self._start_step + 1)
         return self._board
 
     def text(self, step: int, name: str, text: str) -> None:
-        """A piece of prose for TensorBoard's text tab."""
+        """Adds `text` to TensorBoard's text tab."""
         if self.active and self._tensorboard:
             self.board.add_text(name, text, step)
 
-    def say(self, text: str) -> None:
-        """A line for people, above the progress line where there is one."""
+    def print(self, text: str) -> None:
+        """Prints a line to the console, above the progress line if there is one."""
         self.console.print(text, highlight=False, soft_wrap=True, markup=False)
 
     @contextlib.contextmanager
@@ -105,14 +112,14 @@ class RunLog:
             self._progress.update(self._task, completed=done)
 
     def status(self, title: str, done: int, total: int, text: str) -> None:
-        """The newest numbers, behind the progress line or as a line of their own."""
+        """Shows the latest numbers after the progress line, or as a line of their own without a terminal."""
         if self._progress:
             self._progress.update(self._task, completed=done, status=text)
         else:
-            self.say(f"{title} {done}/{total} {text}")
+            self.print(f"{title} {done}/{total} {text}")
 
     def table(self, view: rich.table.Table, plain: str, file: str) -> None:
-        """Shows a table on a terminal; anywhere else its last line. The plain text goes to `file`."""
+        """Shows a table on a terminal, elsewhere its caption only. `file` gets the plain text."""
         if not self.active:
             return
         self.directory.mkdir(parents=True, exist_ok=True)
@@ -120,9 +127,10 @@ class RunLog:
         if self.console.is_terminal:
             self.console.print(view)
         else:
-            self.say(f"{view.caption} (table in {file})")
+            self.print(f"{view.caption} (table in {file})")
 
     def close(self) -> None:
+        """Flushes and closes the TensorBoard files."""
         if self._board:
             self._board.close()
 
@@ -136,18 +144,18 @@ def numbers(values: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, float
             yield f"{prefix}/{name}", float(value)
 
 
-def forget_after(file: pathlib.Path, step: int) -> None:
-    """Drops the records of later steps, and a last line that was cut off."""
+def truncate_after(file: pathlib.Path, step: int) -> None:
+    """Drops the records of later steps, and an incomplete last line."""
     if not file.is_file():
         return
     lines = file.read_text(encoding="utf-8").splitlines()
-    kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= step]
-    if len(kept) < len(lines):
-        file.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+    records = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= step]
+    if len(records) < len(lines):
+        file.write_text("".join(line + "\n" for line in records), encoding="utf-8")
 
 
 def human(value: float) -> str:
-    """Three digits and a unit: 1.23 k, 45.6 M."""
+    """A number with three digits and an SI prefix: 1.23 k, 45.6 M."""
     if not math.isfinite(value) or value == 0:
         return f"{value:.3g}"
     power = max(0, min(4, int(math.log10(abs(value)) // 3)))

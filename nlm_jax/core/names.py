@@ -1,6 +1,6 @@
-"""Names of activations (`checkpoint_name`) by which remat policies save them."""
+"""Names of activations (`checkpoint_name`) that remat policies refer to."""
 
 ATTENTION = "attention"
-"""What attention mixed, before its output projection."""
+"""Output of attention, before its output projection."""
 MLP = "mlp"
-"""The inner activations of the language model's feed-forward part. BEATs' are computed again: a clip has 496 tokens."""
+"""Inner activations of the language model's MLP. Those of BEATs are always recomputed: a clip has only 496 tokens."""

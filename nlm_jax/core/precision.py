@@ -9,7 +9,7 @@ DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 
 def dtype(name: str):
-    """The dtype called `name`. float16 is left out on purpose: BEATs diverges in it.
+    """The dtype called `name`. float16 is deliberately not supported: BEATs diverges in it.
 
     Raises:
       UserError: any other name.
@@ -19,6 +19,6 @@ def dtype(name: str):
     return jnp.dtype(DTYPES[name])
 
 
-def matmul_precision(of) -> jax.lax.Precision:
+def matmul_precision(dtype) -> jax.lax.Precision:
     """Full precision for float32 operands: accelerators would round them to bfloat16 or TF32 by default."""
-    return jax.lax.Precision.HIGHEST if of == jnp.float32 else jax.lax.Precision.DEFAULT
+    return jax.lax.Precision.HIGHEST if dtype == jnp.float32 else jax.lax.Precision.DEFAULT

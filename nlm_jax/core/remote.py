@@ -1,7 +1,7 @@
-"""Paths in buckets: gs://, s3://, az://, hf:// and whatever else fsspec knows, wherever a path is taken.
+"""Paths in buckets: gs://, s3://, az://, hf:// and every other fsspec protocol, wherever a path is accepted.
 
-What is read is fetched into a cache first (again only what changed); what is written is written there and delivered.
-A mirror lists the files that belong together in `FILES`, written last, so that a reader never sees half of a delivery.
+Inputs are downloaded into a cache first (again only if changed); outputs are written to the cache and uploaded. A
+mirror lists the files that belong together in `FILES`, written last, so that a reader never sees a partial upload.
 """
 
 import argparse
@@ -23,12 +23,12 @@ from nlm_jax.core.errors import UserError
 log = logging.getLogger(__name__)
 FILES = ".nlm_files.json"
 TRIES, PAUSE = 4, 0.5
-"""How often a transfer is tried, and the seconds before the second try; they double every time."""
+"""Attempts per transfer, and the seconds before the second one; the pause doubles every time."""
 FATAL = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
-"""Errors that another try will not mend."""
+"""Errors for which a retry is useless."""
 PACKAGES = {"gs": "gcsfs", "gcs": "gcsfs", "s3": "s3fs", "az": "adlfs", "abfs": "adlfs", "hf": "huggingface_hub"}
 CHANGES = ("etag", "ETag", "mtime", "updated", "LastModified", "last_modified", "created", "generation", "blob_id")
-"""What file systems call the sign that a file is another one than before."""
+"""Metadata keys, over all file systems, by which a changed file is recognised."""
 
 
 def is_remote(path: str | os.PathLike) -> bool:
@@ -36,75 +36,76 @@ def is_remote(path: str | os.PathLike) -> bool:
     return "://" in str(path)
 
 
-def reads(text: str) -> pathlib.Path:
-    """A path to read, as an argument of a command: itself, or the fetched copy of what a URL names."""
-    return _told(local, text)
+def input_path(text: str) -> pathlib.Path:
+    """argparse type of a path to read: the path itself, or the local copy of a URL."""
+    return _argument(local, text)
 
 
-_waiting: list["Mirror"] = []
+_pending: list["Mirror"] = []
+"""Copies that are uploaded when the command ends."""
 _copies: dict[str, str] = {}
 """Path of each local copy in use -> its URL."""
 
 
-def named(text: Any) -> str:
-    """`text` with URLs in place of the paths of their local copies: people know what they asked for."""
+def with_urls(text: Any) -> str:
+    """`text` with the paths of local copies replaced by their URLs, for messages to the user."""
     text = str(text)
     for path, url in _copies.items():
         text = text.replace(path, url)
     return text
 
 
-def writes(text: str) -> pathlib.Path:
-    """A path to write, as an argument of a command: itself, or a copy that `delivering` sends to the URL."""
-    return _told(delivered, text)
+def output_path(text: str) -> pathlib.Path:
+    """argparse type of a path to write: the path itself, or a local copy that `upload_at_exit` sends to the URL."""
+    return _argument(local_output, text)
 
 
-def delivered(path: str | os.PathLike) -> pathlib.Path:
-    """`path`, or a copy of what is at a URL, which `delivering` sends back."""
+def local_output(path: str | os.PathLike) -> pathlib.Path:
+    """`path` itself, or a local copy of a URL that `upload_at_exit` sends back."""
     if not is_remote(path):
         return pathlib.Path(path)
     mirror = Mirror(str(path))
     mirror.pull()
-    _waiting.append(mirror)
+    _pending.append(mirror)
     return mirror.local
 
 
-def _told(do: Callable[[str], Any], text: str) -> Any:
-    """`do(text)`; argparse shows the sentence of its own kind of error only."""
+def _argument(convert: Callable[[str], Any], text: str) -> Any:
+    """`convert(text)`, with UserError as ArgumentTypeError: argparse prints the messages of that type only."""
     try:
-        return do(text)
+        return convert(text)
     except UserError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
 
 
 @contextlib.contextmanager
-def delivering() -> Iterator[None]:
-    """Sends what was written to `writes` paths when the command ends, also when it fails: a retry goes on there."""
+def upload_at_exit() -> Iterator[None]:
+    """Uploads the outputs when the command ends, also after a failure: a rerun resumes from them."""
     try:
         yield
     finally:
-        while _waiting:
-            _waiting.pop().push()
+        while _pending:
+            _pending.pop().push()
 
 
 def local(path: str | os.PathLike) -> pathlib.Path:
-    """`path`, or the fetched copy of what it names as a URL."""
-    return fetched(str(path)) if is_remote(path) else pathlib.Path(path)
+    """`path` itself, or the local copy of a URL."""
+    return fetch(str(path)) if is_remote(path) else pathlib.Path(path)
 
 
-def beside(path: str | os.PathLike) -> pathlib.Path:
-    """`local` of a file, with the folder it is in."""
+def local_with_folder(path: str | os.PathLike) -> pathlib.Path:
+    """`local` for a file that needs its siblings: downloads the whole folder that contains it."""
     if not is_remote(path):
         return pathlib.Path(path)
     folder, name = str(path).rsplit("/", 1)
-    return fetched(folder) / name
+    return fetch(folder) / name
 
 
-def fetched(url: str) -> pathlib.Path:
-    """A local copy of the file or folder at `url`; files that are there unchanged are not fetched again.
+def fetch(url: str) -> pathlib.Path:
+    """Downloads the file or folder at `url`, except files whose local copy is current; returns the local path.
 
     Raises:
-      UserError: nothing there, no access, or a kind of URL that needs a package which is not installed.
+      UserError: nothing there, no access, or a protocol whose package is not installed.
     """
     mirror = Mirror(url)
     if not mirror.pull():
@@ -113,7 +114,7 @@ def fetched(url: str) -> pathlib.Path:
 
 
 def cache_folder() -> pathlib.Path:
-    """`~/.cache/nlm_jax/remote`, or below XDG_CACHE_HOME."""
+    """Folder of the local copies: `~/.cache/nlm_jax/remote`, or below XDG_CACHE_HOME."""
     base = os.environ.get("XDG_CACHE_HOME")
     return (pathlib.Path(base) if base else pathlib.Path.home() / ".cache") / "nlm_jax" / "remote"
 
@@ -121,8 +122,11 @@ def cache_folder() -> pathlib.Path:
 class Mirror:
     """A file or folder at a URL and its local copy, `local`.
 
-    `beside` names folders below the URL that somebody else writes there: they are neither pulled nor pushed, but who
-    fetches the URL gets them. Files whose names match `without` are left where they are.
+    Args:
+      url: of the file or folder.
+      beside: folders below the URL that another program writes (Orbax): neither pulled nor pushed here, but `fetch`
+        of the URL downloads them.
+      without: pattern of file names that are not pulled.
     """
 
     def __init__(self, url: str, beside: tuple[str, ...] = (), without: str = ""):
@@ -136,39 +140,40 @@ class Mirror:
         _copies[str(self.local)] = self.url
 
     def pull(self) -> bool:
-        """Makes the local copy what is there; whether anything is. Local files that are not there are removed."""
-        known = self._known()
-        found = dict(self._list())
-        for name, (path, sign) in found.items():
+        """Brings the local copy up to date, removing files that are gone; returns whether the URL has any file."""
+        previous = self._fetched_versions()
+        remote_files = dict(self._list())
+        for name, (path, version) in remote_files.items():
             target = self.local / name if name else self.local
-            if known.get(name) != sign or not target.is_file():
+            if previous.get(name) != version or not target.is_file():
                 target.parent.mkdir(parents=True, exist_ok=True)
-                part = target.with_name(f"{target.name}.{os.getpid()}.part")  # other processes may fetch the same
-                self._try(lambda path=path, part=part: self._fs.get_file(path, str(part)))
+                part = target.with_name(f"{target.name}.{os.getpid()}.part")  # other processes may fetch it too
+                self._retry(lambda path=path, part=part: self._fs.get_file(path, str(part)))
                 part.replace(target)
         for name, target in self._files():
-            if name not in found:
+            if name not in remote_files:
                 target.unlink()
-        self._note().parent.mkdir(parents=True, exist_ok=True)
-        self._note().write_text(json.dumps({name: sign for name, (_, sign) in found.items()}), encoding="utf-8")
+        self._versions_file().parent.mkdir(parents=True, exist_ok=True)
+        versions = {name: version for name, (_, version) in remote_files.items()}
+        self._versions_file().write_text(json.dumps(versions), encoding="utf-8")
         self._sent = {name: stamp(target) for name, target in self._files()}
-        return bool(found)
+        return bool(remote_files)
 
     def push(self) -> None:
-        """Sends new and changed files, then the list of what belongs together, then removes what is no longer there."""
+        """Uploads new and changed files, then the list of files, then deletes remote files that are gone locally."""
         files = dict(self._files())
         stamps = {name: stamp(target) for name, target in files.items()}
         changed = [name for name in files if self._sent.get(name) != stamps[name]]
         gone = [name for name in self._sent if name not in files]
         for name in changed:
             path = f"{self._root}/{name}" if name else self._root
-            self._try(lambda path=path, name=name: self._put(str(files[name]), path))
+            self._retry(lambda path=path, name=name: self._put(str(files[name]), path))
         if (changed or gone) and "" not in files:
-            listed = json.dumps({"files": sorted(files), "beside": self._beside})
-            self._try(lambda: self._fs.pipe_file(f"{self._root}/{FILES}", listed.encode()))
+            listing = json.dumps({"files": sorted(files), "beside": self._beside})
+            self._retry(lambda: self._fs.pipe_file(f"{self._root}/{FILES}", listing.encode()))
         for name in gone:
             with contextlib.suppress(FileNotFoundError):
-                self._try(lambda name=name: self._fs.rm_file(f"{self._root}/{name}"))
+                self._retry(lambda name=name: self._fs.rm_file(f"{self._root}/{name}"))
         self._sent = stamps
 
     def _put(self, source: str, path: str) -> None:
@@ -176,65 +181,70 @@ class Mirror:
         self._fs.put_file(source, path)
 
     def _list(self) -> Iterator[tuple[str, tuple[str, list[str]]]]:
-        """(name below the URL, (path, signs of change)) of every file that belongs there; a single file has no name."""
+        """(name below the URL, (path, version)) of every file of the listing; the name of a single file is ""."""
         self._fs.invalidate_cache()
-        if self._try(lambda: self._fs.isfile(self._root)):
-            yield "", (self._root, signs(self._fs.info(self._root)))
+        if self._retry(lambda: self._fs.isfile(self._root)):
+            yield "", (self._root, file_version(self._fs.info(self._root)))
             return
-        if not self._try(lambda: self._fs.exists(self._root)):
+        if not self._retry(lambda: self._fs.exists(self._root)):
             return
-        below = self._try(lambda: self._fs.find(self._root, detail=True))
+        below = self._retry(lambda: self._fs.find(self._root, detail=True))
         root = self._fs._strip_protocol(self._root).strip("/")
-        named = {path.strip("/").removeprefix(root).strip("/"): (path, info) for path, info in below.items()}
-        if FILES in named:
-            path = named.pop(FILES)[0]
-            told = json.loads(self._try(lambda: self._fs.cat_file(path)))
-            files, beside = set(told["files"]), tuple(told["beside"])
-            named = {n: entry for n, entry in named.items() if n in files or n.split("/")[0] in beside}
-        for name, (path, info) in named.items():
+        by_name = {path.strip("/").removeprefix(root).strip("/"): (path, info) for path, info in below.items()}
+        if FILES in by_name:
+            path = by_name.pop(FILES)[0]
+            listing = json.loads(self._retry(lambda: self._fs.cat_file(path)))
+            files, beside = set(listing["files"]), tuple(listing["beside"])
+            by_name = {n: entry for n, entry in by_name.items() if n in files or n.split("/")[0] in beside}
+        for name, (path, info) in by_name.items():
             if name.split("/")[0] not in self._beside and not fnmatch.fnmatchcase(name, self._without):
-                yield name, (path, signs(info))
+                yield name, (path, file_version(info))
 
     def _files(self) -> list[tuple[str, pathlib.Path]]:
         """Name and path of every local file."""
         if self.local.is_file():
             return [("", self.local)]
-        found = sorted(p for p in self.local.rglob("*") if p.is_file() and not p.name.endswith(".part"))
-        return [(p.relative_to(self.local).as_posix(), p) for p in found]
+        paths = sorted(p for p in self.local.rglob("*") if p.is_file() and not p.name.endswith(".part"))
+        return [(p.relative_to(self.local).as_posix(), p) for p in paths]
 
-    def _note(self) -> pathlib.Path:
+    def _versions_file(self) -> pathlib.Path:
         return self.local.parent / "fetched.json"
 
-    def _known(self) -> dict[str, list[str]]:
-        return json.loads(self._note().read_text(encoding="utf-8")) if self._note().is_file() else {}
+    def _fetched_versions(self) -> dict[str, list[str]]:
+        file = self._versions_file()
+        return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
 
-    def _try(self, do: Callable[[], Any]) -> Any:
-        return retried(do, self.url)
+    def _retry(self, operation: Callable[[], Any]) -> Any:
+        return retry(operation, self.url)
 
 
-def retried(do: Callable[[], Any], what: str, tries: int = TRIES, again: MutableSequence[str] | None = None) -> Any:
-    """`do()`, again after a pause where the network failed; pauses double, and vary so that not all come back at once.
+def retry(operation: Callable[[], Any], what: str, tries: int = TRIES, errors: MutableSequence[str] | None = None):
+    """Calls `operation()`, with retries after network errors; exponential backoff with jitter.
 
     Args:
-      what: named in messages.
-      again: gets the name of every error that was followed by another try.
+      what: name of the file or URL in messages.
+      tries: attempts in all.
+      errors: the type name of every error that was retried is appended here.
+
+    Returns:
+      the result of `operation`.
 
     Raises:
-      UserError: nothing there, no access, or it failed `tries` times.
+      UserError: nothing there, no access, or `tries` failures.
     """
     for number in range(1, tries + 1):
         try:
-            return do()
+            return operation()
         except UserError:
             raise
         except FATAL as error:
             raise UserError(f"{what}: {type(error).__name__}: {error}") from error
-        except Exception as error:  # every file system has its own
+        except Exception as error:  # every file system has its own types
             name = type(error).__name__
             if number == tries:
                 raise UserError(f"{what}: {name}: {error} ({tries} tries)") from error
-            if again is not None:
-                again.append(name)
+            if errors is not None:
+                errors.append(name)
             pause = PAUSE * 2 ** (number - 1) * random.uniform(1.0, 1.25)
             log.warning("%s: %s: %s; try %d of %d in %.1f s", what, name, error, number + 1, tries, pause)
             time.sleep(pause)
@@ -254,15 +264,15 @@ def filesystem(url: str) -> tuple[Any, str]:
             f"{url}: {protocol}:// needs {package}; pip install {PACKAGES.get(protocol, protocol)}"
         ) from error
     except ValueError as error:
-        raise UserError(f"{url}: no file system is known for {protocol}://; use gs://, s3:// or a path") from error
+        raise UserError(f"{url}: {protocol}:// is not a supported protocol; use gs://, s3:// or a path") from error
 
 
-def signs(info: dict[str, Any]) -> list[str]:
-    """What tells one content of a remote file from another."""
+def file_version(info: dict[str, Any]) -> list[str]:
+    """Size and change markers of a remote file, which differ if its content does."""
     return [str(info.get("size")), *(f"{name}={info[name]}" for name in CHANGES if info.get(name) is not None)]
 
 
 def stamp(path: pathlib.Path) -> tuple[int, int]:
-    """The same of a local file."""
-    found = path.stat()
-    return found.st_size, found.st_mtime_ns
+    """Size and modification time of a local file."""
+    stat = path.stat()
+    return stat.st_size, stat.st_mtime_ns

@@ -9,11 +9,11 @@ import jax
 import jax.numpy as jnp
 
 METADATA = ("value",)
-"""Attribute names that a parameter container puts between a name and its array; no part of a path."""
+"""Attribute names that a parameter container puts between a name and its array; not part of a path."""
 
 
 def name(path: tuple) -> str:
-    """`beats/layers/fc1/kernel` of a key path of jax.tree_util, wherever the leaf is wrapped in a variable."""
+    """`beats/layers/fc1/kernel` from a key path of jax.tree_util, whether or not the leaf is wrapped in a variable."""
     parts = [str(getattr(k, "key", getattr(k, "name", getattr(k, "idx", k)))) for k in path]
     return "/".join(p for i, p in enumerate(parts) if not (p in METADATA and i == len(parts) - 1))
 
@@ -24,7 +24,7 @@ def named_leaves(tree) -> dict[str, Any]:
 
 
 def nest(leaves: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested dicts from leaves by path: what `named_leaves` came from, were it dicts all through."""
+    """Nested dicts from a mapping path -> leaf: the inverse of `named_leaves` for a tree of dicts."""
     tree: dict[str, Any] = {}
     for path, leaf in leaves.items():
         *parents, last = path.split("/")
@@ -41,7 +41,7 @@ def map_named(f: Callable, tree, *rest):
 
 
 def digests(tree) -> dict[str, str]:
-    """Path -> digest of every leaf: the same on every mesh, and no leaf ever leaves its devices whole.
+    """Path -> digest of every leaf: the same on every mesh, without gathering any leaf.
 
     Each element's bits are mixed with its index and summed modulo 2^32 in four lanes. Integer sums do not depend on
     their order, so the partition cannot matter; a changed, moved or rounded element does.
@@ -50,8 +50,8 @@ def digests(tree) -> dict[str, str]:
 
 
 def revision(tree) -> str:
-    """16 hexadecimal digits that name the numbers of a whole tree; see `digests`."""
-    lines = "".join(f"{path} {found}\n" for path, found in sorted(digests(tree).items()))
+    """Digest of a whole tree, 16 hexadecimal digits; see `digests`."""
+    lines = "".join(f"{path} {value}\n" for path, value in sorted(digests(tree).items()))
     return hashlib.sha256(lines.encode()).hexdigest()[:16]
 
 
@@ -66,11 +66,11 @@ def _lanes(x, lanes: int = 4):
     width = {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32}[jnp.dtype(x.dtype).itemsize]
     bits = x.astype(width) if x.dtype == bool else jax.lax.bitcast_convert_type(x, width)
     bits = bits.astype(jnp.uint32)
-    place = jnp.zeros(x.shape, jnp.uint32)
+    index = jnp.zeros(x.shape, jnp.uint32)
     for axis in range(x.ndim):
-        place = _mix(place ^ (jax.lax.broadcasted_iota(jnp.uint32, x.shape, axis) + jnp.uint32(0x9E3779B9 + axis)))
+        index = _mix(index ^ (jax.lax.broadcasted_iota(jnp.uint32, x.shape, axis) + jnp.uint32(0x9E3779B9 + axis)))
     sums = [
-        jnp.sum(_mix(_mix(bits + jnp.uint32(lane * 0x1B873593)) ^ place), dtype=jnp.uint32) for lane in range(lanes)
+        jnp.sum(_mix(_mix(bits + jnp.uint32(lane * 0x1B873593)) ^ index), dtype=jnp.uint32) for lane in range(lanes)
     ]
     return jnp.stack(sums)
 

@@ -19,6 +19,7 @@ import rich.progress
 
 from nlm_jax.core import remote
 from nlm_jax.core.errors import UserError
+from nlm_jax.core.files import write_json
 from nlm_jax.data import hub
 from nlm_jax.data.preparation import beam, clips, examples, manifest, notes, retry, selection, sources
 from nlm_jax.data.preparation.options import Options, add_arguments
@@ -39,9 +40,9 @@ def run(args: argparse.Namespace) -> int:
         options = Options(**{name: value for name, value in vars(args).items() if name in fields})
         reached = not (isinstance(convert, functools.partial) and convert.keywords["root"])
         made = prepare(options, args.workers, rich.console.Console(stderr=True), convert, reached)
-    print(f"{remote.named(args.out)}: {made['examples']} examples, {made['clips']} clips, {made['hours']:.2f} h")
+    print(f"{remote.with_urls(args.out)}: {made['examples']} examples, {made['clips']} clips, {made['hours']:.2f} h")
     if made["rejected"]["clips"] or made["rejected"]["examples"]:
-        print(f"left out: {made['rejected']}; the reasons are in {remote.named(args.out / 'rejects.jsonl')}")
+        print(f"left out: {made['rejected']}; the reasons are in {remote.with_urls(args.out / 'rejects.jsonl')}")
     if not options.split and not any(map(options.training, made["splits"])):
         print(f"no example is for training: all are of split {', '.join(made['splits'])}; --training-splits says which")
     for line in report(made):
@@ -76,9 +77,9 @@ def _local(args: argparse.Namespace) -> None:
     """Fetches what is read from buckets, and has what is written sent there."""
     if args.beam_args:
         raise UserError("--beam-args goes with --runner=beam; give both, or neither")
-    args.annotations = remote.beside(args.annotations)
+    args.annotations = remote.local_with_folder(args.annotations)
     args.audio_root = remote.local(args.audio_root) if args.audio_root else None
-    args.out = remote.delivered(args.out)
+    args.out = remote.local_output(args.out)
 
 
 def _beam(args: argparse.Namespace, stack: contextlib.ExitStack) -> Convert:
@@ -86,7 +87,7 @@ def _beam(args: argparse.Namespace, stack: contextlib.ExitStack) -> Convert:
     flags = beam.pipeline_options(args.beam_args)
     root = args.audio_root if args.audio_root and remote.is_remote(args.audio_root) else None
     out = args.out if remote.is_remote(args.out) else None
-    args.annotations = remote.local(args.annotations) if root else remote.beside(args.annotations)
+    args.annotations = remote.local(args.annotations) if root else remote.local_with_folder(args.annotations)
     args.audio_root = pathlib.Path(args.audio_root) if args.audio_root and not root else None
     args.out = stack.enter_context(beam.bucket(out)) if out else pathlib.Path(args.out)
     return functools.partial(beam.convert, flags=flags, root=root, out=out)
@@ -148,7 +149,7 @@ def prepare(
         table = examples.write_examples(options, found, written, repeats, tokenizer, advance)
     made = manifest.describe(options, written, repeats, table, tokenizer)
     made["annotations"]["read_sha256"] = retry.reading(options, paths)
-    notes.write_json(options.out / "manifest.json", made)  # last: a directory without it is not finished
+    write_json(options.out / "manifest.json", made)  # last: a directory without it is not finished
     shutil.rmtree(options.out / "work")
     return made
 

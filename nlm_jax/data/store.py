@@ -56,7 +56,7 @@ class Bucket:
         url, wrong = f"{self.url}/{name}", ""
         fs, root = remote.filesystem(self.url)
         while True:
-            remote.retried(lambda: fs.get_file(f"{root}/{name}", str(path)), url, TRIES, self.again)
+            remote.retry(lambda: fs.get_file(f"{root}/{name}", str(path)), url, TRIES, self.again)
             found, wanted = shards.file_digest(path), self.digests.get(name)
             if wanted in (None, found):
                 return

@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--config", help="settings of both stages (default configs/demo.py, real_small.py with --corpus)"
     )
-    parser.add_argument("--corpus", type=remote.reads, help="folder with a manifest.jsonl of real recordings")
+    parser.add_argument("--corpus", type=remote.input_path, help="folder with a manifest.jsonl of real recordings")
     parser.add_argument("--seed", type=int, default=0, help="of the synthetic corpus")
     parser.epilog = "Give the same command again to go on after an interruption; what is finished is not done twice."
 

@@ -11,6 +11,7 @@ from typing import Any
 import rich.console
 
 from nlm_jax.core.errors import UserError
+from nlm_jax.core.files import write_json
 
 
 class Steps:
@@ -62,13 +63,6 @@ class Steps:
         notes = sorted(self.folder.glob("*.json"), key=lambda p: p.stat().st_mtime)
         read = {p.stem: json.loads(p.read_text(encoding="utf-8")) for p in notes}
         return {name: (note["what"], note["seconds"]) for name, note in read.items()}
-
-
-def write_json(path: pathlib.Path, value: Any) -> None:
-    """Writes a JSON file whole or not at all."""
-    part = path.with_name(path.name + ".part")
-    part.write_text(json.dumps(value, indent=1), encoding="utf-8")
-    part.replace(path)
 
 
 @contextlib.contextmanager

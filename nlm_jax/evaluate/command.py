@@ -18,16 +18,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="corpus: the held-out part of prepared data, --data and --split",
     )
     parser.add_argument(
-        "--out", type=remote.writes, help="folder for predictions.jsonl, metrics.json and report.html (always needed)"
+        "--out",
+        type=remote.output_path,
+        help="folder for predictions.jsonl, metrics.json and report.html (always needed)",
     )
     parser.add_argument("--data", help="BEANS-Zero (folder of Parquet or save_to_disk, or hub id), or prepared data")
     parser.add_argument(
-        "--synthetic", type=remote.writes, help="write a small dataset of the benchmark's shape here, as --data"
+        "--synthetic", type=remote.output_path, help="write a small dataset of the benchmark's shape here, as --data"
     )
     made = parser.add_argument_group("answers made elsewhere")
     made.add_argument(
         "--predictions",
-        type=remote.reads,
+        type=remote.input_path,
         help="JSON lines or CSV (prediction, label, id, dataset_name), or a folder of them; --data adds sounds",
     )
     model = parser.add_argument_group("answers of a model")
@@ -62,7 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     model.add_argument("--dtype", default="bfloat16", choices=("bfloat16", "float32"), help="of the computation")
     parser.add_argument(
-        "--vocabulary", type=remote.reads, help="JSON of part -> labels, for BEANS-Next and --score labels; "
+        "--vocabulary", type=remote.input_path, help="JSON of part -> labels, for BEANS-Next and --score labels; "
         "default: the benchmark's own",
     )  # fmt: skip
     parser.add_argument("--no-spice", action="store_true", help="captions by CIDEr-D alone, although Java is there")

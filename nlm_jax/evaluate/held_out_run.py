@@ -56,7 +56,7 @@ def run(args: argparse.Namespace, console) -> int:
     (args.out / METRICS).write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     (args.out / REPORT).write_text(report(args, asked, made, base, found), encoding="utf-8")
     console.print(shown(found))
-    where = remote.named(args.out / REPORT)
+    where = remote.with_urls(args.out / REPORT)
     console.print(f"{where}: {len(made)} answers, their scores and some to hear", highlight=False)
     return 0
 

@@ -47,13 +47,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of `nlm check`."""
     parser.add_argument("--model", required=True, help="official directory, export, or training run; or a hub id")
     parser.add_argument(
-        "--audio", required=True, nargs="+", type=remote.reads, help="a recording, or different ones, or a folder"
+        "--audio", required=True, nargs="+", type=remote.input_path, help="a recording, or different ones, or a folder"
     )
     parser.add_argument("--query", default=QUERY, help="what to ask")
     parser.add_argument("--llm", help="Hugging Face Llama directory or hub id, where the model does not carry one")
     parser.add_argument("--qformer-config", help="Q-Former sizes (JSON), where they are not bert-base's")
     parser.add_argument("--max-new-tokens", type=int, default=40, help="longest answer, in tokens (default 40)")
-    parser.add_argument("--json", type=remote.writes, help="write the figures to this file")
+    parser.add_argument("--json", type=remote.output_path, help="write the figures to this file")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -87,7 +87,7 @@ def readable(files: Sequence[pathlib.Path], cfg: AudioConfig) -> dict[str, np.nd
             waves[printable(file)] = clips_of(file, cfg)[0].wave
         except UserError as error:
             reasons.append(error)
-            print(f"left out: {remote.named(error)}", file=sys.stderr)
+            print(f"left out: {remote.with_urls(error)}", file=sys.stderr)
         if len(waves) == CLIPS:
             break
     if not waves:

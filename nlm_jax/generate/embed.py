@@ -38,8 +38,10 @@ COLUMNS = ("file", "start", "end", "embedding")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of `nlm embed`."""
     parser.add_argument("--model", required=True, help="official directory, export, or training run; or a hub id")
-    parser.add_argument("--audio", required=True, nargs="+", type=remote.reads, help="recordings, or folders of them")
-    parser.add_argument("--out", required=True, type=remote.writes, help="file.npz or file.parquet")
+    parser.add_argument(
+        "--audio", required=True, nargs="+", type=remote.input_path, help="recordings, or folders of them"
+    )
+    parser.add_argument("--out", required=True, type=remote.output_path, help="file.npz or file.parquet")
     parser.add_argument("--level", choices=LEVELS, default="encoder", help="(default encoder)")
     parser.add_argument("--pool", choices=("window", "file"), default="window", help="a vector each (default window)")
     parser.add_argument("--window", type=float, help="seconds heard at a time (default: the model's clip length)")
@@ -88,7 +90,7 @@ def run(args: argparse.Namespace) -> int:
         made = vectors(model, lengths, window, hop, args.level, args.batch_size, told, noticed)
         count, width = write(pooled(made) if args.pool == "file" else mean(made))
     for sentence in noticed.sentences():
-        console.print(f"warning: {remote.named(sentence)}")
+        console.print(f"warning: {remote.with_urls(sentence)}")
     if not count:
         raise UserError(f"{args.audio[0]}: no window could be read")
     console.print(f"{args.out}: {count} vectors of {width}")

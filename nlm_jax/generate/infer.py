@@ -31,11 +31,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of `nlm infer`."""
     parser.add_argument("--model", required=True, help="official directory, export, or training run; or a hub id")
     parser.add_argument(
-        "--audio", required=True, nargs="+", type=remote.reads, help="recordings, or folders of them (with all below)"
+        "--audio",
+        required=True,
+        nargs="+",
+        type=remote.input_path,
+        help="recordings, or folders of them (with all below)",
     )
     parser.add_argument("--query", required=True, help="what to ask of every window")
     parser.add_argument(
-        "--out", required=True, type=remote.writes, help="JSON lines; a second run adds what is missing"
+        "--out", required=True, type=remote.output_path, help="JSON lines; a second run adds what is missing"
     )
     parser.add_argument(
         "--labels",
@@ -80,9 +84,9 @@ def run(args: argparse.Namespace) -> int:
             heard = sounds(todo(lengths, window, hop, done), audio.quality, noticed)
             written += ask(args, model, heard, window, count, out, console, noticed)
     for sentence in noticed.sentences():
-        console.print(f"warning: {remote.named(sentence)}")
+        console.print(f"warning: {remote.with_urls(sentence)}")
     there = f"; {len(done)} windows were there already" if len(done) else ""
-    console.print(f"{remote.named(args.out)}: {written['answers']} answers, {written['errors']} error rows{there}")
+    console.print(f"{remote.with_urls(args.out)}: {written['answers']} answers, {written['errors']} error rows{there}")
     if written["errors"] and not written["answers"] and not len(done):
         raise UserError(f"{args.audio[0]}: no recording could be read; the reasons are in {args.out}")
     for file in labels.write(args.out, args.query, args.labels) if args.labels else ():

@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--stage", default="", help="name of the stage (default: the last)")
     parser.add_argument("--rows-per-chip", type=int, default=0, help=ROWS_HELP)
     parser.add_argument("--search", action="store_true", help="try meshes, rows and remat policies; show the best")
-    parser.add_argument("--json", type=remote.writes, help="write the figures to this file")
+    parser.add_argument("--json", type=remote.output_path, help="write the figures to this file")
     parser.epilog = "exit status 3 when the step does not fit. --config.a.b=value overrides any field of the config"
 
 

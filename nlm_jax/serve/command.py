@@ -66,7 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--allow-host", nargs="+", default=[], metavar="NAME",
         help="further names under which the server may be addressed; * = any (default: --host and this machine)",
     )  # fmt: skip
-    parser.add_argument("--audio-root", type=remote.reads, help="folder below which file_path may name recordings")
+    parser.add_argument("--audio-root", type=remote.input_path, help="folder below which file_path may name recordings")
 
 
 def run(args: argparse.Namespace) -> int:

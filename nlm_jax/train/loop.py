@@ -87,7 +87,7 @@ def run(config: TrainConfig, workdir: Path, console: Console | None, place: Buck
     programs = [make_program(config, stage, weights.model, mesh, placement) for stage in config.stages]
     sets = [open_sets(program, session.tokenizer, config.eval.examples) for program in programs]
     log = RunLog(session.workdir, tensorboard=config.log.tensorboard, active=jax.process_index() == 0, console=console)
-    log.say(f"{session.where}: {', '.join(s.name for s in config.stages)} on a mesh of {describe(mesh)}")
+    log.print(f"{session.where}: {', '.join(s.name for s in config.stages)} on a mesh of {describe(mesh)}")
 
     # --- stages: each goes on where the one before it ended, with a fresh optimiser -----------------------------------
     base, offset = None, 0
@@ -99,7 +99,7 @@ def run(config: TrainConfig, workdir: Path, console: Console | None, place: Buck
         exclusively(session.workdir, jax.process_index() == 0),
     ):
         for sentence in first_does(f"nlm/recover/{next(_runs)}", lambda: recovered(session)):
-            log.say(sentence)
+            log.print(sentence)
         for index, program in enumerate(programs):
             with contextlib.closing(open_saved(session, program.stage)) as saved, leaving():
                 entered = enter(session, index, program, saved, base)
@@ -107,15 +107,17 @@ def run(config: TrainConfig, workdir: Path, console: Console | None, place: Buck
                     state, meta = entered
                     if session.run is None:
                         session = dataclasses.replace(session, run=begin(session, state))
-                    log.forget_after(offset + meta.step)
+                    log.truncate_after(offset + meta.step)
                     state, meta = run_stage(session, index, program, sets[index], state, meta, saved, log, offset, stop)
                     base = session.base(state)
                     if stop.agreed_between():
-                        log.say(f"stopped at step {meta.step} of {program.stage.name}, saved; the same command goes on")
+                        log.print(
+                            f"stopped at step {meta.step} of {program.stage.name}, saved; the same command goes on"
+                        )
                         break
             offset += program.stage.steps
         else:
-            log.say(f"finished; the model is in {session.where}: nlm infer --model and nlm export take it as it is")
+            log.print(f"finished; the model is in {session.where}: nlm infer --model and nlm export take it as it is")
     return stop.status
 
 
@@ -159,7 +161,7 @@ def run_stage(
     title = f"Epochs of {stage.name}, {stage.steps} steps of {stage.data.rows} rows"
     log.table(exposure.table(mixed, title), exposure.text(mixed), f"mixture_{stage.name}.txt")
     log.replace(f"mixture_{stage.name}.jsonl", exposure.lines(mixed))
-    log.say(f"{stage.name}: step {meta.step} of {stage.steps}, {stage.data.rows} rows a step")
+    log.print(f"{stage.name}: step {meta.step} of {stage.steps}, {stage.data.rows} rows a step")
     meter, where = Meter(program), ""
 
     with log.progress(stage.name, meta.step, stage.steps), contextlib.closing(stream):
@@ -186,7 +188,7 @@ def run_stage(
                 meter.room()
                 scores = validate(program, state, held_out)
                 log.write(offset + meta.step, "valid", {"stage": stage.name, **scores})
-                log.say(f"{where}: validation {line(scores)}")
+                log.print(f"{where}: validation {line(scores)}")
                 show_answers(session, program, state, held_out, log, offset + meta.step)
                 if "loss" in scores and (meta.best is None or scores["loss"] < meta.best):
                     meta = dataclasses.replace(meta, best=scores["loss"])
@@ -201,9 +203,9 @@ def run_stage(
     saved.wait()
     if stream.retried:
         kinds = ", ".join(f"{name} {count} times" for name, count in stream.retried.items())
-        log.say(f"{stage.name}: reads from buckets failed and were tried again: {kinds}")
+        log.print(f"{stage.name}: reads from buckets failed and were tried again: {kinds}")
     if stream.damaged:
-        log.say(f"{stage.name}: {len(stream.damaged)} damaged examples were replaced by others; see the warnings")
+        log.print(f"{stage.name}: {len(stream.damaged)} damaged examples were replaced by others; see the warnings")
     return state, meta
 
 
@@ -230,12 +232,12 @@ def show_answers(session, program: Program, state: TrainState, held_out, log: Ru
     if not setup.answers:
         return
     made = answers(program, state, held_out, session.tokenizer, setup.answers, setup.max_new_tokens)
-    log.lines(ANSWERS, [json.dumps({"step": step, **one}, ensure_ascii=False) for one in made])
+    log.append_lines(ANSWERS, [json.dumps({"step": step, **one}, ensure_ascii=False) for one in made])
     log.text(step, "answers", "\n\n".join(f"{a['task']}: {a['expected']!r} <- {a['answer']!r}" for a in made))
     seen: set[str] = set()
     for one in made:
         if one["task"] not in seen:
-            log.say(f"  {one['task']}: expected {one['expected']!r}, answered {one['answer']!r}")
+            log.print(f"  {one['task']}: expected {one['expected']!r}, answered {one['answer']!r}")
         seen.add(one["task"])
 
 

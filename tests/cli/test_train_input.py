@@ -172,5 +172,5 @@ def test_a_bucket_of_an_unknown_kind(nlm, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     status, _, err = nlm("train", f"--config={config}", "--workdir=bucket://run")
     assert status == 2
-    assert "bucket://run: no file system is known for bucket://; use gs://, s3:// or a path" in err
+    assert "bucket://run: bucket:// is not a supported protocol; use gs://, s3:// or a path" in err
     assert not list(tmp_path.iterdir())

@@ -92,7 +92,7 @@ def test_recordings_and_results_in_buckets(nlm, direct, rows, local, tmp_path, m
     where = ("--audio-root=memory://raw", "--out=memory://made/set")
     assert nlm("prepare", rows, *where, *FLAGS)[0] == 0
     assert not list((tmp_path / "cache").rglob("clips-*"))
-    got, want = contents(remote.fetched("memory://made/set")), contents(local)
+    got, want = contents(remote.fetch("memory://made/set")), contents(local)
     assert got.keys() == want.keys()
     different = {name for name in got if got[name] != want[name]}
     assert different == {"rejects.jsonl"}  # it names the bucket

@@ -135,7 +135,7 @@ def test_pauses_double(monkeypatch):
     slept, again = [], []
     monkeypatch.setattr(remote.time, "sleep", slept.append)
     with pytest.raises(UserError, match=r"gs://b/x: OSError: away \(6 tries\)"):
-        remote.retried(lambda: (_ for _ in ()).throw(OSError("away")), "gs://b/x", 6, again)
+        remote.retry(lambda: (_ for _ in ()).throw(OSError("away")), "gs://b/x", 6, again)
     assert len(slept) == 5
     for number, pause in enumerate(slept):
         assert 2**number * remote.PAUSE <= pause <= 2**number * remote.PAUSE * 1.25
@@ -252,6 +252,6 @@ for turn in range(10):
 
 
 def test_people_read_the_url_and_not_where_its_copy_is(bucket):
-    here = remote.fetched(URL)
-    assert remote.named(here / "rejects.jsonl") == f"{URL}/rejects.jsonl"
-    assert remote.named("elsewhere") == "elsewhere"
+    here = remote.fetch(URL)
+    assert remote.with_urls(here / "rejects.jsonl") == f"{URL}/rejects.jsonl"
+    assert remote.with_urls("elsewhere") == "elsewhere"

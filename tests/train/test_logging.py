@@ -17,11 +17,11 @@ def test_records_and_forgetting(tmp_path):
     first, _ = log(tmp_path / "run", tensorboard=False)
     for step in (1, 2, 3):
         first.write(step, "train", {"loss": 1.0 / step})
-    first.lines("answers.jsonl", [json.dumps({"step": 3, "answer": "a"})])
+    first.append_lines("answers.jsonl", [json.dumps({"step": 3, "answer": "a"})])
     with open(tmp_path / "run" / METRICS, "a") as file:
         file.write('{"step": 4, "kind": "tr')  # a machine that went away while writing
     again, _ = log(tmp_path / "run", tensorboard=False)
-    again.forget_after(2)
+    again.truncate_after(2)
     again.write(3, "train", {"loss": 7.0})
     steps = [json.loads(line) for line in (tmp_path / "run" / METRICS).read_text().splitlines()]
     assert [(r["step"], r["loss"]) for r in steps] == [(1, 1.0), (2, 0.5), (3, 7.0)]
@@ -39,7 +39,7 @@ def test_tensorboard_files(tmp_path):
 def test_other_processes_write_nothing(tmp_path):
     made, out = log(tmp_path / "run", active=False)
     made.write(1, "train", {"loss": 2.0})
-    made.say("hello")
+    made.print("hello")
     assert not (tmp_path / "run").exists()
     assert out.getvalue() == ""
 
@@ -49,7 +49,7 @@ def test_plain_lines(tmp_path):
     with made.progress("stage1", 0, 10):
         made.advance(3)
         made.status("stage1", 4, 10, "loss 1.0")
-        made.say("an answer [with brackets]")
+        made.print("an answer [with brackets]")
     assert out.getvalue() == "stage1 4/10 loss 1.0\nan answer [with brackets]\n"
 
 

@@ -78,7 +78,7 @@ def test_a_built_one_passes_through():
     [
         ({"name": "a", "optimiser": {}}, r"config\.optimiser: no such field; did you mean 'optimizer'\?"),
         ({"name": "a", "optimizer": {"stesp": 1}}, r"config\.optimizer\.stesp: no such field; did you mean 'steps'\?"),
-        ({"name": "a", "qqq": 1}, r"config\.qqq: no such field; known are base, extra, lora"),
+        ({"name": "a", "qqq": 1}, r"config\.qqq: no such field; valid names: base, extra, lora"),
         ({}, r"config\.name: required and not given"),
         ({"name": 3}, r"config\.name: expected str, got 3"),
         ({"name": "a", "resume": 1}, r"config\.resume: expected bool, got 1"),
@@ -208,7 +208,7 @@ def test_overrides_of_lists_and_of_free_names(tmp_path):
     assert made.model.overrides == {"llama": {"lora": {"rank": 2}, "layers": 1}, "end_sym": "x"}
     for text, says in (
         ("stages.0.data.mixture.domain.animal=much", "domain.animal: expected float, got 'much'"),
-        ("foo=1", "known are checkpoint, compile_cache, eval, init, log, mesh, model, seed, stages, "),
+        ("foo=1", "valid names: checkpoint, compile_cache, eval, init, log, mesh, model, seed, stages, "),
     ):
         fails(says, tmp_path / "some.py", [f"--config.{text}"], TrainConfig, function=config.load)
 

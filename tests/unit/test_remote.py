@@ -30,15 +30,15 @@ def test_files_are_fetched_once_and_again_when_they_change(bucket, monkeypatch):
     got = []
     get_file = bucket.get_file
     monkeypatch.setattr(bucket, "get_file", lambda path, *a, **k: (got.append(path), get_file(path, *a, **k)))
-    folder = remote.fetched("memory://data")
+    folder = remote.fetch("memory://data")
     assert (folder / "a" / "one.txt").read_text() == "1"
     assert (folder / "two.txt").read_text() == "2"
     assert len(got) == 2
-    remote.fetched("memory://data")
+    remote.fetch("memory://data")
     assert len(got) == 2
     bucket.pipe("/data/two.txt", b"two")
     bucket.rm("/data/a/one.txt")
-    remote.fetched("memory://data")
+    remote.fetch("memory://data")
     assert len(got) == 3
     assert (folder / "two.txt").read_text() == "two"
     assert not (folder / "a" / "one.txt").exists()
@@ -46,7 +46,7 @@ def test_files_are_fetched_once_and_again_when_they_change(bucket, monkeypatch):
 
 def test_one_file(bucket):
     bucket.pipe("/x/clip.wav", b"sound")
-    assert remote.fetched("memory://x/clip.wav").read_bytes() == b"sound"
+    assert remote.fetch("memory://x/clip.wav").read_bytes() == b"sound"
 
 
 def test_half_a_delivery_is_not_seen(bucket):
@@ -56,7 +56,7 @@ def test_half_a_delivery_is_not_seen(bucket):
     (mirror.local / "done").write_text("yes")
     mirror.push()
     bucket.pipe("/run/half", b"...")  # what another delivery had sent when it was killed
-    again = remote.fetched("memory://run")
+    again = remote.fetch("memory://run")
     assert [p.name for p in again.iterdir()] == ["done"]
 
 
@@ -72,7 +72,7 @@ def test_what_somebody_else_writes_beside_is_theirs(bucket):
     mirror.push()
     assert bucket.exists("/run/checkpoints/1/array")
     assert not (mirror.local / "checkpoints").exists()
-    assert (remote.fetched("memory://run") / "checkpoints" / "1" / "array").is_file()
+    assert (remote.fetch("memory://run") / "checkpoints" / "1" / "array").is_file()
 
 
 def test_several_processes_write_to_what_orbax_writes_to():
@@ -91,19 +91,19 @@ def test_a_network_that_fails_now_and_then(bucket, monkeypatch):
         return get_file(*args, **options)
 
     monkeypatch.setattr(bucket, "get_file", flaky)
-    assert remote.fetched("memory://data/file").read_bytes() == b"content"
+    assert remote.fetch("memory://data/file").read_bytes() == b"content"
     failed.clear()
     monkeypatch.setattr(bucket, "get_file", lambda *a, **k: (_ for _ in ()).throw(ConnectionError("down")))
     bucket.pipe("/data/other", b"content")
     with pytest.raises(UserError, match="memory://data/other: ConnectionError: down"):
-        remote.fetched("memory://data/other")
+        remote.fetch("memory://data/other")
 
 
 def test_mistakes(bucket, capsys):
     with pytest.raises(UserError, match="memory://nothing: no such file or folder"):
-        remote.fetched("memory://nothing")
-    with pytest.raises(UserError, match="foo://x: no file system is known for foo://"):
-        remote.fetched("foo://x")
+        remote.fetch("memory://nothing")
+    with pytest.raises(UserError, match="foo://x: foo:// is not a supported protocol"):
+        remote.fetch("foo://x")
     assert main(["export", "memory://nothing", "--format=nlm", "--out=memory://out"]) == 2
     assert "memory://nothing: no such file or folder" in capsys.readouterr().err
 

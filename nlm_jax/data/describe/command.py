@@ -30,7 +30,7 @@ JSON, PAGE, FLAGGED = "describe.json", "describe.html", "flagged.jsonl"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("directories", nargs="*", metavar="DIR", help="written by nlm prepare; in buckets too")
-    add("--out", type=remote.writes, required=True, help=f"folder for {PAGE}, {JSON} and {FLAGGED}")
+    add("--out", type=remote.output_path, required=True, help=f"folder for {PAGE}, {JSON} and {FLAGGED}")
     add("--examples", type=int, default=12, metavar="N", help="shown, tasks in turn (default 12)")
     add("--augmented", action="store_true", help="show every augmentation before and after")
     add("--sample", type=int, default=2000, metavar="N", help="clips measured for levels; 0 = all (default 2000)")

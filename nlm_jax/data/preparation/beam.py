@@ -17,7 +17,8 @@ from typing import Any
 
 from nlm_jax.core import remote
 from nlm_jax.core.errors import UserError
-from nlm_jax.data.preparation import clips, notes
+from nlm_jax.core.files import write_json
+from nlm_jax.data.preparation import clips
 from nlm_jax.data.preparation.clips import Recipe
 from nlm_jax.data.preparation.options import Options
 from nlm_jax.data.schema import whole
@@ -130,7 +131,7 @@ def convert(
     if not todo:
         return
     for number, paths in todo:
-        notes.write_json(options.out / listed(number), list(paths))
+        write_json(options.out / listed(number), list(paths))
     if out:
         _send(out, {listed(number): options.out / listed(number) for number, _ in todo})
     work = Work(Recipe.of(options), root or str(options.root.resolve()), out or str(options.out.resolve()))

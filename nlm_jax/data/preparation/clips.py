@@ -18,7 +18,7 @@ from jaxtyping import UInt64
 from nlm_jax.audio import wave
 from nlm_jax.audio.resample import Quality
 from nlm_jax.core.errors import UserError
-from nlm_jax.core.files import printable, read_json
+from nlm_jax.core.files import printable, read_json, write_json
 from nlm_jax.data import recordings, shards
 from nlm_jax.data.fingerprint import fingerprint
 from nlm_jax.data.preparation import notes
@@ -119,7 +119,7 @@ def begin(options: Options) -> dict[str, Any] | None:
                     f"--out={options.out}: holds a corpus made with other annotations_sha256: {options.annotations} "
                     f"was changed, or files in it; choose another one"
                 )
-            notes.write_json(file, plan)
+            write_json(file, plan)
         elif changed:
             raise UserError(
                 f"--out={options.out}: holds a corpus made with other {', '.join(changed)}; choose another one"
@@ -130,7 +130,7 @@ def begin(options: Options) -> dict[str, Any] | None:
         raise UserError(f"--out={options.out}: exists and is no prepared corpus; choose a new directory")
     (options.out / "work").mkdir(parents=True, exist_ok=True)
     (options.out / "index").mkdir(exist_ok=True)
-    notes.write_json(file, plan)
+    write_json(file, plan)
     return None
 
 

@@ -11,10 +11,10 @@ from typing import Any, NoReturn
 import numpy as np
 
 from nlm_jax.core.errors import UserError
-from nlm_jax.core.files import printable
+from nlm_jax.core.files import printable, write_json
 from nlm_jax.data import shards
 from nlm_jax.data.preparation.clips import Clips
-from nlm_jax.data.preparation.notes import RECORDING, write_json
+from nlm_jax.data.preparation.notes import RECORDING
 from nlm_jax.data.preparation.options import Options
 from nlm_jax.data.preparation.repeats import Repeats
 from nlm_jax.data.preparation.selection import Survey, selected

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from nlm_jax.core.files import write_json
 from nlm_jax.data import shards
 
 NO_WORDS = np.zeros(0, np.uint64)
@@ -93,11 +94,3 @@ def fingerprints(out: pathlib.Path, number: int) -> list[np.ndarray]:
     """Those of the clips of a shard, u64[F] each."""
     with np.load(note(out, number).with_suffix(".npz")) as saved:
         return np.split(saved["words"], saved["end"])[:-1]
-
-
-def write_json(path: pathlib.Path, content: Any) -> None:
-    """Writes a file whole or not at all."""
-    part = path.with_name(path.name + ".part")
-    text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
-    part.write_text(text, encoding="utf-8", errors="backslashreplace")  # of a lone surrogate that is its JSON escape
-    part.replace(path)

@@ -25,19 +25,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "annotations",
         nargs="?",
-        type=remote.reads,
+        type=remote.input_path,
         metavar="ANNOTATIONS",
         help="show what would be made of these, as nlm prepare --instruct reads them (default: made-up recordings)",
     )
     parser.add_argument("--tasks", default=templates.ALL, help="names with * and commas (default all)")
-    parser.add_argument("--templates", type=remote.reads, metavar="DIR", help="folder of task files of your own")
+    parser.add_argument("--templates", type=remote.input_path, metavar="DIR", help="folder of task files of your own")
     parser.add_argument("--side", choices=tuple(FILES), default="train", help="phrasings of the examples shown")
     parser.add_argument("--seed", type=int, default=0, help="of phrasings and candidates (default 0)")
     parser.add_argument("--limit", type=int, default=1, metavar="N", help="examples of each task (default 1)")
     parser.add_argument("--json", action="store_true", help="examples as JSON lines, and nothing else")
     parser.add_argument(
         "--out",
-        type=remote.writes,
+        type=remote.output_path,
         metavar="DIR",
         help=f"write {' and '.join(FILES.values())}, as the official code has",
     )

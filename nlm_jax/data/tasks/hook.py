@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="TASKS",
         help="make questions from the facts of each recording: all (default), or names with * and commas",
     )
-    parser.add_argument("--templates", type=remote.reads, metavar="DIR", help="folder of task files of your own")
+    parser.add_argument("--templates", type=remote.input_path, metavar="DIR", help="folder of task files of your own")
     parser.add_argument("--seed", type=int, default=0, help="of phrasings and candidates (default 0)")
     parser.add_argument(
         "--tasks-per-recording", type=int, default=0, metavar="N", help="so many of its tasks, by chance (0: all)"
