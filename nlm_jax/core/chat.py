@@ -9,4 +9,4 @@ CHAT_TEMPLATE = (
     "<|start_header_id|>{{ message['role'] }}<|end_header_id|>\n\n{{ message['content'] }}<|eot_id|>"
     "{% endfor %}{% if add_generation_prompt %}<|start_header_id|>assistant<|end_header_id|>\n\n{% endif %}"
 )
-"""`DEFAULT_TEMPLATE` after the BOS token, for any number of turns, as Jinja for `apply_chat_template` of transformers."""
+"""`DEFAULT_TEMPLATE` after the BOS token, for any number of turns, in the Jinja form that transformers takes."""

@@ -1,1 +1,1 @@
-"""Where arrays live: names of their axes, rules that map these to the mesh, and placement of states and batches."""
+"""Device meshes: logical axis names, rules that map them to mesh axes, and sharding of states and batches."""

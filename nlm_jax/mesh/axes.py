@@ -1,4 +1,4 @@
-"""The vocabulary: what a dimension of a parameter may be called, and what the mesh's axes are called."""
+"""Names of the logical axes of parameters and of the axes of the mesh."""
 
 from typing import Literal, get_args
 
@@ -17,7 +17,7 @@ Axis = Literal[
 AXES: tuple[str, ...] = get_args(Axis)
 
 MESH_AXES = ("data", "fsdp", "tensor")
-"""data: copies of the weights; fsdp: weights in pieces, gathered layer by layer; tensor: heads and mlp in pieces."""
+"""data: weights replicated; fsdp: weights sharded and gathered layer by layer; tensor: heads and mlp sharded."""
 
 ROWS = ("data", "fsdp")
-"""Mesh axes over which the rows of a batch are spread."""
+"""Mesh axes over which the rows of a batch are sharded."""

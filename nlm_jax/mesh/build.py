@@ -1,4 +1,4 @@
-"""The mesh over all devices of all processes."""
+"""Construction and checks of the mesh over all devices of all processes."""
 
 import math
 
@@ -11,38 +11,39 @@ from nlm_jax.mesh.axes import MESH_AXES
 
 
 def make_mesh(data: int = 1, fsdp: int = -1, tensor: int = 1, *, devices=None) -> Mesh:
-    """Mesh of the axes (data, fsdp, tensor). One size may be -1: it takes what is left of the devices.
+    """Mesh of the axes (data, fsdp, tensor). One size may be -1: it takes the remaining devices.
 
     Args:
-      devices: those to use; all devices of all processes when None.
+      data, fsdp, tensor: sizes of the axes.
+      devices: devices to use; None for all devices of all processes.
 
     Raises:
-      UserError: the sizes do not make up the number of devices.
+      UserError: the product of the sizes is not the number of devices.
     """
     devices = jax.devices() if devices is None else list(devices)
     sizes, text = [data, fsdp, tensor], f"mesh data={data} fsdp={fsdp} tensor={tensor}"
     if sizes.count(-1) > 1 or any(s == 0 or s < -1 for s in sizes):
-        raise UserError(f"{text}: sizes are positive, and one of them may be -1 to take the devices that are left")
+        raise UserError(f"{text}: sizes are positive, and one of them may be -1 to take the remaining devices")
     if -1 in sizes:
-        given = math.prod(s for s in sizes if s != -1)
-        if len(devices) % given:
-            raise UserError(f"{text}: {given} does not divide the {len(devices)} devices; choose sizes that do")
-        sizes[sizes.index(-1)] = len(devices) // given
+        fixed = math.prod(s for s in sizes if s != -1)
+        if len(devices) % fixed:
+            raise UserError(f"{text}: {fixed} does not divide the {len(devices)} devices; choose sizes that do")
+        sizes[sizes.index(-1)] = len(devices) // fixed
     if math.prod(sizes) != len(devices):
         raise UserError(
             f"{text}: makes {math.prod(sizes)} but there are {len(devices)} devices; set one size to -1 to fill it"
         )
-    # Auto: under the default (Explicit) an embedding lookup in a sharded table is an error.
+    # Auto, because under the default (Explicit) an embedding lookup in a sharded table is an error.
     types = (AxisType.Auto,) * len(MESH_AXES)
     try:
         return jax.make_mesh(tuple(sizes), MESH_AXES, axis_types=types, devices=devices)
-    except NotImplementedError:  # no size is a product of sides of the slice: an axis takes part of a side
+    except NotImplementedError:  # no size is a product of sides of the slice: an axis must split a side
         split = mesh_utils.create_device_mesh(sizes, devices, allow_split_physical_axes=True)
         return Mesh(split, MESH_AXES, axis_types=types)
 
 
 def check_processes(mesh: Mesh) -> None:
-    """Raises UserError where the tensor axis crosses processes: each of them reads rows that no other has."""
+    """Raises UserError if the tensor axis crosses processes: each of them reads different rows."""
     processes, parts = len({d.process_index for d in mesh.devices.flat}), mesh.shape["data"] * mesh.shape["fsdp"]
     if parts % processes:
         raise UserError(
@@ -52,6 +53,6 @@ def check_processes(mesh: Mesh) -> None:
 
 
 def describe(mesh: Mesh) -> str:
-    """`1x4x2 (data, fsdp, tensor) on 8 cpu devices`."""
+    """The mesh as text: `1x4x2 (data, fsdp, tensor) on 8 cpu devices`."""
     sizes = "x".join(str(mesh.shape[a]) for a in MESH_AXES)
     return f"{sizes} ({', '.join(MESH_AXES)}) on {mesh.size} {mesh.devices.flat[0].platform} devices"

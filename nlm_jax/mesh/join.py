@@ -1,4 +1,4 @@
-"""How the processes of one job find each other: the environment's addresses, checked, and a bounded wait."""
+"""Joining the processes of one job: addresses from the environment, checked, and a bounded wait."""
 
 import contextlib
 import os
@@ -11,38 +11,38 @@ from typing import Any
 import jax
 
 from nlm_jax.core.errors import UserError
-from nlm_jax.mesh.hosts import several, watch
+from nlm_jax.mesh.hosts import is_multiprocess, start_watcher
 
 ADDRESS, COUNT, INDEX = "JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID"
 JOIN, HEARTBEAT = "NLM_JOIN_SECONDS", "NLM_HEARTBEAT_SECONDS"
 POD_INDEX = "JOB_COMPLETION_INDEX"
-"""What Kubernetes calls a pod of an indexed Job or JobSet."""
+"""Variable in which Kubernetes gives the index of a pod of an indexed Job or JobSet."""
 
 
 def initialize_distributed() -> None:
-    """Joins the other processes of the job; call it before anything asks for a device.
+    """Joins the other processes of the job; call it before any device is used.
 
-    They are found through `JAX_COORDINATOR_ADDRESS` (host:port of process 0), `JAX_NUM_PROCESSES` and `JAX_PROCESS_ID`
-    (without it, the index Kubernetes gives the pods of a JobSet), or by what TPU pods, GKE, Slurm and Open MPI set.
-    `NLM_JOIN_SECONDS` (300) is how long they may take to come together. A process that is not heard of for
-    `NLM_HEARTBEAT_SECONDS` (60) is given up, and the others end.
+    Addresses come from `JAX_COORDINATOR_ADDRESS` (host:port of process 0), `JAX_NUM_PROCESSES` and `JAX_PROCESS_ID`
+    (default: the pod index of a Kubernetes JobSet), or from the variables of TPU pods, GKE, Slurm and Open MPI.
+    `NLM_JOIN_SECONDS` (300) is the time limit for all processes to join. A process without a heartbeat for
+    `NLM_HEARTBEAT_SECONDS` (60) counts as lost, and the others exit.
 
     Raises:
-      UserError: the environment does not say where the others are, or says what cannot be.
+      UserError: the environment has no addresses of the other processes, or invalid ones.
     """
     join, heartbeat = seconds(os.environ, JOIN, 300), seconds(os.environ, HEARTBEAT, 60)
-    found = addresses(os.environ)
-    if found.get("process_id") == 0:
-        check_port(found["coordinator_address"])
-    # Its handler would take SIGTERM away from train/interrupt.py.
+    arguments = addresses(os.environ)
+    if arguments.get("process_id") == 0:
+        check_port(arguments["coordinator_address"])
+    # Its signal handler would replace the one of train/interrupt.py.
     jax.config.update("jax_enable_preemption_service", False)
-    # The runtime aborts with a C++ trace when nobody comes; this is earlier, and says what to do.
-    late = threading.Timer(join, give_up, (join,))
-    late.daemon = True
-    late.start()
+    # The runtime would abort with a C++ trace; this timer fires earlier and prints what to do.
+    timer = threading.Timer(join, abort_join, (join,))
+    timer.daemon = True
+    timer.start()
     try:
         jax.distributed.initialize(
-            **found,
+            **arguments,
             initialization_timeout=join + 60,
             heartbeat_timeout_seconds=heartbeat,
             shutdown_timeout_seconds=heartbeat,
@@ -54,23 +54,23 @@ def initialize_distributed() -> None:
             f"and {INDEX} for each process, start it under Slurm or on a TPU pod, or leave config.mesh.distributed off"
         ) from None
     finally:
-        late.cancel()
-    if several():
-        watch()
+        timer.cancel()
+    if is_multiprocess():
+        start_watcher()
 
 
 def addresses(env: Mapping[str, str]) -> dict[str, Any]:
-    """Arguments of `jax.distributed.initialize` that `env` gives; jax finds the rest by itself.
+    """Arguments for `jax.distributed.initialize` from `env`; jax detects the others itself.
 
     Raises:
-      UserError: only some of the addresses are given, or one cannot be.
+      UserError: only some of the variables are set, or one is invalid.
     """
     given = {name: env.get(name, "").strip() for name in (ADDRESS, COUNT, INDEX)}
     given[INDEX] = given[INDEX] or (env.get(POD_INDEX, "").strip() if given[COUNT] else "")
     if not given[COUNT] and not given[INDEX]:
         if given[ADDRESS]:
             check_address(given[ADDRESS])
-        # Under Slurm jax gives each process one GPU; a process that has its host to itself gets all of them.
+        # Under Slurm jax gives each process one GPU; the only process of a host should get all of them.
         alone = env.get("SLURM_NTASKS") and env.get("SLURM_NTASKS") == env.get("SLURM_STEP_NUM_NODES")
         return {"local_device_ids": []} if alone and "JAX_LOCAL_DEVICE_IDS" not in env else {}
     if missing := [name for name, value in given.items() if not value]:
@@ -92,24 +92,24 @@ def addresses(env: Mapping[str, str]) -> dict[str, Any]:
 
 
 def check_address(address: str) -> None:
-    """Raises UserError unless it reads host:port."""
+    """Raises UserError unless `address` has the form host:port."""
     host, _, port = address.rpartition(":")
     if not host or not port.isdecimal() or not 0 < int(port) < 65536:
         raise UserError(f"{ADDRESS}={address!r}: set it to host:port, the host of process 0 and a free port there")
 
 
 def check_port(address: str) -> None:
-    """Raises UserError where another program listens already: jax would crash."""
+    """Raises UserError if another program listens on the port already: jax would crash."""
     port = int(address.rpartition(":")[2])
     for family, host in ((socket.AF_INET6, "::"), (socket.AF_INET, "0.0.0.0")):
-        with contextlib.closing(socket.socket(family)) as one:
-            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        with contextlib.closing(socket.socket(family)) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
-                one.bind((host, port))
+                probe.bind((host, port))
                 return
             except OSError as error:
-                refused = error
-    raise UserError(f"{ADDRESS}={address}: port {port} of this host cannot be used ({refused.strerror}); set another")
+                reason = error.strerror
+    raise UserError(f"{ADDRESS}={address}: port {port} of this host cannot be used ({reason}); set another")
 
 
 def seconds(env: Mapping[str, str], name: str, default: int) -> int:
@@ -120,12 +120,12 @@ def seconds(env: Mapping[str, str], name: str, default: int) -> int:
     return int(value)
 
 
-def give_up(after: int) -> None:
-    """Ends the process: the others did not come."""
-    where = os.environ.get(ADDRESS) or "the first host of the job"
+def abort_join(after: int) -> None:
+    """Exits with an explanation: the other processes did not join within `after` seconds."""
+    address = os.environ.get(ADDRESS) or "the first host of the job"
     print(
-        f"nlm: error: the processes of the job did not come together at {where} within {after} s; see that all of them "
-        f"run and reach that host and port, and set {JOIN} where they need longer to start",
+        f"nlm: error: the processes of the job did not come together at {address} within {after} s; check that all of "
+        f"them run and reach that host and port, or set {JOIN} if they need longer to start",
         file=sys.stderr,
         flush=True,
     )

@@ -1,4 +1,4 @@
-"""Which mesh axis each logical axis goes to. A preset is one table; models know nothing of it."""
+"""Mapping from logical axes to mesh axes. A preset is one table; models do not depend on it."""
 
 from collections.abc import Mapping
 
@@ -9,21 +9,28 @@ from nlm_jax.mesh.axes import AXES, MESH_AXES
 Rules = tuple[tuple[str, str | None], ...]
 
 FROZEN = "frozen"
-"""Stands in a table for everything that does not train: there it keeps frozen weights whole, whatever their axes."""
+"""Key of a table for weights that do not train: None keeps them whole, whatever their axes."""
 REPLICATED = dict.fromkeys(AXES)
 PRESETS: dict[str, dict[str, str | None]] = {
-    # "vocab" stays whole: the released checkpoints have 128257 rows, which no mesh divides; their width is cut instead.
+    # "vocab" is not sharded: the released checkpoints have 128257 rows, which no mesh divides; their width is instead.
     "default": REPLICATED | {"embed": "fsdp", "mlp": "tensor", "heads": "tensor", "kv_heads": "tensor"},
-    # A frozen base needs no gradients: whole on every device, nothing of it is ever gathered. The rest is cut as above.
+    # A frozen base needs no gradients: whole on every device, it is never gathered. The rest is sharded as above.
     "replicated-base": REPLICATED
     | {"embed": "fsdp", "mlp": "tensor", "heads": "tensor", "kv_heads": "tensor", FROZEN: None},
-    # Weights whole on every device: for models that fit, where gathering costs more than it saves.
+    # Weights whole on every device: for models that fit, if gathering costs more than it saves.
     "replicated": REPLICATED,
 }
 
 
 def rules(preset: str = "default", changes: Mapping[str, str | None] | None = None) -> Rules:
-    """The table called `preset` with `changes` (logical axis -> mesh axis or None) applied.
+    """The table of a preset with changes applied.
+
+    Args:
+      preset: a name in `PRESETS`.
+      changes: logical axis -> mesh axis, or None for not sharded.
+
+    Returns:
+      pairs (logical axis, mesh axis), the form `nnx.logical_axis_rules` takes.
 
     Raises:
       UserError: an unknown preset, logical axis or mesh axis.

@@ -35,11 +35,11 @@ class Stop:
         Args:
           step: steps done in all stages of the run.
         """
-        if not hosts.several():
+        if not hosts.is_multiprocess():
             return self.signal is not None
-        word = hosts.told(self.key)
+        word = hosts.lookup(self.key)
         if word is None and self.signal:
-            word = hosts.tell(self.key, f"{step + AHEAD} {self.signal}")
+            word = hosts.publish(self.key, f"{step + AHEAD} {self.signal}")
         if word is None:
             return False
         last, self.signal = map(int, word.split())
@@ -47,7 +47,7 @@ class Stop:
 
     def agreed_between(self) -> bool:
         """The same between two stages, where all processes wait for each other."""
-        if hosts.several():
+        if hosts.is_multiprocess():
             self.signal = int(multihost_utils.process_allgather(np.array(self.signal or 0)).max()) or None
         return self.signal is not None
 

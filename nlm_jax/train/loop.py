@@ -23,7 +23,7 @@ from nlm_jax.data.pipeline import TrainSet, train_set
 from nlm_jax.data.text import Tokenizer
 from nlm_jax.generate.prompts import text_format
 from nlm_jax.mesh.build import check_processes, describe, make_mesh
-from nlm_jax.mesh.hosts import first_does, leaving
+from nlm_jax.mesh.hosts import exit_on_error, run_on_first
 from nlm_jax.mesh.join import initialize_distributed
 from nlm_jax.mesh.place import place_batch
 from nlm_jax.mesh.rules import rules
@@ -61,12 +61,12 @@ def train(config: TrainConfig, workdir: str | Path, *, console: Console | None =
     if config.mesh.distributed:
         initialize_distributed()
     if not is_remote(workdir):
-        with leaving():
+        with exit_on_error():
             return run(config, Path(workdir).absolute(), console)
     place = bucket(str(workdir), jax.process_count())
     place.mirror.pull()
     try:
-        with leaving():
+        with exit_on_error():
             return run(config, place.mirror.local, console, place)
     finally:
         place.deliver()
@@ -95,13 +95,13 @@ def run(config: TrainConfig, workdir: Path, console: Console | None, place: Buck
         stoppable() as stop,
         contextlib.closing(log),
         jax.set_mesh(mesh),
-        leaving(),
+        exit_on_error(),
         exclusively(session.workdir, jax.process_index() == 0),
     ):
-        for sentence in first_does(f"nlm/recover/{next(_runs)}", lambda: recovered(session)):
+        for sentence in run_on_first(f"nlm/recover/{next(_runs)}", lambda: recovered(session)):
             log.print(sentence)
         for index, program in enumerate(programs):
-            with contextlib.closing(open_saved(session, program.stage)) as saved, leaving():
+            with contextlib.closing(open_saved(session, program.stage)) as saved, exit_on_error():
                 entered = enter(session, index, program, saved, base)
                 if entered is not None:
                     state, meta = entered
