@@ -35,6 +35,8 @@ class _Upload:
     """(when, bytes) of what came within the window."""
     waits: asyncio.Timeout | None = None
     """Ends its wait for more bytes."""
+    ended: bool = False
+    """All of it came."""
     dropped: bool = False
     """It made way for others."""
 
@@ -94,7 +96,8 @@ class Intake:
             try:
                 if reason := await self._receive(request, upload):
                     self._release(upload)
-                    await self._drain(request, 1.0 if reason.status == 408 or upload.dropped else LINGER)
+                    if not upload.ended:
+                        await self._drain(request, 1.0 if reason.status == 408 or upload.dropped else LINGER)
                     raise reason
             finally:
                 self._uploads.remove(upload)
@@ -109,8 +112,7 @@ class Intake:
         length, loop = request.headers.get("content-length", ""), asyncio.get_running_loop()
         if length.isdigit() and int(length[:20]) > self._limit:
             return self._too_large()
-        more = True
-        while more:
+        while not upload.ended:
             try:
                 until = min(upload.began + self._seconds, upload.last + WINDOW)
                 async with asyncio.timeout_at(until) as upload.waits:
@@ -121,9 +123,9 @@ class Intake:
                 upload.waits = None
             if message["type"] == "http.disconnect":
                 raise ClientDisconnect
+            part, upload.ended = message.get("body", b""), not message.get("more_body", False)
             if upload.dropped:
                 return self._full()
-            part, more = message.get("body", b""), message.get("more_body", False)
             upload.add(part, loop.time())
             self.held += len(part)
             if upload.held > self._limit:
@@ -133,7 +135,7 @@ class Intake:
                 if slowest is upload:
                     return self._full()
                 self._drop(slowest)
-            if more and loop.time() - upload.began > WINDOW and upload.pace(loop.time()) < self._rate:
+            if not upload.ended and loop.time() - upload.began > WINDOW and upload.pace(loop.time()) < self._rate:
                 return self._too_slow()
         return None
 

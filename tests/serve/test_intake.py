@@ -155,6 +155,31 @@ def test_stalled_connections_do_not_shut_the_service():
         assert stalled[0].recv(12) == b"HTTP/1.1 503"
 
 
+def test_a_refused_body_that_is_all_there_is_answered_at_once():
+    """Nothing more comes of it: to read on would be to wait for the client to go away."""
+
+    async def all_of_it():
+        one = Intake(100, 200)
+
+        def whole(size):
+            coming = [{"type": "http.request", "body": b"x" * size, "more_body": False}]
+
+            async def receive():
+                return coming.pop() if coming else await asyncio.Event().wait()
+
+            return Request({"type": "http", "method": "POST", "headers": []}, receive)
+
+        one.held = 150  # of requests that are being answered
+        for size, status in ((101, 413), (60, 503)):
+            with pytest.raises(Refused) as refused:
+                async with asyncio.timeout(intake.LINGER / 3), one.body(whole(size)):
+                    pass
+            assert refused.value.status == status
+        assert one.held == 150
+
+    run(all_of_it())
+
+
 def test_bodies_that_are_all_there_are_not_dropped():
     """What is being answered stays; then the newcomer is the one that is turned away."""
 
