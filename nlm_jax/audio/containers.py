@@ -13,6 +13,8 @@ CHUNKS = 1_000
 """A header with more of them is none."""
 TAGS = (b"ID3", b"TAG", b"APETAGEX")
 """What music programs append without asking the container."""
+STARTS = ((b"RIFF", b"WAVE"), (b"FORM", b"AIFF"), (b"FORM", b"AIFC"))
+"""The first and third word of what may be joined."""
 BIG = 0xFFFFFFF0
 
 
@@ -34,23 +36,27 @@ class Samples:
     """Bytes a second; 0 = not said."""
     format: bytes = b""
     """The `fmt ` chunk of a WAV."""
+    is_wide: bool = False
+    """Whether the size has 64 bits: of CAF, for which -1 is "to the end", and of RF64."""
 
 
 def pieces(data: Data, begin: int = 0) -> Iterator[Piece]:
-    """The samples of a container at `begin`, with a size that is right; and those of a WAV that is joined to it."""
-    found = _wave(data, begin) or _aiff(data, begin) or _caf(data, begin) or _au(data, begin)
-    if found is None:
-        yield Piece(((begin, data.size),) if begin else ())
+    """The samples of a container at `begin`, with a size that is right; and those of another that is joined to it."""
+    while True:
+        found = _wave(data, begin) or _aiff(data, begin) or _caf(data, begin) or _au(data, begin)
+        next_ = _joined(data, found) if found else 0
+        if next_:
+            yield Piece(((begin, next_),))
+            begin = next_
+            continue
+        rest = data.size - found.begin if found else 0
+        if found and (_is_short(data, found) or (found.size > rest and found.is_wide)):
+            yield _mended(data, begin, found, rest)
+        elif found and data.read(begin, 4) == b"BW64":  # the same as RF64, which libsndfile knows
+            yield _mended(data, begin, found, found.size)
+        else:
+            yield Piece(((begin, data.size),) if begin else ())
         return
-    rest = data.size - found.begin
-    next_ = _joined(data, found)
-    if next_:
-        yield Piece(((begin, next_),))
-        yield from pieces(data, next_)
-    elif _is_short(data, found) or (found.size > rest and found.form == ">Q"):  # CAF: -1 is "to the end"
-        yield _mended(data, begin, found, rest)
-    else:
-        yield Piece(((begin, data.size),) if begin else ())
 
 
 def _is_short(data: Data, found: Samples) -> bool:
@@ -84,13 +90,12 @@ def _chunks_until_end(data: Data, found: Samples, at: int) -> bool:
 
 
 def _joined(data: Data, found: Samples) -> int:
-    """Where another WAV begins behind the samples; 0 if none does."""
-    if found.format:
-        end = found.begin + found.size
-        for at in (end, end + 1):
-            head = data.read(at, 12)
-            if head[:4] == b"RIFF" and head[8:12] == b"WAVE":
-                return at
+    """Where another container begins behind the samples; 0 if none does."""
+    end = found.begin + found.size
+    for at in (end, end + 1):
+        head = data.read(at, 12)
+        if (head[:4], head[8:12]) in STARTS or (head[:4] == b"caff" and found.is_wide):
+            return at
     return 0
 
 
@@ -132,7 +137,8 @@ def _wave(data: Data, begin: int) -> Samples | None:
                 size = sizes[1]
             whole = begin + 8 + struct.unpack("<I", head[4:8])[0]
             rate = struct.unpack("<I", fmt[16:20])[0]
-            return Samples(at + 4, "<I", at + 8, size, whole=whole, rate=rate, format=fmt)
+            wide = head[:4] != b"RIFF"
+            return Samples(at + 4, "<I", at + 8, size, whole=whole, rate=rate, format=fmt, is_wide=wide)
         at += 8 + size + size % 2
     return None
 
@@ -172,7 +178,7 @@ def _caf(data: Data, begin: int) -> Samples | None:
             hertz, _, _, packet, frames = struct.unpack(">d4sIII", data.read(at + 12, 24).ljust(24, b"\0"))
             rate = int(hertz * packet / max(1, frames)) if 0 < hertz < 1e9 else 0
         elif name == b"data":
-            return Samples(at + 4, ">Q", at + 16, max(0, size - 4), rate=rate)
+            return Samples(at + 4, ">Q", at + 16, max(0, size - 4), rate=rate, is_wide=True)
         at += 12 + size
     return None
 

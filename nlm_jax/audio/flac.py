@@ -21,23 +21,24 @@ SIZES = {1: 192, **{n: 576 << (n - 2) for n in range(2, 6)}, **{n: 256 << (n - 8
 
 def pieces(data: Data, begin: int = 0) -> Iterator[Piece]:
     """The stream at `begin`, and those that are joined to it."""
-    head = data.read(begin, HEADER)
-    if not head.startswith(STREAMS) or len(head) < HEADER:
-        yield Piece()
-        return
-    if _length(head) and _end(data, head, data.size) == _length(head):
-        yield Piece(((begin, data.size),) if begin else (), bounded=False)
-        if (next_ := _next(data, begin + HEADER)) > 0:
-            yield from pieces(data, next_)
-        return
-    next_ = _next(data, begin + HEADER)
-    end = next_ if next_ > 0 else data.size
-    if _length(head) and _end(data, head, end) == _length(head):
-        yield Piece(((begin, end),))
-    else:
-        yield Piece((unknown_length(head), (begin + HEADER, end)), trusted=False)
-    if next_ > 0:
-        yield from pieces(data, next_)
+    next_ = begin
+    while next_ >= begin:
+        begin = next_
+        head = data.read(begin, HEADER)
+        if not head.startswith(STREAMS) or len(head) < HEADER:
+            yield Piece()
+            return
+        first = _begin(data, begin, head)
+        if not first and _is_length(data, head, data.size):
+            yield Piece(((begin, data.size),) if begin else (), bounded=False)
+            next_ = _next(data, begin + HEADER)
+            continue
+        next_ = _next(data, begin + HEADER)
+        end = next_ if next_ > 0 else data.size
+        if not first and _is_length(data, head, end):
+            yield Piece(((begin, end),))
+        else:
+            yield Piece((unknown_length(head), (begin + HEADER, end)), trusted=False, entered=not first)
 
 
 def unknown_length(header: bytes) -> bytes:
@@ -45,8 +46,10 @@ def unknown_length(header: bytes) -> bytes:
     return header[:21] + bytes([header[21] & 0xF0]) + bytes(4) + header[26:]
 
 
-def _length(header: bytes) -> int:
-    return int.from_bytes(header[21:26], "big") & 0xFFFFFFFFF
+def _is_length(data: Data, header: bytes, end: int) -> bool:
+    """Whether the header names the number of samples up to `end`."""
+    length = int.from_bytes(header[21:26], "big") & 0xFFFFFFFFF
+    return length > 0 and _end(data, header, end) == length
 
 
 def bounded(data: Data, piece: Piece) -> Piece:
@@ -68,21 +71,34 @@ def _search(data: Data, begin: int) -> int:
     return at
 
 
+def _begin(data: Data, begin: int, header: bytes) -> int | None:
+    """The number of the first sample, not 0 in what was cut from another stream; None if no frame is there."""
+    at, last = begin + 4, False
+    while not last and len(block := data.read(at, 4)) == 4:
+        at, last = at + 4 + int.from_bytes(block[1:], "big"), block[0] >= 0x80
+    place = _place(data.read(at, 16), header)
+    return place and place[0]
+
+
 def _end(data: Data, header: bytes, end: int) -> int | None:
     """The number of the sample behind the last frame before `end`; None if no frame is there."""
-    smallest, largest = int.from_bytes(header[8:10], "big"), int.from_bytes(header[10:12], "big")
     tail = data.read(max(HEADER, end - TAIL), min(TAIL, end - HEADER))
     at = len(tail)
     while (at := tail.rfind(b"\xff", 0, at)) >= 0:
-        frame = tail[at : at + 16]
-        if len(frame) < 6 or frame[1] & 0xFE != 0xF8:
-            continue
-        read = _frame(frame)
-        if read is not None:
-            number, samples = read
-            if frame[1] & 1 or samples <= largest:
-                return (number if frame[1] & 1 else number * (smallest if smallest == largest else largest)) + samples
+        if (place := _place(tail[at : at + 16], header)) is not None:
+            return sum(place)
     return None
+
+
+def _place(frame: bytes, header: bytes) -> tuple[int, int] | None:
+    """The number of a frame's first sample, and its samples; None if it is none of this stream."""
+    if len(frame) < 6 or frame[0] != 0xFF or frame[1] & 0xFE != 0xF8 or (read := _frame(frame)) is None:
+        return None
+    smallest, largest = int.from_bytes(header[8:10], "big"), int.from_bytes(header[10:12], "big")
+    number, samples = read
+    if frame[1] & 1:
+        return number, samples
+    return None if samples > largest else (number * (smallest if smallest == largest else largest), samples)
 
 
 def _frame(frame: bytes) -> tuple[int, int] | None:

@@ -17,6 +17,8 @@ SCANNED = 1 << 17
 """Bytes without a frame behind which a file holds no more of them."""
 LONGEST = 2881
 """Bytes of the longest frame."""
+CANDIDATE = re.compile(rb"(?=\xff[\xe2-\xff][\x10-\xef])")
+"""Where a frame may begin."""
 RATES = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 12000, 8000)}
 KBITS = {
     (3, 3): (32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448),
@@ -104,19 +106,12 @@ def pieces(data: Data, begin: int = 0) -> Iterator[Piece]:
             first, frame = first + len(frame), _frame(data, first + len(frame))
         contents = Contents.of(frame)
         if contents and contents.frames and contents.size and _ends(data, first + contents.size):
-            end, piece = first + contents.size, Piece(((first, first + contents.size),))
+            end = first + contents.size
+            piece = Piece(((first, end),), verified=functools.partial(_verified, data, first, end, contents))
         else:
             end, count = _count(data, first)
-            parts, spare = ((first, end),), 0
-            if contents and contents.frames and contents.frames != count - 1 and contents.flags & 1:
-                fixed = contents.mended(frame, count - 1, end - first)
-                parts = (fixed, (first + len(frame), end))
-            elif contents and contents.size and contents.size != end - first:
-                parts = (_with_size(contents, frame, end - first), (first + len(frame), end))
-            if contents is None or not contents.frames:
-                spare = count * LONGEST  # enough for any guess from the first frame
-            piece = Piece(parts, frames=count * samples_of(frame) if spare else None, spare=spare)
-        if whole and not isinstance(piece.parts[0], bytes) and first == behind_tags(data, 0) and _is_last(data, end):
+            piece = _counted(first, end, frame, contents, count)
+        if whole and not isinstance(piece.parts[0], bytes) and _is_plain(data, first, end):
             piece = dataclasses.replace(piece, parts=())  # the file itself: it is read without detours
         yield dataclasses.replace(piece, mpeg=True)
         whole, begin = False, end
@@ -124,20 +119,43 @@ def pieces(data: Data, begin: int = 0) -> Iterator[Piece]:
         yield Piece(((0, data.size),))
 
 
+def _counted(first: int, end: int, frame: bytes, contents: Contents | None, count: int) -> Piece:
+    """A stream of `count` frames, with the table of contents in its first frame, if there is one, put right."""
+    parts, spare = ((first, end),), 0
+    if contents and contents.flags & 1 and contents.frames != count - 1:
+        parts = (contents.mended(frame, count - 1, end - first), (first + len(frame), end))
+    elif contents and contents.size and contents.size != end - first:
+        parts = (_with_size(contents, frame, end - first), (first + len(frame), end))
+    if contents is None or not contents.flags & 1:
+        spare = count * LONGEST  # enough for any guess from the first frame
+    frames = (count - (contents is not None)) * samples_of(frame)
+    return Piece(parts, frames=frames if spare else None, spare=spare)
+
+
+def _verified(data: Data, first: int, end: int, contents: Contents) -> Piece | None:
+    """A stream whose table of contents names its bytes, but not its frames; None if it is right about them as well."""
+    stop, count = _count(data, first)
+    if stop != end or count - 1 == contents.frames:  # damaged inside: libmpg123 finds its way, and the table counts
+        return None
+    return dataclasses.replace(_counted(first, end, _frame(data, first), contents, count), mpeg=True)
+
+
 def _with_size(contents: Contents, frame: bytes, size: int) -> bytes:
     at = contents.at + 8 + 4 * (contents.flags & 1)
     return frame[:at] + struct.pack(">I", size) + frame[at + 4 :]
 
 
-def _is_last(data: Data, end: int) -> bool:
-    """Whether nothing follows that libmpg123 does not pass over in silence."""
-    return data.size == end or (data.size == end + 128 and data.read(end, 3) == b"TAG")
+def _is_plain(data: Data, first: int, end: int) -> bool:
+    """Whether frames from `first` to `end` are all there is, but for tags that libsndfile passes over in silence."""
+    tag = data.read(0, 10)
+    footer = tag[:3] == b"ID3" and tag[5] & 0x10
+    last = data.size == end or (data.size == end + 128 and data.read(end, 3) == b"TAG")
+    return last and not footer and first == behind_tags(data, 0)
 
 
 def _ends(data: Data, end: int) -> bool:
-    """Whether no frame follows at `end`, nor a tag behind which there may be one."""
-    rest = data.size - end
-    return rest == 0 or (0 < rest < SCANNED and _sync(data, end) is None)
+    """Whether no frame follows from `end` on."""
+    return end <= data.size and _sync(data, end) is None
 
 
 def _frame(data: Data, at: int) -> bytes:
@@ -146,32 +164,50 @@ def _frame(data: Data, at: int) -> bytes:
 
 
 def _sync(data: Data, begin: int) -> int | None:
-    """Where the next frame begins that is followed by one of its kind, or by the end; None if none does."""
+    """Where the next frame begins that is followed by one of its kind, or by the end; None if none does.
+
+    Far from `begin`, as behind a hole in a damaged file, three in a row are needed: chance makes two of anything.
+    """
     begin = behind_tags(data, begin)
-    found = _first(data, begin, LONGEST)
-    return _first(data, begin, SCANNED) if found is None and data.size - begin > LONGEST else found
-
-
-def _first(data: Data, begin: int, scanned: int) -> int | None:
-    known, block, at = sizes(), data.read(begin, scanned + 3 * LONGEST), -1
-    while 0 <= (at := block.find(b"\xff", at + 1)) < min(scanned, len(block) - 3):
-        size = known.get(block[at + 1] << 8 | block[at + 2])
-        if size is None:
-            continue
-        after = block[at + size : at + size + 4]
-        if not after and begin + at + size == data.size:
-            return begin + at
-        frame = len(after) == 4 and after[0] == 0xFF and (after[1] << 8 | after[2]) in known
-        if frame and kind(after) == kind(block[at : at + 4]):
-            return begin + at
+    for scanned in (LONGEST, SCANNED):
+        if data.size > begin and (found := _first(data, begin, scanned, 2)) is not None:
+            return found
+    for at in range(begin + SCANNED, data.size, READ):
+        if (found := _first(data, at, READ, 3)) is not None:
+            return found
     return None
 
 
+def _first(data: Data, begin: int, scanned: int, frames: int) -> int | None:
+    """The first of so many frames in a row, or up to the end, within `scanned` bytes."""
+    block = data.read(begin, scanned + frames * LONGEST)
+    for match in CANDIDATE.finditer(block, 0, scanned + 3):
+        if _follow(block, match.start(), frames, begin + len(block) == data.size):
+            return begin + match.start()
+    return None
+
+
+def _follow(block: bytes, at: int, frames: int, last: bool) -> bool:
+    known, first = sizes(), block[at : at + 4]
+    for _ in range(frames):
+        head = block[at : at + 4]
+        size = known.get(head[1] << 8 | head[2]) if len(head) == 4 and head[0] == 0xFF else None
+        if size is None or kind(head) != kind(first):
+            return False
+        at += size
+        if at == len(block) and last:
+            return True
+    return True
+
+
 def behind_tags(data: Data, at: int) -> int:
-    """`at`, or the end of the ID3 tags that begin there."""
+    """`at`, or the end of the ID3 tags that begin there. One that is longer than the file is none."""
     while (head := data.read(at, 10))[:3] == b"ID3" and len(head) == 10:
-        at += 10 + sum((byte & 0x7F) << shift for byte, shift in zip(head[6:], (21, 14, 7, 0), strict=True))
-        at += 10 * (head[5] >> 4 & 1)
+        end = at + 10 + sum((byte & 0x7F) << shift for byte, shift in zip(head[6:], (21, 14, 7, 0), strict=True))
+        end += 10 * (head[5] >> 4 & 1)
+        if end > data.size:
+            return at
+        at = end
     return at
 
 

@@ -42,7 +42,9 @@ class Data:
             self._file.close()
 
     def read(self, begin: int, count: int) -> bytes:
-        """Up to `count` bytes from `begin`; fewer at the end."""
+        """Up to `count` bytes from `begin`; fewer at the end, none behind it (headers name any number)."""
+        if begin >= self.size:
+            return b""
         if self._bytes is not None:
             return self._bytes[begin : begin + count]
         with self._lock:
@@ -86,6 +88,10 @@ class Piece:
     """Samples per channel, if they were counted; else libsndfile's figure counts, if that can be trusted."""
     trusted: bool = True
     """Whether the length that its header names was verified."""
+    entered: bool = True
+    """Whether it can be entered in the middle: not if its frames are numbered from elsewhere."""
+    verified: Callable[[], "Piece | None"] | None = None
+    """Counts the samples of one whose header is believed only far from its end; what is right, None if that is it."""
     bounded: bool = True
     """False if another stream may follow inside: it is no obstacle to reading on, but to seeking."""
     mpeg: bool = False

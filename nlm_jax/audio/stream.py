@@ -92,7 +92,7 @@ class Track:
                 decoder.close()
                 piece = promised
                 decoder = Decoder(data, piece)
-        sure = piece.trusted and decoder.frames < CLAIM
+        sure = piece.trusted and piece.verified is None and decoder.frames < CLAIM
         return cls(data, piece, decoder, piece.frames if piece.frames is not None else decoder.frames if sure else None)
 
     def blocks(self, begin: int, count: int | None, channel: int | None) -> Iterator[Float[np.ndarray, "T"]]:
@@ -101,6 +101,10 @@ class Track:
         Args:
           channel: from 1; None = their mean.
         """
+        if count is None or begin + count > self.decoder.frames:
+            self._verify()
+        if self.length is not None and begin >= self.length:
+            return
         self._go(begin)
         buffer = self._buffer()
         while count is None or count > 0:
@@ -115,10 +119,24 @@ class Track:
             count = None if count is None else count - got
 
     def measure(self) -> None:
-        """Sets `length` by decoding what is left."""
+        """Sets `length`, by decoding what is left if no header tells for certain."""
+        self._verify()
+        if self.length is not None:
+            return
         buffer = self._buffer()
         while self._read(buffer, None):
             pass
+
+    def _verify(self) -> None:
+        """Has the samples counted before a length is taken for certain."""
+        if self.piece.verified is None:
+            return
+        right = self.piece.verified()
+        self.piece = right or dataclasses.replace(self.piece, verified=None)
+        if right:
+            with without_mpg123():
+                self._restart()
+        self.length = self.decoder.frames
 
     def _read(self, buffer: np.ndarray, count: int | None) -> int:
         """Reads up to `count` samples on; 0 at the end. What comes before damage counts, then the stream has ended."""
@@ -150,7 +168,7 @@ class Track:
             if not self.piece.bounded:
                 self.piece = flac.bounded(self.data, self.piece)
                 self._restart()
-            if soundfile.SoundFile.seekable(self.decoder):
+            if self.piece.entered and soundfile.SoundFile.seekable(self.decoder):
                 try:
                     self.at = self.decoder.seek(entry)
                 except (soundfile.SoundFileError, RuntimeError):

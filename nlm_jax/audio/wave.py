@@ -26,7 +26,8 @@ from nlm_jax.core.files import printable
 
 Source = str | pathlib.Path | bytes
 CONTEXT_SECONDS = 0.1
-"""Decoded on either side of a part, longer than any filter of `resample`, so that cutting leaves no edge."""
+CONTEXT_SAMPLES = 128
+"""Decoded on either side of a part, at least; longer than any filter of `resample`, so that cutting leaves no edge."""
 LEAST = 16
 """Samples at 16 kHz, a millisecond: less is no recording."""
 REST = 160
@@ -159,11 +160,12 @@ class Recording:
         rate = stream.rate
         # The part starts on a sample of both rates, so that the resampled grid is that of the whole file.
         first = round(start * SAMPLE_RATE)
+        context = max(CONTEXT_SECONDS, CONTEXT_SAMPLES / rate)
         step = rate // math.gcd(rate, SAMPLE_RATE)
-        begin = max(0, (first * rate // SAMPLE_RATE - math.ceil(CONTEXT_SECONDS * rate)) // step * step)
+        begin = max(0, (first * rate // SAMPLE_RATE - math.ceil(context * rate)) // step * step)
         skip, count = first - begin * SAMPLE_RATE // rate, None
         if seconds is not None:
-            count = math.ceil((skip / SAMPLE_RATE + seconds + CONTEXT_SECONDS) * rate)
+            count = math.ceil((skip / SAMPLE_RATE + seconds + context) * rate)
         try:
             self._check_scale()
             samples = stream.read(begin, count, channel)

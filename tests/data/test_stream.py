@@ -7,35 +7,12 @@ import struct
 import numpy as np
 import pytest
 import soundfile
+from streams import RATE, encoded, plain, read, sound
 
 from nlm_jax.audio import mpeg, wave
 from nlm_jax.audio.storage import Data
 from nlm_jax.audio.stream import Stream
 from nlm_jax.core.errors import UserError
-
-RATE = 16_000
-
-
-def sound(seconds, rate=RATE, seed=0):
-    """Noise that grows louder: every second sounds different, and a VBR encoder spends more and more on it."""
-    rng, count = np.random.default_rng(seed), round(seconds * rate)
-    return (np.linspace(0.001, 0.3, count) * rng.uniform(-1, 1, count)).astype(np.float32)
-
-
-def encoded(samples, kind, rate=RATE, **options):
-    out = io.BytesIO()
-    soundfile.write(out, samples, rate, format=kind, **options)
-    return out.getvalue()
-
-
-def read(data, **where):
-    """All samples of some bytes, at their own rate."""
-    return Stream(Data(data)).read(0, **where)
-
-
-def plain(data):
-    """The same as libsndfile reads it at once."""
-    return soundfile.read(io.BytesIO(data), dtype="float32")[0]
 
 
 def without_table(mp3):

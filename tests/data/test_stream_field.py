@@ -1,0 +1,90 @@
+"""Recordings as they come from cutting, joining and damage: wrong counts, foreign numbers, holes, low rates."""
+
+import io
+import re
+import struct
+
+import numpy as np
+import pytest
+import soundfile
+from streams import encoded, plain, read, sound
+
+from nlm_jax.audio import flac, wave
+from nlm_jax.audio.storage import Data
+from nlm_jax.audio.stream import Stream
+
+
+def listed(mp3, frames, factor):
+    """An MP3 whose table of contents names another number of frames, but its bytes rightly."""
+    at = max(mp3.find(b"Xing", 0, 4096), mp3.find(b"Info", 0, 4096))
+    return mp3[: at + 8] + struct.pack(">I", min(int(frames * factor), 2**32 - 1)) + mp3[at + 12 :]
+
+
+@pytest.mark.parametrize("factor", [0.5, 0.9, 2.0, 1e6, 0])
+@pytest.mark.parametrize("mode", ["CONSTANT", "VARIABLE"])
+def test_a_table_of_contents_with_a_wrong_number_of_frames(factor, mode):
+    mp3 = encoded(sound(6.0, 44_100), "MP3", 44_100, bitrate_mode=mode)
+    wrong, right = listed(mp3, len(plain(mp3)) / 1152, factor), plain(mp3)
+    assert abs(soundfile.info(io.BytesIO(wrong)).duration - 6.0) > 0.1
+    frames = wave.info(wrong).frames
+    assert frames == len(read(wrong))
+    assert len(right) <= frames < len(right) + 2304  # what the encoder appended is no longer left out
+    np.testing.assert_allclose(read(wrong)[: len(right)], right, atol=1e-6)
+    np.testing.assert_allclose(wave.load(wrong, 4.5, 1.0), wave.load(mp3, 4.5, 1.0), atol=1e-5)
+
+
+@pytest.mark.parametrize("hole", [bytes(300_000), np.random.default_rng(0).bytes(300_000)])
+def test_an_mp3_goes_on_behind_a_hole(hole, capfd):
+    """A card lost sectors, a download was never finished."""
+    mp3 = encoded(sound(8.0, 44_100), "MP3", 44_100)
+    got = read(mp3[: len(mp3) // 2] + hole + mp3[len(mp3) // 2 :])
+    assert abs(len(got) - 8.0 * 44_100) < 4 * 1152
+    expected = plain(mp3)[-66_150:-22_050]
+    lags = [np.abs(got[-66_150 - lag :][: len(expected)] - expected).max() for lag in range(4 * 1152)]
+    assert min(lags) < 1e-4
+    assert "mpg123" not in capfd.readouterr().err
+
+
+def test_an_id3_tag_that_claims_more_than_the_file():
+    mp3 = encoded(sound(2.0, 44_100), "MP3", 44_100)
+    np.testing.assert_allclose(read(b"ID3\x03\0\0\x7f\x7f\x7f\x7f" + mp3), read(mp3), atol=1e-6)
+
+
+def test_flac_that_was_cut_from_a_longer_one():
+    """As by `ffmpeg -f segment`: frames have their old numbers, and the header the length of what they come from."""
+    data = encoded(sound(6.0), "FLAC")
+    frames = {match.start(): flac._place(data[match.start() :][:16], data) for match in re.finditer(b"\xff\xf8", data)}
+    at, first = next((at, place[0]) for at, place in frames.items() if place and place[0] > 30_000)
+    head = data[: data.index(b"\xff\xf8")]
+    for header in (head, flac.unknown_length(head[:42]) + head[42:]):
+        cut = header + data[at:]
+        assert wave.info(cut).frames == 96_000 - first
+        np.testing.assert_array_equal(read(cut), plain(data)[first:])
+        for begin in (50_000, 1_000, 20_000):
+            got = Stream(Data(cut)).read(begin, 500)
+            np.testing.assert_array_equal(got, plain(data)[first + begin :][:500])
+
+
+@pytest.mark.parametrize("kind", ["WAV", "FLAC", "AIFF"])
+def test_very_many_joined_streams(kind):
+    joined = encoded(sound(0.01), kind) * 1_100
+    assert wave.info(joined).frames == 1_100 * 160
+
+
+def test_rf64_whose_sizes_say_nothing():
+    data = encoded(sound(1.0), "RF64", subtype="PCM_16")
+    expected = plain(data)
+    sizes = data.index(b"ds64") + 8
+    np.testing.assert_array_equal(read(b"BW64" + data[4:]), expected)
+    np.testing.assert_array_equal(read(data[:sizes] + b"\xff" * 24 + data[sizes + 24 :]), expected)
+
+
+@pytest.mark.parametrize("rate", [100, 250, 1_000, 8_000])
+def test_parts_at_low_rates_have_no_edges(rate):
+    """Filters are as long as 128 samples of the source, which may be more than a second."""
+    data = encoded(
+        np.random.default_rng(0).uniform(-0.5, 0.5, 20 * rate).astype(np.float32), "WAV", rate, subtype="FLOAT"
+    )
+    whole = wave.load(data)
+    for start in (3.0, 10.0, 16.5):
+        np.testing.assert_allclose(wave.load(data, start, 2.0), whole[round(start * 16_000) :][:32_000], atol=1e-5)
