@@ -175,7 +175,29 @@ class TrainSet:
 
 
 def train_set(config: DataConfig, tokenizer: Tokenizer, fmt: Format, seed: int | None = None) -> TrainSet:
-    """Opens `config.train` for training. Examples longer than a row are an error unless `config.skip_long`."""
+    """The endless training stream of prepared directories.
+
+    Example:
+      from nlm_jax import train_set
+      from nlm_jax.data import DataConfig, Format, Tokenizer
+
+      config = DataConfig(train=("data/mine",), seconds=2.0, rows=8)
+      stream = train_set(config, Tokenizer.from_pretrained("embedded"), Format(vectors_per_clip=5))
+      batch = next(stream.batches(start=0))
+
+    Args:
+      config: `config.train` names the directories, which `nlm prepare` wrote.
+      tokenizer: the language model's.
+      fmt: how prompt, clips and answer become tokens; `vectors_per_clip` is `QFormerConfig.vectors(config.samples)`.
+      seed: of shuffle, packing and augmentation; `config.seed` if None.
+
+    Returns:
+      the stream; `batches(start)` gives numpy batches, and batch b is a function of (config, seed, b).
+
+    Raises:
+      UserError: a directory that is missing or unfinished, no example left, or one longer than a row unless
+        `config.skip_long`.
+    """
     corpus = open_corpus(config.train, config.train_split, config.tasks, config.domains, config.cache_gb)
     return TrainSet(corpus, tokenizer, fmt, config, config.seed if seed is None else seed)
 

@@ -35,7 +35,14 @@ STREAM_STEPS = 4
 
 
 class NatureLM:
-    """Facade over the model: paths, arrays and texts in; vectors, logits and answers out."""
+    """A model with its tokenizer: paths, arrays and texts in; vectors, logits and answers out.
+
+    Example:
+      from nlm_jax import NatureLM
+
+      model = NatureLM.from_pretrained("NatureLM-audio")
+      print(model.generate(["owl.wav"], ["Which species is it?"]))
+    """
 
     def __init__(self, checkpoint: Checkpoint, tokenizer: Tokenizer, mesh: jax.sharding.Mesh | None = None):
         """`checkpoint` must hold a whole model; `mesh` is where its weights lie, None for one device."""

@@ -18,7 +18,10 @@ from nlm_jax.nn.norm import LayerNorm
 
 
 class NatureLMModel(nnx.Module):
-    """arXiv 2411.07186; the official class is `NatureLM.models.NatureLM`. `key=None` everywhere means evaluation."""
+    """The whole model as a Flax module; `nlm_jax.NatureLM` is the class with `from_pretrained` and `generate`.
+
+    `key=None` everywhere means evaluation. Source: arXiv 2411.07186; the official class `NatureLM.models.NatureLM`.
+    """
 
     def __init__(self, cfg: NatureLMConfig, *, rngs: nnx.Rngs):
         self.beats = BeatsModel(cfg.beats, rngs=rngs)

@@ -127,7 +127,15 @@ def train_config(values: Any) -> TrainConfig:
     Raises:
       UserError: an unknown or badly typed field, no stage, two stages of one name, or a count below its minimum.
     """
-    config = build(TrainConfig, values)
+    return check(build(TrainConfig, values))
+
+
+def check(config: TrainConfig) -> TrainConfig:
+    """`config` itself, if a run can be made of it.
+
+    Raises:
+      UserError: no stage, two stages of one name, or a count below its minimum.
+    """
     names = [stage.name for stage in config.stages]
     if not names or len(set(names)) != len(names):
         raise UserError(f"config.stages: need one or more stages with different names, got {names}")

@@ -30,7 +30,7 @@ from nlm_jax.mesh.rules import rules
 from nlm_jax.train import checkpoint, overview
 from nlm_jax.train.bucket import Bucket, bucket
 from nlm_jax.train.checkpoint import Meta
-from nlm_jax.train.config import TrainConfig
+from nlm_jax.train.config import TrainConfig, check
 from nlm_jax.train.curriculum import Saved, enter, open_saved
 from nlm_jax.train.interrupt import Stop, stoppable
 from nlm_jax.train.meter import Meter
@@ -46,9 +46,18 @@ _runs = itertools.count()
 
 
 def train(config: TrainConfig, workdir: str | Path, *, console: Console | None = None) -> int:
-    """Trains every stage of `config` in `workdir`, going on where an earlier run of the same config stopped.
+    """Trains every stage of `config` in `workdir`; resumes where an earlier run of the same config stopped.
+
+    Example:
+      from nlm_jax.data import DataConfig
+      from nlm_jax.train import Stage, TrainConfig, train
+
+      data = DataConfig(train=("data/mine",), valid=("data/mine",), seconds=2.0, rows=8)
+      train(TrainConfig(stages=(Stage(steps=200, data=data),)), "runs/mine")
 
     Args:
+      config: what to train, on what, and how; `train_config` makes one of nested dicts.
+      workdir: directory of the run, which may be a bucket's URL.
       console: where progress is shown; the terminal by default.
 
     Returns:
@@ -58,6 +67,7 @@ def train(config: TrainConfig, workdir: str | Path, *, console: Console | None =
     Raises:
       UserError: anything about the config, the data, the weights, the mesh or the run that the user can mend.
     """
+    check(config)
     if config.mesh.distributed:
         initialize_distributed()
     if not is_remote(workdir):
