@@ -1,8 +1,9 @@
-"""Small things for tests and trials: a tiny model's config, the built-in tokenizer, a corpus that takes a second."""
+"""Small things for tests and trials: a tiny model and its config, the built-in tokenizer, a corpus of a second."""
 
 import dataclasses
 import json
 import pathlib
+from typing import TYPE_CHECKING
 
 import numpy as np
 import soundfile
@@ -12,6 +13,9 @@ from nlm_jax.core.dims import SAMPLE_RATE
 from nlm_jax.data.text import Tokenizer
 from nlm_jax.models.config import NatureLMConfig
 from nlm_jax.models.presets import preset
+
+if TYPE_CHECKING:
+    from nlm_jax.generate.api import NatureLM
 
 NAMES = ("Low Hummer", "Middle Piper", "High Chirper", "Hissing Beetle")
 """The animals of `write_corpus`: three pitches and a noise. (The demo has a corpus worth listening to.)"""
@@ -27,6 +31,27 @@ def tiny_config(vocab: int | None = None) -> NatureLMConfig:
         qformer=dataclasses.replace(cfg.qformer, layers=1),
         llama=dataclasses.replace(cfg.llama, layers=1, vocab=rows),
     )
+
+
+def tiny_model(seed: int = 0) -> "NatureLM":
+    """A model of `tiny_config` with random weights. It answers at once, and its answers are noise."""
+    # The data tools import this module for its recordings; they need no model.
+    import jax.numpy as jnp
+    from flax import nnx
+
+    from nlm_jax.convert.checkpoint import Checkpoint
+    from nlm_jax.core.tree import named_leaves
+    from nlm_jax.generate.api import NatureLM
+    from nlm_jax.models.naturelm import NatureLMModel
+
+    cfg, rng = tiny_config(), np.random.default_rng(seed)
+    shapes = nnx.eval_shape(lambda: NatureLMModel(cfg, rngs=nnx.Rngs(params=0)))
+    weights = {}
+    for path, leaf in named_leaves(nnx.state(shapes)).items():
+        # numpy draws them without compiling a program; scales of norms are near 1.
+        noise = rng.normal(size=leaf.shape).astype(np.float32) * 0.1
+        weights[path] = jnp.asarray(noise + (path.rsplit("/", 1)[-1] in ("scale", "weight_g", "grep_a")))
+    return NatureLM(Checkpoint(cfg, weights), tokenizer())
 
 
 def tokenizer() -> Tokenizer:

@@ -25,3 +25,11 @@ def test_tiny_config_holds_the_built_in_vocabulary():
     assert cfg.llama.vocab == testing.tokenizer().vocab_size
     assert cfg.llama.layers == cfg.beats.layers == cfg.qformer.layers == 1
     assert np.all([testing.tone(name, 0.5, np.random.default_rng(0)).shape == (8000,) for name in testing.NAMES])
+
+
+def test_tiny_model_is_a_function_of_its_seed():
+    wave = [np.random.default_rng(0).uniform(-0.5, 0.5, 16_000).astype(np.float32)]
+    first, same, other = (testing.tiny_model(seed).encode_audio(wave) for seed in (0, 0, 1))
+    assert np.isfinite(first).all()
+    np.testing.assert_array_equal(first, same)
+    assert np.abs(first - other).max() > 1e-3
