@@ -89,7 +89,7 @@ class Opened:
         """
         if lacking := [part for part in parts if part not in self.parts]:
             where = " and ".join(source.where for source in self.sources)
-            raise UserError(f"{where}: holds only {', '.join(self.parts)}, not {', '.join(lacking)}")
+            raise UserError(f"{where}: holds only {', '.join(self.parts)}; give a checkpoint with {', '.join(lacking)}")
         sources = tuple(source.only(parts) for source in self.sources)
         kept = tuple(part for part in self.parts if part in parts)
         return dataclasses.replace(self, parts=kept, sources=tuple(s for s in sources if s.tensors))

@@ -263,13 +263,22 @@ def test_parts_of_a_run(run_over, saved, checkpoint, tmp_path, waves, whole, for
     QFormer.from_pretrained(workdir)
 
 
+def test_hub_id(saved, monkeypatch, waves, whole):
+    fetched = []
+    monkeypatch.setattr(
+        "huggingface_hub.snapshot_download", lambda name, **_: fetched.append(name) or str(saved("naturelm"))
+    )
+    close(Beats.from_pretrained("someone/encoder")(waves), whole["tokens"])
+    assert set(fetched) == {"someone/encoder"}
+
+
 # --- mistakes ---------------------------------------------------------------------------------------------------------
 
 
 def test_a_part_that_is_not_there(saved, tmp_path):
-    with pytest.raises(UserError, match="holds only beats, not llama"):
+    with pytest.raises(UserError, match="holds only beats; give a checkpoint with llama"):
         Llama.from_pretrained(saved("beats"))
-    with pytest.raises(UserError, match="holds only llama, not beats"):
+    with pytest.raises(UserError, match="holds only llama; give a checkpoint with beats"):
         Beats.from_pretrained(saved("llama-merged"))
     with pytest.raises(UserError, match="no such file"):
         Beats.from_pretrained(tmp_path / "nothing.pt")
@@ -318,23 +327,24 @@ def test_tokens_and_ids_that_mean_nothing(saved):
 # --- against the official implementation, and the examples of the documents -------------------------------------------
 
 
-def test_golden_encoder(golden, waves):
-    """Microsoft's file and the official directory hold the same encoder; its output is the golden one."""
+def test_golden_encoder(golden):
+    """Microsoft's file, the official directory and the official .pth hold one encoder, whose output is the golden one.
+
+    From the waveform on, for the golden clip without quiet bins: on those a float32 filter bank is rounding noise, so
+    the other clips are compared in tests/oracle, from golden features.
+    """
     pytest.importorskip("torch")
-    arrays, noise = np.load(golden / "beats.npz"), json.loads((golden / "noise.json").read_text())
-    wave = np.load(golden / "audio.npz")["clip_4p7s"]
-    expected = arrays["clip_4p7s__output"]
+    noise = json.loads((golden / "noise.json").read_text())["files"]["beats.npz"]["clip_4p7s__output"]
+    wave = np.load(golden / "audio.npz")["clip_4p7s"][None]
+    expected = np.load(golden / "beats.npz")["clip_4p7s__output"][None]
     alone = Beats.from_pretrained(golden / "checkpoints" / "beats_microsoft_format.pt")
     within = Beats.from_pretrained(golden / "model")
     full = Beats.from_pretrained(golden / "checkpoints" / "checkpoint_full.pth", config=golden / "model")
-    # Our filter bank on quiet bins: ten times what float32 does to its input, as in tests/oracle.
-    limit = 10 * noise["files"]["beats.npz"]["clip_4p7s__output"]["max_abs_diff"]
-    for encoder in (alone, within, full):
-        features = jnp.asarray(np.load(golden / "fbank.npz")["clip_4p7s__f32"])[None]
-        ours = np.asarray(nnx.jit(lambda m, x: m.encode(x))(encoder.module, features))[0]
-        assert np.abs(ours - expected).max() <= limit
-        assert np.asarray(encoder(wave[None]))[0].shape == expected.shape
-    np.testing.assert_array_equal(alone(wave[None]), within(wave[None]))
+    tokens = np.asarray(alone(wave))
+    assert tokens.shape == expected.shape
+    assert np.abs(tokens - expected).max() <= 10 * noise["max_abs_diff"]
+    np.testing.assert_array_equal(within(wave), tokens)
+    np.testing.assert_array_equal(full(wave), tokens)
 
 
 def test_golden_qformer(golden):
