@@ -15,7 +15,7 @@ from nlm_jax.generate.rows import Decoding, Knobs, Rows, blank, checked, constra
 from nlm_jax.mesh.place import constrain_rows
 from nlm_jax.models.naturelm import NatureLMModel
 from nlm_jax.models.splice import splice
-from nlm_jax.nn.cache import KVCache, empty, mix_cached
+from nlm_jax.nn.cache import KVCache, attend_cached, empty
 
 BROKEN = 2
 """What `decode` tells of a row whose logits were not finite."""
@@ -29,7 +29,7 @@ def prefill(model: NatureLMModel, prompts: Prompts) -> tuple[Float[Array, "B V"]
     x = jnp.where(prompts.real[..., None], x, 0)
     b, s = prompts.tokens.shape
     causal = jnp.tril(jnp.ones((s, s), bool))
-    mix = mix_cached(jnp.zeros(b, jnp.int32), causal & prompts.real[:, None, :])
+    mix = attend_cached(jnp.zeros(b, jnp.int32), causal & prompts.real[:, None, :])
     cache = empty(llama.layers, b, s, llama.kv_heads, llama.head_dim, kind)
     hidden, cache = model.llama(x, prompts.positions, mix, cache)
     last = jnp.take_along_axis(hidden, prompts.last[:, None, None], axis=1)
@@ -45,7 +45,7 @@ def extend(model: NatureLMModel, rows: Rows) -> tuple[Float[Array, "B beams V"],
     visible = rows.visible | (own[:, :, None] == jnp.arange(rows.cache.slots))
     x = constrain_rows(model.llama.embed_tokens(newest, dtype(model.cfg.compute_dtype)))
     positions = jnp.repeat(rows.position[:, None], beams, axis=1)
-    hidden, cache = model.llama(x, positions, mix_cached(rows.end, visible), rows.cache)
+    hidden, cache = model.llama(x, positions, attend_cached(rows.end, visible), rows.cache)
     grown = dataclasses.replace(rows, cache=cache, visible=visible, end=rows.end + beams, position=rows.position + 1)
     return model.llama.logits(hidden), grown
 

@@ -13,7 +13,7 @@ from nlm_jax.core.precision import dtype
 from nlm_jax.generate.options import MAX_STOP_IDS, GenerationOptions
 from nlm_jax.mesh.place import constrain_rows
 from nlm_jax.models.config import NatureLMConfig
-from nlm_jax.nn.cache import KVCache, empty, held, longer
+from nlm_jax.nn.cache import KVCache, empty, extend, shard
 
 KNOBS = (
     "limit",
@@ -193,7 +193,7 @@ def put(rows: Rows, new: Rows, at: Int[Array, "n"], pad_id: int) -> Rows:
 
     The whole row of the cache is written: nothing of the request before stays behind the prompt.
     """
-    cache = jax.tree.map(lambda old, k: old.at[at].set(k, mode="drop"), rows.cache, longer(new.cache, rows.cache.slots))
+    cache = jax.tree.map(lambda old, k: old.at[at].set(k, mode="drop"), rows.cache, extend(new.cache, rows.cache.slots))
     new = _padded(dataclasses.replace(new, cache=None), rows.cache.slots, rows.room, pad_id)
     old = dataclasses.replace(rows, cache=None)
     small = jax.tree.map(lambda a, b: a.at[at].set(b, mode="drop"), old, new)
@@ -203,7 +203,7 @@ def put(rows: Rows, new: Rows, at: Int[Array, "n"], pad_id: int) -> Rows:
 def enlarged(rows: Rows, slots: int, room: int, pad_id: int) -> Rows:
     """The same rows with `slots` of cache and `room` for new tokens each."""
     wider = _padded(rows, slots, room, pad_id)
-    return constrained(dataclasses.replace(wider, cache=longer(rows.cache, slots)))
+    return constrained(dataclasses.replace(wider, cache=extend(rows.cache, slots)))
 
 
 def _padded(rows: Rows, slots: int, room: int, pad_id: int) -> Rows:
@@ -235,7 +235,7 @@ def frozen(rows: Rows, new: Rows) -> Rows:
 def constrained(rows: Rows) -> Rows:
     """Every leaf over (data, fsdp) by its rows, on a mesh."""
     small = jax.tree.map(constrain_rows, dataclasses.replace(rows, cache=None))
-    return dataclasses.replace(small, cache=held(rows.cache))
+    return dataclasses.replace(small, cache=shard(rows.cache))
 
 
 def restrained(scores: Float[Array, "B beams V"], rows: Rows) -> Float[Array, "B beams V"]:

@@ -27,7 +27,7 @@ from nlm_jax.generate.shapes import on_mesh, whole_rows
 from nlm_jax.mesh.place import constrain_rows
 from nlm_jax.models.config import NatureLMConfig
 from nlm_jax.models.llama.model import LlamaModel
-from nlm_jax.nn.cache import KVCache, longer, mix_cached
+from nlm_jax.nn.cache import KVCache, attend_cached, extend
 
 POSITIONS = 2048
 """Tokens of candidates that go through the language model at once."""
@@ -163,8 +163,8 @@ def _labels(
     mask = jnp.concatenate([_wide(prompts.real, own), jnp.broadcast_to(own, (b, *own.shape))], axis=2)
     positions = prompts.real.sum(1, dtype=jnp.int32)[:, None] + at
     x = constrain_rows(model.llama.embed_tokens(fed, dtype(model.cfg.compute_dtype)))
-    mix = mix_cached(jnp.full(b, s, jnp.int32), mask)
-    hidden, _ = model.llama(x, positions, mix, longer(cache, s + c * (m - 1)))
+    mix = attend_cached(jnp.full(b, s, jnp.int32), mask)
+    hidden, _ = model.llama(x, positions, mix, extend(cache, s + c * (m - 1)))
     rest = _chosen(model.llama, hidden, tokens[:, :, 1:].reshape(b, -1), block).reshape(b, c, m - 1)
     counted = jnp.arange(1, m) < length[:, :, None]
     return first + jnp.where(counted, rest, 0).sum(-1)

@@ -1,4 +1,4 @@
-"""Grouped-query attention: with a boolean mask, or causal within packed rows by the kernel a device has."""
+"""Grouped-query attention: with a boolean mask, or causal within packed rows by the fastest kernel of the device."""
 
 import functools
 from collections.abc import Callable
@@ -42,7 +42,7 @@ def attend(
 
 
 def attend_cudnn(q, k, v, mask):
-    """`attend` by cuDNN's fused kernel: scores are never in memory. NVIDIA GPUs, bfloat16 only."""
+    """`attend` with cuDNN's fused kernel, which does not materialize the scores. NVIDIA GPUs, bfloat16 only."""
     return jax.nn.dot_product_attention(q, k, v, mask=mask[:, None], implementation="cudnn")
 
 
@@ -54,15 +54,15 @@ def attend_splash(
     *,
     interpret: bool = False,
 ) -> Float[Array, "B S N H"]:
-    """`attend` under `packed_causal(segments)` by JAX's block-sparse TPU kernel, on each device's own rows and heads.
+    """`attend` under `packed_causal(segments)` with JAX's block-sparse TPU kernel, on each device's rows and heads.
 
-    Scores are never in memory and blocks above the diagonal are not computed.
+    The kernel does not materialize the scores and skips blocks above the diagonal.
 
     Args:
-      interpret: runs the kernel's description instead, on any device; for tests.
+      interpret: runs the kernel in interpret mode, on any device; for tests.
 
     Raises:
-      UserError: S is no multiple of 128, the width of the kernel's blocks.
+      UserError: S is not a multiple of 128, the width of the kernel's blocks.
     """
     if q.shape[1] % LANES:
         raise UserError(
@@ -70,13 +70,13 @@ def attend_splash(
             "choose such a row_tokens or attention='xla'"
         )
     mesh = jax.sharding.get_abstract_mesh()
-    own = functools.partial(_splash_rows, interpret=interpret)
+    kernel = functools.partial(_splash_rows, interpret=interpret)
     if not set(ROWS) <= set(mesh.axis_names):
-        return own(q, k, v, segments)
+        return kernel(q, k, v, segments)
     heads = "tensor" if k.shape[2] % mesh.shape["tensor"] == 0 else None
-    cut, rows = PartitionSpec(ROWS, None, heads, None), PartitionSpec(ROWS, None)
-    # Pallas kernels are opaque to the partitioner: each device is told outright what it works on.
-    return jax.shard_map(own, in_specs=(cut, cut, cut, rows), out_specs=cut, check_vma=False)(q, k, v, segments)
+    spec, rows = PartitionSpec(ROWS, None, heads, None), PartitionSpec(ROWS, None)
+    # Pallas kernels are opaque to the partitioner, hence the explicit shard_map.
+    return jax.shard_map(kernel, in_specs=(spec, spec, spec, rows), out_specs=spec, check_vma=False)(q, k, v, segments)
 
 
 def _splash_rows(q, k, v, segments, *, interpret):
@@ -100,33 +100,37 @@ def _splash_rows(q, k, v, segments, *, interpret):
 
 
 ATTENTIONS = {"xla": None, "cudnn": "gpu", "splash": "tpu"}
-"""Implementation of the language model's attention over packed rows -> the only platform it runs on."""
+"""Implementation of the language model's attention over packed rows -> the only platform it runs on, None for any."""
 
 
 def packed_attention(kind: str, segments: Int[Array, "B S"]) -> Callable:
-    """`(q, k, v) -> out`: causal attention within each example of packed rows, by the implementation `kind`.
+    """Causal attention within each example of packed rows, with the implementation `kind`.
 
-    What remat policies may save of it has the name `ATTENTION`; the TPU's kernel names what its backward pass reads.
+    Its output has the checkpoint name `ATTENTION` for remat policies; the TPU kernel names the residuals of its
+    backward pass instead.
+
+    Returns:
+      a function (q, k, v) -> out.
     """
     if kind == "splash":
         return lambda q, k, v: attend_splash(q, k, v, segments)
-    mask, mix = packed_causal(segments), attend_cudnn if kind == "cudnn" else attend
-    return lambda q, k, v: checkpoint_name(mix(q, k, v, mask), ATTENTION)
+    mask, attention = packed_causal(segments), attend_cudnn if kind == "cudnn" else attend
+    return lambda q, k, v: checkpoint_name(attention(q, k, v, mask), ATTENTION)
 
 
-def settle_attention(kind: str, platform: str, tokens: int, head_dim: int) -> str:
-    """`kind`, or for "auto" the TPU's kernel where it is known to be faster and fits the shapes, else "xla"."""
+def choose_attention(kind: str, platform: str, tokens: int, head_dim: int) -> str:
+    """Resolves "auto": "splash" on TPUs if the shapes allow it, else "xla"; any other `kind` is returned as it is."""
     if kind != "auto":
         return kind
     return "splash" if platform == "tpu" and tokens % LANES == 0 and head_dim % LANES == 0 else "xla"
 
 
 def check_attention(kind: str, compute_dtype: str, platform: str) -> None:
-    """Raises UserError where the implementation `kind` cannot run."""
-    needs = ATTENTIONS[kind]
-    if needs not in (None, platform):
+    """Raises UserError if the implementation `kind` cannot run."""
+    required = ATTENTIONS[kind]
+    if required not in (None, platform):
         raise UserError(
-            f"model.attention={kind!r}: runs on {needs.upper()}s, these devices are of kind {platform}; use 'xla'"
+            f"model.attention={kind!r}: runs on {required.upper()}s, these devices are of kind {platform}; use 'xla'"
         )
     if kind == "cudnn" and compute_dtype != "bfloat16":
         raise UserError(f"model.attention='cudnn': needs compute_dtype='bfloat16', not {compute_dtype!r}")

@@ -17,10 +17,10 @@ from nlm_jax.nn.attention import attend
 @functools.partial(jax.tree_util.register_dataclass, data_fields=("k", "v"), meta_fields=())
 @dataclasses.dataclass(frozen=True)
 class KVCache:
-    """Keys and values by row and slot. Which slots a query may see is the caller's to say, see `mix_cached`.
+    """Keys and values by row and slot. The caller decides which slots a query may attend to, see `attend_cached`.
 
-    Rows stand first and slots behind the heads: so that one row's keys are written in place, and read by attention as
-    they lie. In another order XLA copies the cache of all layers once for each layer and step.
+    The order of axes (rows first, slots after heads) lets XLA write one row's keys in place and read them without a
+    transposition. With another order it copies the cache of all layers once per layer and step.
     """
 
     k: Float[Array, "B L K Sk H"]
@@ -28,17 +28,18 @@ class KVCache:
 
     @property
     def slots(self) -> int:
+        """Number of positions per row."""
         return self.k.shape[3]
 
 
 def empty(layers: int, rows: int, slots: int, kv_heads: int, head: int, dtype) -> KVCache:
-    """A cache with room for `slots` positions of `rows` rows."""
+    """A cache of zeros for `slots` positions of `rows` rows."""
     shape = (rows, layers, kv_heads, slots, head)
-    return held(KVCache(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype)))
+    return shard(KVCache(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype)))
 
 
-def held(cache: KVCache) -> KVCache:
-    """The cache kept in pieces on a mesh: rows over (data, fsdp), heads over tensor where they divide."""
+def shard(cache: KVCache) -> KVCache:
+    """Constrains the sharding of a cache: rows over (data, fsdp), heads over tensor if they divide."""
     mesh = jax.sharding.get_abstract_mesh()
     if not set(ROWS) <= set(mesh.axis_names):
         return cache
@@ -46,32 +47,35 @@ def held(cache: KVCache) -> KVCache:
     return jax.tree.map(lambda a: jax.lax.with_sharding_constraint(a, spec), cache)
 
 
-def longer(cache: KVCache, slots: int) -> KVCache:
-    """The cache with empty slots behind, `slots` in all."""
-    more = [(0, 0), (0, 0), (0, 0), (0, slots - cache.slots), (0, 0)]
-    return held(jax.tree.map(lambda a: jnp.pad(a, more), cache))
+def extend(cache: KVCache, slots: int) -> KVCache:
+    """Appends empty slots, up to `slots` in all."""
+    padding = [(0, 0), (0, 0), (0, 0), (0, slots - cache.slots), (0, 0)]
+    return shard(jax.tree.map(lambda a: jnp.pad(a, padding), cache))
 
 
-def mix_cached(at: Int[Array, "B"], visible: Bool[Array, "B S Sk"]) -> Callable:
-    """The attention of one pass over S new positions, for `Llama.__call__`.
+def attend_cached(start: Int[Array, "B"], visible: Bool[Array, "B S Sk"]) -> Callable:
+    """Attention over a cache for one pass over S new positions, as the argument of `LlamaModel.__call__`.
 
     Args:
-      at: slot where each row's new keys and values are written, S in a row.
-      visible: which slots each of the S queries sees, the new ones included. Whatever the others hold, NaN too, has
-        no part in the result.
+      start: first of the S slots to which each row's new keys and values are written.
+      visible: slots that each of the S queries attends to, the new ones included. The content of the others, even
+        NaN, does not affect the result.
+
+    Returns:
+      a function (cache, layer, q, k, v) -> (attention output, updated cache).
     """
-    seen = visible.any(1)[:, None, :, None]
+    used = visible.any(1)[:, None, :, None]
 
-    def mix(cache: KVCache, layer: Int[Array, ""], q, k, v):
-        """Writes k, v [B, S, K, H] of one layer, and attends."""
+    def attend_layer(cache: KVCache, layer: Int[Array, ""], q, k, v):
+        """Writes k, v [B, S, K, H] of one layer, then attends."""
 
-        def write(old, new, at):
+        def write(old, new, start):
             new = new.swapaxes(0, 1)[None].astype(old.dtype)
-            return jax.lax.dynamic_update_slice(old, new, (layer, 0, at, 0))
+            return jax.lax.dynamic_update_slice(old, new, (layer, 0, start, 0))
 
-        cache = KVCache(jax.vmap(write)(cache.k, k, at), jax.vmap(write)(cache.v, v, at))
+        cache = KVCache(jax.vmap(write)(cache.k, k, start), jax.vmap(write)(cache.v, v, start))
         keys, values = (jax.lax.dynamic_index_in_dim(a, layer, 1, keepdims=False) for a in (cache.k, cache.v))
-        values = jnp.where(seen, values, 0)  # their weight is 0, and 0 * NaN is NaN
+        values = jnp.where(used, values, 0)  # their weight is 0, and 0 * NaN is NaN
         return attend(q, keys.swapaxes(1, 2), values.swapaxes(1, 2), visible), cache
 
-    return mix
+    return attend_layer

@@ -24,11 +24,12 @@ class LoraConfig:
 
     @property
     def scale(self) -> float:
+        """Factor on the adapter's output."""
         return self.alpha / self.rank
 
 
 def kaiming_uniform(key, shape, dtype=jnp.float32):
-    """torch's kaiming_uniform_(a=sqrt(5)) of a [in, out] kernel: uniform within 1 / sqrt(in). PEFT draws lora_A so."""
+    """Initializer of PEFT's lora_A, torch's kaiming_uniform_(a=sqrt(5)): uniform in +-1 / sqrt(in) for [in, out]."""
     bound = shape[0] ** -0.5
     return jax.random.uniform(key, shape, dtype, -bound, bound)
 
@@ -39,7 +40,7 @@ class Linear(nnx.Module):
     def __init__(self, d_in, d_out, axes, *, bias=False, lora: LoraConfig | None = None, init=lecun, rngs: nnx.Rngs):
         self.kernel = param(nnx.Param, init, new_key(rngs), (d_in, d_out), axes)
         self.bias = param(nnx.Param, zeros, new_key(rngs), (d_out,), axes[1:]) if bias else None
-        self.kernel_scale = nnx.data(None)  # a variable where the kernel is held in int8, see nn/int8.py
+        self.kernel_scale = nnx.data(None)  # a variable if the kernel is int8, see nn/int8.py
         # Each attribute is assigned once: None first and a Variable later is an error in Flax.
         rank = lora.rank if lora else 0
         self.lora_a = (
@@ -49,7 +50,7 @@ class Linear(nnx.Module):
         self.lora = lora
 
     def __call__(self, x: Float[Array, "... d_in"], key=None) -> Float[Array, "... d_out"]:
-        """`key` switches the adapter's dropout on; weights are cast to the dtype of `x`."""
+        """Applies the map; weights are cast to the dtype of `x`, and dropout of the adapter is on if `key` is given."""
         y = matmul(x, self.kernel[...])
         if self.kernel_scale is not None:
             y = y * self.kernel_scale[...].astype(x.dtype)
@@ -69,12 +70,12 @@ def matmul(
 
 
 def dropout(x: Float[Array, "..."], rate: float, key) -> Float[Array, "..."]:
-    """Inverted dropout; the identity where `key` is None or `rate` is 0."""
+    """Inverted dropout; the identity if `key` is None or `rate` is 0."""
     if key is None or rate == 0.0:
         return x
     return jnp.where(jax.random.bernoulli(key, 1.0 - rate, x.shape), x / (1.0 - rate), 0)
 
 
 def subkey(key, index):
-    """The `index`-th key below `key`; None stays None, which means evaluation."""
+    """The `index`-th key derived from `key`; None stays None, which means evaluation."""
     return None if key is None else jax.random.fold_in(key, index)

@@ -11,7 +11,7 @@ ones, zeros = nnx.initializers.ones_init(), nnx.initializers.zeros_init()
 
 
 class LayerNorm(nnx.Module):
-    """Mean and variance over the last axis, then scale and bias. torch.nn.LayerNorm."""
+    """Normalization by mean and variance over the last axis, then scale and bias, as torch.nn.LayerNorm."""
 
     def __init__(self, width: int, *, eps: float = 1e-5, axis: str | None = "embed", rngs: nnx.Rngs):
         self.scale = param(nnx.Param, ones, new_key(rngs), (width,), (axis,))
@@ -26,7 +26,7 @@ class LayerNorm(nnx.Module):
 
 
 class RMSNorm(nnx.Module):
-    """Root mean square over the last axis, then scale. As LlamaRMSNorm, rounds to the dtype before scaling."""
+    """Normalization by the root mean square over the last axis, then scale. Rounds before scaling, as LlamaRMSNorm."""
 
     def __init__(self, width: int, *, eps: float, rngs: nnx.Rngs):
         self.scale = param(nnx.Param, ones, new_key(rngs), (width,), ("embed",))

@@ -1,4 +1,4 @@
-"""Parameters with logical axes. The only place that knows Flax's metadata key."""
+"""Parameters with logical axes. No other module depends on Flax's metadata key."""
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +9,7 @@ def param(kind: type[nnx.Variable], init, key, shape: tuple[int, ...], axes: tup
     """A float32 variable of `shape`, one logical axis name (or None) for each dimension.
 
     Raises:
-      ValueError: when the ranks differ; a missing name would silently shard another axis.
+      ValueError: the ranks differ; a missing name would silently shard another axis.
     """
     if len(shape) != len(axes):
         raise ValueError(f"shape {shape} and logical axes {axes} differ in rank")
@@ -17,10 +17,10 @@ def param(kind: type[nnx.Variable], init, key, shape: tuple[int, ...], axes: tup
 
 
 def new_key(rngs: nnx.Rngs) -> jax.Array:
-    """The key that `rngs.params()` gives, and counts on.
+    """The key that `rngs.params()` would return; advances its counter likewise.
 
-    Without its look at where the counter is placed: of a traced one that makes a long message nobody reads, which takes
-    as much time as all else in tracing the initialisation.
+    Skips the check of the counter's sharding in `rngs.params()`, which formats a long unused message for a traced
+    counter and thereby doubles the time to trace the initialization.
     """
     stream = rngs.params
     count = stream.count.get_value()

@@ -24,11 +24,11 @@ class RopeScaling:
 def inverse_frequencies(head: int, theta: float, scaling: RopeScaling | None) -> np.ndarray:
     """f32[H / 2]: angle of one position step, per pair of channels.
 
-    Source: transformers.modeling_rope_utils (`_compute_llama3_parameters`). Long wavelengths are divided by the factor,
-    short ones kept, those between blended. Short prompts cannot tell whether this is right: test at long positions.
+    Source: transformers.modeling_rope_utils (`_compute_llama3_parameters`). Frequencies of long wavelengths are divided
+    by the factor, those of short ones unchanged, those between interpolated. Errors show at long positions only.
     """
     exponent = np.arange(0, head, 2, dtype=np.int64).astype(np.float32) / np.float32(head)
-    # The nearest float32, as torch has it: numpy's own float32 power is another function on another processor.
+    # The nearest float32, as in torch: numpy's own float32 power depends on the processor.
     power = np.power(float(np.float32(theta)), exponent.astype(np.float64)).astype(np.float32)
     inv = np.float32(1.0) / power
     if scaling is None:
@@ -48,7 +48,7 @@ def inverse_frequencies(head: int, theta: float, scaling: RopeScaling | None) ->
 def rope_tables(
     positions: Int[Array, "B S"], head: int, theta: float, scaling: RopeScaling | None
 ) -> tuple[Float[Array, "B S 1 h"], Float[Array, "B S 1 h"]]:
-    """cos and sin, f32[B, S, 1, H / 2], of every position."""
+    """Cosines and sines of the rotation angles of every position, f32[B, S, 1, H / 2] each."""
     angles = positions[:, :, None, None].astype(jnp.float32) * inverse_frequencies(head, theta, scaling)
     return jnp.cos(angles), jnp.sin(angles)
 

@@ -17,14 +17,18 @@ REMAT = {
     "attention": jax.checkpoint_policies.save_only_these_names(ATTENTION),
     "mlp": jax.checkpoint_policies.save_only_these_names(ATTENTION, MLP),
 }
-"""What the backward pass finds saved besides the layers' inputs: everything, nothing, the results of weight matmuls,
-the output of attention, or that and the MLP's inner activations."""
+"""Activations saved for the backward pass besides the layers' inputs: everything, nothing, the results of weight
+matmuls, the output of attention, or that and the MLP's inner activations."""
 
 
 def stack(make: Callable[[nnx.Rngs], nnx.Module], depth: int, *, rngs: nnx.Rngs, axis: str = "layers"):
-    """`depth` copies of a layer as one module whose every variable has a leading axis named `axis`."""
-    one = nnx.transform_metadata(lambda key: make(nnx.Rngs(params=key)), in_axes=0, out_axes=0, partition=axis)
-    return jax.vmap(one)(jax.random.split(new_key(rngs), depth))
+    """Creates `depth` layers as one module whose variables have a leading axis named `axis`.
+
+    Args:
+      make: creates one layer from its random keys.
+    """
+    layer = nnx.transform_metadata(lambda key: make(nnx.Rngs(params=key)), in_axes=0, out_axes=0, partition=axis)
+    return jax.vmap(layer)(jax.random.split(new_key(rngs), depth))
 
 
 def scan_layers(apply: Callable, layers, carry, *per_layer, remat: str = "none"):
@@ -33,8 +37,8 @@ def scan_layers(apply: Callable, layers, carry, *per_layer, remat: str = "none")
     Args:
       apply: one layer's computation.
       layers: a module made by `stack`.
-      carry: what is handed from layer to layer.
-      per_layer: pytrees whose leaves have the layer axis in front (None allowed).
+      carry: value passed from layer to layer.
+      per_layer: pytrees whose leaves have the layer axis first (None allowed).
       remat: a name of `REMAT`.
 
     Returns:

@@ -15,7 +15,7 @@ from nlm_jax.mesh.place import check_heads, check_rows, replicated, rows_shardin
 from nlm_jax.mesh.rules import Rules
 from nlm_jax.models.config import NatureLMConfig
 from nlm_jax.models.naturelm import NatureLMModel
-from nlm_jax.nn.attention import check_attention, settle_attention
+from nlm_jax.nn.attention import check_attention, choose_attention
 from nlm_jax.nn.int8 import int8_base
 from nlm_jax.train.config import Stage, TrainConfig
 from nlm_jax.train.optim import optimizer, schedule
@@ -78,7 +78,7 @@ def make_program(config: TrainConfig, stage: Stage, model: NatureLMConfig, mesh:
     check_rows(stage.data.rows // stage.accumulate, mesh)
     check_heads(model.llama.heads, mesh)
     platform = mesh.devices.flat[0].platform
-    attention = settle_attention(model.attention, platform, stage.data.row_tokens, model.llama.head_dim)
+    attention = choose_attention(model.attention, platform, stage.data.row_tokens, model.llama.head_dim)
     check_attention(attention, model.compute_dtype, platform)
     model = dataclasses.replace(model, attention=attention)
 

@@ -21,7 +21,7 @@ from nlm_jax.generate.options import GenerationOptions
 from nlm_jax.generate.prompts import prompt
 from nlm_jax.generate.request import NO_ANSWER, Request
 from nlm_jax.generate.windows import Window
-from nlm_jax.nn.cache import KVCache, mix_cached
+from nlm_jax.nn.cache import KVCache, attend_cached
 
 KINDS = {
     "greedy": {},
@@ -118,7 +118,7 @@ def test_slots_that_no_query_sees_have_no_part(value, queries):
     at = jnp.array([3, 6], jnp.int32)
     visible = jnp.arange(slots) <= (at[:, None] + jnp.arange(queries))[..., None]
     unseen = ~visible.any(1)[:, None, None, :, None]
-    mix = mix_cached(at, visible)
+    mix = attend_cached(at, visible)
     expected, _ = mix(KVCache(k, v), jnp.int32(1), *new)
     spoilt = KVCache(*(jnp.where(unseen, value, a) for a in (k, v)))
     out, _ = mix(spoilt, jnp.int32(1), *new)

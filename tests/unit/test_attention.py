@@ -7,7 +7,7 @@ import pytest
 
 from nlm_jax.core.errors import UserError
 from nlm_jax.mesh.build import make_mesh
-from nlm_jax.nn.attention import attend, attend_cudnn, attend_splash, check_attention, settle_attention
+from nlm_jax.nn.attention import attend, attend_cudnn, attend_splash, check_attention, choose_attention
 from nlm_jax.nn.masks import packed_causal
 
 B, S, N, K, H = 2, 256, 4, 2, 128
@@ -67,8 +67,8 @@ def test_what_cannot_run_is_said():
 
 
 def test_auto_takes_the_kernel_where_it_fits():
-    assert settle_attention("auto", "tpu", 1024, 128) == "splash"
-    assert settle_attention("auto", "tpu", 1000, 128) == "xla"
-    assert settle_attention("auto", "tpu", 1024, 64) == "xla"
-    assert settle_attention("auto", "cpu", 1024, 128) == "xla"
-    assert settle_attention("cudnn", "tpu", 1024, 128) == "cudnn"
+    assert choose_attention("auto", "tpu", 1024, 128) == "splash"
+    assert choose_attention("auto", "tpu", 1000, 128) == "xla"
+    assert choose_attention("auto", "tpu", 1024, 64) == "xla"
+    assert choose_attention("auto", "cpu", 1024, 128) == "xla"
+    assert choose_attention("cudnn", "tpu", 1024, 128) == "cudnn"
