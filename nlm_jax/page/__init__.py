@@ -1,1 +1,1 @@
-"""Self-contained HTML pages: style, pictures and sounds are inside, nothing is fetched."""
+"""Self-contained HTML pages: style, pictures and sounds are embedded, no network is needed."""

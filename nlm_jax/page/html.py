@@ -1,4 +1,4 @@
-"""What every page is made of: the frame with its style, sections, tables, figures. Text is escaped here."""
+"""Elements of HTML pages: the document with its style, sections, tables, figures. Text is escaped here."""
 
 import html
 import pathlib
@@ -8,7 +8,7 @@ STYLE = pathlib.Path(__file__).with_name("page.css")
 
 
 def page(title: str, body: str) -> str:
-    """A whole document around `body` (HTML)."""
+    """A complete HTML document with `body` (HTML)."""
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>'
         f'<meta name="viewport" content="width=device-width, initial-scale=1">'

@@ -20,11 +20,11 @@ MAGMA = ("000004", "1c1044", "4f127b", "812581", "b5367a", "e55064", "fb8761", "
 
 
 def magma(values: Float[np.ndarray, "H W"]) -> UInt8[np.ndarray, "H W 3"]:
-    """Values in [0, 1] to colours."""
+    """Maps values in [0, 1] to RGB colours."""
     anchors = np.array([[int(c[i : i + 2], 16) for i in (0, 2, 4)] for c in MAGMA], float)
-    place = np.clip(values, 0, 1) * (len(anchors) - 1)
-    left = np.minimum(place.astype(int), len(anchors) - 2)
-    blend = (place - left)[..., None]
+    position = np.clip(values, 0, 1) * (len(anchors) - 1)
+    left = np.minimum(position.astype(int), len(anchors) - 2)
+    blend = (position - left)[..., None]
     return np.round(anchors[left] * (1 - blend) + anchors[left + 1] * blend).astype(np.uint8)
 
 
@@ -41,7 +41,7 @@ def png(pixels: UInt8[np.ndarray, "H W 3"]) -> bytes:
 
 
 def data_uri(content: bytes, kind: str) -> str:
-    """A file of a media type as text that stands in for its address."""
+    """File content of media type `kind` as a data: URI."""
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 
@@ -53,7 +53,7 @@ def spectrogram(mel: Float[np.ndarray, "frames bands"], height: int = 4) -> byte
 
 
 def player(wave: Float[np.ndarray, "T"], kind: Literal["wav", "mpeg"] = "wav") -> str:
-    """An audio element with the clip inside, loud enough to hear; "mpeg" (MP3) takes a sixth of the room."""
+    """An audio element with the clip embedded, normalized in loudness; "mpeg" (MP3) takes a sixth of the bytes."""
     buffer = io.BytesIO()
     loud = wave / max(1e-6, float(np.abs(wave).max())) * 0.7
     form = {"format": "WAV", "subtype": "PCM_16"} if kind == "wav" else {"format": "MP3"}
@@ -63,8 +63,8 @@ def player(wave: Float[np.ndarray, "T"], kind: Literal["wav", "mpeg"] = "wav") -
 
 def label(x: float, y: float, text: str, style: str = "tick", anchor: str = "middle", turn: int = 0) -> str:
     """A piece of text in an SVG."""
-    place = f'transform="translate({x:.1f},{y:.1f}) rotate({turn})"' if turn else f'x="{x:.1f}" y="{y:.1f}"'
-    return f'<text class="{style}" {place} text-anchor="{anchor}">{html.escape(text)}</text>'
+    position = f'transform="translate({x:.1f},{y:.1f}) rotate({turn})"' if turn else f'x="{x:.1f}" y="{y:.1f}"'
+    return f'<text class="{style}" {position} text-anchor="{anchor}">{html.escape(text)}</text>'
 
 
 def rule(x1: float, y1: float, x2: float, y2: float, style: str = "grid") -> str:
@@ -85,17 +85,17 @@ def line_chart(curves: dict[str, tuple[Sequence[float], Sequence[float]]], x_lab
     ys = [y for curve in curves.values() for y in curve[1]] or [1.0]
     x_max, y_max = max(xs) or 1.0, nice(max(ys))
 
-    def at(x: float, y: float) -> tuple[float, float]:
+    def point(x: float, y: float) -> tuple[float, float]:
         share = min(y, y_max) / y_max
         return left + (width - left - 12) * x / x_max, height - bottom - (height - bottom - 14) * share
 
     out = []
     for i in range(5):
-        (x, _), (_, y) = at(x_max * i / 4, 0), at(0, y_max * i / 4)
+        (x, _), (_, y) = point(x_max * i / 4, 0), point(0, y_max * i / 4)
         out += [rule(left, y, width - 12, y), label(left - 6, y + 4, f"{y_max * i / 4:.3g}", anchor="end")]
         out.append(label(x, height - bottom + 16, f"{x_max * i / 4:.0f}" if x_max > 4 else f"{x_max * i / 4:.2g}"))
     for number, (name, (x, y)) in enumerate(curves.items()):
-        points = " ".join("{:.1f},{:.1f}".format(*at(a, b)) for a, b in zip(x, y, strict=True))
+        points = " ".join("{:.1f},{:.1f}".format(*point(a, b)) for a, b in zip(x, y, strict=True))
         out.append(f'<polyline class="curve c{number % 2}" points="{points}"/>')
         out.append(label(width - 16, 28 + 16 * number, name, f"legend c{number % 2}", "end"))
     out.append(label((left + width) / 2, height - 4, x_label))
@@ -103,7 +103,7 @@ def line_chart(curves: dict[str, tuple[Sequence[float], Sequence[float]]], x_lab
 
 
 def nice(value: float) -> float:
-    """The next of 1, 2, 3, 4, 5, 8 times a power of ten."""
+    """The smallest of 1, 2, 3, 4, 5, 8 times a power of ten that is at least `value`: the end of an axis."""
     if value <= 0 or not math.isfinite(value):
         return 1.0
     power = 10.0 ** math.floor(math.log10(value))
@@ -111,7 +111,7 @@ def nice(value: float) -> float:
 
 
 def confusion_chart(rows: Sequence[str], columns: Sequence[str], counts: Sequence[Sequence[int]]) -> str:
-    """SVG matrix: right answers down, given answers across, the shade is the share of the row."""
+    """SVG of a confusion matrix: rows are expected answers, columns given answers, shades the share of the row."""
     cell, left, top = 25, 190, 150
     out = [
         label(left + cell * (j + 0.5) + 4, top - 8, name, anchor="start", turn=-60) for j, name in enumerate(columns)
@@ -131,7 +131,7 @@ def confusion_chart(rows: Sequence[str], columns: Sequence[str], counts: Sequenc
 
 
 def bars(rows: Sequence[tuple[str, float, float, float, dict[str, float]]]) -> str:
-    """SVG of accuracies: per row a name, the value with its interval, and marks of other systems by name."""
+    """SVG of accuracies: per row a name, the value, its interval, and the values of other systems by name."""
     left, width, step = 190, 640, 34
     height = step * len(rows) + 40
     at = lambda share: left + (width - left - 20) * share  # noqa: E731

@@ -1,1 +1,1 @@
-"""Ahead of time: will a training step fit a named accelerator, how fast will it be, and what does it send around."""
+"""Planning without hardware: whether a training step fits an accelerator, its predicted speed, its communication."""

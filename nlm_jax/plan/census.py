@@ -1,7 +1,7 @@
-"""What a compiled step sends between devices, and how long its compiler thinks it computes: read from the HLO text.
+"""Communication and estimated cycles of a compiled step, from its HLO text.
 
 XLA's own `cost_analysis` counts the body of a loop once. Here every loop is multiplied by its trip count, which XLA for
-CPUs writes beside the loop and libtpu leaves to be read from the loop's condition (a counter compared with a constant).
+CPUs annotates; for libtpu it is the constant in the loop's condition (a counter compared with a constant).
 """
 
 import collections
@@ -30,37 +30,39 @@ _IOTA_GROUPS = re.compile(r"replica_groups=\[(\d+),(\d+)\]")
 
 @dataclasses.dataclass(frozen=True)
 class Census:
-    """Of one step on one device."""
+    """Collectives and compute of one step on one device."""
 
     count: dict[str, int]
-    """Kind -> how often it runs."""
+    """Kind of collective -> number of runs."""
     sent: dict[str, float]
     """Kind -> bytes that a device sends, for rings: (n - 1) / n of the whole for a gather or scatter, twice that for an
     all-reduce."""
     cycles: int
-    """Sum of the compiler's own estimates, trips of loops included; 0 where the compiler gives none."""
+    """Sum of the compiler's own estimates, including loop iterations; 0 if the compiler gives none."""
 
     @property
     def bytes(self) -> float:
+        """Bytes that a device sends, over all kinds."""
         return sum(self.sent.values())
 
 
 def census(text: str) -> Census:
-    """Counts what the optimised HLO module `text` does in one run."""
+    """The census of one run of an optimised HLO module, given as text."""
     bodies, entry = _computations(text)
 
     @functools.cache
     def total(name: str) -> tuple[dict[str, tuple[str, int, float]], int]:
         """Channel -> (kind, runs, bytes) and cycles of one run of a computation."""
-        found: dict[str, tuple[str, int, float]] = {}
+        channels: dict[str, tuple[str, int, float]] = {}
         cycles = 0
 
-        def add(of: str, times: int) -> int:
-            inner, spent = total(of)
+        def add(callee: str, times: int) -> int:
+            inner, callee_cycles = total(callee)
             for channel, (kind, runs, sent) in inner.items():
                 # libtpu overlaps a collective with several fusions and repeats it in each: one channel is one transfer.
-                found[channel] = max(found.get(channel, (kind, 0, 0.0)), (kind, runs * times, sent * times))
-            return spent * times
+                transfer = (kind, runs * times, sent * times)
+                channels[channel] = max(channels.get(channel, (kind, 0, 0.0)), transfer)
+            return callee_cycles * times
 
         for number, line in enumerate(bodies.get(name, ())):
             if loop := _WHILE.search(line):
@@ -69,22 +71,22 @@ def census(text: str) -> Census:
             if collective := _COLLECTIVE.search(line):
                 channel = _CHANNEL.search(line)
                 sent = _sent(collective[2], collective[1], line)
-                found[channel[1] if channel else f"{name}:{number}"] = (collective[2], 1, sent)
-            spent, called = _CYCLES.search(line), _CALLED.search(line)
+                channels[channel[1] if channel else f"{name}:{number}"] = (collective[2], 1, sent)
+            estimate, called = _CYCLES.search(line), _CALLED.search(line)
             inner = sum(add(other, 1) for other in re.split(r"[,\s%]+", called[1]) if other) if called else 0
-            cycles += int(spent[1]) if spent else inner  # a fusion's estimate covers what it calls
-        return found, cycles
+            cycles += int(estimate[1]) if estimate else inner  # a fusion's estimate includes its callees
+        return channels, cycles
 
-    found, cycles = total(entry)
+    channels, cycles = total(entry)
     count, sent = collections.Counter(), collections.Counter()
-    for kind, runs, size in found.values():
+    for kind, runs, size in channels.values():
         count[kind] += runs
         sent[kind] += size
     return Census(dict(count), dict(sent), cycles)
 
 
 def _computations(text: str) -> tuple[dict[str, list[str]], str]:
-    """Computation -> its lines, and the name of the entry."""
+    """Computation -> its lines, and the name of the entry computation."""
     bodies: dict[str, list[str]] = {}
     entry, current = "", None
     for line in text.splitlines():
@@ -99,8 +101,8 @@ def _computations(text: str) -> tuple[dict[str, list[str]], str]:
 
 
 def _trips(loop: str, condition) -> int:
-    if known := _TRIPS.search(loop):
-        return int(known[1])
+    if annotation := _TRIPS.search(loop):
+        return int(annotation[1])
     bounds = [int(m[1]) for line in condition if (m := _BOUND.search(line))]
     return max(bounds, default=1)
 
@@ -113,14 +115,14 @@ def _sent(kind: str, shape: str, line: str) -> float:
     n = _group(line)
     if kind == "collective-permute":
         return float(max(sizes))
-    # An asynchronous one lists operand and result; the larger of the two is the whole of a gather or a scatter.
+    # An asynchronous collective lists operand and result; the larger is the full array of a gather or a scatter.
     whole = max(sizes) if "-start(" in line else sum(sizes) * (n if kind == "reduce-scatter" else 1)
     share = (n - 1) / n
     return whole * share * (2 if kind == "all-reduce" else 1)
 
 
 def _group(line: str) -> int:
-    """Devices that take part in a collective together."""
+    """Number of devices in one group of a collective."""
     if listed := _LISTED_GROUPS.search(line):
         return len(listed[1].split(","))
     if mesh := _MESH_GROUPS.search(line):

@@ -1,4 +1,4 @@
-"""What one chip can do, from the vendors' data sheets, and which chips are asked for by what name."""
+"""Peak figures of chips from the vendors' data sheets, by the names that `--topology` accepts."""
 
 import dataclasses
 
@@ -8,11 +8,11 @@ GIB = 2**30
 
 @dataclasses.dataclass(frozen=True)
 class Chip:
-    """Peak figures of one chip. Nothing here is measured."""
+    """Peak figures of one chip, from data sheets; none of them is measured."""
 
     name: str
     platform: str
-    """tpu: compiled by libtpu. gpu: no compiler for it here, so its figures are computed from a CPU compilation."""
+    """tpu: compiled by libtpu. gpu: not compiled for here; its figures are derived from a CPU compilation."""
     flops: float
     """Dense bfloat16 FLOP/s."""
     hbm: int
@@ -20,13 +20,13 @@ class Chip:
     hbm_rate: float
     """Bytes/s between memory and the chip."""
     link_rate: float
-    """Bytes/s that a chip sends to its neighbours, all links in one direction together."""
+    """Bytes/s that a chip sends to its neighbours: sum over all links, one direction."""
     per_host: int
     """Chips of a full host."""
     clock: float = 0.0
-    """Hz; turns the compiler's cycles into seconds. 0 where no compiler gives cycles."""
+    """Hz; converts the compiler's cycles to seconds. 0 if the compiler gives no cycles."""
     cap: int = 0
-    """Largest number of chips of one slice or of one fast-linked box."""
+    """Maximum number of chips of one slice, or of one host with fast links."""
 
 
 CHIPS = {

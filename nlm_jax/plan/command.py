@@ -1,4 +1,4 @@
-"""`nlm plan`: compiles the training step for an accelerator nobody has rented yet, and says whether it fits."""
+"""`nlm plan`: compiles the training step for an accelerator without having one, and reports whether it fits."""
 
 import argparse
 import json
@@ -10,11 +10,11 @@ from nlm_jax.core.errors import UserError
 
 SUMMARY = "will a training step fit an accelerator, and how fast, before renting it"
 DOES_NOT_FIT = 3
-ROWS_HELP = "rows of each chip (default: the config's rows, or the next multiple that the mesh divides)"
+ROWS_HELP = "rows per chip (default: the config's rows, or the next multiple that the mesh divides)"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Flags of `nlm plan`; `--config.a.b=value` overrides come in `args.overrides`."""
+    """Adds the flags of `nlm plan`; `--config.a.b=value` overrides are in `args.overrides`."""
     parser.add_argument("--config", required=True, help="a .py file with get_config(), such as configs/stage2.py")
     parser.add_argument("--topology", required=True, help="KIND:SHAPE: v5e:4x4, v5p:4x4x8, v6e:8x8, h100:8 ...")
     parser.add_argument("--mesh", default="", help="data x fsdp x tensor, as 1x16x1; default: the config's")
@@ -22,15 +22,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rows-per-chip", type=int, default=0, help=ROWS_HELP)
     parser.add_argument("--search", action="store_true", help="try meshes, rows and remat policies; show the best")
     parser.add_argument("--json", type=remote.output_path, help="write the figures to this file")
-    parser.epilog = "exit status 3 when the step does not fit. --config.a.b=value overrides any field of the config"
+    parser.epilog = "exit status 3 if the step does not fit. --config.a.b=value overrides any field of the config"
 
 
 def run(args: argparse.Namespace) -> int:
-    """Prints the plan; 0 when it fits, 3 when it does not."""
+    """Prints the plan and returns the exit status: 0 if the step fits, 3 if not."""
     from rich.console import Console
 
     from nlm_jax.plan import topology
-    from nlm_jax.plan.search import attempt, best, line, search, with_rows
+    from nlm_jax.plan.search import best, evaluate, line, search, with_rows
     from nlm_jax.train.config import TrainConfig, train_config
 
     console, slice_ = Console(), topology.parse(args.topology)
@@ -43,24 +43,24 @@ def run(args: argparse.Namespace) -> int:
     sizes = mesh_sizes(args.mesh, config)
     devices = topology.devices(slice_)
     if args.search:
-        tried = []
+        reports = []
         with console.status("") as status:
-            for found in search(config, index, slice_, devices, lambda what: status.update(f"compiling {what}")):
-                console.print(line(found), highlight=False)
-                tried.append(found)
-        result = best(tried) | {"tried": tried}
+            for report in search(config, index, slice_, devices, lambda what: status.update(f"compiling {what}")):
+                console.print(line(report), highlight=False)
+                reports.append(report)
+        result = best(reports) | {"tried": reports}
     else:
-        asked = config.stages[index].data.rows
+        config_rows = config.stages[index].data.rows
         config = with_rows(config, index, sizes, len(devices), args.rows_per_chip)
         rows = config.stages[index].data.rows
-        if not args.rows_per_chip and rows != asked:
+        if not args.rows_per_chip and rows != config_rows:
             console.print(
-                f"the {asked} rows of the config do not divide over this mesh: planned with {rows}; "
-                "--rows-per-chip sets others",
+                f"the {config_rows} rows of the config do not divide over this mesh: planned with {rows}; "
+                "set another number with --rows-per-chip",
                 highlight=False,
             )
         with console.status("compiling; a large model takes minutes"):
-            result = attempt(config, index, slice_, devices, sizes)
+            result = evaluate(config, index, slice_, devices, sizes)
     show(console, result)
     if args.json:
         args.json.parent.mkdir(parents=True, exist_ok=True)
@@ -69,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def stage_index(config, name: str) -> int:
-    """Number of the stage called `name`; the last one when it is empty."""
+    """Index of the stage called `name`; the last one if `name` is empty."""
     names = [stage.name for stage in config.stages]
     if name and name not in names:
         raise UserError(f"--stage {name}: the config has {', '.join(names)}")
@@ -77,7 +77,7 @@ def stage_index(config, name: str) -> int:
 
 
 def mesh_sizes(text: str, config) -> tuple[int, int, int]:
-    """`1x16x1` -> (1, 16, 1); the config's own where `text` is empty."""
+    """Parses `1x16x1` as (1, 16, 1); the config's own sizes if `text` is empty."""
     if not text:
         return config.mesh.data, config.mesh.fsdp, config.mesh.tensor
     parts = text.split("x")
@@ -86,31 +86,31 @@ def mesh_sizes(text: str, config) -> tuple[int, int, int]:
     return tuple(map(int, parts))
 
 
-def show(console, found: dict[str, Any]) -> None:
-    """The table people read."""
+def show(console, report: dict[str, Any]) -> None:
+    """Prints a report as a table."""
     from rich.table import Table
 
     gib = lambda n: f"{n / 2**30:.2f} GiB"  # noqa: E731
-    table = Table("", "", title=f"{found['topology']}, mesh {found['mesh']} (data, fsdp, tensor)", show_header=False)
-    table.add_row("rows a chip", f"{found['rows_per_chip']:g} ({found['rows']} in all), remat {found['remat']}")
-    if "peak_bytes_per_chip" not in found:
-        table.add_row("memory a chip", f"more than {gib(found['hbm_bytes_per_chip'])}: {found['reason']}")
+    table = Table("", "", title=f"{report['topology']}, mesh {report['mesh']} (data, fsdp, tensor)", show_header=False)
+    table.add_row("rows per chip", f"{report['rows_per_chip']:g} ({report['rows']} in total), remat {report['remat']}")
+    if "peak_bytes_per_chip" not in report:
+        table.add_row("memory per chip", f"more than {gib(report['hbm_bytes_per_chip'])}: {report['reason']}")
         console.print(table)
         return
-    table.add_row("arguments, temporaries", f"{gib(found['argument_bytes_per_chip'])}, "
-                  f"{gib(found['temporary_bytes_per_chip'])}")  # fmt: skip
-    verdict = "fits" if found["fits"] else "does not fit"
+    table.add_row("arguments, temporaries", f"{gib(report['argument_bytes_per_chip'])}, "
+                  f"{gib(report['temporary_bytes_per_chip'])}")  # fmt: skip
+    verdict = "fits" if report["fits"] else "does not fit"
     table.add_row(
-        "peak a chip", f"{gib(found['peak_bytes_per_chip'])} of {gib(found['hbm_bytes_per_chip'])}: {verdict}"
+        "peak per chip", f"{gib(report['peak_bytes_per_chip'])} of {gib(report['hbm_bytes_per_chip'])}: {verdict}"
     )
-    table.add_row("model FLOPs a step", f"{found['flops_per_step']:.3g}")
-    for kind, one in found["collectives"].items():
-        table.add_row(kind, f"{one['count']} a step, {one['bytes'] / 1e9:.2f} GB sent by a chip")
-    for what, seconds in found["roofline_seconds"].items():
-        table.add_row(f"time by {what}", f"{seconds * 1e3:.1f} ms" if seconds else "n/a")
-    table.add_row("predicted step", f"{found['predicted_step_seconds'] * 1e3:.1f} ms")
+    table.add_row("model FLOPs per step", f"{report['flops_per_step']:.3g}")
+    for kind, collective in report["collectives"].items():
+        table.add_row(kind, f"{collective['count']} per step, {collective['bytes'] / 1e9:.2f} GB sent per chip")
+    for resource, seconds in report["roofline_seconds"].items():
+        table.add_row(f"time by {resource}", f"{seconds * 1e3:.1f} ms" if seconds else "n/a")
+    table.add_row("predicted step", f"{report['predicted_step_seconds'] * 1e3:.1f} ms")
     table.add_row(
-        "predicted speed", f"{found['predicted_clips_per_second']:.1f} clips/s, MFU {found['predicted_mfu']:.1%}"
+        "predicted speed", f"{report['predicted_clips_per_second']:.1f} clips/s, MFU {report['predicted_mfu']:.1%}"
     )
-    table.add_row("compiled in", f"{found['compile_seconds']:.0f} s; {found['source']}")
+    table.add_row("compiled in", f"{report['compile_seconds']:.0f} s; {report['source']}")
     console.print(table)

@@ -1,4 +1,4 @@
-"""The real training step, compiled for devices that are not there. No weight is allocated."""
+"""Compilation of the real training step for devices that are not attached. No weight is allocated."""
 
 import dataclasses
 import time
@@ -22,44 +22,49 @@ from nlm_jax.train.weights import settle
 
 @dataclasses.dataclass(frozen=True)
 class Compiled:
-    """What the compiler says about one step on one device."""
+    """The compiler's figures for one step on one device."""
 
     program: Program
     arguments: int
     """Bytes of the state and the batch."""
     temporaries: int
-    """Bytes that live during the step."""
+    """Bytes of temporaries during the step."""
     peak: int
-    """Bytes at the worst moment, by the compiler's own account."""
+    """Peak bytes, as the compiler computes them."""
     census: Census
     seconds: float
-    """It took to compile."""
+    """Compilation time."""
 
 
 def model_config(config: TrainConfig) -> NatureLMConfig:
-    """The model's sizes from the preset and the overrides: no checkpoint is opened."""
+    """The model config from the preset and the overrides, without opening a checkpoint."""
     from nlm_jax.models.presets import preset
 
     return settle(config, [], preset(config.model.preset).llama.vocab)
 
 
 def program(config: TrainConfig, stage: int, devices, sizes: tuple[int, int, int]) -> Program:
-    """The step of stage number `stage` on a mesh of `sizes` (data, fsdp, tensor) over `devices`.
+    """Builds the training program of a stage, without compiling it.
+
+    Args:
+      stage: index of the stage.
+      devices: devices of the mesh.
+      sizes: mesh sizes (data, fsdp, tensor).
 
     Raises:
-      UserError: sizes that do not make up the devices, rows or heads that do not divide.
+      UserError: the product of the sizes is not the number of devices, or rows or heads do not divide.
     """
     mesh = make_mesh(*sizes, devices=devices)
     return make_program(config, config.stages[stage], model_config(config), mesh, rules(config.mesh.rules))
 
 
-def abstract_batch(made: Program) -> Batch:
-    """Shapes of a global batch, spread over the mesh by rows."""
-    data, place = made.stage.data, rows_sharding(made.mesh)
+def abstract_batch(program: Program) -> Batch:
+    """Shapes of a global batch, sharded over the mesh by rows."""
+    data, sharding = program.stage.data, rows_sharding(program.mesh)
     b, a, s, m = data.rows, data.row_clips, data.row_tokens, data.row_answers
 
     def leaf(shape: tuple[int, ...], dtype: Any = jnp.int32) -> jax.ShapeDtypeStruct:
-        return jax.ShapeDtypeStruct(shape, dtype, sharding=place)
+        return jax.ShapeDtypeStruct(shape, dtype, sharding=sharding)
 
     return Batch(
         audio=leaf((b, a, data.samples), jnp.float32),
@@ -75,28 +80,29 @@ def abstract_batch(made: Program) -> Batch:
     )
 
 
-def compile_step(made: Program) -> Compiled:
+def compile_step(program: Program) -> Compiled:
     """Compiles the step of a program for its mesh.
 
     Raises:
-      UserError: the compiler found no way to fit it into memory (`OutOfMemory`), or refused it otherwise.
+      OutOfMemory: the step does not fit into the memory of a device.
+      UserError: the compiler rejects the step for another reason.
     """
-    places = made.targets()
-    state = map_named(lambda path, _: places[path], made.abstract)
+    targets = program.targets()
+    state = map_named(lambda path, _: targets[path], program.abstract)
     started = time.perf_counter()
-    with jax.set_mesh(made.mesh):
-        lowered = made.step.lower(state, abstract_batch(made))
+    with jax.set_mesh(program.mesh):
+        lowered = program.step.lower(state, abstract_batch(program))
         try:
             compiled = lowered.compile()
         except jax.errors.JaxRuntimeError as error:
             text = str(error)
             if "RESOURCE_EXHAUSTED" in text:
-                raise OutOfMemory(_needed(text)) from None
-            raise UserError(f"the compiler refuses this step: {text.splitlines()[0]}") from error
+                raise OutOfMemory(_memory_message(text)) from None
+            raise UserError(f"the compiler rejects this step: {text.splitlines()[0]}") from error
     seconds = time.perf_counter() - started
     memory = compiled.memory_analysis()
     return Compiled(
-        program=made,
+        program=program,
         arguments=memory.argument_size_in_bytes,
         temporaries=memory.temp_size_in_bytes,
         peak=memory.peak_memory_in_bytes,
@@ -106,10 +112,10 @@ def compile_step(made: Program) -> Compiled:
 
 
 class OutOfMemory(Exception):
-    """The step does not fit; the message is what the compiler says it would need."""
+    """The step does not fit; the message is the compiler's statement of the memory it needs."""
 
 
-def _needed(text: str) -> str:
-    """The part of the compiler's complaint that says how much it wanted."""
+def _memory_message(text: str) -> str:
+    """The line of the compiler's error that states the memory it needs."""
     lines = (line.strip() for line in text.splitlines())
     return next((line for line in lines if "Used" in line or "exceeds" in line or "exceeded" in line), text[:200])

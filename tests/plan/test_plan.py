@@ -13,7 +13,7 @@ from nlm_jax.plan import command, search, topology
 from nlm_jax.plan import compile as compiler
 from nlm_jax.plan.census import census
 from nlm_jax.plan.chips import CHIPS
-from nlm_jax.plan.search import best, climb
+from nlm_jax.plan.search import best, search_rows
 from nlm_jax.train.config import train_config
 
 CONFIG = pathlib.Path(__file__).with_name("tiny.py")
@@ -53,37 +53,37 @@ ENTRY %main (x: f32[8,16]) -> f32[8,16] {
 
 
 def test_census_multiplies_loops_and_counts_a_channel_once():
-    found = census(LOOPED)
-    assert found.count == {"all-gather": 5, "all-reduce": 1, "reduce-scatter": 1}
-    assert found.sent["all-gather"] == 5 * 8 * 64 * 2 * 3 / 4
-    assert found.sent["all-reduce"] == 2 * 100 * 4 * 1 / 2
-    assert found.sent["reduce-scatter"] == 10 * 4 * 4 * 3 / 4
-    assert found.cycles == 5 * 70 + 30
+    counts = census(LOOPED)
+    assert counts.count == {"all-gather": 5, "all-reduce": 1, "reduce-scatter": 1}
+    assert counts.sent["all-gather"] == 5 * 8 * 64 * 2 * 3 / 4
+    assert counts.sent["all-reduce"] == 2 * 100 * 4 * 1 / 2
+    assert counts.sent["reduce-scatter"] == 10 * 4 * 4 * 3 / 4
+    assert counts.cycles == 5 * 70 + 30
 
 
 def test_trip_counts_that_xla_writes_down():
-    known = LOOPED.replace("body=%body", 'body=%body, backend_config={"known_trip_count":{"n":"7"}}')
-    assert census(known).count["all-gather"] == 7
+    annotated = LOOPED.replace("body=%body", 'body=%body, backend_config={"known_trip_count":{"n":"7"}}')
+    assert census(annotated).count["all-gather"] == 7
 
 
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("v9:4x4", "known kinds are v5e"),
+        ("v9:4x4", "supported kinds: v5e"),
         ("v5e", "write KIND:SHAPE"),
-        ("v5e:four", "is no shape"),
+        ("v5e:four", "is not a shape"),
         ("v5p:4x4", "3 dimension"),
-        ("v5e:32x32", "goes up to 256"),
-        ("h100:64", "goes up to 8"),
+        ("v5e:32x32", "the maximum for TPU v5e is 256"),
+        ("h100:64", "the maximum for H100 is 8"),
     ],
 )
-def test_topologies_that_are_none(text, says):
+def test_invalid_topologies(text, says):
     with pytest.raises(UserError, match=says):
         topology.parse(text)
 
 
 @needs_libtpu
-def test_slices_libtpu_does_not_know():
+def test_slices_that_libtpu_does_not_support():
     with pytest.raises(UserError, match="libtpu has no such slice"):
         topology.devices(topology.parse("v5e:3x5"))
 
@@ -91,9 +91,9 @@ def test_slices_libtpu_does_not_know():
 @needs_libtpu
 @pytest.mark.parametrize(("text", "chips"), [("v5e:4x4", 16), ("v5e:16x16", 256), ("v5p:4x4x8", 128), ("v6e:8x8", 64)])
 def test_slices_are_described(text, chips):
-    found = topology.devices(topology.parse(text))
-    assert len(found) == chips
-    assert found[0].platform == "tpu"
+    devices = topology.devices(topology.parse(text))
+    assert len(devices) == chips
+    assert devices[0].platform == "tpu"
 
 
 def plan(nlm, tmp_path, *argv):
@@ -134,19 +134,19 @@ def test_the_compiler_says_what_a_step_needs(nlm, tmp_path, text, mesh, changes)
     assert found["predicted_step_seconds"] >= max(found["roofline_seconds"].values())
 
 
-@pytest.mark.parametrize(("most", "tried"), [(8, [4, 8, 16]), (64, [4, 8, 16, 32, 64]), (1, [4, 2, 1]), (0, [4, 2, 1])])
-def test_a_search_compiles_no_more_than_it_must(most, tried):
-    found = list(climb(lambda rows: fitting(rows, rows <= most)))
-    assert [one["rows"] for one in found] == tried
-    assert best(found)["rows"] == (most if most else 1)
+@pytest.mark.parametrize(("limit", "rows"), [(8, [4, 8, 16]), (64, [4, 8, 16, 32, 64]), (1, [4, 2, 1]), (0, [4, 2, 1])])
+def test_a_search_compiles_no_more_than_necessary(limit, rows):
+    reports = list(search_rows(lambda n: fitting(n, n <= limit)))
+    assert [report["rows"] for report in reports] == rows
+    assert best(reports)["rows"] == (limit if limit else 1)
 
 
-def test_a_search_gives_up_where_the_weights_do_not_fit():
-    assert len(list(climb(lambda rows: {"fits": False, "hopeless": True}))) == 1
+def test_a_search_stops_if_the_weights_do_not_fit():
+    assert len(list(search_rows(lambda rows: {"fits": False, "hopeless": True}))) == 1
 
 
 def fitting(rows: int, fits: bool = True, hbm: int = 1000, link: float = 0.1) -> dict:
-    """What a search looks at: 10 bytes of state, 2 bytes a row."""
+    """The fields of a report that a search uses: 10 bytes of state, 2 bytes per row."""
     memory = {"argument_bytes_per_chip": 10, "peak_bytes_per_chip": 10 + 2 * rows, "hbm_bytes_per_chip": hbm}
     times = {"roofline_seconds": {"interconnect": link}, "predicted_step_seconds": 1.0}
     return {"fits": fits, "rows": rows, "predicted_clips_per_second": rows, **memory, **times}
@@ -154,19 +154,19 @@ def fitting(rows: int, fits: bool = True, hbm: int = 1000, link: float = 0.1) ->
 
 def test_rows_that_cannot_fit_are_not_compiled():
     """Eight rows take 26 bytes. Of the 8 temporary bytes of four rows 6 surely double: 24 bytes are too much for 25."""
-    assert [one["rows"] for one in climb(lambda rows: fitting(rows, hbm=25))] == [4]
-    assert [one["rows"] for one in climb(lambda rows: fitting(rows, hbm=26))][:2] == [4, 8]
+    assert [one["rows"] for one in search_rows(lambda rows: fitting(rows, hbm=25))] == [4]
+    assert [one["rows"] for one in search_rows(lambda rows: fitting(rows, hbm=26))][:2] == [4, 8]
 
 
 @pytest.mark.parametrize(("link", "remats"), [(0.1, ["mlp"]), (0.9, ["mlp", "attention", "full"])])
-def test_other_policies_are_tried_where_chips_wait_for_links(monkeypatch, link, remats):
+def test_other_policies_are_tried_if_links_are_the_bottleneck(monkeypatch, link, remats):
     config = train_config(load(CONFIG))
-    slice_, heard = topology.parse("h100:8"), []
-    monkeypatch.setattr(search, "MOST_ROWS", 4)
-    monkeypatch.setattr(search, "attempt", lambda *argv: fitting(4, link=link) | {"remat": argv[0].model.remat})
-    found = list(search.search(config, 0, slice_, topology.devices(slice_), heard.append))
-    assert [one["remat"] for one in found] == remats * 2
-    assert heard[0] == "1x8x1 default, 4 rows a chip, remat mlp"
+    slice_, announced = topology.parse("h100:8"), []
+    monkeypatch.setattr(search, "MAX_ROWS", 4)
+    monkeypatch.setattr(search, "evaluate", lambda *argv: fitting(4, link=link) | {"remat": argv[0].model.remat})
+    reports = list(search.search(config, 0, slice_, topology.devices(slice_), announced.append))
+    assert [report["remat"] for report in reports] == remats * 2
+    assert announced[0] == "1x8x1 default, 4 rows per chip, remat mlp"
 
 
 @pytest.mark.parametrize(
@@ -174,7 +174,7 @@ def test_other_policies_are_tried_where_chips_wait_for_links(monkeypatch, link, 
     [((4, 4), ["1x16x1"]), ((8, 8), ["1x64x1", "8x8x1"]), ((4, 4, 8), ["1x128x1", "8x16x1"]), ((8,), ["1x8x1"])],
 )
 def test_meshes_of_a_search_follow_the_sides_of_the_slice(shape, meshes):
-    *cut, whole = search.ways(shape)
+    *cut, whole = search.placements(shape)
     assert ["x".join(map(str, sizes)) for rules, sizes in cut] == meshes
     assert whole == ("replicated-base", (1, math.prod(shape), 1))
 
@@ -182,18 +182,18 @@ def test_meshes_of_a_search_follow_the_sides_of_the_slice(shape, meshes):
 def test_a_search_tries_each_way(nlm, tmp_path, monkeypatch):
     """Which compilations a search asks for, and which of their reports it shows; the compiler itself stays out."""
 
-    def attempt(config, index, slice_, devices, sizes):
+    def evaluate(config, index, slice_, devices, sizes):
         rows = config.stages[index].data.rows // slice_.chips
-        made = compiler.program(config, index, devices, sizes)
+        program = compiler.program(config, index, devices, sizes)
         speed = rows * (2 if config.mesh.rules == "replicated-base" else 1)
         if rows > 4:
-            return search.refused(made, slice_, config, "too much")
-        found = search.refused(made, slice_, config, "") | {"fits": True, "predicted_clips_per_second": speed}
+            return search.rejection(program, slice_, config, "too much")
+        found = search.rejection(program, slice_, config, "") | {"fits": True, "predicted_clips_per_second": speed}
         return found | fitting(rows, link=0.9) | {"predicted_clips_per_second": speed, "predicted_mfu": 0.1}
 
     monkeypatch.setattr(search, "REMATS", ("mlp", "full"))
-    monkeypatch.setattr(search, "attempt", attempt)
-    monkeypatch.setattr(command, "show", lambda console, found: None)
+    monkeypatch.setattr(search, "evaluate", evaluate)
+    monkeypatch.setattr(command, "show", lambda console, report: None)
     status, printed, found = plan(nlm, tmp_path, "--topology=h100:2", "--search")
     assert status == 0, printed
     tried = [(f["rules"], f["remat"], f["rows_per_chip"]) for f in found["tried"]]
@@ -234,7 +234,7 @@ def test_mistakes(nlm, tmp_path, argv, says):
     assert "Traceback" not in printed
 
 
-def test_gpus_are_computed(nlm, tmp_path):
+def test_figures_of_gpus_are_computed(nlm, tmp_path):
     status, printed, found = plan(nlm, tmp_path, "--topology=h100:8", "--mesh=1x8x1", "--rows-per-chip=2")
     assert status == 0, printed
     assert found["rows"] == 16
