@@ -35,8 +35,8 @@ class Estimate:
     link_seconds: float
     """Sending the bytes of the census at the links' peak rate."""
     compiler_seconds: float
-    """The compiler's cycle estimates at the chip's clock; 0 if it gives none. The kernel of attention="splash", for which
-    it gives none, is added at the chip's peak rate."""
+    """The compiler's cycle estimates at the chip's clock; 0 if it gives none. The kernel of attention="splash", for
+    which it gives none, is added at the chip's peak rate."""
     seconds: float
     """Predicted step time: the largest of the four."""
 
@@ -48,6 +48,7 @@ class Estimate:
 def estimate(compiled: Compiled, topology: Topology) -> Estimate:
     """The roofline of a compiled step on the chips of `topology`."""
     stage, model, chip = compiled.program.stage, compiled.program.model, topology.chip
+    census = compiled.census
     rows = stage.data.rows
     clips = rows * min(stage.data.row_clips, FILLED * stage.data.row_tokens / EXAMPLE_TOKENS)
     tokens = clips * EXAMPLE_TOKENS
@@ -63,7 +64,7 @@ def estimate(compiled: Compiled, topology: Topology) -> Estimate:
     times = {
         "compute_seconds": (computed + recomputed) / topology.chips / chip.flops,
         "memory_seconds": passes * weights / compiled.program.mesh.shape["tensor"] / chip.hbm_rate,
-        "link_seconds": compiled.census.bytes / chip.link_rate,
+        "link_seconds": census.bytes / chip.link_rate,
         "compiler_seconds": compiled.census.cycles / chip.clock + kernel_seconds(compiled, topology)
         if chip.clock
         else 0.0,
@@ -81,7 +82,7 @@ def kernel_seconds(compiled: Compiled, topology: Topology) -> float:
     return 3.5 * forward / topology.chips / topology.chip.flops
 
 
-def report(compiled: Compiled, topology: Topology) -> dict[str, Any]:
+def make_report(compiled: Compiled, topology: Topology) -> dict[str, Any]:
     """All figures as one mapping, the content of `--json`."""
     e, mesh, data = estimate(compiled, topology), compiled.program.mesh, compiled.program.stage.data
     parts = mesh.shape["data"] * mesh.shape["fsdp"]

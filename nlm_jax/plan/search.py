@@ -3,9 +3,9 @@
 A compilation of the 8B step takes minutes, so the search avoids as many as possible:
 
 - If the weights alone exceed the memory, nothing is compiled.
-- For each placement, rows are doubled or halved from four until one fits and the next does not: more rows share the same
-  gathered weights, so the largest number that fits is the fastest. A doubling is skipped if the memory of the smaller
-  one implies that it will not fit.
+- For each placement, rows are doubled or halved from four until one fits and the next does not: more rows share the
+  same gathered weights, so the largest number that fits is the fastest. A doubling is skipped if the memory of the
+  smaller one implies that it will not fit.
 - Remat policies are tried from the one that saves most activations. The next one recomputes more to free memory for
   more rows, which helps only if the step is limited by the links and not by the chip.
 """
@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from nlm_jax.plan import compile as compiler
-from nlm_jax.plan.estimate import USABLE, report
+from nlm_jax.plan.estimate import USABLE, make_report
 
 REMATS = ("mlp", "attention", "full")
 START_ROWS, MAX_ROWS = 4, 64
@@ -26,8 +26,8 @@ GROWING = 0.75
 LINK_BOUND = 0.5
 """Minimum share of link time in a step for which a policy that frees memory for more rows is tried."""
 POD = 16
-"""Number of chips among which gathering is cheap: on larger slices fsdp over at most this many, replicated over data, is
-tried too. Groups are whole sides of the slice: with split sides the compiler takes several times as long."""
+"""Number of chips among which gathering is cheap: on larger slices fsdp over at most this many, replicated over data,
+is tried too. Groups are whole sides of the slice: with split sides the compiler takes several times as long."""
 
 
 def search(config, index: int, slice_, devices, announce: Callable[[str], None]) -> Iterator[dict[str, Any]]:
@@ -130,7 +130,7 @@ def evaluate(config, index: int, slice_, devices, sizes: tuple[int, int, int]) -
             "hopeless": True
         }
     try:
-        return report(compiler.compile_step(program), slice_) | {"rules": config.mesh.rules}
+        return make_report(compiler.compile_step(program), slice_) | {"rules": config.mesh.rules}
     except compiler.OutOfMemory as error:
         return rejection(program, slice_, config, str(error))
 
