@@ -1,4 +1,4 @@
-"""What every benchmark shares: where it ran, the timing of two sides in turn, and the file of results."""
+"""Shared by all benchmarks: the environment, alternating timing of several implementations, the results file."""
 
 import argparse
 import datetime
@@ -16,7 +16,7 @@ PACKAGES = ("jax", "flax", "torch", "transformers", "peft", "grain")
 
 
 def arguments(description: str) -> argparse.ArgumentParser:
-    """The flags all of them have."""
+    """A parser with the flags of all benchmarks."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("--repeats", type=int, default=5, help="measurements of each side; medians are compared")
     parser.add_argument("--json", type=pathlib.Path, help="write the figures to this file")
@@ -24,12 +24,12 @@ def arguments(description: str) -> argparse.ArgumentParser:
 
 
 def cores() -> int:
-    """Cores this process may use."""
+    """Number of cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def in_turn(sides: Mapping[str, Callable[[], Any]], repeats: int) -> dict[str, list[float]]:
-    """Seconds of each call: a warm-up each, then all sides in turn, so that a busy machine slows all of them alike."""
+def alternate(sides: Mapping[str, Callable[[], Any]], repeats: int) -> dict[str, list[float]]:
+    """Seconds of each call: after a warm-up the sides alternate, so that other load affects all of them equally."""
     for run in sides.values():
         run()
     seconds: dict[str, list[float]] = {name: [] for name in sides}
@@ -45,33 +45,33 @@ def report(
     title: str, rows: Mapping[str, float], unit: str, peer: str, file: pathlib.Path | None, **facts: Any
 ) -> None:
     """Prints rates (`unit`, higher is better) with their ratio to `peer`, and writes them to `file`."""
-    where = environment()
-    print(f"{title}\n  {where['date']}, {where['device']}, {where['cores']} cores, {where['versions']}")
+    host = environment()
+    print(f"{title}\n  {host['date']}, {host['device']}, {host['cores']} cores, {host['versions']}")
     for name, value in facts.items():
         print(f"  {name}: {value}")
     for name, rate in rows.items():
         print(f"  {name:32s} {rate:10.2f} {unit}   {rate / rows[peer]:.2f} x {peer}")
     if file:
         file.parent.mkdir(parents=True, exist_ok=True)
-        content = {"title": title, "unit": unit, "peer": peer, "rates": dict(rows), **facts, **where}
+        content = {"title": title, "unit": unit, "peer": peer, "rates": dict(rows), **facts, **host}
         file.write_text(json.dumps(content, indent=1, default=str), encoding="utf-8")
 
 
 def environment() -> dict[str, Any]:
-    """Date, device and versions: what a figure means nothing without."""
+    """Date, device, cores and package versions of a measurement."""
     import jax
 
-    found = []
+    versions = []
     for name in PACKAGES:
         try:
-            found.append(f"{name} {metadata.version(name)}")
+            versions.append(f"{name} {metadata.version(name)}")
         except metadata.PackageNotFoundError:
             continue
     return {
         "date": datetime.date.today().isoformat(),
         "device": jax.devices()[0].device_kind if jax.default_backend() != "cpu" else processor(),
         "cores": cores(),
-        "versions": ", ".join(found),
+        "versions": ", ".join(versions),
     }
 
 
@@ -83,4 +83,5 @@ def processor() -> str:
 
 
 def median(values: list[float]) -> float:
+    """Median of the values."""
     return statistics.median(values)

@@ -1,4 +1,4 @@
-"""BEATs' positional convolution on a CPU: through the frequency domain, as we run it there, against XLA's grouped one.
+"""BEATs' positional convolution on a CPU: in the frequency domain, as used here, against XLA's grouped convolution.
 
 JAX_PLATFORMS=cpu python benchmarks/conv.py
 """
@@ -8,19 +8,19 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
-from common import arguments, in_turn, median, report
+from common import alternate, arguments, median, report
 
 from nlm_jax.models.beats import position
 
 
-def main(given: list[str] | None = None) -> None:
+def main(argv: list[str] | None = None) -> None:
     parser = arguments(__doc__.splitlines()[0])
     parser.add_argument("--clips", type=int, default=2)
     parser.add_argument("--tokens", type=int, default=496)
     parser.add_argument("--width", type=int, default=768)
     parser.add_argument("--groups", type=int, default=16)
     parser.add_argument("--taps", type=int, default=128)
-    args = parser.parse_args(given)
+    args = parser.parse_args(argv)
     rng = np.random.default_rng(0)
     x = jnp.asarray(rng.normal(size=(args.clips, args.tokens, args.width)), jnp.float32)
     w = jnp.asarray(rng.normal(size=(args.width, args.width // args.groups, args.taps)) * 0.01, jnp.float32)
@@ -33,8 +33,8 @@ def main(given: list[str] | None = None) -> None:
         "frequency domain": gradients(position._convolve_by_fft),
         "grouped convolution": gradients(functools.partial(position._convolve, groups=args.groups)),
     }
-    taken = in_turn(sides, args.repeats)
-    rates = {name: args.clips / median(times) for name, times in taken.items()}
+    timings = alternate(sides, args.repeats)
+    rates = {name: args.clips / median(times) for name, times in timings.items()}
     report("positional convolution, forward and backward", rates, "clips/s", "grouped convolution", args.json,
            clips=args.clips, width=args.width)  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""Filter bank: ours, batched and jitted on the device, against Kaldi's code clip by clip as the reference calls it.
+"""Filter bank: batched and jitted on the device, compared with Kaldi's code clip by clip as the reference calls it.
 
 python benchmarks/fbank.py
 """
@@ -6,17 +6,17 @@ python benchmarks/fbank.py
 import jax
 import jax.numpy as jnp
 import numpy as np
-from common import arguments, in_turn, median, report
+from common import alternate, arguments, median, report
 from peer import BINS, kaldi
 
 from nlm_jax.audio.fbank import MEAN, STD, fbank, log_mel, mel_filterbank
 
 
-def main(given: list[str] | None = None) -> None:
+def main(argv: list[str] | None = None) -> None:
     parser = arguments(__doc__.splitlines()[0])
     parser.add_argument("--clips", type=int, default=32)
     parser.add_argument("--seconds", type=float, default=10.0)
-    args = parser.parse_args(given)
+    args = parser.parse_args(argv)
     rng = np.random.default_rng(0)
     waves = rng.uniform(-0.3, 0.3, (args.clips, round(args.seconds * 16_000))).astype(np.float32)
     ours = jax.jit(fbank)
@@ -26,8 +26,8 @@ def main(given: list[str] | None = None) -> None:
         "nlm_jax": lambda: ours(waves).block_until_ready(),
         "kaldi, clip by clip": lambda: [kaldi(wave) for wave in waves],
     }
-    taken = in_turn(sides, args.repeats)
-    rates = {name: args.clips / median(times) for name, times in taken.items()}
+    timings = alternate(sides, args.repeats)
+    rates = {name: args.clips / median(times) for name, times in timings.items()}
     report("filter bank", rates, "clips/s", "kaldi, clip by clip", args.json,
            **{"clips": args.clips, "seconds": args.seconds, "largest difference": f"{error.max():.2g}"})  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""Answers per second: ours against the `generate` loop of transformers on the exported model, in one run.
+"""Answers per second: compared with the `generate` loop of transformers on the exported model, in one run.
 
     python benchmarks/generate.py                 # CPU: a language model 100 times its encoder, as the 8B one is
     python benchmarks/generate.py --size=8b       # a GPU with 80 GB or more: 8B, bfloat16
@@ -8,14 +8,14 @@ Random weights and clips; our weights are exported ("llama-merged") and loaded b
 clips there (peer.py). Both sides start from waveforms and prompts and make the same number of tokens for each question:
 
 - mixed: answers as long as those of BEANS-Zero (mean 11 tokens, 5% above 36, none above 235). A batch of transformers
-  goes on until its longest answer is done; ours gives a finished row to the next question.
+  continues until its longest answer is done; here a finished row is given to the next question.
 - equal: every answer has --tokens tokens, so that nothing but the loop itself is compared.
 - several: eight questions about each clip, one clip after the other, answers as long as in mixed. Ours knows a clip by
   its content and encodes it once in each measurement; transformers has no such cache, and the peer encodes the clip
   of every question, eight times the same. Prompts are computed for each question on both sides.
 
-In mixed and equal every question has a clip of its own, which both sides encode once. Nothing that was encoded in one
-measurement is kept for the next. Before, one batch is decoded by both from the same
+In mixed and equal every question has a clip of its own, which both sides encode once. The cache of encoded clips is
+cleared before each measurement. Before, one batch is decoded by both from the same
 vectors and the ids are compared.
 """
 
@@ -29,7 +29,7 @@ import jax
 import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
-from common import arguments, in_turn, median, report
+from common import alternate, arguments, median, report
 
 from nlm_jax import NatureLM
 from nlm_jax.convert.checkpoint import Checkpoint
@@ -56,7 +56,7 @@ ABOUT_ONE = (
     "What is the life stage of the focal species in the audio?",
     "Is there a bird in the audio? Answer Yes or No.",
 )
-"""What is asked about each clip of the kind "several"."""
+"""Questions about each clip of the kind "several"."""
 
 
 def config(size: str) -> NatureLMConfig:
@@ -71,22 +71,24 @@ def config(size: str) -> NatureLMConfig:
 
 
 def random_model(cfg: NatureLMConfig) -> NatureLM:
-    """Weights of about the scale a trained model has."""
-    kept = np.dtype(ml_dtypes.bfloat16 if cfg.compute_dtype == "bfloat16" else np.float32)
+    """A model of random weights at about the scale of a trained one."""
+    base_dtype = np.dtype(ml_dtypes.bfloat16 if cfg.compute_dtype == "bfloat16" else np.float32)
     noise, leaves = np.random.default_rng(0).normal(size=1 << 20).astype(np.float32), {}
     for i, (path, leaf) in enumerate(abstract(cfg).items()):
         last = path.rsplit("/", 1)[-1]
         scale = 0.02 if last in ("bias", "embedding") else leaf.shape[max(0, leaf.ndim - 2)] ** -0.5
         values = np.resize(np.roll(noise, 7919 * i), leaf.shape)
         norm = last in ("scale", "weight_g", "grep_a")
-        made = (1 + 0.1 * values if norm else scale * values).astype(kept if path.startswith("llama/") else np.float32)
-        leaves[path] = jnp.asarray(made)
+        values = (1 + 0.1 * values if norm else scale * values).astype(
+            base_dtype if path.startswith("llama/") else np.float32
+        )
+        leaves[path] = jnp.asarray(values)
     tokenizer = Tokenizer.from_pretrained("embedded")
     return NatureLM(Checkpoint(cfg, leaves, tokenizer=embedded_directory()), tokenizer)
 
 
 def prompts_of(model: NatureLM, clips: list[np.ndarray], queries: list[str]) -> list[Prompt]:
-    """One for each query, about its clip."""
+    """The prompt of each query about its clip."""
     return [prompt(model.tokenizer, [Clip.of(c)], q, model.config) for c, q in zip(clips, queries, strict=True)]
 
 
@@ -97,7 +99,7 @@ def lengths(count: int, seed: int = 0) -> list[int]:
 
 
 class Ours:
-    """Our answers to `clips` and `queries`."""
+    """Generation with this package."""
 
     def __init__(self, model: NatureLM, clips: list[np.ndarray], queries: list[str], batch: int, beams: int):
         self.model, self.clips, self.queries, self.batch, self.beams = model, clips, queries, batch, beams
@@ -116,25 +118,25 @@ class Ours:
 
 
 class Theirs:
-    """The exported language model in transformers, with the peer's audio side in front."""
+    """Generation with the exported language model in transformers, after the peer's audio tower."""
 
     def __init__(self, model: NatureLM, folder: pathlib.Path, clips, prompts: list[Prompt], batch: int, beams: int):
         import torch
         import transformers
-        from peer import Hearing, kaldi
+        from peer import AudioTower, kaldi
 
         save(model.checkpoint, folder, "llama-merged")
         torch.manual_seed(0)
         self.device = "cuda" if torch.cuda.is_available() and jax.default_backend() == "gpu" else "cpu"
         self.dtype = torch.bfloat16 if model.config.compute_dtype == "bfloat16" else torch.float32
         self.llama = transformers.LlamaForCausalLM.from_pretrained(folder, dtype=self.dtype).to(self.device).eval()
-        self.hearing = Hearing(model.config).to(self.device).eval()
+        self.audio_tower = AudioTower(model.config).to(self.device).eval()
         self.clips, self.prompts, self.batch, self.beams = clips, prompts, batch, beams
         self.torch, self.kaldi, self.ends = torch, kaldi, list(model.tokenizer.eos_ids)
         self.pad = model.tokenizer.pad_id
 
     def about(self, clips, prompts: list[Prompt]) -> "Theirs":
-        """The same models, asked something else."""
+        """The same models with other clips and prompts."""
         other = copy.copy(self)
         other.clips, other.prompts = clips, prompts
         return other
@@ -147,19 +149,19 @@ class Theirs:
                 self.torch.inference_mode(),
                 self.torch.autocast(self.device, self.torch.bfloat16, enabled=self.dtype == self.torch.bfloat16),
             ):
-                self.decode(self.prompts[part], self.hearing(mel), max(tokens[part]))
+                self.decode(self.prompts[part], self.audio_tower(mel), max(tokens[part]))
 
     def decode(self, prompts: list[Prompt], vectors, tokens: int) -> list[list[int]]:
-        """Ids of one batch, prompts padded on the left; a batch goes on until its longest answer is done."""
+        """Ids of one batch, prompts padded on the left; a batch continues until its longest answer is done."""
         torch, longest = self.torch, max(map(len, prompts))
         rows, masks = [], []
-        for p, mine in zip(prompts, vectors, strict=True):
+        for p, clip_vectors in zip(prompts, vectors, strict=True):
             row = self.llama.get_input_embeddings()(torch.as_tensor(p.tokens, dtype=torch.long, device=self.device))
             here = p.audio_slot >= 0  # the peer fills up a last window that ours leaves out
-            row[torch.as_tensor(here, device=self.device)] = mine[: here.sum()].to(row.dtype)
+            row[torch.as_tensor(here, device=self.device)] = clip_vectors[: here.sum()].to(row.dtype)
             rows.append(torch.nn.functional.pad(row, (0, 0, longest - len(p), 0)))
             masks.append([0] * (longest - len(p)) + [1] * len(p))
-        made = self.llama.generate(
+        ids = self.llama.generate(
             inputs_embeds=torch.stack(rows),
             attention_mask=torch.tensor(masks, device=self.device),
             num_beams=self.beams,
@@ -169,18 +171,18 @@ class Theirs:
             eos_token_id=self.ends,
             pad_token_id=self.pad,
         )
-        return made.tolist()
+        return ids.tolist()
 
 
-def main(given: list[str] | None = None) -> None:
+def main(argv: list[str] | None = None) -> None:
     parser = arguments(__doc__.splitlines()[0])
     parser.add_argument("--size", choices=SECONDS, default="small")
     parser.add_argument("--questions", type=int, default=64)
     parser.add_argument("--batch", type=int, default=16, help="questions decoded together, on both sides")
     parser.add_argument("--beams", type=int, default=2)
-    parser.add_argument("--tokens", type=int, default=16, help="of every answer of the equal kind")
-    parser.add_argument("--longest", type=int, default=235, help="cut of the mixed kind")
-    args = parser.parse_args(given)
+    parser.add_argument("--tokens", type=int, default=16, help="tokens of every answer of the equal kind")
+    parser.add_argument("--longest", type=int, default=235, help="maximum tokens of the mixed kind")
+    args = parser.parse_args(argv)
 
     cfg, samples = config(args.size), round(SECONDS[args.size] * 16_000)
     model, rng = random_model(cfg), np.random.default_rng(1)
@@ -205,8 +207,8 @@ def main(given: list[str] | None = None) -> None:
     }
     sides = {}
     one = [clips[i // len(ABOUT_ONE)] for i in range(args.questions)]
-    asked = [ABOUT_ONE[i % len(ABOUT_ONE)] for i in range(args.questions)]
-    again = (Ours(model, one, asked, args.batch, args.beams), theirs.about(one, prompts_of(model, one, asked)))
+    about_one = [ABOUT_ONE[i % len(ABOUT_ONE)] for i in range(args.questions)]
+    again = (Ours(model, one, about_one, args.batch, args.beams), theirs.about(one, prompts_of(model, one, about_one)))
     for kind, tokens, pair in (
         ("mixed", mixed, (ours, theirs)),
         ("equal", equal, (ours, theirs)),
@@ -214,9 +216,9 @@ def main(given: list[str] | None = None) -> None:
     ):
         for name, side in zip(("nlm_jax", "transformers"), pair, strict=True):
             sides[f"{name}, {kind}"] = functools.partial(side, tokens)
-    taken = in_turn(sides, args.repeats)
-    rates = {name: args.questions / median(times) for name, times in taken.items()}
-    facts |= {f"seconds, {name}": ", ".join(f"{t:.2f}" for t in times) for name, times in taken.items()}
+    timings = alternate(sides, args.repeats)
+    rates = {name: args.questions / median(times) for name, times in timings.items()}
+    facts |= {f"seconds, {name}": ", ".join(f"{t:.2f}" for t in times) for name, times in timings.items()}
     for kind in ("mixed", "equal", "several"):
         facts[f"ratio, {kind}"] = f"{rates[f'nlm_jax, {kind}'] / rates[f'transformers, {kind}']:.2f}"
     report("generation", rates, "answers/s", "transformers, mixed", args.json, **facts)

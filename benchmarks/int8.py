@@ -1,10 +1,10 @@
-"""What an int8 base costs in loss: our symmetric scales per output channel, qwix's, and bfloat16, beside float32.
+"""Loss of an int8 base compared with float32: symmetric scales per output channel, those of qwix, and bfloat16.
 
     python benchmarks/int8.py --model demo_out/stage2 --data demo_out/corpus/valid.jsonl
 
-Needs a model that was trained and questions it can answer: random weights have no loss worth keeping. Peer: qwix
+Needs a model that was trained and questions it can answer: the loss of random weights is meaningless. Peer: qwix
 (pip install qwix), per output channel and in tiles of the inputs. The products are taken in float32 with the weights
-that the integers stand for, so that nothing but the rounding of the weights differs.
+that the integers represent, so that only the rounding of the weights differs.
 """
 
 import dataclasses
@@ -35,8 +35,8 @@ def qwix_way(tile: int | None) -> Callable[[jax.Array], jax.Array]:
 
     def way(kernel: jax.Array) -> jax.Array:
         tiles = {1: tile} if tile else None
-        made = qwix.quantize(kernel.astype(jnp.float32), jnp.int8, channelwise_axes=(0, 2), tiled_axes=tiles)
-        return qwix.dequantize(made)
+        quantized = qwix.quantize(kernel.astype(jnp.float32), jnp.int8, channelwise_axes=(0, 2), tiled_axes=tiles)
+        return qwix.dequantize(quantized)
 
     return way
 
@@ -52,13 +52,13 @@ def rounded(model: NatureLM, way: Callable[[jax.Array], jax.Array]) -> NatureLM:
 
 def losses(model: NatureLM, examples: list[Any], root: pathlib.Path, seconds: float, batch: int) -> np.ndarray:
     """Mean negative log-likelihood of each batch's answers, f64[N / batch]."""
-    found = []
+    values = []
     for i in range(0, len(examples), batch):
         part = examples[i : i + batch]
         sounds = [[wave.fit(wave.load(root / e.paths[0], seconds=seconds), round(seconds * 16_000))] for e in part]
         prompts = [f"<Audio><AudioHere></Audio> {e.prompt}" for e in part]
-        found.append(model.loss(prompts, [e.text for e in part], sounds))
-    return np.array(found)
+        values.append(model.loss(prompts, [e.text for e in part], sounds))
+    return np.array(values)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -72,8 +72,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--tile", type=int, default=32, help="inputs that share a scale in qwix's tiled form")
     args = parser.parse_args(argv)
-    every = [e for e in corpora.read(args.data, split=args.split) if len(e.paths) == 1]
-    examples = every[:: max(1, len(every) // args.examples)][: args.examples]
+    candidates = [e for e in corpora.read(args.data, split=args.split) if len(e.paths) == 1]
+    examples = candidates[:: max(1, len(candidates) // args.examples)][: args.examples]
     model = NatureLM.from_pretrained(args.model, dtype="float32")
     ways = {
         "float32": lambda kernel: kernel.astype(jnp.float32),
@@ -82,12 +82,12 @@ def main(argv: list[str] | None = None) -> None:
         "qwix int8": qwix_way(None),
         f"qwix int8, tiles of {args.tile}": qwix_way(args.tile),
     }
-    found = {name: losses(rounded(model, way), examples, args.data.parent, args.seconds, args.batch)
+    measured = {name: losses(rounded(model, way), examples, args.data.parent, args.seconds, args.batch)
              for name, way in ways.items()}  # fmt: skip
-    exact = found["float32"]
-    facts = {f"loss minus float32's, {name}": f"{(loss - exact).mean():+.6f}" for name, loss in found.items()}
+    exact = measured["float32"]
+    facts = {f"loss minus float32's, {name}": f"{(loss - exact).mean():+.6f}" for name, loss in measured.items()}
     # Likelihood of an answer token, so that higher is better as in the other benchmarks.
-    rates = {name: float(np.exp(-loss.mean())) for name, loss in found.items()}
+    rates = {name: float(np.exp(-loss.mean())) for name, loss in measured.items()}
     common.report(f"int8 base, {len(examples)} answers", rates, "mean likelihood of a token", "float32",
                   args.json, loss=f"{exact.mean():.6f}", **facts)  # fmt: skip
 

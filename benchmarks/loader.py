@@ -1,4 +1,4 @@
-"""The torch DataLoader that `data.py` compares with, in a process of its own: its workers fork, which jax forbids.
+"""The torch DataLoader that `data.py` compares with, in its own process: its workers fork, which is unsafe with jax.
 
 python loader.py FOLDER WORKERS SECONDS      # prints clips/s
 """
@@ -40,33 +40,31 @@ class Files(torch.utils.data.Dataset):
             spectrum = np.fft.rfft(rng.standard_normal(SAMPLES))
             spectrum[1:] /= np.arange(1, spectrum.size) ** rng.uniform(0.0, 1.0)
             noise = np.fft.irfft(spectrum, SAMPLES).astype(np.float32)
-            wanted = np.mean(sound**2) / 10 ** (rng.uniform(*SNR) / 10)
-            sound = sound + noise * np.sqrt(wanted / np.mean(noise**2), dtype=np.float32)
+            noise_power = np.mean(sound**2) / 10 ** (rng.uniform(*SNR) / 10)
+            sound = sound + noise * np.sqrt(noise_power / np.mean(noise**2), dtype=np.float32)
             sound = sound / max(1.0, float(np.abs(sound).max()))
         return torch.as_tensor(sound), torch.tensor(self.tokenizer.encode(row["prompt"] + row["text"]))
 
 
-def together(items):
+def collate(items):
     """A batch: sounds stacked, tokens padded to the longest."""
     ids = torch.nn.utils.rnn.pad_sequence([ids for _, ids in items], batch_first=True)
     return torch.stack([sound for sound, _ in items]), ids
 
 
 def rate(folder: pathlib.Path, workers: int, seconds: float) -> float:
-    """Clips a second over about `seconds`, the start of the workers left out."""
-    batches = 2 + max(1, round(seconds * workers * 12))  # as many as the fastest files give in that time
-    loader = torch.utils.data.DataLoader(
-        Files(folder, batches * BATCH), BATCH, num_workers=workers, collate_fn=together
-    )
-    clips, began = 0, None
+    """Clips per second over about `seconds`, without the start of the workers."""
+    batches = 2 + max(1, round(seconds * workers * 12))  # enough for the fastest format in that time
+    loader = torch.utils.data.DataLoader(Files(folder, batches * BATCH), BATCH, num_workers=workers, collate_fn=collate)
+    clips, started = 0, None
     for number, (sounds, _) in enumerate(loader):
         if number == 1:
-            began = time.perf_counter()
+            started = time.perf_counter()
         elif number > 1:
             clips += len(sounds)
-            if time.perf_counter() - began > seconds:
+            if time.perf_counter() - started > seconds:
                 break
-    return clips / (time.perf_counter() - began)
+    return clips / (time.perf_counter() - started)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The PyTorch peer of `train_step.py` and `generate.py`: published parts put together the way that stack does it.
+"""The PyTorch peer of `train_step.py` and `generate.py`: published components combined as usual in that ecosystem.
 
 Hugging Face Llama with PEFT's LoRA, BLIP-2's Q-Former from transformers, and a plain encoder of BEATs' shape with SDPA.
 Filter banks clip by clip with Kaldi's code, batches padded to their longest example, logits at all positions.
@@ -20,7 +20,7 @@ from nlm_jax.models.config import NatureLMConfig
 
 IGNORED = -100
 BINS = 126
-"""Of the peer's filter bank, the most that Kaldi accepts: of 128 the lowest is empty."""
+"""Mel bins of the peer's filter bank, the maximum that Kaldi accepts: the lowest of 128 would be empty."""
 
 
 def kaldi(wave: np.ndarray) -> np.ndarray:
@@ -83,7 +83,7 @@ class Encoder(nn.Module):
         return x
 
 
-class Hearing(nn.Module):
+class AudioTower(nn.Module):
     """Encoder, windowed Q-Former and projection: filter banks to vectors for the language model."""
 
     def __init__(self, cfg: NatureLMConfig):
@@ -115,11 +115,11 @@ class Hearing(nn.Module):
 
 
 class Peer(nn.Module):
-    """`Hearing` and a language model with adapter."""
+    """`AudioTower` and a language model with adapter."""
 
     def __init__(self, cfg: NatureLMConfig, dtype: torch.dtype):
         super().__init__()
-        self.hearing, llama = Hearing(cfg), cfg.llama
+        self.audio_tower, llama = AudioTower(cfg), cfg.llama
         base = transformers.LlamaForCausalLM(
             transformers.LlamaConfig(
                 vocab_size=llama.vocab,
@@ -142,7 +142,7 @@ class Peer(nn.Module):
 
     def forward(self, mel, ids, clip_at, labels, mask):
         """`clip_at`: index of the first position of each example's clip vectors."""
-        vectors = self.hearing(mel)
+        vectors = self.audio_tower(mel)
         embeds = self.llama.get_input_embeddings()(ids)
         rows = []
         for i, at in enumerate(clip_at):  # the reference splices prompt by prompt too

@@ -1,4 +1,4 @@
-"""What the data pipeline does where a corpus is large: memory of its processes, start-up on millions of examples.
+"""The data pipeline on large corpora: memory of its processes, start-up time with millions of examples.
 
     python benchmarks/scale.py                              # everything; some minutes, 2 GB of disk, Linux for memory
     python benchmarks/scale.py --clips=5000 --examples=1000000 --recordings=200
@@ -7,13 +7,13 @@ Three parts, each in a temporary folder that is removed:
 
 - memory: clips of 0.25 to 0.75 s as `nlm prepare` stores them, in shards of 64 (so that there are more shards than a
   process may hold open files on many systems), streamed by two worker processes and by threads. RSS, PSS and private
-  memory of each process, first and after every so many batches: they must level off. RSS counts pages of the index and
+  memory of each process, at the start and at regular intervals: they must level off. RSS counts pages of the index and
   of batches on their way between processes in each process that has them, private memory does not. `growth` is private
-  memory at the end minus that at the half: what an epoch more would add.
+  memory at the end minus that at the half: what another epoch would add.
 - start-up: an index of as many examples as the NatureLM-audio training set has (no shard is needed before the first
   row), opened by a process of its own: seconds and peak memory until the first rows are planned, for a plain shuffle
   and for a mixture with shares, temperature, species in balance and a cap. The mapped index counts in the peak as far
-  as it was touched; `anonymous` is what no other process and no file could give back.
+  as it was read; `anonymous` is memory not backed by a file.
 - prepare: the same recordings converted by threads and by processes, as many as there are cores.
 """
 
@@ -57,20 +57,24 @@ Memory = dict[str, float]
 
 
 def memory(pid: int) -> Memory:
-    """MiB of a process by kind. Raises UserError where the system does not say."""
+    """MiB of a process by kind.
+
+    Raises:
+      UserError: the system has no /proc/<pid>/smaps_rollup.
+    """
     file = pathlib.Path(f"/proc/{pid}/smaps_rollup")
     if not file.is_file():
         raise UserError("--part=memory reads /proc/<pid>/smaps_rollup, which Linux has; choose other parts")
-    found = {}
+    fields = {}
     for line in file.read_text().splitlines()[1:]:
         name, kb = line.split()[:2]
-        found[name.rstrip(":")] = int(kb) / 1024
-    private = found["Private_Clean"] + found["Private_Dirty"]
-    return {"RSS": found["Rss"], "PSS": found["Pss"], "private": private, "anonymous": found["Anonymous"]}
+        fields[name.rstrip(":")] = int(kb) / 1024
+    private = fields["Private_Clean"] + fields["Private_Dirty"]
+    return {"RSS": fields["Rss"], "PSS": fields["Pss"], "private": private, "anonymous": fields["Anonymous"]}
 
 
 def short_clips(folder: pathlib.Path, count: int) -> pathlib.Path:
-    """A prepared corpus of `count` clips of 0.25 to 0.75 s; its samples are made, all else is what `prepare` does."""
+    """A prepared corpus of `count` clips of 0.25 to 0.75 s, written by `prepare` with synthetic samples."""
     rng = np.random.default_rng(0)
     noise = rng.integers(-3000, 3000, 16_000, np.int16)
     with (folder / "rows.jsonl").open("w", encoding="utf-8") as file:
@@ -78,53 +82,53 @@ def short_clips(folder: pathlib.Path, count: int) -> pathlib.Path:
             row = {"path": f"{number}.wav", "prompt": "Which species is this?", "text": f"species {number % 999}"}
             file.write(json.dumps({**row, "task": f"task-{number % 7}"}) + "\n")
 
-    def made(name: str) -> clips.Made:
+    def clip(name: str) -> clips.Made:
         pcm = np.roll(noise, int(rng.integers(16_000)))[: int(rng.integers(4000, 12_000))]
         record, header = shards.encode_clip(pcm.astype(np.float32) / 32768, name, "pcm16")
         return record, {**header, "cut": False, "source_rate": SAMPLE_RATE}, np.zeros(0, np.uint64)
 
     def convert(options, todo, advance) -> None:
         for number, part in todo:
-            clips.write_shard(options.out, number, map(made, part))
+            clips.write_shard(options.out, number, map(clip, part))
 
     options = Options(folder / "rows.jsonl", folder / "made", encoding="pcm16", shard_size=64, duplicates="none")
     prepare(options, convert=convert)
     return folder / "made"
 
 
-def streaming(corpus: pathlib.Path, workers: int, batches: int, every: int) -> dict[str, list[Memory]]:
-    """Memory of each process over `batches` batches, first after the second of them, then every so many."""
+def streaming(corpus: pathlib.Path, workers: int, batches: int, interval: int) -> dict[str, list[Memory]]:
+    """Memory of each process over `batches` batches, after the second of them, then every `interval`."""
     config = DataConfig(
         train=(str(corpus),), seconds=0.5, row_tokens=512, row_clips=8, rows=8, threads=2, workers=workers
     )
     stream = train_set(config, Tokenizer.from_pretrained("embedded"), FORMAT).batches()
-    found: dict[str, list[Memory]] = {}
+    measured: dict[str, list[Memory]] = {}
     try:
         for batch in range(batches + 1):
             next(stream)
-            if batch % every == 1 or batch == batches:
+            if batch % interval == 1 or batch == batches:
                 pids = sorted(child.pid for child in multiprocessing.active_children())
                 for number, pid in enumerate([os.getpid(), *pids]):
-                    found.setdefault(f"worker {number}" if number else "main", []).append(memory(pid))
+                    measured.setdefault(f"worker {number}" if number else "main", []).append(memory(pid))
     finally:
         stream.close()
     if stream.damaged:
-        raise RuntimeError(f"the corpus is whole, but {len(stream.damaged)} examples were not read")
-    return found
+        raise RuntimeError(f"the corpus is intact, but {len(stream.damaged)} examples were not read")
+    return measured
 
 
 def measure_memory(folder: pathlib.Path, count: int, batches: int, processes: int) -> dict[str, Any]:
     """Streams a corpus of `count` clips by processes, then by threads of this one."""
     started = time.perf_counter()
     corpus = short_clips(folder, count)
-    facts: dict[str, Any] = {"memory: corpus": f"{count} clips, made in {time.perf_counter() - started:.0f} s"}
+    facts: dict[str, Any] = {"memory: corpus": f"{count} clips, written in {time.perf_counter() - started:.0f} s"}
     for workers in (processes, 0):
-        found = streaming(corpus, workers, batches, max(2, batches // 8))
-        for name, steps in found.items():
+        measured = streaming(corpus, workers, batches, max(2, batches // 8))
+        for name, steps in measured.items():
             key = f"memory: {'processes' if workers else 'threads'}, {name}"
-            shown = {kind: [round(step[kind]) for step in steps] for kind in ("RSS", "PSS", "private")}
+            series = {kind: [round(step[kind]) for step in steps] for kind in ("RSS", "PSS", "private")}
             growth = steps[-1]["private"] - steps[len(steps) // 2]["private"]
-            facts[key] = ", ".join(f"{kind} {' '.join(map(str, v))}" for kind, v in shown.items())
+            facts[key] = ", ".join(f"{kind} {' '.join(map(str, v))}" for kind, v in series.items())
             facts[key] += f" MiB; growth {growth:.1f} MiB"
     return facts
 
@@ -176,7 +180,7 @@ def planning(corpus: pathlib.Path, mixture: MixtureConfig) -> dict[str, Any]:
         "planned": seconds,
         "peak": peak,
         "before": before["RSS"],
-        "kept": after["anonymous"],
+        "anonymous": after["anonymous"],
         "rows": hashlib.sha256(json.dumps(rows).encode()).hexdigest(),
     }
 
@@ -185,46 +189,46 @@ def measure_startup(folder: pathlib.Path, count: int, repeats: int) -> dict[str,
     """Seconds and memory until rows are planned, of a plain stream and of a mixture with everything."""
     corpus, facts = index(folder, count), {"start-up: index": f"{count} examples"}
     for name, mixture in (("plain", MixtureConfig()), ("full mixture", FULL)):
-        found = [_alone(planning, corpus, mixture) for _ in range(repeats)]
-        if len({one["rows"] for one in found}) > 1:
-            raise RuntimeError("the same seed planned other rows")
-        middle = {key: median([one[key] for one in found]) for key in found[0] if key != "rows"}
+        results = [_in_new_process(planning, corpus, mixture) for _ in range(repeats)]
+        if len({one["rows"] for one in results}) > 1:
+            raise RuntimeError("the same seed planned different rows")
+        middle = {key: median([one[key] for one in results]) for key in results[0] if key != "rows"}
         facts[f"start-up: {name}"] = (
             f"opened in {middle['opened']:.2f} s, first rows planned after {middle['planned']:.2f} s; "
             f"peak {middle['peak'] / 1024:.2f} GiB (of which {middle['before'] / 1024:.2f} before), "
-            f"anonymous {middle['kept'] / 1024:.2f} GiB afterwards"
+            f"anonymous {middle['anonymous'] / 1024:.2f} GiB afterwards"
         )
     return facts
 
 
 def measure_prepare(folder: pathlib.Path, count: int, repeats: int) -> dict[str, float]:
-    """Clips a second of `nlm prepare` by threads and by processes."""
-    from data import make  # imports the model too, which processes that stream need not
+    """Clips per second of `nlm prepare` by threads and by processes."""
+    from data import write_files  # imports the model too, which processes that stream need not
 
-    make(folder, count, "flac", 44_100)
-    found: dict[str, list[float]] = {"nlm prepare, threads": [], "nlm prepare, processes": []}
+    write_files(folder, count, "flac", 44_100)
+    measured: dict[str, list[float]] = {"nlm prepare, threads": [], "nlm prepare, processes": []}
     for number in range(repeats):
-        for name, fewest in zip(found, (count + 1, 0), strict=True):
-            options = Options(folder / "rows.jsonl", folder / f"made-{number}-{fewest}")
-            with mock.patch.object(clips, "PROCESSES_FROM", fewest):
+        for name, threshold in zip(measured, (count + 1, 0), strict=True):
+            options = Options(folder / "rows.jsonl", folder / f"prepared-{number}-{threshold}")
+            with mock.patch.object(clips, "PROCESSES_FROM", threshold):
                 started = time.perf_counter()
                 prepare(options, workers=max(2, cores()))
-            found[name].append(count / (time.perf_counter() - started))
-    return {name: median(rates) for name, rates in found.items()}
+            measured[name].append(count / (time.perf_counter() - started))
+    return {name: median(rates) for name, rates in measured.items()}
 
 
-def main(given: list[str] | None = None) -> None:
+def main(argv: list[str] | None = None) -> None:
     parser = arguments(__doc__.splitlines()[0])
-    parser.add_argument("--clips", type=int, default=100_000, help="of the corpus that is streamed")
-    parser.add_argument("--batches", type=int, default=1600, help="streamed; 1600 are an epoch of 100,000 clips")
+    parser.add_argument("--clips", type=int, default=100_000, help="clips of the streamed corpus")
+    parser.add_argument("--batches", type=int, default=1600, help="batches to stream (1600: an epoch of 100,000 clips)")
     parser.add_argument("--workers", type=int, default=2, help="processes that stream")
-    parser.add_argument("--examples", type=int, default=TRAINING_SET, help="of the index that is opened")
-    parser.add_argument("--recordings", type=int, default=1500, help="prepared; 10 to 12 s each")
+    parser.add_argument("--examples", type=int, default=TRAINING_SET, help="examples of the opened index")
+    parser.add_argument("--recordings", type=int, default=1500, help="recordings to prepare; 10 to 12 s each")
     parser.add_argument("--part", choices=("memory", "startup", "prepare"), action="append", help="default: all")
-    args = parser.parse_args(given)
+    args = parser.parse_args(argv)
     parts, rates, facts = args.part or ("memory", "startup", "prepare"), {}, {}
-    with tempfile.TemporaryDirectory(prefix="scale_") as made:
-        folder = pathlib.Path(made)
+    with tempfile.TemporaryDirectory(prefix="scale_") as name:
+        folder = pathlib.Path(name)
         for part in parts:
             (folder / part).mkdir()
         if "memory" in parts:
@@ -237,11 +241,11 @@ def main(given: list[str] | None = None) -> None:
     report("data at scale", rates, "clips/s", "nlm prepare, threads", args.json, **facts)
 
 
-def _alone(function: Callable[..., Any], *given: Any) -> Any:
-    """`function(*given)` in a new process, so that the memory it has is its own."""
+def _in_new_process(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Calls a function in a new process, so that its memory can be measured."""
     context = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(1, context) as pool:
-        return pool.submit(function, *given).result()
+        return pool.submit(function, *arguments).result()
 
 
 if __name__ == "__main__":

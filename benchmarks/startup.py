@@ -1,11 +1,11 @@
-"""Start-up: time and peak host memory to import a Hugging Face Llama directory, ours against `from_pretrained`.
+"""Start-up: time and peak host memory to import a Hugging Face Llama directory, compared with `from_pretrained`.
 
-    python benchmarks/startup.py                                # a directory of 1B's shapes, made and then removed
+    python benchmarks/startup.py                                # a directory of 1B's shapes, written, later removed
     python benchmarks/startup.py --preset=llama-3.1-8b          # 16 GB on disk
     python benchmarks/startup.py --dir=/path/to/Llama-3.1-8B    # one you have
 
-Each side runs in a process of its own, so that its peak is its own; files are read once before, so that both find them
-in the page cache. Peak memory beyond the weights themselves is what a host needs while it streams onto accelerators.
+Each side runs in its own process, so that its peak memory can be measured; files are read once before, so that they are
+in the page cache. Peak memory beyond the weights is the overhead of a host that streams weights to accelerators.
 """
 
 import argparse
@@ -31,8 +31,8 @@ from nlm_jax.data.text import embedded_directory
 from nlm_jax.models.presets import preset
 
 
-def make(folder: pathlib.Path, name: str, layers: int) -> None:
-    """A directory of bfloat16 weights as the hub has them, written tensor by tensor."""
+def write_weights(folder: pathlib.Path, name: str, layers: int) -> None:
+    """A directory of bfloat16 weights in the layout of the hub, written tensor by tensor."""
     cfg = preset(f"{name}-no-pad")
     cfg = dataclasses.replace(cfg, llama=dataclasses.replace(cfg.llama, lora=None, layers=layers or cfg.llama.layers))
     dtype = np.dtype(ml_dtypes.bfloat16)
@@ -59,13 +59,13 @@ def theirs(folder: pathlib.Path) -> None:
     transformers.LlamaForCausalLM.from_pretrained(folder, dtype=torch.bfloat16)
 
 
-def main(given: list[str] | None = None) -> None:
+def main(argv: list[str] | None = None) -> None:
     parser = arguments(__doc__.splitlines()[0])
     parser.add_argument("--dir", type=pathlib.Path, help="a Llama directory")
-    parser.add_argument("--preset", default="llama-3.2-1b", help="shapes of the directory that is made without --dir")
+    parser.add_argument("--preset", default="llama-3.2-1b", help="shapes of the directory written without --dir")
     parser.add_argument("--layers", type=int, default=0, help="fewer layers than the preset has")
     parser.add_argument("--side", choices=("ours", "theirs"), help=argparse.SUPPRESS)
-    args = parser.parse_args(given)
+    args = parser.parse_args(argv)
     if args.side:
         started = time.perf_counter()
         {"ours": ours, "theirs": theirs}[args.side](args.dir)
@@ -76,24 +76,25 @@ def main(given: list[str] | None = None) -> None:
     folder = args.dir or scratch / "made"
     try:
         if scratch:
-            make(scratch, args.preset, args.layers)
+            write_weights(scratch, args.preset, args.layers)
         size = sum(f.stat().st_size for f in folder.glob("*.safetensors"))
         for file in folder.glob("*.safetensors"):
             with file.open("rb") as opened:
                 while opened.read(1 << 24):
                     pass
-        found: dict[str, list[dict]] = {"nlm_jax": [], "transformers": []}
+        measured: dict[str, list[dict]] = {"nlm_jax": [], "transformers": []}
         for _ in range(args.repeats):
             for name, side in (("nlm_jax", "ours"), ("transformers", "theirs")):
                 command = [sys.executable, __file__, f"--dir={folder}", f"--side={side}"]
                 done = subprocess.run(command, check=True, capture_output=True, text=True)
-                found[name].append(json.loads(done.stdout.splitlines()[-1]))
+                measured[name].append(json.loads(done.stdout.splitlines()[-1]))
     finally:
         if scratch:
             shutil.rmtree(scratch)
-    rates = {name: size / 2**30 / median([f["seconds"] for f in runs]) for name, runs in found.items()}
+    rates = {name: size / 2**30 / median([f["seconds"] for f in runs]) for name, runs in measured.items()}
     facts = {
-        f"peak host memory, {name}": f"{max(f['peak'] for f in runs) / 2**30:.2f} GiB" for name, runs in found.items()
+        f"peak host memory, {name}": f"{max(f['peak'] for f in runs) / 2**30:.2f} GiB"
+        for name, runs in measured.items()
     }
     facts = {"weights": f"{size / 2**30:.2f} GiB", **facts}
     report(

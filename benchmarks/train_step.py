@@ -1,4 +1,4 @@
-"""Training step: ours against PyTorch made of published parts, the same examples on the same device in one run.
+"""Training step: compared with PyTorch and published components, on the same examples and device in one run.
 
     python benchmarks/train_step.py                      # CPU: BEATs at full size, a small Llama, float32
     python benchmarks/train_step.py --size=8b --clips=64 # a GPU with 80 GB or more: 8B, bfloat16
@@ -13,7 +13,7 @@ import dataclasses
 
 import jax
 import numpy as np
-from common import arguments, in_turn, median, report
+from common import alternate, arguments, median, report
 from jax.sharding import Mesh
 
 from nlm_jax.core.batch import Batch
@@ -63,14 +63,14 @@ def model(size: str, attention: str, remat: str) -> NatureLMConfig:
 def samples(count: int, cfg: NatureLMConfig, seconds: float, seed: int = 0) -> list[Sample]:
     """Lengths like the real mix's: 87 tokens in the mean, a sixth of them answer."""
     rng, vectors = np.random.default_rng(seed), cfg.qformer.vectors(round(seconds * 16_000))
-    made = []
+    result = []
     for _ in range(count):
         prompt = int(np.clip(rng.normal(72 - min(vectors, 31), 12), 12, None))
         answer = int(np.clip(rng.gamma(1.6, 9), 2, 60))
         ids = rng.integers(1, cfg.llama.vocab - 1, prompt + answer).astype(np.int32)
         wave = rng.uniform(-0.3, 0.3, round(seconds * 16_000)).astype(np.float32)
-        made.append(Sample(wave, ids[:8], ids[8:prompt], ids[prompt:]))
-    return made
+        result.append(Sample(wave, ids[:8], ids[8:prompt], ids[prompt:]))
+    return result
 
 
 def packed(examples: list[Sample], cfg: NatureLMConfig, row_tokens: int) -> Batch:
@@ -91,17 +91,17 @@ def packed(examples: list[Sample], cfg: NatureLMConfig, row_tokens: int) -> Batc
     out["audio"] = np.zeros((b, clips, samples_), np.float32)
     out["audio_length"] = np.full((b, clips), samples_, np.int32)
     for i, row in enumerate(rows):
-        at = told = 0
+        at = filled = 0
         for j, e in enumerate(row):
             first, n = at + len(e.before), length(e)
             out["audio"][i, j] = e.audio
             out["tokens"][i, at : at + n] = np.concatenate([e.before, np.zeros(vectors, np.int32), e.after, e.answer])
             out["positions"][i, at : at + n], out["segments"][i, at : at + n] = np.arange(n), j + 1
             out["audio_slot"][i, first : first + vectors] = j * vectors + np.arange(vectors)
-            here = slice(told, told + len(e.answer))
-            out["answer_index"][i, here] = at + n - len(e.answer) - 1 + np.arange(len(e.answer))
-            out["targets"][i, here], out["weights"][i, here], out["answer_segment"][i, here] = e.answer, 1.0, j + 1
-            at, told = at + n, told + len(e.answer)
+            span = slice(filled, filled + len(e.answer))
+            out["answer_index"][i, span] = at + n - len(e.answer) - 1 + np.arange(len(e.answer))
+            out["targets"][i, span], out["weights"][i, span], out["answer_segment"][i, span] = e.answer, 1.0, j + 1
+            at, filled = at + n, filled + len(e.answer)
     return Batch(**out)
 
 
@@ -113,20 +113,19 @@ def ours(cfg: NatureLMConfig, examples: list[Sample], row_tokens: int, mesh: Mes
     stage = dataclasses.replace(stage, data=dataclasses.replace(stage.data, rows=batch.rows))
     program = make_program(TrainConfig((stage,), model=setup), stage, cfg, mesh, rules("default"))
     with jax.set_mesh(mesh):
-        state = program.start({})
+        state = [program.start({})]  # replaced by every step, which donates its argument
         placed = place_batch(batch, mesh)
-    held = [state]
 
     def step():
         with jax.set_mesh(mesh):
-            held[0], metrics = program.step(held[0], placed)
+            state[0], metrics = program.step(state[0], placed)
             return float(metrics["loss_sum"] / metrics["weight"])
 
     return step, float((batch.segments > 0).mean())
 
 
 def theirs(cfg: NatureLMConfig, examples: list[Sample], half: bool):
-    """The same with the peer, in bfloat16 when `half`."""
+    """The step of the peer, in bfloat16 if `half`."""
     import torch
     from peer import IGNORED, Peer, kaldi
 
@@ -166,21 +165,21 @@ def ceiling() -> float | None:
     n = 8192
     a = jax.numpy.ones((n, n), jax.numpy.bfloat16)
     product = jax.jit(lambda a: a @ a)
-    seconds = in_turn({"": lambda: product(a).block_until_ready()}, 20)[""]
+    seconds = alternate({"": lambda: product(a).block_until_ready()}, 20)[""]
     return 2 * n**3 / min(seconds)
 
 
-def main(given: list[str] | None = None) -> None:
+def main(argv: list[str] | None = None) -> None:
     parser = arguments(__doc__.splitlines()[0])
     parser.add_argument("--size", choices=SECONDS, default="small")
-    parser.add_argument("--clips", type=int, default=4, help="clips a step")
+    parser.add_argument("--clips", type=int, default=4, help="clips per step")
     parser.add_argument(
         "--row-tokens", type=int, default=0, help="length of a packed row (default: a row for them all)"
     )
     parser.add_argument("--attention", default="xla", help="of our language model: xla, cudnn")
     parser.add_argument("--remat", default="none", help="our policy, see nn/stack.py")
-    parser.add_argument("--alone", action="store_true", help="ours only: for profiles, or where torch is not installed")
-    args = parser.parse_args(given)
+    parser.add_argument("--alone", action="store_true", help="nlm_jax only: for profiles, or without torch")
+    args = parser.parse_args(argv)
 
     cfg, seconds = model(args.size, args.attention, args.remat), SECONDS[args.size]
     examples = samples(args.clips, cfg, seconds)
@@ -197,7 +196,7 @@ def main(given: list[str] | None = None) -> None:
             sides["pytorch, float32"], _ = theirs(cfg, examples, False)
         facts["useful positions, pytorch"] = f"{full:.0%}"
     facts["loss of the first step"] = {name: side() for name, side in sides.items()}
-    taken = in_turn(sides, args.repeats)
+    taken = alternate(sides, args.repeats)
     rates = {name: args.clips / median(times) for name, times in taken.items()}
     facts |= {f"seconds a step, {name}": ", ".join(f"{t:.2f}" for t in times) for name, times in taken.items()}
     per = forward_flops(cfg, len(examples[0].audio), round(np.mean(lengths)))

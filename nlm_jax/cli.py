@@ -1,7 +1,7 @@
-"""`nlm COMMAND ...`: finds the command, parses its arguments, and turns a user's mistake into one sentence.
+"""`nlm COMMAND ...`: finds the command, parses its arguments, and prints a user error as one sentence.
 
-A command is a module with `SUMMARY: str`, `add_arguments(parser)` and `run(args) -> int`. It is imported only when it
-is the one that was asked for, so that `nlm --help` answers at once.
+A command is a module with `SUMMARY: str`, `add_arguments(parser)` and `run(args) -> int`. It is imported only if
+it is called, so that `nlm --help` is fast.
 """
 
 import argparse
@@ -19,12 +19,12 @@ from nlm_jax.core.errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class Command:
-    """Where a command lives, and what `nlm --help` says of it without importing it."""
+    """Module of a command, and its summary for `nlm --help`, which does not import it."""
 
     module: str
     summary: str
     overrides: bool = False
-    """Takes `--config.a.b=value`; the command finds them in `args.overrides`."""
+    """Whether it takes `--config.a.b=value`; the command gets them in `args.overrides`."""
 
 
 COMMANDS = {
@@ -70,7 +70,8 @@ COMMANDS = {
 
 REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.ENOTDIR, errno.EISDIR, errno.ENOENT, errno.ELOOP)
 REFUSED += (errno.ENAMETOOLONG, errno.EDQUOT, errno.EEXIST)
-"""Missing rights, a full disk, a file where a folder was meant and the other way round, a path nobody can make."""
+"""File system errors that the user can fix: permissions, a full disk, a file in place of a folder or the reverse, or a
+path that cannot be created."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -96,7 +97,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"nlm {name}: error: {remote.with_urls(error)}", file=sys.stderr)
         return 2
     except OSError as error:
-        # What the machine refuses is the user's to mend; any other OSError is a defect of ours.
+        # The user can fix these; any other OSError is a bug.
         if error.errno not in REFUSED:
             raise
         print(f"nlm {name}: error: {error.filename or 'the disk'}: {error.strerror}", file=sys.stderr)
@@ -104,7 +105,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"nlm {name}: interrupted", file=sys.stderr)
         return 130
-    except SystemExit as stop:  # argparse: --help, or a bad argument it has already explained
+    except SystemExit as stop:  # from argparse: --help, or a bad argument whose message is already printed
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
 
 
@@ -124,10 +125,10 @@ def _run(name: str, argv: list[str]) -> int:
     for override in overrides:
         if "=" not in override:
             parser.error(f"{override}: an override reads {override}=VALUE, with the equals sign and no space")
-    with remote.upload_at_exit():  # arguments may name buckets
-        args, left = parser.parse_known_args([a for a in argv if a not in overrides])
-        if left:
-            parser.error(_left_over(left[0], parser, command))
+    with remote.upload_at_exit():  # arguments may be bucket URLs
+        args, unparsed = parser.parse_known_args([a for a in argv if a not in overrides])
+        if unparsed:
+            parser.error(_unknown_argument(unparsed[0], parser, command))
         if command.overrides:
             args.overrides = overrides
         return module.run(args)
@@ -135,18 +136,19 @@ def _run(name: str, argv: list[str]) -> int:
 
 def _no_such_command(name: str) -> str:
     close = difflib.get_close_matches(name, COMMANDS, n=1)
-    return f"no command {name!r}; " + (f"did you mean {close[0]!r}?" if close else f"there are {', '.join(COMMANDS)}")
+    return f"no command {name!r}; " + (f"did you mean {close[0]!r}?" if close else f"commands: {', '.join(COMMANDS)}")
 
 
-def _left_over(argument: str, parser: argparse.ArgumentParser, command: Command) -> str:
+def _unknown_argument(argument: str, parser: argparse.ArgumentParser, command: Command) -> str:
     flag = argument.partition("=")[0]
     if flag.startswith("--config.") and not command.overrides:
         return f"{flag}: this command takes no config overrides"
-    known = [option for action in parser._actions for option in action.option_strings]
+    options = [option for action in parser._actions for option in action.option_strings]
     for action in parser._actions:
-        if isinstance(action, argparse._SubParsersAction):  # of `nlm data`: the options of what is below it
-            known += [o for below in action.choices.values() for one in below._actions for o in one.option_strings]
-    close = difflib.get_close_matches(flag, known, n=1) if flag.startswith("-") else []
+        if isinstance(action, argparse._SubParsersAction):  # `nlm data`: options of its subcommands
+            for subparser in action.choices.values():
+                options += [option for nested in subparser._actions for option in nested.option_strings]
+    close = difflib.get_close_matches(flag, options, n=1) if flag.startswith("-") else []
     return f"unknown argument {argument!r}; " + (
         f"did you mean {close[0]}?" if close else f"{parser.prog} --help lists them"
     )

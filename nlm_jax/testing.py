@@ -1,4 +1,4 @@
-"""Small things for tests and trials: a tiny model and its config, the built-in tokenizer, a corpus of a second."""
+"""Utilities for tests: a tiny model and its config, the built-in tokenizer, a small corpus written in a second."""
 
 import dataclasses
 import json
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from nlm_jax.generate.api import NatureLM
 
 NAMES = ("Low Hummer", "Middle Piper", "High Chirper", "Hissing Beetle")
-"""The animals of `write_corpus`: three pitches and a noise. (The demo has a corpus worth listening to.)"""
+"""The animals of `write_corpus`: three pitches and a noise. (The corpus of the demo is more realistic.)"""
 
 
 def tiny_config(vocab: int | None = None) -> NatureLMConfig:
@@ -72,30 +72,32 @@ def tone(name: str, seconds: float, rng: np.random.Generator) -> Float[np.ndarra
 def write_corpus(
     folder: str | pathlib.Path, *, clips: int = 16, seconds: float = 1.0, seed: int = 0
 ) -> dict[str, pathlib.Path]:
-    """A corpus in the official JSONL format below `folder`: per clip a name and a detection question.
+    """Writes a corpus in the official JSONL format: per clip a name and a detection question.
 
     Args:
-      clips: of each split; the animals take turns.
+      folder: for the annotation files and recordings.
+      clips: number per split; the animals alternate.
+      seconds: duration of each clip.
 
     Returns:
-      the annotation file of the splits "train" and "valid".
+      split ("train", "valid") -> annotation file.
     """
     folder = pathlib.Path(folder)
     (folder / "audio").mkdir(parents=True, exist_ok=True)
-    rng, made = np.random.default_rng(seed), {}
+    rng, annotations = np.random.default_rng(seed), {}
     for split in ("train", "valid"):
         rows = []
         for i in range(clips):
             name, path = NAMES[i % len(NAMES)], f"audio/{split}-{i:03d}.{'flac' if i % 2 else 'wav'}"
             soundfile.write(folder / path, tone(name, seconds, rng), SAMPLE_RATE, subtype="PCM_16")
             other = NAMES[(i + 1 + i // len(NAMES)) % len(NAMES)]
-            offered = f"Which of these, if any, are present in the audio recording? {NAMES[0]}, {other}"
+            detection = f"Which of these, if any, are present in the audio recording? {NAMES[0]}, {other}"
             present = name if name in (NAMES[0], other) else "None"
             for task, prompt, text in (
                 ("common-name", "What is the common name for the focal species in the audio?", name),
-                ("common-simple-detection", offered, present),
+                ("common-simple-detection", detection, present),
             ):
                 rows.append({"path": path, "prompt": prompt, "text": text, "task": task, "split": split})
-        made[split] = folder / f"{split}.jsonl"
-        made[split].write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    return made
+        annotations[split] = folder / f"{split}.jsonl"
+        annotations[split].write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return annotations

@@ -1,7 +1,7 @@
-"""The embedded corpus: about 3,000 clips with questions and answers, as official JSONL beside FLAC and WAV files.
+"""The synthetic corpus: about 3,000 clips with questions and answers, as official JSONL beside FLAC and WAV files.
 
 A clip is first a `Scene` (facts), then a waveform, then rows of (prompt, text, task). Individuals, speakers and
-instruments are drawn before the split, and a held-out one is never heard in training.
+instruments are assigned to one split each, so that none of the held-out ones occurs in training.
 """
 
 import concurrent.futures
@@ -22,13 +22,13 @@ from nlm_jax.demo.species import BY_NAME, SPECIES
 
 SPLITS = ("train", "valid")
 SECONDS = 2.0
-AT_ONCE = 64
-"""Clips that a process makes before it takes the next ones."""
+CHUNK = 64
+"""Clips per task of a worker process."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Sizes:
-    """How much to make of each kind, (train, valid)."""
+    """Number of items of each kind; pairs are (train, valid)."""
 
     individuals: tuple[int, int] = (16, 5)
     """Individuals of each species."""
@@ -37,7 +37,7 @@ class Sizes:
     choirs: tuple[int, int] = (24, 4)
     """Recordings of each species with two or three individuals, half of each."""
     speakers: tuple[int, int] = (26, 8)
-    """Speakers; each says every word once."""
+    """Speakers; each speaks every word once."""
     dialogues: tuple[int, int] = (120, 40)
     instruments: tuple[int, int] = (30, 8)
     """Instruments of each kind, one melody each."""
@@ -48,13 +48,13 @@ class Sizes:
 
 @dataclasses.dataclass(frozen=True)
 class Scene:
-    """The facts of one clip; everything that is asked about it follows from here."""
+    """The facts of one clip, from which its sound, questions and answers are derived."""
 
     name: str
     split: str
     domain: str
     who: tuple[str, ...]
-    """Individuals, speakers or instruments heard, by id."""
+    """Ids of the individuals, speakers or instruments in the clip."""
     background: str
     species: str | None = None
     kind: str | None = None
@@ -64,21 +64,22 @@ class Scene:
 
     @property
     def count(self) -> int:
+        """Number of individuals, speakers or instruments."""
         return len(self.who)
 
 
 def scenes(seed: int = 0, sizes: Sizes = Sizes()) -> Iterator[Scene]:
-    """Every scene of the corpus in a fixed order, a pure function of the arguments."""
+    """Every scene of the corpus in a fixed order; a pure function of the arguments."""
     rng = np.random.default_rng([seed, 1])
     weather = tuple(sound.BACKGROUNDS)
-    made = 0
+    number = 0
 
     def scene(split, domain, who, **facts) -> Scene:
-        nonlocal made
-        made += 1
-        name = f"{domain}/{split}-{made:04d}.{'wav' if made % 8 == 0 else 'flac'}"
+        nonlocal number
+        number += 1
+        name = f"{domain}/{split}-{number:04d}.{'wav' if number % 8 == 0 else 'flac'}"
         background = facts.pop("background", None) or weather[rng.integers(len(weather))]
-        return Scene(name, split, domain, tuple(who), background, seed=seed * 1_000_000 + made, **facts)
+        return Scene(name, split, domain, tuple(who), background, seed=seed * 1_000_000 + number, **facts)
 
     for split_index, split in enumerate(SPLITS):
         for species in SPECIES[: sizes.species]:
@@ -105,7 +106,7 @@ def scenes(seed: int = 0, sizes: Sizes = Sizes()) -> Iterator[Scene]:
 
 
 def voice_of(who: str, seed: int) -> tuple[sound.Voice, np.random.Generator]:
-    """The voice of an individual by its id: the same in every clip it is heard in."""
+    """Voice of the individual with an id, the same in all its clips, and its random generator."""
     rng = np.random.default_rng([seed, 2, *who.encode()])
     return sound.Voice.draw(rng), rng
 
@@ -134,15 +135,15 @@ def render(scene: Scene, seed: int = 0, seconds: float = SECONDS) -> Float[np.nd
 def _animals(scene: Scene, seed: int, rng: np.random.Generator, canvas: np.ndarray) -> None:
     phrase = BY_NAME[scene.species].phrase(scene.kind)
     order = rng.permutation(scene.count)
-    for place, who in zip(order, scene.who, strict=True):
+    for rank, who in zip(order, scene.who, strict=True):
         voice, _ = voice_of(who, seed)
         if scene.count > 1:
-            # Members of a group are told apart by pitch: they take the low, middle and high register.
-            register = 2.0 ** (0.5 * (place - (scene.count - 1) / 2))
+            # Members of a group are distinguished by pitch: low, middle and high register.
+            register = 2.0 ** (0.5 * (rank - (scene.count - 1) / 2))
             voice = dataclasses.replace(voice, pitch=voice.pitch**0.3 * register)
-        said = sound.vocalise(phrase, voice, rng)
-        start = int(rng.uniform(0, 0.25) * SAMPLE_RATE + place * rng.uniform(0.05, 0.2) * SAMPLE_RATE)
-        sound.place(canvas, said, start, 10 ** (rng.uniform(-3, 0) / 20))
+        vocalisation = sound.vocalise(phrase, voice, rng)
+        start = int(rng.uniform(0, 0.25) * SAMPLE_RATE + rank * rng.uniform(0.05, 0.2) * SAMPLE_RATE)
+        sound.mix_into(canvas, vocalisation, start, 10 ** (rng.uniform(-3, 0) / 20))
 
 
 def _speech(scene: Scene, seed: int, rng: np.random.Generator, canvas: np.ndarray) -> None:
@@ -151,14 +152,14 @@ def _speech(scene: Scene, seed: int, rng: np.random.Generator, canvas: np.ndarra
     first = int(rng.integers(2))
     for turn, word in enumerate(words):
         which = (turn + first) % scene.count
-        voice, own = voice_of(scene.who[which], seed)
-        base = own.uniform(95, 230)
+        voice, speaker_rng = voice_of(scene.who[which], seed)
+        base = speaker_rng.uniform(95, 230)
         if scene.count == 2:
-            # A dialogue is heard as one when both speak alike: a low and a high voice take part in it.
-            base = (own.uniform(85, 115), own.uniform(210, 270))[which]
-        said = sound.spoken(word, dataclasses.replace(voice, pitch=1 + 0.5 * (voice.pitch - 1)), base, rng)
-        sound.place(canvas, said, start)
-        start += len(said) + int(rng.uniform(0.03, 0.12) * SAMPLE_RATE)
+            # Similar voices would sound like one speaker, so a dialogue has a low and a high voice.
+            base = (speaker_rng.uniform(85, 115), speaker_rng.uniform(210, 270))[which]
+        speech = sound.synthesise_word(word, dataclasses.replace(voice, pitch=1 + 0.5 * (voice.pitch - 1)), base, rng)
+        sound.mix_into(canvas, speech, start)
+        start += len(speech) + int(rng.uniform(0.03, 0.12) * SAMPLE_RATE)
 
 
 def _music(scene: Scene, seed: int, rng: np.random.Generator, canvas: np.ndarray) -> None:
@@ -167,8 +168,8 @@ def _music(scene: Scene, seed: int, rng: np.random.Generator, canvas: np.ndarray
     while start < len(canvas):
         pitch = int(np.clip(pitch + rng.choice([-4, -3, -2, 0, 2, 3, 5]), 0, 14))
         seconds = float(rng.choice([0.3, 0.45, 0.6]))
-        note = sound.played(scene.instrument, 262 * 2 ** (pitch / 12), seconds, voice.tilt, rng)
-        sound.place(canvas, note, start)
+        note = sound.synthesise_note(scene.instrument, 262 * 2 ** (pitch / 12), seconds, voice.tilt, rng)
+        sound.mix_into(canvas, note, start)
         start += len(note)
 
 
@@ -178,19 +179,19 @@ def write(
     """Writes the corpus below `folder` (audio/..., train.jsonl, valid.jsonl); returns the JSONL path of each split.
 
     Args:
-      workers: processes that make the sounds; 0 makes them in this one.
+      workers: processes that synthesise the sounds; 0 uses this one only.
     """
-    folder, made = pathlib.Path(folder), list(scenes(seed, sizes))
-    parts = [(folder, made[i : i + AT_ONCE], seed, seconds) for i in range(0, len(made), AT_ONCE)]
+    folder, all_scenes = pathlib.Path(folder), list(scenes(seed, sizes))
+    parts = [(folder, all_scenes[i : i + CHUNK], seed, seconds) for i in range(0, len(all_scenes), CHUNK)]
     if workers:
-        fresh = multiprocessing.get_context("spawn")  # a fork would copy JAX's threads half-way through their work
-        with concurrent.futures.ProcessPoolExecutor(workers, mp_context=fresh) as pool:
+        spawn = multiprocessing.get_context("spawn")  # forking is unsafe with JAX's threads
+        with concurrent.futures.ProcessPoolExecutor(workers, mp_context=spawn) as pool:
             list(pool.map(_write_audio, *zip(*parts, strict=True)))
     else:
         for part in parts:
             _write_audio(*part)
     lines: dict[str, list[str]] = {split: [] for split in SPLITS}
-    for scene in made:
+    for scene in all_scenes:
         for row in rows(scene, seed, SPECIES[: sizes.species]):
             lines[scene.split].append(json.dumps({"path": f"audio/{scene.name}", "split": scene.split} | row))
     paths = {}
@@ -200,8 +201,8 @@ def write(
     return paths
 
 
-def _write_audio(folder: pathlib.Path, made: list[Scene], seed: int, seconds: float) -> None:
-    for scene in made:
+def _write_audio(folder: pathlib.Path, part: list[Scene], seed: int, seconds: float) -> None:
+    for scene in part:
         path = folder / "audio" / scene.name
         path.parent.mkdir(parents=True, exist_ok=True)
         soundfile.write(path, render(scene, seed, seconds), SAMPLE_RATE, subtype="PCM_16")

@@ -1,8 +1,8 @@
-"""The tiny BEATs of the demo: an encoder that knows kinds of sounds before it meets any name.
+"""The tiny BEATs of the demo: an encoder pre-trained on kinds of sounds, without any names.
 
-It plays the part of `BEATs_iter3_plus_AS2M_finetuned_on_AS2M`: the released model also starts from an encoder that was
+It stands in for `BEATs_iter3_plus_AS2M_finetuned_on_AS2M`: the released model also starts from an encoder that was
 fine-tuned on AudioSet's tags. The tags here are such sound words (chirp, hoot, rattle, flute, rain ...), shared by
-several species; no species, spoken word or count is among them. The tag head is thrown away, as it is in NatureLM.
+several species; no species, spoken word or count is among them. The tag head is discarded, as in NatureLM.
 """
 
 import dataclasses
@@ -42,7 +42,7 @@ SOUND_WORDS = {
     "Great Green Bush-cricket": ("buzz", "tick"),
     "American Bullfrog": ("roar", "bleat"),
 }
-"""Song and call in words of AudioSet's kind."""
+"""Species -> tags of its song and its call, in the style of AudioSet."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,28 +53,28 @@ class EncoderConfig:
     clips: int = 32
     learning_rate: float = 4e-3
     gain_db: float = 6.0
-    """Largest change of loudness, up or down."""
+    """Maximum change of loudness in either direction."""
     seed: int = 0
 
 
 def tags(scene: Scene) -> tuple[str, ...]:
-    """What a listener who knows no species would call the sound, and a tag for several that sing or talk at once."""
+    """Tags of a scene: kind of sound without the species, and one for several individuals at once."""
     if scene.species:
-        several = ("chorus",) if scene.count > 1 else ()
-        return (SOUND_WORDS[scene.species][scene.kind == "call"], *several)
+        chorus = ("chorus",) if scene.count > 1 else ()
+        return (SOUND_WORDS[scene.species][scene.kind == "call"], *chorus)
     if scene.domain == "speech":
         return ("speech", "conversation") if scene.count > 1 else ("speech",)
     return (scene.instrument or scene.background,)
 
 
-def features(waves: Sequence[np.ndarray], at_once: int = 32) -> Float[np.ndarray, "B frames mel"]:
-    """Filter bank of clips of one length, once: it does not change while the encoder learns. Kept in half precision."""
-    made = jax.jit(fbank)
+def features(waves: Sequence[np.ndarray], batch_size: int = 32) -> Float[np.ndarray, "B frames mel"]:
+    """Filter bank of clips of equal length, in half precision; computed once, since training does not change it."""
+    jitted = jax.jit(fbank)
     out = np.zeros((len(waves), n_frames(len(waves[0])), 128), np.float16)
-    for i in range(0, len(waves), at_once):
-        part = np.stack(waves[i : i + at_once])
-        padded = np.pad(part, ((0, at_once - len(part)), (0, 0)))
-        out[i : i + at_once] = np.asarray(made(jnp.asarray(padded)))[: len(part)]
+    for i in range(0, len(waves), batch_size):
+        part = np.stack(waves[i : i + batch_size])
+        padded = np.pad(part, ((0, batch_size - len(part)), (0, 0)))
+        out[i : i + batch_size] = np.asarray(jitted(jnp.asarray(padded)))[: len(part)]
     return out
 
 
@@ -91,18 +91,21 @@ def pretrain(
     schedule: EncoderConfig,
     report: Callable[[int, float], None] | None = None,
 ) -> tuple[BeatsModel, list[float]]:
-    """An encoder trained from scratch to tell tags apart, and its loss at every step.
+    """Trains an encoder from scratch to classify tags.
 
     Args:
-      mel: filter bank of every clip; each time a clip is heard, `seconds` of it are cut out at random.
-      tags: of every clip, one or several; the tag head is to give each of them an equal share.
+      mel: filter bank of every clip, of which a random crop of `seconds` is used each time.
+      tags: one or several tags per clip; the target probability is equal for each of them.
       report: called with (step, loss) after every step.
+
+    Returns:
+      the encoder and its loss at every step.
     """
     kinds = sorted({tag for clip in tags for tag in clip})
     labels = np.array([[kind in clip for kind in kinds] for clip in tags], np.float32)
     labels /= labels.sum(1, keepdims=True)
     first = np.array([kinds.index(clip[0]) for clip in tags])
-    share = 1.0 / np.sqrt(np.bincount(first)[first])  # between every clip alike and every tag alike
+    share = 1.0 / np.sqrt(np.bincount(first)[first])  # between uniform over clips and uniform over tags
     model = BeatsModel(dataclasses.replace(cfg, predictor_classes=len(kinds)), rngs=nnx.Rngs(params=schedule.seed))
     graphdef, state = nnx.split(model)
     rate = optax.warmup_cosine_decay_schedule(
@@ -111,10 +114,10 @@ def pretrain(
     tx = optax.chain(optax.clip_by_global_norm(2.0), optax.adamw(rate, weight_decay=0.01))
 
     @jax.jit
-    def step(state, opt, mel, wanted):
+    def step(state, opt, mel, targets):
         def loss(state):
             logits = tag_logits(nnx.merge(graphdef, state), mel)
-            return optax.softmax_cross_entropy(logits, wanted).mean()
+            return optax.softmax_cross_entropy(logits, targets).mean()
 
         value, grads = jax.value_and_grad(loss)(state)
         updates, opt = tx.update(grads, opt, state)
@@ -125,9 +128,9 @@ def pretrain(
     for i in range(schedule.steps):
         chosen = rng.choice(len(mel), schedule.clips, replace=len(mel) < schedule.clips, p=share / share.sum())
         starts = rng.integers(0, mel.shape[1] - frames + 1, len(chosen))
-        heard = np.stack([mel[c, s : s + frames] for c, s in zip(chosen, starts, strict=True)]).astype(np.float32)
-        heard += rng.uniform(-loudness, loudness, (len(chosen), 1, 1)).astype(np.float32)
-        state, opt, value = step(state, opt, jnp.asarray(heard), jnp.asarray(labels[chosen]))
+        crops = np.stack([mel[c, s : s + frames] for c, s in zip(chosen, starts, strict=True)]).astype(np.float32)
+        crops += rng.uniform(-loudness, loudness, (len(chosen), 1, 1)).astype(np.float32)
+        state, opt, value = step(state, opt, jnp.asarray(crops), jnp.asarray(labels[chosen]))
         losses.append(float(value))
         if report:
             report(i, losses[-1])

@@ -1,8 +1,8 @@
-"""The tiny Llama of the demo: a tokenizer and a language model learnt from the corpus's text alone.
+"""The tiny Llama of the demo: a language model pre-trained on the corpus's text alone.
 
-It plays the part Llama 3.1 plays in the real recipe: it can read and knows names and answer formats, but cannot hear.
-In its texts a written description stands where a clip's vectors will stand later, so that it learns to answer from what
-is between <Audio> and </Audio>. It is then frozen; what comes after must translate sound into something it can read.
+It stands in for Llama 3.1 of the real recipe: it has learnt names and answer formats, but no audio. In its training
+texts a written description takes the place of a clip's vectors, so that it learns to answer from the content between
+<Audio> and </Audio>. It is then frozen; the training stages must map audio to embeddings that it understands.
 """
 
 import dataclasses
@@ -23,11 +23,11 @@ from nlm_jax.nn.attention import attend
 from nlm_jax.nn.masks import packed_causal
 
 BLURRED = 0.75
-"""Share of the rows of text that are read through fog."""
-BLUR = 1.0
-"""Largest noise on a description's embeddings in pre-training, in units of their own size."""
-LOUDEST = 6.0
-"""Largest factor on them: the projection's vectors start out larger than word embeddings."""
+"""Share of the rows whose descriptions are blurred, see `blur`."""
+MAX_NOISE = 1.0
+"""Maximum noise on a description's embeddings, relative to their own size."""
+MAX_SCALE = 6.0
+"""Maximum factor on a description's embeddings: vectors of the projection are initially larger than word embeddings."""
 
 KERNEL_SCALE, EMBEDDING_SCALE = 5.0, 10.0
 """Factors on Llama's initial kernels and embedding (see `enlarged`): about 1 / sqrt(width), and twice that."""
@@ -48,12 +48,13 @@ class LanguageConfig:
     row_tokens: int = 96
     learning_rate: float = 4e-3
     question_weight: float = 0.0
-    """Weight of the tokens outside the answer in the loss."""
+    """Loss weight of tokens outside the answer."""
     weights: dict[str, float] = dataclasses.field(default_factory=dict)
-    """How often a task is drawn; tasks without an entry count 1, whatever their number of questions."""
+    """Sampling weight per task, independent of its number of questions; 1 for tasks without an entry."""
     seed: int = 0
 
     def llama(self, vocab: int) -> LlamaConfig:
+        """The config of a Llama of these sizes."""
         return LlamaConfig(
             vocab=vocab,
             width=self.width,
@@ -71,17 +72,17 @@ class LanguageConfig:
 
 @dataclasses.dataclass(frozen=True)
 class Text:
-    """One training text: ids, where the description stands in them, and the index of the first answer token."""
+    """One training text: token ids, the slice of the description, and the index of the first answer token."""
 
     ids: list[int]
     described: slice
     answer: int
 
 
-def written(tokenizer: Tokenizer, prompt: str, answer: str, description: str) -> Text:
-    """BOS ‖ template(<Audio> description </Audio> prompt) ‖ answer: the clip's vectors replaced by written words.
+def make_text(tokenizer: Tokenizer, prompt: str, answer: str, description: str) -> Text:
+    """BOS ‖ template(<Audio> description </Audio> prompt) ‖ answer: words in place of the clip's vectors.
 
-    The pieces are tokenized one by one, as around a real clip.
+    The parts are tokenized separately, as around a real clip.
     """
     before, after = prompt_parts(tokenizer, f"{CLIP_MARK} {prompt}", DEFAULT_TEMPLATE)
     ids = [tokenizer.bos_id, *before, *tokenizer.encode(description)]
@@ -91,54 +92,62 @@ def written(tokenizer: Tokenizer, prompt: str, answer: str, description: str) ->
 
 
 def pack(texts: Sequence[Text], order: np.ndarray, rows: int, row_tokens: int, outside: float) -> dict[str, np.ndarray]:
-    """Rows filled in the given order with whole texts: tokens, positions, segments i32[B, S] and weights f32[B, S]."""
+    """Packs whole texts into rows, in the given order.
+
+    Args:
+      order: indices of texts.
+      outside: loss weight of tokens outside the answer.
+
+    Returns:
+      tokens, positions, segments i32[B, S], weights f32[B, S] and described bool[B, S].
+    """
     out = {k: np.zeros((rows, row_tokens), np.int32) for k in ("tokens", "positions", "segments")}
     out["weights"] = np.zeros((rows, row_tokens), np.float32)
     out["described"] = np.zeros((rows, row_tokens), bool)
-    row = at = 0
+    row = start = 0
     segment = 1
     for index in order:
         text = texts[index]
         n = len(text.ids)
-        if at + n > row_tokens:
-            row, at, segment = row + 1, 0, 1
+        if start + n > row_tokens:
+            row, start, segment = row + 1, 0, 1
         if row == rows:
             break
-        here = slice(at, at + n)
-        out["tokens"][row, here] = text.ids
-        out["positions"][row, here] = np.arange(n)
-        out["segments"][row, here] = segment
-        # The weight belongs to the position that predicts: one before the token.
-        out["weights"][row, at : at + n - 1] = outside
-        out["described"][row, at + text.described.start : at + text.described.stop] = True
-        out["weights"][row, at + text.answer - 1 : at + n - 1] = 1.0
-        at, segment = at + n, segment + 1
+        span = slice(start, start + n)
+        out["tokens"][row, span] = text.ids
+        out["positions"][row, span] = np.arange(n)
+        out["segments"][row, span] = segment
+        # The weight is at the position that predicts the token: the one before it.
+        out["weights"][row, start : start + n - 1] = outside
+        out["described"][row, start + text.described.start : start + text.described.stop] = True
+        out["weights"][row, start + text.answer - 1 : start + n - 1] = 1.0
+        start, segment = start + n, segment + 1
     return out
 
 
 def blur(
     x: Float[Array, "B S D"], described: Bool[Array, "B S"], segments: Int[Array, "B S"], key
 ) -> Float[Array, "B S D"]:
-    """Descriptions read through fog: at every place a mixture of the description's words, scaled and noised at random.
+    """Replaces each embedding of a description by a random mixture of the description's embeddings, scaled, plus noise.
 
-    A clip's vectors will never be one word each: every window of sound speaks of species, kind and number at once, and
-    none lies exactly on word embeddings. A reader that only knows exact words gives no gradient to an encoder that is
+    A clip's vectors never equal single words: each window of audio mixes species, kind and number, and none is exactly
+    a word embedding. A language model trained on exact words only would give no useful gradient to an encoder that is
     still far off.
     """
     mix, scale, noise, draw, rows = jax.random.split(key, 5)
     described = described & jax.random.bernoulli(rows, BLURRED, (len(x), 1))
     same = described[:, :, None] & described[:, None, :] & (segments[:, :, None] == segments[:, None, :])
     weights = jnp.where(same, jax.random.exponential(mix, same.shape), 0.0)
-    weights /= jnp.maximum(jnp.linalg.norm(weights, axis=-1, keepdims=True), 1e-6)  # the size stays that of one word
+    weights /= jnp.maximum(jnp.linalg.norm(weights, axis=-1, keepdims=True), 1e-6)  # keeps the norm of one word
     size = jax.lax.stop_gradient(jnp.sqrt(jnp.square(x).mean()))
-    each = (x.shape[0], 1, 1)
-    foggy = weights @ x + size * jax.random.uniform(noise, each, maxval=BLUR) * jax.random.normal(draw, x.shape)
-    foggy = foggy * jnp.exp(jax.random.uniform(scale, each, maxval=math.log(LOUDEST)))
-    return jnp.where(described[..., None], foggy, x)
+    per_row = (x.shape[0], 1, 1)
+    mixed = weights @ x + size * jax.random.uniform(noise, per_row, maxval=MAX_NOISE) * jax.random.normal(draw, x.shape)
+    mixed = mixed * jnp.exp(jax.random.uniform(scale, per_row, maxval=math.log(MAX_SCALE)))
+    return jnp.where(described[..., None], mixed, x)
 
 
 def loss(model: LlamaModel, batch, key=None) -> jax.Array:
-    """Weighted mean negative log-likelihood of the next token within each text; `key` switches `blur` on."""
+    """Weighted mean negative log-likelihood of the next token within each text; blurs descriptions if `key` is set."""
     mask = packed_causal(batch["segments"])
     x = model.embed_tokens(batch["tokens"], jnp.float32)
     if key is not None:
@@ -150,11 +159,11 @@ def loss(model: LlamaModel, batch, key=None) -> jax.Array:
 
 
 def enlarged(state):
-    """Llama's initial weights at the size a narrow model needs.
+    """Scales Llama's initial weights for a narrow model.
 
-    They are drawn with standard deviation 0.02, which suits a width of 4096. At a fortieth of that width the layers
-    start so far below the residual stream that a short schedule never wakes them: the reader then knows its formats
-    and half of its names, however clear the text.
+    Their standard deviation of 0.02 suits a width of 4096. At a fortieth of that width the layers' outputs are so small
+    relative to the residual stream that a short schedule hardly trains them: the model learns answer formats and only
+    half of the names.
     """
 
     def scale(path, x: jax.Array) -> jax.Array:
@@ -167,9 +176,15 @@ def enlarged(state):
 def pretrain(
     texts: Sequence[Text], share: np.ndarray, vocab: int, cfg: LanguageConfig, report=None
 ) -> tuple[LlamaModel, list[float]]:
-    """A Llama trained on `texts` from scratch, and its loss at every step.
+    """Trains a Llama from scratch.
 
-    `share` is how often each text is drawn (sums to 1). `report(step, loss)` is called now and then.
+    Args:
+      share: sampling probability of each text; sums to 1.
+      vocab: rows of the vocabulary.
+      report: called with (step, loss) every 20 steps.
+
+    Returns:
+      the model and its loss at every step.
     """
     model = LlamaModel(cfg.llama(vocab), rngs=nnx.Rngs(params=cfg.seed))
     graphdef, state = nnx.split(model)

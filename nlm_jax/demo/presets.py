@@ -1,4 +1,4 @@
-"""What `nlm demo` does on the synthetic corpus, on real recordings, and in a test."""
+"""Settings of `nlm demo`: for the synthetic corpus, for real recordings, and for tests."""
 
 import pathlib
 
@@ -13,12 +13,12 @@ TINY_SIZES = Sizes((3, 2), 2, (1, 1), (2, 2), (2, 1), (1, 1), (1, 1), species=3)
 
 
 def synthetic(out: pathlib.Path, seed: int = 0) -> DemoConfig:
-    """The demo: about 2,900 clips; meant for 8 minutes on 2 cores."""
+    """Settings for the synthetic corpus: about 2,900 clips, about 8 minutes on 2 cores."""
     return DemoConfig(out, seed=seed, language=LanguageConfig(weights={DETECTION: 8.0}), answers=160)
 
 
 def real(out: pathlib.Path, corpus: pathlib.Path) -> DemoConfig:
-    """Real recordings with a manifest; `configs/real_small.py` has the stages."""
+    """Settings for real recordings with a manifest; `configs/real_small.py` has the stages."""
     return DemoConfig(
         out,
         corpus,
@@ -28,7 +28,7 @@ def real(out: pathlib.Path, corpus: pathlib.Path) -> DemoConfig:
 
 
 def tiny(out: pathlib.Path) -> DemoConfig:
-    """Every step of the demo in seconds, learning next to nothing: for tests."""
+    """Settings for tests: every step in seconds, without useful training."""
 
     language = LanguageConfig(
         vocabulary=300, width=32, layers=1, heads=2, kv_heads=2, mlp=32, steps=3, rows=4, row_tokens=256

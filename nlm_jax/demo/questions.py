@@ -1,4 +1,4 @@
-"""Questions and answers about a scene, and the words that stand in for its sound in text pre-training."""
+"""Questions and answers about a scene, and its description in words for text pre-training."""
 
 from typing import TYPE_CHECKING
 
@@ -24,9 +24,9 @@ CLOSED = (
     "instrument",
     "domain",
 )
-"""Tasks with one right answer, scored by exact match. Captions are shown, not scored."""
+"""Tasks with one correct answer, scored by exact match. Captions are shown in the report but not scored."""
 NAMING = ("common-name", "scientific-name", "taxonomic-name")
-"""What stage 1 trains on."""
+"""Tasks that name the species."""
 PROMPTS = {
     "common-name": "Which species is this?",
     "scientific-name": "What is its scientific name?",
@@ -68,7 +68,7 @@ def rows(scene: "Scene", seed: int, species: tuple[Species, ...]) -> list[dict[s
 
 
 def detection(scene: "Scene", species: tuple[Species, ...], rng: np.random.Generator) -> tuple[str, str]:
-    """A question with options, and the one that is heard; "None" half of the time."""
+    """A detection question with options and its answer; "None" for about half of the questions."""
     others = [s.common for s in species if s.common != scene.species]
     options = [str(name) for name in rng.choice(others, min(OPTIONS, len(others)), replace=False)]
     if scene.species and rng.random() < 0.55:
@@ -94,9 +94,9 @@ def caption(scene: "Scene") -> str:
 
 
 def description(scene: "Scene") -> str:
-    """The scene in words, as terse as a field note: what text pre-training puts where the clip's vectors will be.
+    """Description of a scene, which takes the place of the clip's vectors in text pre-training.
 
-    One word or name a line: so each is the same token at the start of a line as at the start of an answer.
+    One word or name per line, so that each has the same token as at the start of an answer.
     """
     if scene.domain == "animal":
         return f"{scene.species}\n{scene.kind}\n{COUNTS[scene.count]}\nanimal"

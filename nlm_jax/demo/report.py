@@ -1,4 +1,4 @@
-"""One self-contained HTML page about a run: curves, scores beside baselines, confusions, clips to see and hear."""
+"""The HTML report of a demo run: loss curves, scores and baselines, confusion matrices, example clips."""
 
 import html
 import json
@@ -13,12 +13,12 @@ from nlm_jax.page import picture
 from nlm_jax.page.html import figure, page, section, table
 from nlm_jax.train.config import TrainConfig
 
-MOST_CONFUSED = 24
-"""Kinds of answers up to which a confusion matrix is readable."""
+MAX_CONFUSION = 24
+"""Maximum number of distinct answers in a confusion matrix."""
 
 
 def write(path: pathlib.Path, result: dict[str, Any], demo: Any, config: TrainConfig) -> pathlib.Path:
-    """Writes the page and returns its path. It needs no network: style, pictures and sounds are inside."""
+    """Writes the self-contained page and returns its path."""
     parts = [
         headline(result, demo),
         section("Answers on held-out clips", scores(result)),
@@ -34,28 +34,28 @@ def write(path: pathlib.Path, result: dict[str, Any], demo: Any, config: TrainCo
 
 
 def headline(result: dict[str, Any], demo: Any) -> str:
-    """What was done, and the numbers one looks for first."""
+    """HTML header with a summary and the main figures."""
     first = score(result["stage1"]).get(demo.naming)
     model, logistic = score(result["final"]), score(result["baselines"]["logistic"])
     ahead = sum(s.accuracy > logistic[t].accuracy for t, s in model.items() if t in logistic)
     clips = result["counts"]
-    what = f"recordings of {demo.recordings.name}" if demo.recordings else "a corpus it synthesised itself"
+    source = f"recordings of {demo.recordings.name}" if demo.recordings else "a synthetic corpus"
     lead = (
-        f"A tiny NatureLM (BEATs, window Q-Former, frozen Llama with LoRA) trained from nothing on {what}: "
-        f"{clips['train'][0]} clips to learn from, {clips['valid'][0]} held out (no individual is in both)."
+        f"A tiny NatureLM (BEATs, window Q-Former, frozen Llama with LoRA) trained from scratch on {source}: "
+        f"{clips['train'][0]} training clips, {clips['valid'][0]} held out (no individual is in both)."
     )
     tiles = [
         (f"{first.accuracy:.1%}", f"species naming after stage 1, {first.count} questions") if first else None,
         (f"{min(s.accuracy for s in model.values()):.1%}", "weakest closed task after stage 2"),
         (f"{ahead} of {len(logistic)}", "tasks ahead of logistic regression"),
-        (f"{sum(seconds for _, seconds in result['times'].values()) / 60:.1f} min", "in all"),
+        (f"{sum(seconds for _, seconds in result['times'].values()) / 60:.1f} min", "in total"),
     ]
-    shown = "".join(f'<div class="tile"><b>{a}</b><span>{html.escape(b)}</span></div>' for a, b in filter(None, tiles))
-    return f'<header><h1>nlm_jax</h1><p class="lead">{html.escape(lead)}</p><div class="tiles">{shown}</div></header>'
+    row = "".join(f'<div class="tile"><b>{a}</b><span>{html.escape(b)}</span></div>' for a, b in filter(None, tiles))
+    return f'<header><h1>nlm_jax</h1><p class="lead">{html.escape(lead)}</p><div class="tiles">{row}</div></header>'
 
 
 def scores(result: dict[str, Any]) -> str:
-    """Accuracy by task beside both baselines, as a chart and a table."""
+    """Accuracy by task with both baselines, as a chart and a table."""
     model, base = score(result["final"]), {n: score(rows) for n, rows in result["baselines"].items()}
     names = {"majority": "majority answer", "logistic": "logistic regression"}
     rows, picture_rows = [], []
@@ -69,7 +69,7 @@ def scores(result: dict[str, Any]) -> str:
         picture_rows.append((task, s.accuracy, s.low, s.high, {n: o.accuracy for n, o in others.items()}))
     head = ("task", "right", "accuracy", "95% Wilson interval", *names.values(), "answers given (kinds; most frequent)")
     note = (
-        "Generated greedily from the reloaded export; right means equal to the expected answer after stripping blanks. "
+        "Generated greedily by the reloaded export; correct means equal to the expected answer after stripping blanks. "
         "Bars: model with its interval. Grey mark: majority answer of the train split. Orange mark: logistic "
         "regression on log-mel statistics of the same clips."
     )
@@ -77,15 +77,15 @@ def scores(result: dict[str, Any]) -> str:
 
 
 def curves(result: dict[str, Any], config: TrainConfig) -> str:
-    """Losses of the two small pre-trainings and of both stages."""
+    """Loss curves of both pre-trainings and both stages."""
     out = []
     for name, title in (
         ("language_loss", "The tiny Llama on text alone"),
         ("encoder_loss", "The tiny BEATs on sound tags"),
     ):
         loss = result[name]
-        every = max(1, len(loss) // 80)
-        line = (list(range(0, len(loss), every)), loss[::every])
+        stride = max(1, len(loss) // 80)
+        line = (list(range(0, len(loss), stride)), loss[::stride])
         out.append(figure(picture.line_chart({"train": line}, "step", "loss"), title))
     for stage, folder in zip(config.stages, result["runs"], strict=True):
         train, valid = records(folder, "train"), records(folder, "valid")
@@ -104,36 +104,38 @@ def records(folder: pathlib.Path, kind: str) -> list[dict[str, Any]]:
 
 
 def confusions(result: dict[str, Any]) -> str:
-    """Confusion matrices of the two tasks with the most kinds of answers that still fit."""
-    found = []
+    """Confusion matrices of the two tasks with the most distinct answers that fit."""
+    figures = []
     for task, s in score(result["final"]).items():
-        if 2 < s.kinds_expected <= MOST_CONFUSED:
-            found.append((s.kinds_expected, figure(picture.confusion_chart(*confusion(result["final"], task)), task)))
-    found.sort(key=lambda one: -one[0])
-    return "".join(f for _, f in found[:2]) or "<p>No task with three or more kinds of answers.</p>"
+        if 2 < s.kinds_expected <= MAX_CONFUSION:
+            figures.append((s.kinds_expected, figure(picture.confusion_chart(*confusion(result["final"], task)), task)))
+    figures.sort(key=lambda entry: -entry[0])
+    return "".join(f for _, f in figures[:2]) or "<p>No task with three or more kinds of answers.</p>"
 
 
 def clips(result: dict[str, Any], config: TrainConfig) -> str:
-    """A clip of every task: spectrogram, player, question, answer; wrong answers are shown as such."""
+    """A clip of every task: spectrogram, player, question, answer; wrong answers are marked."""
     load, cards = data.waves(result["root"], config.stages[0].data.seconds), []
     final: list[Prediction] = [*result["final"], *result["captions"][:2]]
     for task in dict.fromkeys(p.task for p in final):
-        mine = [p for p in final if p.task == task]
-        shown = mine[len(mine) // 3]
-        wave = load(shown.path)
+        predictions = [p for p in final if p.task == task]
+        example = predictions[len(predictions) // 3]
+        wave = load(example.path)
         image = picture.data_uri(picture.spectrogram(log_mel(wave)), "image/png")
-        verdict = "right" if shown.right else ("free text" if task == "captioning" else f"expected: {shown.expected}")
+        verdict = (
+            "right" if example.right else ("free text" if task == "captioning" else f"expected: {example.expected}")
+        )
         cards.append(
             f'<article><img alt="log-mel spectrogram" src="{image}">{picture.player(wave)}'
-            f'<p class="question">{html.escape(shown.prompt.replace(PLACEHOLDER, ""))}</p>'
-            f'<p class="answer">{html.escape(shown.answer)}</p>'
+            f'<p class="question">{html.escape(example.prompt.replace(PLACEHOLDER, ""))}</p>'
+            f'<p class="answer">{html.escape(example.answer)}</p>'
             f'<p class="verdict">{html.escape(f"{task} · {verdict}")}</p></article>'
         )
     return f'<div class="cards">{"".join(cards)}</div>'
 
 
 def reload(result: dict[str, Any]) -> str:
-    """What came of writing the model out and loading it again."""
+    """Result of the export-and-reload comparison."""
     r = result["reload"]
     text = (
         "The stage 2 run was written in the official PyTorch layout (config.json, model.safetensors, llama/), loaded "
@@ -147,7 +149,7 @@ def facts(result: dict[str, Any], demo: Any, config: TrainConfig) -> str:
     """Steps with their times, sizes, versions and notes."""
     times = table(("step", "what", "seconds"), [(n, what, f"{s:.0f}") for n, (what, s) in result["times"].items()])
     mesh = f"data {config.mesh.data} × fsdp {config.mesh.fsdp} × tensor {config.mesh.tensor}"
-    split = ", ".join(f"{name} {clips} clips, {asked} questions" for name, (clips, asked) in result["counts"].items())
+    split = ", ".join(f"{name} {clips} clips, {count} questions" for name, (clips, count) in result["counts"].items())
     rows = [("mesh", mesh), ("data", split), *result["versions"].items()]
     notes = "".join(f"<li>{html.escape(n)}</li>" for n in demo.notes)
     return f"{times}{table(('', ''), rows)}" + (f"<h3>Notes</h3><ul>{notes}</ul>" if notes else "")

@@ -1,4 +1,4 @@
-"""The whole path, top to bottom: corpus, tiny LLM and encoder, prepare, two stages, export, answers, baselines."""
+"""The demo from start to end: corpus, tiny LLM and encoder, prepare, two stages, export, evaluation, baselines."""
 
 import concurrent.futures
 import dataclasses
@@ -25,7 +25,7 @@ from nlm_jax.demo import corpus, data, encoder, questions
 from nlm_jax.demo.corpus import Sizes
 from nlm_jax.demo.encoder import EncoderConfig
 from nlm_jax.demo.language import LanguageConfig, pretrain
-from nlm_jax.demo.steps import Steps, every
+from nlm_jax.demo.steps import Steps, progress_printer
 from nlm_jax.evaluate import baselines
 from nlm_jax.evaluate.score import Prediction, score
 from nlm_jax.generate.api import NatureLM
@@ -34,14 +34,14 @@ from nlm_jax.train.config import Init, TrainConfig
 from nlm_jax.train.loop import train
 from nlm_jax.train.weights import settle
 
-BATCH = 64  # questions answered together
-LONGEST = 10.0  # seconds of a real recording that the encoder learns from
-MARGIN = 0.4  # seconds: training crops at random inside a clip that is longer by this
+BATCH = 64  # questions per batch of generation
+ENCODER_SECONDS = 10.0  # of a real recording, used for pre-training the encoder
+MARGIN = 0.4  # seconds by which clips are longer than the random crops of training
 
 
 @dataclasses.dataclass(frozen=True)
 class DemoConfig:
-    """What the demo does besides training, whose settings are in `configs/`."""
+    """Settings of the demo except those of training, which are in `configs/`."""
 
     out: pathlib.Path
     recordings: pathlib.Path | None = None
@@ -51,7 +51,7 @@ class DemoConfig:
     language: LanguageConfig = dataclasses.field(default_factory=LanguageConfig)
     encoder: EncoderConfig = dataclasses.field(default_factory=EncoderConfig)
     answers: int = 0
-    """Held-out questions asked of each task (0 = all)."""
+    """Held-out questions evaluated per task (0 = all)."""
     naming: str = "common-name"
     """The task stage 1 is scored on."""
     max_new_tokens: int = 48
@@ -60,10 +60,10 @@ class DemoConfig:
 
 
 def run(demo: DemoConfig, config: TrainConfig, console: rich.console.Console) -> dict[str, Any]:
-    """Does every step that is not done yet and returns what the report shows.
+    """Runs every unfinished step and returns the data of the report.
 
     Raises:
-      UserError: an output directory of something else, a corpus without questions, a config that does not fit the mesh.
+      UserError: an output directory with other content, a corpus without questions, or a config of another mesh.
     """
     if len(config.stages) != 2:
         raise UserError(f"config.stages: the demo runs two stages, the config has {len(config.stages)}")
@@ -80,17 +80,17 @@ def run(demo: DemoConfig, config: TrainConfig, console: rich.console.Console) ->
     examples = {split: data.read(path, split) for split, path in annotations.items()}
     load = data.waves(annotations["train"].parent, seconds)
 
-    # --- a language model that can read but not hear ------------------------------------------------------------------
+    # --- a language model pre-trained on text only -------------------------------------------------------------------
     llama = out / "llama"
-    learnt = steps.run(
+    language_result = steps.run(
         "language",
         "train a tokenizer and a tiny Llama on the corpus's text",
         lambda: _language(demo, examples["train"], llama, console),
     )
 
-    # --- an encoder that knows sounds but no names --------------------------------------------------------------------
+    # --- an encoder pre-trained on sound tags only --------------------------------------------------------------------
     beats = out / "beats"
-    tagged = steps.run(
+    encoder_result = steps.run(
         "encoder",
         "train a tiny BEATs on sound tags",
         lambda: _encoder(demo, config, examples["train"], annotations["train"].parent, beats, console),
@@ -109,45 +109,49 @@ def run(demo: DemoConfig, config: TrainConfig, console: rich.console.Console) ->
         init = Init(llama=str(llama), beats=str(beats)) if index == 0 else Init(run=str(runs[0]), run_which=stage.start)
         _train(dataclasses.replace(config, stages=(stage,), init=init), runs[index], console, steps, stage.name)
         if index == 0:
-            asked = data.questions(examples["valid"], [demo.naming], demo.answers)
+            naming = data.questions(examples["valid"], [demo.naming], demo.answers)
             first = steps.run(
-                "answers_stage1", "ask the model after stage 1", lambda a=asked: _ask(runs[0], a, load, demo)
+                "answers_stage1", "evaluate the model after stage 1", lambda q=naming: _answer(runs[0], q, load, demo)
             )
 
-    # --- out to the official layout, back in, and answer --------------------------------------------------------------
+    # --- export to the official layout, reload, evaluate --------------------------------------------------------------
     exported = out / "export"
     steps.run("export", "export to the official layout", lambda: _export(runs[1], exported), clear=exported)
     closed = tuple(t for t in dict.fromkeys(e.task for e in examples["valid"]) if t != "captioning")
-    asked = data.questions(examples["valid"], closed, demo.answers)
-    final = steps.run("answers", "reload the export and ask it", lambda: _ask(exported, asked, load, demo))
+    held_out = data.questions(examples["valid"], closed, demo.answers)
+    final = steps.run("answers", "reload the export and evaluate it", lambda: _answer(exported, held_out, load, demo))
     same = steps.run(
         "reload",
-        "the export answers as the run it came from",
-        lambda: _compare(runs[1], exported, asked[:: max(1, len(asked) // 48)], load, demo),
+        "compare the export with the run it came from",
+        lambda: _compare(runs[1], exported, held_out[:: max(1, len(held_out) // 48)], load, demo),
     )
     captions = data.questions(examples["valid"], ["captioning"], 12)
-    captions = steps.run("captions", "a few captions", lambda: _ask(exported, captions, load, demo)) if captions else []
+    if captions:
+        captions = steps.run("captions", "caption some clips", lambda q=captions: _answer(exported, q, load, demo))
 
     # --- baselines ----------------------------------------------------------------------------------------------------
-    base = steps.run("baselines", "majority class and logistic regression", lambda: _baselines(examples, asked, load))
+    base = steps.run(
+        "baselines", "majority class and logistic regression", lambda: _baselines(examples, held_out, load)
+    )
     return {
         "stage1": _predictions(first),
         "final": _predictions(final),
         "captions": _predictions(captions),
         "baselines": {name: _predictions(rows) for name, rows in base.items()},
-        "language_loss": learnt["loss"],
-        "encoder_loss": tagged["loss"],
+        "language_loss": language_result["loss"],
+        "encoder_loss": encoder_result["loss"],
         "runs": runs,
         "times": steps.times(),
         "reload": same,
         "versions": _versions(),
         "root": annotations["train"].parent,
-        "counts": {split: (len({e.paths[0] for e in found}), len(found)) for split, found in examples.items()},
+        "counts": {split: (len({e.paths[0] for e in rows}), len(rows)) for split, rows in examples.items()},
     }
 
 
 def _synthesise(demo: DemoConfig, seconds: float) -> dict[str, int]:
-    workers = min(8, os.cpu_count() or 1) if demo.sizes == Sizes() else 0  # a small corpus is made before they start
+    # For a small corpus, starting worker processes takes longer than the work.
+    workers = min(8, os.cpu_count() or 1) if demo.sizes == Sizes() else 0
     corpus.write(demo.out / "corpus", demo.seed, demo.sizes, seconds, workers)
     return {"clips": sum(1 for _ in corpus.scenes(demo.seed, demo.sizes))}
 
@@ -157,17 +161,17 @@ def _language(demo: DemoConfig, examples, folder: pathlib.Path, console) -> dict
         scenes = corpus.scenes(demo.seed, demo.sizes)
         descriptions = {f"audio/{scene.name}": questions.description(scene) for scene in scenes}
     else:
-        descriptions = data.described(examples)
+        descriptions = data.descriptions_from_answers(examples)
     tokenizer = data.tokenizer(examples, descriptions, demo.language.vocabulary)
     tokenizer.save(folder)
     texts, share = data.texts(tokenizer, examples, descriptions, demo.language.weights)
-    with every(console, "language model") as report:
+    with progress_printer(console, "language model") as report:
         model, loss = pretrain(texts, share, tokenizer.vocab_size, demo.language, report)
     whole = NatureLMConfig(llama=model.cfg)
     leaves = {f"llama/{path}": leaf for path, leaf in named_leaves(nnx.state(model)).items()}
-    made = Checkpoint(whole, leaves, tokenizer=folder)
-    new = folder.parent / "llama.new" / folder.name  # the model card is titled as the folder is called
-    save(made, new, "llama-merged", overwrite=True)
+    checkpoint = Checkpoint(whole, leaves, tokenizer=folder)
+    new = folder.parent / "llama.new" / folder.name  # the title of the model card is the name of the folder
+    save(checkpoint, new, "llama-merged", overwrite=True)
     for file in new.iterdir():
         file.replace(folder / file.name)
     shutil.rmtree(new.parent)
@@ -183,10 +187,10 @@ def _encoder(
     else:
         tags = {e.paths[0]: (e.label,) for e in examples}
     paths = list(dict.fromkeys(e.paths[0] for e in examples))
-    load = data.waves(root, seconds + MARGIN if demo.recordings is None else LONGEST)
+    load = data.waves(root, seconds + MARGIN if demo.recordings is None else ENCODER_SECONDS)
     mel = encoder.features([load(path) for path in paths])
     sizes = settle(config, [], 1).beats
-    with every(console, "encoder") as report:
+    with progress_printer(console, "encoder") as report:
         model, loss = encoder.pretrain(mel, [tags[path] for path in paths], seconds, sizes, demo.encoder, report)
     leaves = {f"beats/{path}": leaf for path, leaf in named_leaves(nnx.state(model)).items() if "predictor" not in path}
     save(Checkpoint(NatureLMConfig(beats=sizes), leaves), folder, "beats")
@@ -198,18 +202,23 @@ def _train(config: TrainConfig, workdir: pathlib.Path, console, steps: Steps, na
         status = train(config, workdir, console=console)
         last = config.stages[-1]
         if status or finished(workdir / CHECKPOINTS / last.name / "last")[-1:] != [last.steps]:
-            raise KeyboardInterrupt  # a signal stopped it: saved, and the same command goes on
+            raise KeyboardInterrupt  # stopped by a signal and saved; the same command resumes
         return {"steps": config.stages[0].steps}
 
     steps.run(name, f"train {name} ({config.stages[0].steps} steps)", work)
 
 
-def _ask(model: pathlib.Path, asked: Sequence[Prediction], load, demo: DemoConfig) -> list[dict[str, str]]:
+def _answer(model: pathlib.Path, questions: Sequence[Prediction], load, demo: DemoConfig) -> list[dict[str, str]]:
     loaded = NatureLM.from_pretrained(model, dtype="float32")
     answers = loaded.generate(
-        [load(q.path) for q in asked], [q.prompt for q in asked], max_new_tokens=demo.max_new_tokens, batch_size=BATCH
+        [load(q.path) for q in questions],
+        [q.prompt for q in questions],
+        max_new_tokens=demo.max_new_tokens,
+        batch_size=BATCH,
     )
-    return [dataclasses.asdict(dataclasses.replace(q, answer=a.strip())) for q, a in zip(asked, answers, strict=True)]
+    return [
+        dataclasses.asdict(dataclasses.replace(q, answer=a.strip())) for q, a in zip(questions, answers, strict=True)
+    ]
 
 
 def _export(workdir: pathlib.Path, out: pathlib.Path) -> dict[str, int]:
@@ -217,46 +226,48 @@ def _export(workdir: pathlib.Path, out: pathlib.Path) -> dict[str, int]:
     return {file.name: file.stat().st_size for file in sorted(out.iterdir()) if file.is_file()}
 
 
-def _compare(before: pathlib.Path, after: pathlib.Path, asked, load, demo: DemoConfig) -> dict[str, Any]:
-    """Answers and teacher-forced logits of the run and of its reloaded export, on a few questions."""
+def _compare(before: pathlib.Path, after: pathlib.Path, questions, load, demo: DemoConfig) -> dict[str, Any]:
+    """Answers and teacher-forced logits of the run and of its reloaded export, on some questions."""
     answers, logits = [], []
     for model in (before, after):
         loaded = NatureLM.from_pretrained(model, dtype="float32")
-        sounds = [load(q.path) for q in asked]
-        prompts = [f"<Audio><AudioHere></Audio> {q.prompt}" for q in asked]
+        sounds = [load(q.path) for q in questions]
+        prompts = [f"<Audio><AudioHere></Audio> {q.prompt}" for q in questions]
         answers.append(loaded.generate(sounds, prompts, max_new_tokens=demo.max_new_tokens, batch_size=BATCH))
         logits.append(
-            np.asarray(loaded.logits(prompts[:4], [q.expected for q in asked[:4]], [[s] for s in sounds[:4]]))
+            np.asarray(loaded.logits(prompts[:4], [q.expected for q in questions[:4]], [[s] for s in sounds[:4]]))
         )
     equal = sum(a == b for a, b in zip(*answers, strict=True))
     return {
-        "questions": len(asked),
+        "questions": len(questions),
         "same_answers": equal,
         "largest_logit_difference": float(np.abs(logits[0] - logits[1]).max()),
     }
 
 
-def _baselines(examples, asked: list[Prediction], load) -> dict[str, list[dict[str, str]]]:
-    names = {e.paths[0]: e.text for found in examples.values() for e in found if e.task == "common-name"}
-    known = [Prediction(e.task, e.text, "", e.paths[0], e.prompt) for e in examples["train"]]
-    # Detection: the regression learns which species it is; an answer that the question does not offer becomes "None".
-    known = [dataclasses.replace(q, expected=names.get(q.path, "None")) if "detection" in q.task else q for q in known]
-    paths = list(dict.fromkeys(q.path for q in (*known, *asked)))
+def _baselines(examples, held_out: list[Prediction], load) -> dict[str, list[dict[str, str]]]:
+    names = {e.paths[0]: e.text for rows in examples.values() for e in rows if e.task == "common-name"}
+    training = [Prediction(e.task, e.text, "", e.paths[0], e.prompt) for e in examples["train"]]
+    # Detection: the regression predicts the species; an answer that is not among the options becomes "None".
+    training = [
+        dataclasses.replace(q, expected=names.get(q.path, "None")) if "detection" in q.task else q for q in training
+    ]
+    paths = list(dict.fromkeys(q.path for q in (*training, *held_out)))
     with concurrent.futures.ThreadPoolExecutor(
         os.cpu_count()
     ) as pool:  # decoding and FFTs release the interpreter lock
         features = dict(zip(paths, pool.map(lambda path: baselines.statistics(load(path)), paths), strict=True))
 
-    def offered(question: Prediction, answer: str) -> str:
+    def restrict(question: Prediction, answer: str) -> str:
         return answer if "detection" not in question.task or answer in question.prompt else "None"
 
-    made = baselines.predict(known, asked, features.__getitem__, offered)
-    most = {
+    predictions = baselines.predict(training, held_out, features.__getitem__, restrict)
+    majority = {
         t: baselines.majority([e.text for e in examples["train"] if e.task == t])
-        for t in {q.task for q in made["majority"]}
+        for t in {q.task for q in predictions["majority"]}
     }
-    made["majority"] = [dataclasses.replace(q, answer=most[q.task]) for q in made["majority"]]
-    return {name: [dataclasses.asdict(q) for q in rows] for name, rows in made.items()}
+    predictions["majority"] = [dataclasses.replace(q, answer=majority[q.task]) for q in predictions["majority"]]
+    return {name: [dataclasses.asdict(q) for q in rows] for name, rows in predictions.items()}
 
 
 def _predictions(rows: Sequence[dict[str, str]]) -> list[Prediction]:
@@ -284,8 +295,8 @@ def summary(result: dict[str, Any]) -> list[tuple[str, ...]]:
     """Rows of the per-task table: task, questions, model, interval, majority, logistic regression."""
     model = score(result["final"])
     base = {name: score(rows) for name, rows in result["baselines"].items()}
-    made = []
+    rows = []
     for task, s in model.items():
         others = [f"{base[n][task].accuracy:.1%}" if task in base[n] else "" for n in ("majority", "logistic")]
-        made.append((task, str(s.count), f"{s.accuracy:.1%}", f"{s.low:.1%} to {s.high:.1%}", *others))
-    return made
+        rows.append((task, str(s.count), f"{s.accuracy:.1%}", f"{s.low:.1%} to {s.high:.1%}", *others))
+    return rows

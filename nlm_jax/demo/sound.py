@@ -1,4 +1,4 @@
-"""From parameters to waveforms: animal phrases, formant speech, instruments and weather. Plain numpy."""
+"""Synthesis of waveforms from parameters: animal phrases, formant speech, instruments and weather. Plain numpy."""
 
 import dataclasses
 from collections.abc import Callable
@@ -17,7 +17,7 @@ CEILING = 7600.0  # Hz: partials above would alias or fall out of the filter ban
 
 @dataclasses.dataclass(frozen=True)
 class Voice:
-    """What makes an individual: pitch and tempo factors, spectral tilt per partial, roughness of timing."""
+    """Parameters of an individual: pitch and tempo factors, spectral tilt per partial."""
 
     pitch: float
     tempo: float
@@ -25,13 +25,13 @@ class Voice:
 
     @classmethod
     def draw(cls, rng: np.random.Generator, pitch: float | None = None) -> "Voice":
-        """A random individual; `pitch` fixes its pitch factor (used to keep the members of a group apart)."""
-        drawn = 2.0 ** rng.uniform(-0.08, 0.08)
-        return cls(drawn if pitch is None else pitch, 2.0 ** rng.uniform(-0.08, 0.08), rng.uniform(-0.25, 0.25))
+        """A random individual; `pitch` fixes its pitch factor (used to distinguish members of a group)."""
+        random_pitch = 2.0 ** rng.uniform(-0.08, 0.08)
+        return cls(random_pitch if pitch is None else pitch, 2.0 ** rng.uniform(-0.08, 0.08), rng.uniform(-0.25, 0.25))
 
 
 def envelope(samples: int, attack: float = 0.012, release: float = 0.02) -> Wave:
-    """Rise and fall of `attack` and `release` seconds, at most a third of the note each."""
+    """Amplitude envelope with an attack and a release in seconds, at most a third of the note each."""
     up = max(2, min(int(attack * SAMPLE_RATE), samples // 3))
     down = max(2, min(int(release * SAMPLE_RATE), samples // 3))
     shape = np.ones(samples, np.float32)
@@ -40,7 +40,7 @@ def envelope(samples: int, attack: float = 0.012, release: float = 0.02) -> Wave
     return shape
 
 
-def sung(note: Note, voice: Voice, rng: np.random.Generator) -> Wave:
+def synthesise_vocal_note(note: Note, voice: Voice, rng: np.random.Generator) -> Wave:
     """One note by one individual, peak about 1."""
     n = max(64, int(note.seconds / voice.tempo * SAMPLE_RATE))
     t = np.arange(n, dtype=np.float32) / SAMPLE_RATE
@@ -67,12 +67,12 @@ def sung(note: Note, voice: Voice, rng: np.random.Generator) -> Wave:
 
 
 def smooth(knots: np.ndarray, n: int) -> np.ndarray:
-    """Values at the knots joined by half cosines, `n` samples."""
+    """Interpolates the knots with half cosines to `n` samples."""
     if len(knots) == 1:
         return np.full(n, knots[0])
-    place = np.linspace(0, len(knots) - 1, n)
-    left = np.minimum(place.astype(int), len(knots) - 2)
-    blend = 0.5 - 0.5 * np.cos(np.pi * (place - left))
+    position = np.linspace(0, len(knots) - 1, n)
+    left = np.minimum(position.astype(int), len(knots) - 2)
+    blend = 0.5 - 0.5 * np.cos(np.pi * (position - left))
     return knots[left] * (1 - blend) + knots[left + 1] * blend
 
 
@@ -90,12 +90,15 @@ def coloured(rng: np.random.Generator, n: int, shape: Callable) -> np.ndarray:
 
 
 def vocalise(phrase: Phrase, voice: Voice, rng: np.random.Generator) -> Wave:
-    """The phrase said its number of times."""
+    """Waveform of a phrase with a random number of repetitions."""
     parts, times = [], int(rng.integers(phrase.times[0], phrase.times[1] + 1))
     for turn in range(times):
         for note in phrase.notes:
             loud = 10 ** (rng.normal(0, 1.0) / 20)
-            parts += [loud * sung(note, voice, rng), silence(note.gap / voice.tempo * rng.uniform(0.9, 1.1))]
+            parts += [
+                loud * synthesise_vocal_note(note, voice, rng),
+                silence(note.gap / voice.tempo * rng.uniform(0.9, 1.1)),
+            ]
         if turn + 1 < times:
             parts.append(silence(phrase.pause / voice.tempo * rng.uniform(0.8, 1.2)))
     return np.concatenate(parts).astype(np.float32)
@@ -121,7 +124,7 @@ def background(kind: str, samples: int, rng: np.random.Generator) -> Wave:
 
     def shape(hz):
         inside = np.where((hz >= low) & (hz <= high), np.maximum(hz, low) ** (-colour / 2), 0)
-        return inside + 0.03 * inside.max()  # no place is silent at any frequency
+        return inside + 0.03 * inside.max()  # no frequency is silent outdoors
 
     wave = coloured(rng, samples, shape)
     if gusts:
@@ -166,11 +169,11 @@ WORDS = {
 }
 
 
-def spoken(word: str, voice: Voice, base: float, rng: np.random.Generator) -> Wave:
+def synthesise_word(word: str, voice: Voice, base: float, rng: np.random.Generator) -> Wave:
     """A word of formant speech; `base` is the speaker's pitch in Hz, `voice.pitch` the length of the vocal tract."""
-    each = 0.075 / voice.tempo
+    letter_seconds = 0.075 / voice.tempo
     letters = [c if c in VOWELS or c in HISS else "u" for c in WORDS[word]]
-    n = int(each * len(letters) * SAMPLE_RATE)
+    n = int(letter_seconds * len(letters) * SAMPLE_RATE)
     centres = np.array([VOWELS.get(c, VOWELS["e"]) for c in letters], float) * voice.pitch
     tracks = [smooth(np.log2(centres[:, k]), n) for k in range(3)]
     pitch = base * 2.0 ** (smooth(np.array([0.08, 0.12, -0.15]), n) + rng.normal(0, 0.03))
@@ -188,7 +191,7 @@ def spoken(word: str, voice: Voice, base: float, rng: np.random.Generator) -> Wa
     wave *= voiced
     for i, c in enumerate(letters):
         if c in HISS:
-            lo, hi = int(i * each * SAMPLE_RATE), int((i + 1) * each * SAMPLE_RATE)
+            lo, hi = int(i * letter_seconds * SAMPLE_RATE), int((i + 1) * letter_seconds * SAMPLE_RATE)
             wave[lo:hi] += 0.35 * noise_band(rng, hi - lo, *HISS[c]) * envelope(hi - lo)
     wave *= envelope(n, 0.02, 0.05)
     return (wave / (np.abs(wave).max() + 1e-9)).astype(np.float32)
@@ -207,7 +210,7 @@ INSTRUMENTS = {
 }
 
 
-def played(instrument: str, hz: float, seconds: float, tilt: float, rng: np.random.Generator) -> Wave:
+def synthesise_note(instrument: str, hz: float, seconds: float, tilt: float, rng: np.random.Generator) -> Wave:
     """One note of an instrument."""
     partials, attack, decay, tremolo, stretch, breath = INSTRUMENTS[instrument]
     n = int(seconds * SAMPLE_RATE)
@@ -224,14 +227,14 @@ def played(instrument: str, hz: float, seconds: float, tilt: float, rng: np.rand
     return (wave * envelope(n, attack, 0.06) / (np.abs(wave).max() + 1e-9)).astype(np.float32)
 
 
-def place(canvas: Wave, wave: Float[np.ndarray, "n"], start: int, gain: float = 1.0) -> None:
-    """Adds `wave` into `canvas` from sample `start`, in place; what overhangs is cut."""
+def mix_into(canvas: Wave, wave: Float[np.ndarray, "n"], start: int, gain: float = 1.0) -> None:
+    """Adds `wave` into `canvas` from sample `start`, in place; samples beyond the end are dropped."""
     n = min(len(wave), len(canvas) - start)
     if n > 0:
         canvas[start : start + n] += gain * wave[:n]
 
 
 def far(wave: Wave, distance: float) -> Wave:
-    """Distance in [0, 1]: a one-pole low-pass that dulls the top, as air and leaves do."""
+    """Simulates a distance in [0, 1] with a one-pole low-pass, as air and leaves attenuate high frequencies."""
     a = 0.5 * distance
     return sosfilt(np.array([[1 - a, 0, 0, 1, -a, 0]]), wave).astype(np.float32)

@@ -1,9 +1,8 @@
-"""The animals of the embedded corpus: names and taxonomy are true, the voices are parametric caricatures of them.
+"""The animals of the synthetic corpus: names and taxonomy are real, the voices are parametric caricatures.
 
-Every species has a song and a call (two `Phrase`s). What keeps two species apart is the shape of the notes (contour,
-partials, pulses, buzz) and their rhythm, not the pitch alone: individuals of one species differ in pitch and tempo.
-Names are the short vernacular ones: a small language model that has said "Common" finds it hard to hear again which
-common one it was.
+Every species has a song and a call (two `Phrase`s). Species differ in the shape of the notes (contour, partials,
+pulses, buzz) and in rhythm, not in pitch alone: individuals of one species differ in pitch and tempo. Names are short
+vernacular ones: after a first word such as "Common" a small language model confuses the species.
 """
 
 import dataclasses
@@ -29,7 +28,7 @@ class Note:
 
 @dataclasses.dataclass(frozen=True)
 class Phrase:
-    """Notes in order, said `times` times (both ends included) with `pause` seconds in between."""
+    """Notes in order, repeated `times` times (range with both ends) with `pause` seconds in between."""
 
     notes: tuple[Note, ...]
     times: tuple[int, int]
@@ -38,6 +37,8 @@ class Phrase:
 
 @dataclasses.dataclass(frozen=True)
 class Species:
+    """Names, taxonomy and sounds of one species."""
+
     common: str
     scientific: str
     lineage: str

@@ -1,4 +1,4 @@
-"""Steps that are done once: a finished one leaves a note, and a second run of the same command reads it instead."""
+"""Resumable steps: the result of a finished step is saved, and a rerun of the command reads it instead."""
 
 import contextlib
 import json
@@ -15,59 +15,68 @@ from nlm_jax.core.files import write_json
 
 
 class Steps:
-    """Notes of the steps in `out/steps/`, each with what the step returned and how long it took."""
+    """Results of steps in `out/steps/`, one JSON file each, with the time each took."""
 
     def __init__(self, out: pathlib.Path, plan: dict[str, Any], console: rich.console.Console | None = None):
-        """`plan` is what all results depend on: notes made under another plan are an error.
+        """Creates `out` or continues in it.
+
+        Args:
+          plan: the settings on which all results depend.
 
         Raises:
-          UserError: `out` holds the results of another plan, or something that is no demo at all.
+          UserError: `out` has the results of another plan, or other files.
         """
         self.folder, self.console = out / "steps", console or rich.console.Console()
         file = out / "plan.json"
         plan = json.loads(json.dumps(plan))
         if file.is_file():
-            before = json.loads(file.read_text(encoding="utf-8"))
-            different = sorted(k for k in {*plan, *before} if plan.get(k) != before.get(k))
+            previous = json.loads(file.read_text(encoding="utf-8"))
+            different = sorted(k for k in {*plan, *previous} if plan.get(k) != previous.get(k))
             if different:
                 raise UserError(
-                    f"--out={out}: was begun with other {', '.join(different)}; "
+                    f"--out={out}: was started with other {', '.join(different)}; "
                     "choose another directory or delete this one"
                 )
         elif out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise UserError(f"--out={out}: exists and holds something else; choose a new directory")
+            raise UserError(f"--out={out}: exists and has other content; choose a new directory")
         self.folder.mkdir(parents=True, exist_ok=True)
         write_json(file, plan)
 
-    def run(self, name: str, what: str, work: Callable[[], Any], clear: pathlib.Path | None = None) -> Any:
-        """The result (JSON) of step `name`: from its note, or by doing `work()` now.
+    def run(self, name: str, title: str, work: Callable[[], Any], clear: pathlib.Path | None = None) -> Any:
+        """Returns the saved result of a step, or runs `work` and saves its result.
 
-        `clear` is a directory that a half-done attempt may have left and that `work` wants new.
+        Args:
+          name: of the step and its file.
+          title: for the console and the report.
+          work: returns a JSON value.
+          clear: directory to delete first, which an interrupted attempt may have left.
         """
-        note = self.folder / f"{name}.json"
-        if note.is_file():
-            self.console.print(f"[dim]{name}: done before[/dim]")
-            return json.loads(note.read_text(encoding="utf-8"))["result"]
+        file = self.folder / f"{name}.json"
+        if file.is_file():
+            self.console.print(f"[dim]{name}: already done[/dim]")
+            return json.loads(file.read_text(encoding="utf-8"))["result"]
         if clear is not None:
             shutil.rmtree(clear, ignore_errors=True)
-        self.console.rule(f"{name}: {what}", align="left")
+        self.console.rule(f"{name}: {title}", align="left")
         started = time.perf_counter()
         result = work()
         seconds = round(time.perf_counter() - started, 1)
-        write_json(note, {"what": what, "seconds": seconds, "result": result})
+        write_json(file, {"what": title, "seconds": seconds, "result": result})
         self.console.print(f"[dim]{name}: {seconds:.0f} s[/dim]")
-        return json.loads(note.read_text(encoding="utf-8"))["result"]
+        return json.loads(file.read_text(encoding="utf-8"))["result"]
 
     def times(self) -> dict[str, tuple[str, float]]:
-        """Step -> (what, seconds), in the order in which they were finished."""
-        notes = sorted(self.folder.glob("*.json"), key=lambda p: p.stat().st_mtime)
-        read = {p.stem: json.loads(p.read_text(encoding="utf-8")) for p in notes}
-        return {name: (note["what"], note["seconds"]) for name, note in read.items()}
+        """Step -> (title, seconds), in the order in which they finished."""
+        files = sorted(self.folder.glob("*.json"), key=lambda p: p.stat().st_mtime)
+        records = {p.stem: json.loads(p.read_text(encoding="utf-8")) for p in files}
+        return {name: (record["what"], record["seconds"]) for name, record in records.items()}
 
 
 @contextlib.contextmanager
-def every(console: rich.console.Console, title: str, seconds: float = 10.0) -> Iterator[Callable[[int, float], None]]:
-    """A `report(step, loss)` that prints at most once in `seconds`."""
+def progress_printer(
+    console: rich.console.Console, title: str, seconds: float = 10.0
+) -> Iterator[Callable[[int, float], None]]:
+    """Gives a function `report(step, loss)` that prints at most once per `seconds`."""
     last = time.monotonic()
 
     def report(step: int, loss: float) -> None:

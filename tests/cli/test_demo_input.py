@@ -24,7 +24,7 @@ def refuses(nlm, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["--corpus=nowhere"], "--corpus=nowhere: holds no manifest.jsonl"),
+        (["--corpus=nowhere"], "--corpus=nowhere: has no manifest.jsonl"),
         (["--config=nowhere.py"], "--config=nowhere.py: no such file"),
         (["--config.sed=1"], "--config.sed: no such field; did you mean 'seed'?"),
         (["--config.stages.0.steps=0"], "config.stages[0].steps: must be at least 1, got 0"),

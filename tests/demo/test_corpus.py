@@ -1,4 +1,4 @@
-"""The synthetic corpus: the same for the same seed, individuals kept apart, species that can be told apart."""
+"""The synthetic corpus: the same for the same seed, individuals of the splits disjoint, species distinguishable."""
 
 import json
 
@@ -33,10 +33,10 @@ def test_a_clip_does_not_depend_on_the_clips_before_it(scenes):
 
 
 def test_no_individual_is_in_both_splits(scenes):
-    heard = {split: {who for s in scenes if s.split == split for who in s.who} for split in corpus.SPLITS}
-    assert heard["train"]
-    assert heard["valid"]
-    assert not heard["train"] & heard["valid"]
+    individuals = {split: {who for s in scenes if s.split == split for who in s.who} for split in corpus.SPLITS}
+    assert individuals["train"]
+    assert individuals["valid"]
+    assert not individuals["train"] & individuals["valid"]
 
 
 def test_sixteen_species_or_more_with_two_voices_each(scenes):
@@ -45,12 +45,12 @@ def test_sixteen_species_or_more_with_two_voices_each(scenes):
     for species in SPECIES:
         assert species.song != species.call
         assert len(species.taxonomy.split()) == 6
-    heard = {(s.species, s.kind) for s in scenes if s.species and s.split == "valid"}
-    assert len(heard) == 2 * len(SPECIES)
+    sounds = {(s.species, s.kind) for s in scenes if s.species and s.split == "valid"}
+    assert len(sounds) == 2 * len(SPECIES)
 
 
 def test_species_are_distinct_and_individuals_vary():
-    """Nearest class mean of log-mel statistics tells songs of unheard individuals apart far better than chance."""
+    """Nearest class mean of log-mel statistics classifies songs of unseen individuals far better than chance."""
 
     def describe(species, who):
         scene = corpus.Scene("x", "train", "animal", (who,), "wind", species.common, "song", seed=hash(who) % 1000)

@@ -1,4 +1,4 @@
-"""The whole path of `nlm demo` in miniature: every step runs, and a second run has nothing left to do."""
+"""`nlm demo` in miniature: every step runs, and a second run repeats none of them."""
 
 import dataclasses
 import html.parser
@@ -64,10 +64,10 @@ def test_every_step_leaves_its_result(done):
 def test_second_run_only_reads(done, monkeypatch):
     result, demo, config, _ = done
     for name in ("train", "prepare"):
-        monkeypatch.setattr(f"nlm_jax.demo.run.{name}", lambda *a, **k: pytest.fail("done before"))
+        monkeypatch.setattr(f"nlm_jax.demo.run.{name}", lambda *a, **k: pytest.fail("already done"))
     again = run(demo, config, rich.console.Console(quiet=True))
     assert again["final"] == result["final"]
-    with pytest.raises(UserError, match=r"begun with other seed; choose another directory"):
+    with pytest.raises(UserError, match=r"started with other seed; choose another directory"):
         run(dataclasses.replace(demo, seed=1), config, rich.console.Console(quiet=True))
 
 

@@ -1,4 +1,4 @@
-"""Texts of the tiny Llama: the description stands where clip vectors will, and only what should be is learnt."""
+"""Training texts of the tiny Llama: descriptions in place of clip vectors, loss weights; tags of the encoder."""
 
 import numpy as np
 import pytest
@@ -17,16 +17,16 @@ def words():
 
 def test_description_replaces_the_clip_vectors(words):
     """The text with its description cut out is the audio sequence with its vectors cut out, token for token."""
-    text = language.written(words, "What is it?", "Great Tit", "a bird sings")
-    heard = build_sequence(words, f"{CLIP_MARK} What is it?", "Great Tit", 1, 5)
-    written = text.ids[: text.described.start] + text.ids[text.described.stop :]
-    assert written == [t for t, slot in zip(heard.tokens, heard.audio_slot, strict=True) if slot < 0]
+    text = language.make_text(words, "What is it?", "Great Tit", "a bird sings")
+    sequence = build_sequence(words, f"{CLIP_MARK} What is it?", "Great Tit", 1, 5)
+    outside = text.ids[: text.described.start] + text.ids[text.described.stop :]
+    assert outside == [t for t, slot in zip(sequence.tokens, sequence.audio_slot, strict=True) if slot < 0]
     assert words.decode(text.ids[text.described]) == "a bird sings"
     assert words.decode(text.ids[text.answer :]) == "Great Tit"
 
 
 def test_packed_rows_hold_whole_texts(words):
-    texts = [language.written(words, f"Question {i}?", f"answer {i}", "sound") for i in range(6)]
+    texts = [language.make_text(words, f"Question {i}?", f"answer {i}", "sound") for i in range(6)]
     longest = max(len(t.ids) for t in texts)
     rows = language.pack(texts, np.arange(6), rows=2, row_tokens=2 * longest, outside=0.1)
     assert rows["segments"].max() == 2
@@ -55,7 +55,7 @@ def test_tags_name_no_species_word_or_count():
 def test_real_clips_are_described_by_their_short_answers(tmp_path):
     paths = corpus.write(tmp_path, 0, TINY_SIZES, 1.0)
     examples = data.read(paths["train"], "train")
-    notes = data.described(examples)
+    notes = data.descriptions_from_answers(examples)
     assert set(notes) == {e.paths[0] for e in examples}
     animal = next(e for e in examples if e.task == "scientific-name")
     assert animal.text in notes[animal.paths[0]].split("\n")
