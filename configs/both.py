@@ -1,4 +1,4 @@
-"""Both stages in a row, in one workdir: stage 1, then stage 2 from what it ended with.
+"""Both stages in a row, in one workdir: stage 1, then stage 2 from its last checkpoint.
 
   command   nlm train --config=configs/both.py --workdir=runs/both \
               --config.init.llama=LLAMA_DIR --config.init.beats=BEATS.pt

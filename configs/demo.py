@@ -1,4 +1,4 @@
-"""The demo's two stages: naming species, then every task with speech and music. `nlm demo` runs all that belongs to it.
+"""The demo's two stages: naming species, then every task with speech and music. `nlm demo` runs them and the rest.
 
 command   bash launch/demo.sh                     (= nlm demo --config=configs/demo.py --out=demo_out)
 hardware  2 CPU cores, 8 fake devices
@@ -6,8 +6,8 @@ time      with 300 steps of stage 2, from a warm installation: 6 min 27 s on two
           busy host shared; the 40 steps since then were timed on the latter only (aim: 8 minutes)
 numbers   naming after stage 1 94.4% of 160 questions about held-out individuals (aim: 90%); after stage 2 domain 88.8%,
           common name 87.5%, scientific name 85.6%, taxonomy 83.1%, call type 83.8%, individuals 81.9%, detection 84.4%,
-          speakers 88.3%, spoken word 98.8%, instrument 95.3% (aim: 80% each). Another processor rounds otherwise, which
-          moves each by a few questions.
+          speakers 88.3%, spoken word 98.8%, instrument 95.3% (aim: 80% each). Another processor rounds differently,
+          which changes each by a few questions.
 """
 
 import ml_collections

@@ -1,14 +1,14 @@
-"""Fine-tuning on your own recordings, prepared with a held-out part: from a released model, a run of ours, or nothing.
+"""Fine-tuning on your own recordings, prepared with a held-out part: from a released model, a training run, or scratch.
 
 command   nlm prepare RECORDINGS --out=data/mine --hold-out=0.2
           nlm train --config=configs/finetune.py:data/mine,MODEL --workdir=runs/mine
           nlm evaluate --benchmark=corpus --model=runs/mine --data=data/mine --out=runs/mine/scores
-          MODEL is an official directory or hub id, an export, or a run of ours; where it carries no language model,
-          --config.init.llm=LLAMA_DIR. Without it (":data/mine") a tiny model learns from nothing, on a laptop.
+          MODEL is an official directory or hub id, an export, or a training run; if it has no language model,
+          --config.init.llm=LLAMA_DIR. Without it (":data/mine") a tiny model is trained from scratch, on a laptop.
           bash launch/finetune.sh RECORDINGS does all three.
 hardware  8B: one GPU of 48 GB or more, or a TPU VM; in int8 (--config.model.base_dtype) 8 GB less. Tiny: 2 cores
 time      tiny: about five minutes for 100 recordings on 2 cores (measured); 8B: not yet measured
-numbers   none to compare with: they are those of your recordings, in runs/mine/scores
+numbers   no reference: the scores of your recordings are in runs/mine/scores
 """
 
 import json
@@ -33,7 +33,7 @@ from nlm_jax.train.optim import OptimConfig
 from nlm_jax.train.partition import Components
 
 ROWS, CLIPS = 8, 2  # a batch of 16 clips; eight rows divide over 1, 2, 4 or 8 devices
-VECTORS = 29  # of a clip of ten seconds
+VECTORS = 29  # per clip of ten seconds
 EPOCHS = 10
 
 
@@ -42,7 +42,7 @@ def get_config(argument: str = "data/mine"):
     file = pathlib.Path(local(directory)) / "manifest.json"
     if not file.is_file():
         raise UserError(
-            f"--config=configs/finetune.py:{argument}: {file} is not there; write the directory with "
+            f"--config=configs/finetune.py:{argument}: {file} does not exist; write the directory with "
             "nlm prepare RECORDINGS --out DIRECTORY --hold-out 0.2"
         )
     manifest = json.loads(file.read_text(encoding="utf-8"))
@@ -78,7 +78,7 @@ def get_config(argument: str = "data/mine"):
                         warmup_steps=max(1, steps // 20),
                         weight_decay=0.05,
                     ),
-                    # A language model that was never trained has to learn as well.
+                    # An untrained language model has to be trained as well.
                     train=Components(beats=True, qformer=True, projection=True, lora=True, base=not model),
                 ),
             ),

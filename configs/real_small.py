@@ -24,7 +24,7 @@ def get_config(prepared: str = "runs/real_small/prepared") -> ml_collections.Con
         "random_crop": True,
         "threads": 1,
         "prefetch": 2,
-        # Gentle: with 1,258 clips every hearing of a clip should differ a little.
+        # Mild: with 1,258 clips each presentation of a clip should differ a little.
         "augment": {"noise_prob": 0.4, "noise_snr": (5.0, 35.0), "time_scale_prob": 0.4, "time_scale": 1.15},
     }
     optim = {
@@ -39,7 +39,7 @@ def get_config(prepared: str = "runs/real_small/prepared") -> ml_collections.Con
         "steps": STEPS["stage1"],
         "data": data
         | {
-            # What the sound is called, whatever it is: the encoder starts from nothing and needs every name there is.
+            # All naming tasks: the encoder is trained from scratch and needs every name.
             "tasks": ("common-name", "esc50-classification", "instrument", "spoken-digit"),
             "mixture": {"domain": {"bioacoustic": 0.5, "environment": 0.2, "music": 0.12, "speech": 0.18}},
         },

@@ -3,7 +3,7 @@
   command   nlm train --config=configs/stage1.py --workdir=runs/stage1 \
               --config.init.llama=LLAMA_DIR --config.init.beats=BEATS.pt \
               --config.stages.0.data.train="('PREPARED',)" --config.stages.0.data.valid="('PREPARED_VALID',)"
-  hardware  made for 16 TPU v5e or 8 GPUs of 80 GB (fsdp over all of them); the mesh is --config.mesh.*
+  hardware  meant for 16 TPU v5e or 8 GPUs of 80 GB (fsdp over all of them); the mesh is --config.mesh.*
   time      computed, not yet measured: 500,000 steps of 128 examples are 2.4e20 model FLOPs; at 40 % MFU about 2.2 days
             on 16 TPU v5e, 0.9 days on 8 H100
   numbers   not yet measured; the paper reports the figures of the model after stage 2

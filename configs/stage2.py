@@ -28,5 +28,5 @@ def get_config():
         ),
     )
     stage2 = dataclasses.replace(stage, name="stage2", steps=200 * 10_000, data=data)
-    # The optimiser and its schedule start afresh; what stage 1 trained is taken from its last checkpoint.
+    # The optimizer and its schedule restart; trained weights come from the last checkpoint of stage 1.
     return config_dict(dataclasses.replace(stage1, stages=(stage2,), init=Init(run="runs/stage1", run_which="last")))

@@ -42,7 +42,7 @@ parse() {
     if among "${flag#--}" "$SWITCHES"; then die "$flag takes no value"; fi
     # shellcheck disable=SC2086 # a word each
     among "${flag#--}" "$FLAGS" ||
-      die "unknown flag $flag; known are $(printf -- '--%s ' $FLAGS $SWITCHES)and flags of nlm train after --"
+      die "unknown flag $flag; use $(printf -- '--%s ' $FLAGS $SWITCHES)and flags of nlm train after --"
     case "$value" in
       "" | --*) die "$flag needs a value" ;;
       *[[:cntrl:]]*) die "$flag must not contain control characters" ;;
@@ -122,7 +122,7 @@ tpu_topology() {
       return
     fi
   done <<<"$TPUS"
-  die "--topology=$topology: unknown; give GENERATION:SHAPE such as v5e:4x4, known are $known"
+  die "--topology=$topology: unknown; give GENERATION:SHAPE such as v5e:4x4, supported are $known"
 }
 
 # gpu_topology: $topology such as h100:2x8 (or 2x8) into gpu (empty if none is named), nodes and gpus per node.

@@ -15,7 +15,7 @@ case "$step" in
     ;;
   start)
     if active; then
-      echo "training already runs here; it goes on"
+      echo "training already runs here and continues"
       exit 0
     fi
     sudo systemctl reset-failed "$UNIT" 2>/dev/null || true # of a run before this one
@@ -33,7 +33,7 @@ case "$step" in
     [ "$(systemctl is-system-running)" != stopping ] && ! systemctl is-failed --quiet "$UNIT"
     ;;
   *)
-    echo "unknown step $step; known are install, start and follow" >&2
+    echo "unknown step $step; use install, start or follow" >&2
     exit 2
     ;;
 esac

@@ -2,7 +2,7 @@
 # Sourced by test.sh and demo.sh. Makes or reuses the virtual environment in the repository's root and installs the package into
 # it. Afterwards $VENV_PYTHON is its interpreter and $ROOT the repository.
 #
-# A stamp per extra holds a digest of what decides the installation (setup.py, pyproject.toml, where the repository lies, and
+# A stamp per extra holds a digest of what decides the installation (setup.py, pyproject.toml, the path of the repository, and
 # Python's version), so that a second run installs nothing and a changed setup.py installs again.
 #
 # PYTHON=... chooses the interpreter, NLM_VENV=... another place for the environment.
@@ -32,13 +32,13 @@ find_python() {
     fi
     [ "$candidate" != "${PYTHON:-}" ] || die "PYTHON=$PYTHON does not run or is older than 3.11; nlm_jax needs Python 3.11 or newer"
   done
-  die "no Python 3.11 or newer found (tried python3, python3.13, python3.12, python3.11); install one, or name it with PYTHON=/path/to/python3"
+  die "there is no Python 3.11 or newer (tried python3, python3.13, python3.12, python3.11); install one, or name it with PYTHON=/path/to/python3"
 }
 
 make_venv() {
   local python
   python="$(find_python)"
-  echo "making a virtual environment in $VENV with $("$python" --version 2>&1)"
+  echo "creating a virtual environment in $VENV with $("$python" --version 2>&1)"
   if "$python" -c 'import ensurepip, venv' >/dev/null 2>&1; then
     "$python" -m venv --clear "$VENV"
   else # Debian and Ubuntu ship ensurepip apart from Python; pip can fill the environment from outside

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # From labelled recordings to an adapted model and its scores: bash launch/finetune.sh FOLDER [flags] [-- overrides]
-# Runs on one GPU, one TPU VM or a CPU, whichever is there. An interrupted one goes on with the same command.
+# Runs on one GPU, one TPU VM or a CPU, whichever is there. Rerun the same command to resume after an interruption.
 set -euo pipefail
 # shellcheck source=launch/_venv.sh
 source "$(dirname -- "${BASH_SOURCE[0]}")/_venv.sh"
@@ -10,10 +10,10 @@ usage() {
 bash launch/finetune.sh FOLDER [--from=MODEL] [--llm=DIR] [--out=DIR] [--hold-out=SHARE] [--dry-run] [-- --config.x=y ...]
 
   FOLDER      recordings with labels: one sub-folder for each class, or labels.csv; or a file that nlm prepare reads
-  --from      official directory or hub id, an export, or a run of ours; without it a tiny model learns from nothing
-  --llm       the language model under --from, where that carries none
-  --out       what is made: data/, run/, scores/ (default: runs/finetune-NAME OF FOLDER)
-  --hold-out  share of the recordings that is kept back for the scores (default 0.2); 0 where the labels name splits
+  --from      official directory or hub id, an export, or a training run; without it a tiny model is trained from scratch
+  --llm       the language model of --from, if that has none
+  --out       output folder: data/, run/, scores/ (default: runs/finetune-NAME OF FOLDER)
+  --hold-out  share of the recordings held out for the scores (default 0.2); 0 if the labels name splits
   --dry-run   shows the three commands and runs none
 TEXT
 }
@@ -41,9 +41,9 @@ while [ $# -gt 0 ]; do
   esac
   shift
 done
-[ -n "$folder" ] || die "which recordings? bash launch/finetune.sh FOLDER; --help says what it may hold"
+[ -n "$folder" ] || die "FOLDER is missing: bash launch/finetune.sh FOLDER; see --help"
 case "$folder" in *://*) ;; *) [ -e "$folder" ] || die "$folder: no such file or folder" ;; esac
-[ -z "$llm" ] || [ -n "$from" ] || die "--llm goes with --from: it is the language model under it"
+[ -z "$llm" ] || [ -n "$from" ] || die "--llm needs --from: it is the language model of that model"
 case "$from" in *,*) die "--from=$from: a path without commas is needed; give it another name" ;; esac
 name="$(basename -- "${folder%/}")"
 out="${out:-runs/finetune-${name%.*}}"

@@ -9,7 +9,7 @@ usage() {
 bash launch/sky.sh --config=configs/stage1.py --workdir=gs://bucket/run --topology=v6e:4x4
                    [--name=NAME] [--infra=CLOUD/REGION/ZONE] [--spot] [--dry-run] [-- --config.seed=1 ...]
 
-Starts launch/sky.yaml with `sky jobs launch`, which starts the job again elsewhere where its machines are taken away.
+Starts launch/sky.yaml with `sky jobs launch`, which restarts the job elsewhere if its machines are preempted.
 --topology: a TPU slice such as v5e:4x4, or GPUs as KIND:NODESxGPUS, such as H100:2x8. --dry-run prints the command.
 TEXT
 }

@@ -10,8 +10,8 @@ bash launch/tpu_vm.sh --config=configs/stage1.py --workdir=gs://bucket/run --top
                       [--project=PROJECT] [--name=NAME] [--spot] [--dry-run] [-- --config.seed=1 ...]
 
 Asks for the slice as a queued resource, waits for it, installs this checkout on every host and trains. Training belongs to
-systemd there, so Ctrl-C and a closed laptop end only the log on the screen; the same command again goes on with it.
-With --spot, a slice that is taken away is asked for again for as long as this runs, and training resumes from --workdir.
+systemd there, so Ctrl-C and a closed laptop end only the log on the screen; rerun the same command to resume it.
+With --spot, a preempted slice is requested again for as long as this runs, and training resumes from --workdir.
 --topology: v5e:4x4, v5p:4x4x8, v6e:8x8, ...; a wrong one lists all. --dry-run prints the commands of a first run.
 TEXT
 }
@@ -33,7 +33,7 @@ queued() {
   run gcloud compute tpus queued-resources "$verb" "$name" "${at[@]}" "$@"
 }
 
-# Empty where there is none.
+# Empty if there is none.
 state() {
   gcloud compute tpus queued-resources describe "$name" "${at[@]}" "--format=value(state.state)" 2>/dev/null || true
 }
@@ -41,7 +41,7 @@ state() {
 make_slice() {
   local now=""
   [ -n "$dry_run" ] || now="$(state)"
-  case "$now" in # a request that failed, or whose machines were taken away, keeps its name until it is deleted
+  case "$now" in # a request that failed, or whose machines were preempted, keeps its name until it is deleted
     FAILED | SUSPENDED | SUSPENDING) queued delete --force --quiet && now="" ;;
   esac
   if [ -z "$now" ]; then
@@ -77,10 +77,10 @@ while :; do
   on all start "${TRAIN[@]}"
   if on 0 follow; then break; fi
   if [ -z "$spot" ] || [ "$(state)" = ACTIVE ]; then
-    echo "training on $name ended with an error, or the connection did; the same command again goes on" >&2
+    echo "training on $name ended with an error, or the connection did; rerun the same command to resume" >&2
     exit 1
   fi
-  echo "$name was taken away; asking for another" >&2
+  echo "$name was preempted; requesting another" >&2
 done
 # Machines cost money until they are deleted, and only their owner knows whether they are still wanted.
 [ -n "$dry_run" ] || printf 'finished; to delete the slice: %s\n' \

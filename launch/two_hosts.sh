@@ -3,7 +3,7 @@
 #
 # Two network namespaces, each with its own name and address and a cable between them, train a tiny model on four fake devices
 # each. The second host is killed in the middle of a step; the first has to end by itself and say why; both are started again,
-# have to go on from the last checkpoint, and finish. Prints PASS and ends with 0, or FAIL and 1. Linux only, as root.
+# have to resume from the last checkpoint, and finish. Prints PASS and ends with 0, or FAIL and 1. Linux only, as root.
 #
 # NLM_PYTHON=... takes an interpreter that has nlm_jax instead of the repository's own environment; KILL=0 kills the first
 # host; NLM_HEARTBEAT_SECONDS is the longest the survivor may wait (20 here).
@@ -161,9 +161,9 @@ for i in 0 1; do
   finish "$i"
   [ "$status" -eq 0 ] || fail "host $i ended with status $status after the restart"
 done
-grep -q "^stage1: step $last of $STEPS" "$WORK/out0" || fail "the job did not go on from step $last"
+grep -q "^stage1: step $last of $STEPS" "$WORK/out0" || fail "the job did not resume from step $last"
 [ "$(saved)" -eq "$STEPS" ] || fail "the job did not finish: its last checkpoint is of step $(saved)"
 steps="$("$VENV_PYTHON" -c "import json; print(*[json.loads(line)['step'] for line in open('$WORK/run/metrics.jsonl')])")"
 [ "$steps" = "$(seq -s ' ' "$STEPS")" ] || fail "the log has the steps $steps"
-echo "went on from step $last and finished all $STEPS"
+echo "resumed from step $last and finished all $STEPS"
 echo PASS

@@ -106,11 +106,11 @@ def test_fine_tuning_is_three_commands(machine, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ([], "which recordings?"),
+        ([], "FOLDER is missing"),
         (["nowhere"], "nowhere: no such file or folder"),
         ([".", "--from"], "--from needs a value"),
         ([".", "--fro=x"], "unknown flag --fro=x"),
-        ([".", "--llm=x"], "--llm goes with --from"),
+        ([".", "--llm=x"], "--llm needs --from"),
         ([".", "--from=a,b"], "a path without commas"),
         ([".", ".."], "one FOLDER only"),
     ],
@@ -155,7 +155,7 @@ def test_a_python_that_is_too_old(machine):
         shutil.copy(machine.path / "python3", machine.path / name)
     status, lines, err = machine("launch/test.sh")
     assert (status, lines) == (2, [])
-    assert "no Python 3.11 or newer found" in err
+    assert "there is no Python 3.11 or newer" in err
     status, _, err = machine("launch/test.sh", PYTHON="python2")
     assert status == 2
     assert "PYTHON=python2 does not run or is older than 3.11" in err

@@ -127,7 +127,7 @@ def test_help(machine, script):
         (["--topology"], "--topology needs a value"),
         (["--topology="], "--topology needs a value"),
         (["--config", "--workdir=gs://b/r"], "--config needs a value"),
-        (["--topologie=v5e:4x4"], "unknown flag --topologie; known are --config --workdir --topology --name"),
+        (["--topologie=v5e:4x4"], "unknown flag --topologie; use --config --workdir --topology --name"),
         (["--topologie"], "unknown flag --topologie"),
         (["--config.seed=1"], "unknown flag --config.seed"),
         (["--dry-run=1"], "--dry-run takes no value"),
@@ -260,7 +260,7 @@ def test_tpu_vm_asks_again_for_a_spot_slice_alone(slice_of):
     assert slice_of("", "--spot", taken="yes")[:2] == (0, ["create", "scp", "delete", "create", "scp"])
     status, verbs, err = slice_of("", taken="yes")
     assert (status, verbs) == (1, ["create", "scp"])
-    assert "the same command again goes on" in err
+    assert "rerun the same command to resume" in err
     assert slice_of("", "--spot", FOLLOWED="1")[:2] == (1, ["create", "scp"])
 
 
