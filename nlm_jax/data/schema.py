@@ -59,7 +59,7 @@ PART = re.compile(r"(.+)#t=([0-9.e+-]+),([0-9.e+-]+)")
 
 def part_name(path: str, start: float, end: float) -> str:
     """Name of the part of a recording from `start` to `end` seconds, written as a media fragment: `a.wav#t=1.5,3`."""
-    start, end = (f"{seconds:.6f}".rstrip("0").rstrip(".") for seconds in (start, end))
+    start, end = (f"{round(seconds, 6) + 0.0:.6f}".rstrip("0").rstrip(".") for seconds in (start, end))
     return f"{path}#t={start},{end}"
 
 

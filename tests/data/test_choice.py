@@ -106,6 +106,15 @@ def test_what_is_not_used_is_named(classes):
         ("x.csv", "file,site\na.wav,1\n", "names recordings in 'file', but has no column of labels"),
         ("x.csv", "", "has no header line"),
         ("x.zip", "PK", "unpack it and give the folder"),
+        ("x.docx", "PK", "save its table as CSV"),
+        ("x.TextGrid", "File type", "export a table with the columns file, start, end and label"),
+        ("d/x.pdf", "%PDF", r"x\.pdf: not read; save its table"),
+        ("d/x.eaf", "<x/>", r"x\.eaf: not read; export a table"),
+        ("d/x.txt", "Name\tStart\tEnd\nOwl\t1\t2\n", r"x\.txt: not understood \(columns name, start, end\)"),
+        ("x.wav", "RIFF", "is a recording; give the table of its labels, or the folder"),
+        ("x.html", "<html></html>", "is neither a table nor JSON lines"),
+        ("x.csv", "PK\x03\x04\x01\x02", "not a text file"),
+        ("x", "file,label\na.wav,Owl\n", "give a table a suffix such as"),
         ("x.xlsx", "PK", "save it as CSV"),
         ("d/x.zip", "PK", r"d: neither labels\.csv nor sub-folders .*; x\.zip: not read; unpack it"),
         (
@@ -139,3 +148,43 @@ def test_names_of_classes(tmp_path):
     for name in ("Turdus merula /a", "Turdus_merula/b", "Gro\u0308ße/c", "Größe/d", ".Trashes/e", "__MACOSX/f/._g"):
         sound(tmp_path / f"{name}.wav", 0.5)
     assert {text for _, text in read(tmp_path)[0]} == {"Turdus merula", "Größe"}
+
+
+def test_sub_folders_that_are_splits(tmp_path):
+    for name in ("train/owl/1.wav", "train/wren/2.wav", "test/owl/3.wav", "test/nocall/4.wav"):
+        sound(tmp_path / name)
+    found = [(e.paths[0], e.text, e.split) for e in corpora.read(tmp_path)]
+    assert found == [
+        ("test/nocall/4.wav", "None", "test"),
+        ("test/owl/3.wav", "owl", "test"),
+        ("train/owl/1.wav", "owl", "train"),
+        ("train/wren/2.wav", "wren", "train"),
+    ]
+    sound(tmp_path / "train/5.wav")  # now train may be a class
+    assert {text for _, text in read(tmp_path)[0]} == {"train", "test"}
+
+
+@pytest.mark.parametrize(
+    ("names", "table", "says"),
+    [
+        (("audio/1.wav", "audio/2.wav"), "", r"the name of its sub-folder, audio; give a table"),
+        (("Train Audio/1.wav",), "", r"sub-folder, Train Audio; give a table"),
+        (("S1/1.wav",), "cluster.csv", r"sub-folder, S1 \(cluster\.csv: not understood \(columns site, bird\)\)"),
+        (("S1/1.wav",), "labels.xlsx", r"sub-folder, S1 \(labels\.xlsx: not read; save it as CSV"),
+    ],
+)
+def test_names_that_are_hardly_classes(tmp_path, names, table, says):
+    for name in names:
+        sound(tmp_path / name)
+    if table:
+        (tmp_path / table).write_text("site,bird\nS1,Owl\n")
+    with pytest.raises(UserError, match=f"{says}.* or say --format folder"):
+        read(tmp_path)
+    assert len(read(tmp_path, "folder")[0]) == len(names)
+
+
+def test_a_table_far_below(tmp_path):
+    table = write(tmp_path, "2024/site/card/x.csv", ["file,label", "1.wav,Owl"], "2024/site/card/1.wav")
+    found, report = read(tmp_path)
+    assert found == [("2024/site/card/1.wav", "Owl")], table
+    assert "label tables (1 file" in report.read_as

@@ -366,3 +366,48 @@ def test_a_long_recording_at_a_low_rate(tmp_path):
     corpus = Corpus([tmp_path / "out"])
     assert [corpus.clip_names(e) for e in range(2)] == [["r.wav#t=1234,1236"], ["r.wav#t=900,902"]]
     assert [corpus.clip(e, 0).size for e in range(2)] == [32_000, 32_000]
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "Datei,Artname",
+        "fichier,espèce",
+        "archivo,especie",
+        "nome file,specie",
+        "bestand,soort",
+        "AudioFileName,className",
+    ],
+)
+def test_names_of_columns(tmp_path, header):
+    found, _ = read(write(tmp_path, "x.csv", [header, "d.wav,Rotkehlchen"], "d.wav"))
+    assert found == [("d.wav", "Rotkehlchen")]
+
+
+def test_selections_without_times(tmp_path):
+    """They are not about the whole recording."""
+    lines = [f"{RAVEN}\tSpecies", "1\tS\t1\t\t\t0\t8\tRobin", "2\tS\t1\t1\t2\t0\t8\tWren"]
+    found, report = read(write(tmp_path, "d.txt", lines, "d.wav"))
+    assert found == [("d.wav#t=1,2", "Wren")]
+    assert [(r.name, r.reason) for r in report.rejects] == [("d.wav", "the selection has no times")]
+
+
+def test_objects_are_no_labels(tmp_path):
+    cell = '"[{""start"":0.5,""end"":1,""labels"":[""Robin""]}]"'  # of Label Studio
+    found, report = read(write(tmp_path, "x.csv", ["audio,label", f"d.wav,{cell}", "e.wav,Owl"], "d.wav", "e.wav"))
+    assert found == [("e.wav", "Owl")]
+    assert ["holds an object; export one row" in r.reason for r in report.rejects] == [True]
+
+
+@pytest.mark.parametrize(
+    "cell", ["Robin / Wren", "Robin & Wren", "Robin+Wren", '"Robin\nWren"', "\"('Robin', 'Wren')\""]
+)
+def test_labels_that_stand_alone_elsewhere(tmp_path, cell):
+    lines = ["file,label", f"d.wav,{cell}", "e.wav,Robin", "e.wav,Wren"]
+    found, _ = read(write(tmp_path, "x.csv", lines, "d.wav", "e.wav"))
+    assert found[:2] == [("d.wav", "Robin"), ("d.wav", "Wren")]
+
+
+def test_a_track_with_the_full_name_of_its_recording(tmp_path):
+    found, _ = read(write(tmp_path, "d.wav.txt", [".5\t1.\tRobin", "-0.0\t1\tWren"], "d.wav", "d.flac"))
+    assert found == [("d.wav#t=0.5,1", "Robin"), ("d.wav#t=0,1", "Wren")]

@@ -48,6 +48,8 @@ NFC = "Größe ñandú.wav"
         (["audio/s1/rec.wav", "audio/s2/rec.wav"], "/Volumes/card/s1/rec.wav", "s1/rec.wav"),
         (["audio/rec.wav"], "/Volumes/card/x/rec.wav", "rec.wav"),
         (["audio/deep/er/rec.wav"], "rec.wav", "deep/er/rec.wav"),
+        (["audio/s1/my rec.wav"], "file:///C:/data/s1/my%20rec.wav", "s1/my rec.wav"),
+        (["audio/s1/rec#1.wav"], "https://example.org/s1/rec%231.wav", "s1/rec#1.wav"),
         (["audio/x.m4a"], "X.m4a", "x.m4a"),
         (["audio/x.m4a", "audio/x.wav"], "x.m4a", "x.wav"),  # converted
         (["audio/.hidden/x.wav"], "x.wav", "x.wav"),  # not there: as it is written

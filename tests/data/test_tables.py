@@ -31,11 +31,11 @@ def test_encodings_delimiters_and_line_ends(tmp_path, encoding, mark, end):
 
 def test_windows_letters_late_in_a_long_file(tmp_path):
     """The whole file decides, not its beginning, nor the block that a letter is cut by."""
-    lines = ["file,label", *(f"{n}.wav,Grünspecht" for n in range(80_000))]
+    lines = ["file,label,notes", *(f"{n}.wav,Grünspecht,{'ü' * 999}" for n in range(700))]
     rows, _, notices = read(tmp_path / "t.csv", "\n".join(lines))
     assert ({row["label"] for row in rows}, notices) == ({"Grünspecht"}, [])
     rows, _, notices = read(
-        tmp_path / "t.csv", ("\n".join(lines[:1] + ["a.wav,Robin"] * 9000)).encode() + b"\nb.wav,\xc9"
+        tmp_path / "t.csv", ("\n".join(lines[:1] + [f"a.wav,Robin,{'x' * 999}"] * 20)).encode() + b"\nb.wav,\xc9"
     )
     assert (rows[-1]["label"], len(notices)) == ("É", 1)
 
@@ -44,6 +44,37 @@ def test_windows_letters_late_in_a_long_file(tmp_path):
 def test_not_a_text(tmp_path, content):
     with pytest.raises(UserError, match=r"t\.csv: not a text file"):
         read(tmp_path / "t.csv", content)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"file,label\na.wav,Ro\0bin\n",  # a disk that was full, a card that was taken out
+        b"file,label\na.wav,Robin\n" + bytes(5000),
+        "file,label\na.wav,Robin\n".encode("utf-16-le"),
+        f"file,label,notes\na.wav,Robin,{'麻雀' * 30}\n".encode("utf-16-be"),
+        "sep=\t\nfile\tlabel\na.wav\tRobin\n",
+        "file,label\nfile,label\na.wav,Robin\nFile,Label\n",  # of several tables put together
+    ],
+)
+def test_what_else_is_in_tables(tmp_path, content):
+    rows, rejects, notices = read(tmp_path / "t.csv", content)
+    assert [(row["file"], row["label"]) for row in rows] == [("a.wav", "Robin")]
+    assert not rejects + notices
+
+
+@pytest.mark.parametrize("title", ["Survey 2024,,\nby me\n", "# made by R 4.3\n", "\n;\nProject: X\n\n"])
+def test_titles_above_the_header(tmp_path, title):
+    rows, _, notices = read(tmp_path / "t.csv", f"{title}file,label,start,end\na.wav,Robin,0,1\n")
+    assert rows == [{"file": "a.wav", "label": "Robin", "start": "0", "end": "1"}]
+    line = title.count("\n") + 1
+    assert [f"the header is line {line};" in text for text in notices] == [True]
+    assert list(tables.rows(tmp_path / "t.csv"))[-1].where.endswith(f"t.csv:{line + 1}")
+
+
+def test_a_row_that_looks_like_a_header_is_none(tmp_path):
+    rows, _, _ = read(tmp_path / "t.csv", "gbifID,rank,type\n1,species,audio\n2,label,file\n")
+    assert [row["rank"] for row in rows] == ["species", "label"]
 
 
 def test_lines_of_spreadsheets(tmp_path):
@@ -138,6 +169,19 @@ def test_clock_times(tmp_path, content, want):
         ("Start Time [s],End Time [s]", "1,2", (1, 2)),
         ("Begin Time (s),End Time (s)", "1,2", (1, 2)),
         ("begin,stop", "1,2", (1, 2)),
+        ("startMs,endMs", "1000,2000", (1, 2)),
+        ("startTimeSec,endTimeSec", "1,2", (1, 2)),
+        ("StartSeconds,StopSeconds", "1,2", (1, 2)),
+        ("t1,t2", "1,2", (1, 2)),
+        ("t0,t1", "1,2", (1, 2)),
+        ("segment_start,segment_end", "1,2", (1, 2)),
+        ("call_start_s,call_end_s", "1,2", (1, 2)),
+        ("segment_start,segment_end,start,end", "7,9,1,2", (1, 2)),
+        ("début,fin", "1,2", (1, 2)),
+        ("temps_debut,temps_fin", "1,2", (1, 2)),
+        ("start,slut", "1,2", (1, 2)),
+        ("start,end", "1 s,2s", (1, 2)),
+        ("start,end", "1000 ms,2000ms", (1, 2)),
         ("onset,offset", "1,2", (1, 2)),
         ("onset_s,offset_s", "1,2", (1, 2)),
         ("onset,duration", "1,2", (1, 3)),
@@ -170,6 +214,9 @@ def test_columns_of_times(tmp_path, header, cells, want):
     ("header", "cells", "says"),
     [
         ("start,end", "1,", "start and end belong together; end is empty"),
+        ("startSample,endSample", "1,2", "'startsample' looks like a time, but counts no seconds"),
+        ("StartFrame,Duration", "1,2", "'startframe' looks like a time, but counts no seconds"),
+        ("start_s,end_s,start_sample,end_sample", ",,1,2", "start_s is empty, and 'start_sample' is not used"),
         ("start,end", ",2", "start is empty"),
         ("start,end", "x,2", "start must be seconds, is 'x'"),
         ("start,end", "NA,2", "start must be seconds, is 'NA'"),

@@ -12,7 +12,7 @@ from nlm_jax.data.corpora.lookup import Lookup
 from nlm_jax.data.report import Notice, Reject
 from nlm_jax.data.schema import Example, Row
 
-NUMBER = re.compile(r"\s*[-+]?\d+(?:[.,]\d+)?(?:e[-+]?\d+)?\s*", re.IGNORECASE)
+NUMBER = re.compile(r"\s*[-+]?(?:\d+(?:[.,]\d*)?|[.,]\d+)(?:e[-+]?\d+)?\s*", re.IGNORECASE)
 SPECTRAL = "\\"
 """What a line with the frequencies of the label above begins with."""
 

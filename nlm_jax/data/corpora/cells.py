@@ -11,7 +11,11 @@ SILENT = {
     *("no detections", "nothing heard"),
 }
 """Labels that say that somebody listened and nothing was heard; BirdNET and BirdCLEF write `nocall`."""
-LIST = re.compile(r"\[.*\]", re.DOTALL)
+LIST = re.compile(r"\[.*\]|\{[^:]*\}|\((['\"]).*\1,?\)", re.DOTALL)
+"""A list, set or tuple as Python or a database prints it."""
+OBJECT = re.compile(r"\[?\s*\{.*:.*\}\s*\]?", re.DOTALL)
+BETWEEN = (",", "/", "+", "&")
+"""What may be between labels, but also in one."""
 
 
 def bare(cell: object) -> str:
@@ -30,20 +34,29 @@ def is_silent(label: str) -> bool:
 def labels(cell: object, single: Collection[str] = ()) -> list[str]:
     """The labels of a cell, each once: apart by `;` or `|`, or a list as Python prints it.
 
-    Commas divide only what is known to be labels, for there are names with commas ("Owl, Barn").
+    Commas and the like, and line breaks, divide only what is known to be labels, for there are names with commas
+    ("Owl, Barn").
 
     Args:
       cell: what the table has there.
       single: labels that stand alone in other cells of the table.
     """
+    lines = [bare(line) for line in metadata.text(cell).splitlines()]
+    if len(lines) > 1 and all(line in single for line in lines):
+        return list(dict.fromkeys(lines))
     text = bare(cell)
     pieces = text[1:-1].split(",") if LIST.fullmatch(text) else re.split(r"[;|]", text)
     found: list[str] = []
     for piece in map(bare, pieces):
-        parts = [bare(part) for part in piece.split(",")]
-        found += parts if len(parts) > 1 and all(part in single for part in parts) else [piece]
+        divided = ([bare(part) for part in piece.split(mark)] for mark in BETWEEN if mark in piece)
+        found += next((parts for parts in divided if all(part in single for part in parts)), [piece])
     heard = [label for label in dict.fromkeys(found) if label]
     return [label for label in heard if not is_silent(label)] or heard[:1]
+
+
+def is_object(cell: object) -> bool:
+    """Whether a cell holds JSON objects, as tools of annotation export them, and no labels."""
+    return bool(OBJECT.fullmatch(bare(cell)))
 
 
 def alone(cell: object) -> list[str]:

@@ -7,7 +7,7 @@ from types import ModuleType
 from nlm_jax.audio import formats
 from nlm_jax.core.errors import UserError
 from nlm_jax.data import recordings
-from nlm_jax.data.corpora import columns, label_files, label_table, tables
+from nlm_jax.data.corpora import columns, folder, label_files, label_table, lookup, tables, textfile
 from nlm_jax.data.report import Notice, ReadAs, Reject
 from nlm_jax.data.schema import Example, file_of
 
@@ -29,10 +29,22 @@ ENOUGH = 0.5
 """Share of the recordings in sub-folders that such labels must be about."""
 PACKED = {
     **dict.fromkeys((".zip", ".7z", ".rar", ".gz", ".tgz", ".bz2", ".xz"), "unpack it and give the folder"),
-    **dict.fromkeys((".xlsx", ".xls", ".ods", ".numbers", ".xlsm"), "save it as CSV and give that"),
+    **dict.fromkeys((".xlsx", ".xls", ".xlsb", ".ods", ".numbers", ".xlsm"), "save it as CSV and give that"),
+    **dict.fromkeys((".pdf", ".doc", ".docx", ".odt", ".rtf", ".pages"), "save its table as CSV and give that"),
+    **dict.fromkeys(
+        (".textgrid", ".eaf", ".svl", ".antx", ".xml", ".aup", ".aup3"),
+        "export a table with the columns file, start, end and label from the program that made it",
+    ),
 }
+"""Files that may hold annotations and cannot be read -> what to do."""
+GENERIC = {
+    *lookup.BESIDE,
+    *("audio_files", "audiofiles", "audio_data", "files", "flac", "mp3", "raw", "samples", "sound", "soundscapes"),
+    *("recording", "record", "records", "audios", "train_soundscapes", "test_soundscapes", "test_audio"),
+}
+"""Names of sub-folders that are no classes."""
 SHOWN = 12
-"""Columns that a line names at most."""
+"""Columns, or files, that a line names at most."""
 NEEDS = (
     "Labels need a column with the recording (such as file, filename or path) and one with the label (such as label, "
     "species or common_name), or start and end beside a recording of the table's name; captions a column caption; "
@@ -54,8 +66,11 @@ def of_folder(path: pathlib.Path, root: pathlib.Path, readers: Mapping[str, Modu
     own = [name for name in fitting if name in OWN and not (name == "table" and others)]
     if len(own) + bool(others) > 1:
         raise _ambiguous(path, [*own, *others[:1]])
+    if not own and not others:
+        _check_classes(path)
+        return "folder"
     if not own:
-        return others[0] if others else "folder"
+        return others[0]
     inside = {recordings.name_of(p, root) for p in formats.Folder.of(path).recordings if p.parent != path}
     if inside:
         labelled = {name for item in readers[own[0]].examples(path, root) for name in _wholes(item)}
@@ -63,6 +78,21 @@ def of_folder(path: pathlib.Path, root: pathlib.Path, readers: Mapping[str, Modu
         if share < ENOUGH:
             raise _ambiguous(path, [own[0], "folder"], f"; {len(labelled & inside)} of {len(inside)} recordings in ")
     return own[0]
+
+
+def _check_classes(path: pathlib.Path) -> None:
+    """Raises UserError if the names of sub-folders would be the labels, and are hardly meant to be."""
+    inside = [file.relative_to(path).parts for file in formats.Folder.of(path).recordings]
+    names = sorted({parts[0] for parts in inside if len(parts) > 1})
+    unread = _unread(path, [])
+    if not names or folder.are_splits(inside):
+        return
+    if all(name.lower().replace(" ", "_") in GENERIC for name in names) or (len(names) == 1 and unread):
+        more = f" ({'; '.join(unread)})" if unread else ""
+        raise UserError(
+            f"{path}: the only label would be the name of its sub-folder, {', '.join(names)}{more}; "
+            "give a table of labels, or say --format folder if the name is the label"
+        )
 
 
 def _ambiguous(path: pathlib.Path, names: list[str], more: str = "") -> UserError:
@@ -81,11 +111,17 @@ def of_file(path: pathlib.Path, readers: Mapping[str, ModuleType]) -> str:
         return found
     if path.is_file() and (packed := PACKED.get(path.suffix.lower())):
         raise UserError(f"{path}: cannot be read as it is; {packed}")
+    if path.is_file() and (formats.is_readable(path) or formats.is_unreadable_sound(path)):
+        raise UserError(f"{path}: is a recording; give the table of its labels, or the folder that it is in")
     names = tables.header(path) if tables.is_table(path) else ()
     if len(names) > 1 and not names[0].startswith(("{", "[")):
         raise UserError(f"{path}: {_lacks(names)}; its columns are {', '.join(names)}. {NEEDS}")
-    if tables.is_table(path) and path.suffix.lower() != ".txt" and not names:
-        raise UserError(f"{path}: has no header line")
+    if path.is_file() and path.suffix.lower() not in tables.JSON:
+        with textfile.open_text(path) as opened:  # which raises a UserError if it is none
+            first = next((line.strip() for line in opened if line.strip()), "")
+        if not first.startswith(("{", "[")):
+            way = f". {NEEDS}" if path.suffix else "; give a table a suffix such as .csv or .txt"
+            raise UserError(f"{path}: {'is neither a table nor JSON lines' + way if first else 'has no header line'}")
     return ""
 
 
@@ -135,9 +171,16 @@ def _left(path: pathlib.Path, root: pathlib.Path, used: list[pathlib.Path], labe
     left = [f"{without} recording{'s' * (without != 1)} below {'have' if without != 1 else 'has'} no label"] * (
         without > 0
     )
-    left += [line for file in label_files.listed(path) if file not in used and (line := _unused(file, path))]
-    packed = [file for file in sorted(path.glob("*")) if file.suffix.lower() in PACKED and file.is_file()]
-    return left + [f"{file.name}: not read; {PACKED[file.suffix.lower()]}" for file in packed]
+    return left + _unread(path, used)
+
+
+def _unread(path: pathlib.Path, used: list[pathlib.Path]) -> list[str]:
+    """The tables and packed files of a folder that were not read, the first ones of many."""
+    lines = [line for file in label_files.listed(path) if file not in used and (line := _unused(file, path))]
+    packed = [file for file in sorted(formats.files_below(path)) if file.suffix.lower() in PACKED]
+    packed = [file for file in packed if not file.name.startswith("~$")]  # a lock of Excel's
+    lines += [f"{file.relative_to(path)}: not read; {PACKED[file.suffix.lower()]}" for file in packed]
+    return lines[:SHOWN] + ([f"{len(lines) - SHOWN} more files are not read"] if len(lines) > SHOWN else [])
 
 
 def _used(name: str, path: pathlib.Path) -> list[pathlib.Path]:
@@ -159,7 +202,8 @@ def _unused(file: pathlib.Path, path: pathlib.Path) -> str:
         return f"{shown}: not used (--format raven)"
     if label_table.fits(file):
         return f"{shown}: not used (--format table)"
-    if file.suffix.lower() == ".txt" and not (len(names) > 2 and columns.layout(names).label):
+    found = columns.layout(names)
+    if file.suffix.lower() == ".txt" and not (len(names) > 2 and (found.label or found.timed)):
         return ""
     return f"{shown}: not understood (columns {', '.join(names)})" if names else f"{shown}: not understood"
 

@@ -1,7 +1,7 @@
 """A folder of recordings with one sub-folder for each class."""
 
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from nlm_jax.audio import formats
 from nlm_jax.core.errors import UserError
@@ -10,14 +10,28 @@ from nlm_jax.data.corpora import cells, label_files, labels
 from nlm_jax.data.report import Notice, Reject
 from nlm_jax.data.schema import Example, Row
 
+SPLITS = ("train", "training", "validation", "valid", "val", "dev", "test", "testing", "eval")
+"""Sub-folders that are parts of a dataset if they have sub-folders of their own."""
+
 
 def opens(path: pathlib.Path) -> bool:
     """Any folder, or a table such as `labels.csv`."""
     return path.is_dir() or label_files.opens(path)
 
 
+def are_splits(inside: Sequence[Sequence[str]]) -> bool:
+    """Whether the sub-folders are parts of a dataset, each with its classes: `train/owl/1.wav`.
+
+    Args:
+      inside: the parts of each recording's path.
+    """
+    tops = [parts for parts in inside if len(parts) > 1]
+    return bool(tops) and all(parts[0].lower() in SPLITS and len(parts) > 2 for parts in tops)
+
+
 def examples(path: pathlib.Path, root: pathlib.Path) -> Iterator[Example | Reject | Notice]:
-    """One question for each recording in a sub-folder, which names its class; of `labels.csv`, and of a table that is
+    """One question for each recording in a sub-folder, which names its class (below `train`, `test` and the like, if
+    all are such; the class `nocall` says that nothing is heard); of `labels.csv`, and of a table that is
     given itself, one for each row.
 
     Raises:
@@ -27,12 +41,14 @@ def examples(path: pathlib.Path, root: pathlib.Path) -> Iterator[Example | Rejec
         yield from label_files.examples(path, root)
         return
     sound, found = formats.Folder.of(path), False
-    for file in sound.recordings:
-        parts = file.relative_to(path).parts
-        label = cells.bare(parts[0].replace("_", " "))
-        if len(parts) > 1 and label:
+    inside = [file.relative_to(path).parts for file in sound.recordings]
+    split = are_splits(inside)
+    for file, parts in zip(sound.recordings, inside, strict=True):
+        label = cells.bare(parts[split].replace("_", " "))
+        if len(parts) > 1 + split and label:
             found = True
-            yield labels.example(Row({}, str(file)), recordings.name_of(file, root), label)
+            row, name = Row({"split": parts[0].lower()} if split else {}, str(file)), recordings.name_of(file, root)
+            yield labels.negative(row, name) if cells.is_silent(label) else labels.example(row, name, label)
     yield from map(Notice, sound.notices)
     if not found:
         more = f"; {'; '.join(sound.notices)}" if sound.notices else ""

@@ -10,8 +10,6 @@ from nlm_jax.data.report import Notice, Reject
 from nlm_jax.data.schema import Example
 
 NAME = "labels.csv"
-DEPTH = 2
-"""Folders below the annotations in which tables lie: `meta/esc50.csv`."""
 
 
 def opens(path: pathlib.Path) -> bool:
@@ -29,10 +27,8 @@ def files(path: pathlib.Path) -> list[pathlib.Path]:
 
 
 def listed(path: pathlib.Path) -> list[pathlib.Path]:
-    """The tables in a folder and in the folders in it."""
-    every = (p for pattern in ("*", "*/*") for p in path.glob(pattern))
-    shown = (p for p in every if not any(map(formats.is_hidden, p.relative_to(path).parts)))
-    return sorted(p for p in shown if tables.is_table(p))
+    """The tables below a folder."""
+    return sorted(filter(tables.is_table, formats.files_below(path)))
 
 
 def examples(path: pathlib.Path, root: pathlib.Path) -> Iterator[Example | Reject | Notice]:

@@ -19,6 +19,7 @@ ASKS = {
     "call_type": labels.QUESTIONS["call_type"],
     "sound_type": labels.QUESTIONS["sound"],
 }
+ASKS = {name.replace("_", ""): ask for name, ask in ASKS.items()}
 """Column of the label -> what is asked, if that is not the common name."""
 BESIDE = ("metadata.csv",)
 """Tables whose names of recordings begin in their own folder, not in the audio root."""
@@ -65,8 +66,9 @@ def ignored(file: pathlib.Path) -> list[str]:
     """Columns of such a table that nothing is made of."""
     found = columns.layout(tables.header(file))
     used = {found.file, found.label, found.start, found.end, found.duration}
-    meant = PARTS | metadata.MEANING.keys() | set(columns.LABEL)
-    return [name for name in tables.header(file) if name not in used and metadata.plain(name) not in meant]
+    meant, names = PARTS | metadata.MEANING.keys(), tables.header(file)
+    used.update(columns.named(names, columns.LABEL))
+    return [name for name in names if name not in used and metadata.plain(name) not in meant]
 
 
 class LabelTable:
@@ -111,7 +113,7 @@ class LabelTable:
     @functools.cached_property
     def _survey(self) -> tuple[int, str, frozenset[str]]:
         """Rows, the column with the labels (the first that is not all empty), and the labels that stand alone in it."""
-        candidates = [self.plain[name] for name in columns.LABEL if name in self.plain]
+        candidates = columns.named(self.names, columns.LABEL)
         single: dict[str, set[str]] = collections.defaultdict(set)
         rows = 0
         for row in tables.rows(self.file):
@@ -139,6 +141,10 @@ class LabelTable:
     def _row(self, row: Row) -> Iterator[Example]:
         _, column, single = self._survey
         found = cells.labels(row.values.get(column), single)
+        if cells.is_object(row.values.get(column)):
+            raise UserError(
+                f"{row.where}: {column!r} holds an object; export one row with start, end and label an event"
+            )
         if not found:
             raise UserError(f"{row.where}: missing field {column!r}: the row has no label")
         file = self._recording(row)
@@ -155,7 +161,7 @@ class LabelTable:
             if cells.is_silent(label):
                 yield labels.negative(one, file, start, end)
             else:
-                ask = ASKS.get(metadata.plain(column), labels.QUESTIONS["common_name"])
+                ask = ASKS.get(metadata.plain(column).replace("_", ""), labels.QUESTIONS["common_name"])
                 yield labels.example(one, file, label, start, end, ask=ask)
 
     def _named(self, row: Row) -> str:
@@ -168,7 +174,10 @@ class LabelTable:
     def _recording(self, row: Row) -> str:
         """The name of the recording of a row: of its columns, or of the table."""
         if not self.layout.file:
-            return self._beside()
+            try:
+                return self._beside()
+            except UserError as error:
+                raise UserError(f"{error}, and no column such as file or filename that names recordings") from error
         return self.lookup.find(self._names(row), self.file.parent, near=self.near)
 
     def _names(self, row: Row) -> list[str]:
@@ -195,6 +204,8 @@ class LabelTable:
 
     def _span(self, row: Row, file: str) -> columns.Span:
         start, end = columns.span(row)
+        if start is None and self.raven:
+            raise UserError(f"{row.where}: the selection has no times")
         if start is None:
             return columns.Span(None, None)
         if self.offset and (own := columns.seconds(row, self.offset)) is not None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from nlm_jax.audio import formats
 from nlm_jax.core.errors import UserError
-from nlm_jax.data import windows
+from nlm_jax.data import recordings, windows
 from nlm_jax.data.corpora import cells, columns, metadata
 from nlm_jax.data.corpora.lookup import Lookup
 from nlm_jax.data.report import Notice, Reject
@@ -121,6 +121,8 @@ def beside(file: pathlib.Path, lookup: Lookup) -> str:
     """
     stems = dict.fromkeys((file.stem, STEM.sub("", file.stem)))
     for stem in stems:
+        if formats.is_readable(stem) and (file.parent / stem).is_file():  # dawn.wav.txt
+            return recordings.name_of(file.parent / stem, lookup.root)
         name = str(file.resolve().with_name(stem))
         found = lookup.find([name, stem], file.parent, near=True)
         if found != name:

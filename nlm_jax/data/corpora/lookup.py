@@ -4,6 +4,7 @@ import collections
 import pathlib
 import re
 import unicodedata
+import urllib.parse
 from collections.abc import Sequence
 
 from nlm_jax.audio import formats
@@ -16,6 +17,7 @@ BESIDE = (".", "audio", "recordings", "wav", "wavs", "sounds", "clips", "train_a
 """Folders beside that of a table in which recordings lie: `meta/esc50.csv`, `audio/1-100032-A-0.wav`."""
 BYTES = re.compile("[\udc80-\udcff]+")
 """How Python writes bytes of a file name that are no UTF-8."""
+URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 DRIVE = re.compile(r"[A-Za-z]:(?=[\\/])")
 
 
@@ -63,7 +65,8 @@ class Lookup:
         first = next(iter(self.by_name_alone.items()), None)
         if first is None:
             return []
-        return [Notice(f"{count} recordings were taken by their name alone, such as {first[1]} for {first[0]}")]
+        were = "recordings were taken by their" if count > 1 else "recording was taken by its"
+        return [Notice(f"{count} {were} name alone, such as {first[1]} for {first[0]}")]
 
     def _find(self, names: Sequence[str], beside: pathlib.Path, near: bool) -> str:
         folders = (beside, self.root) if near else (self.root, beside)
@@ -133,7 +136,10 @@ class Lookup:
 
 def parts(name: str) -> tuple[str, ...]:
     """The parts of a path as a table of Windows, macOS or Linux writes it, without drive and root."""
-    bare = DRIVE.sub("", name.strip().removeprefix("file://")).replace("\\", "/")
+    bare = name.strip()
+    if (url := URL.match(bare)) is not None:
+        bare = urllib.parse.unquote(bare[url.end() :])
+    bare = DRIVE.sub("", bare).replace("\\", "/")
     return tuple(part for part in bare.split("/") if part not in ("", ".")) or (name,)
 
 

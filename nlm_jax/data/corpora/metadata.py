@@ -2,6 +2,7 @@
 
 import functools
 import re
+import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
@@ -56,7 +57,8 @@ NOTHING = {
         "—",
         "–",
     ),
-    *("unknown", "uncertain", "?", "??", "no score", "not specified", "unlabelled", "unlabeled"),
+    *("unknown", "uncertain", "?", "??", "no score", "not specified", "unlabelled", "unlabeled", "(none)", "."),
+    *("unidentified", "undetermined", "indet", "indet.", "unk", "noid", "no id", "missing", "not available", "k.a."),
     "(not answered)",  # a window that the page or nlm infer has no answer for
 }
 """What tables have in cells that say nothing."""
@@ -95,8 +97,9 @@ def facts(values: Mapping[str, Any], sure: bool = True) -> dict[str, str]:
 
 @functools.lru_cache(4096)
 def plain(name: str) -> str:
-    """The name of a column as it is compared: `begin_time_s` of `Begin Time (s)`."""
-    return re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
+    """The name of a column as it is compared: `begin_time_s` of `Begin Time (s)`, `debut` of `Début`."""
+    bare = "".join(c for c in unicodedata.normalize("NFKD", name) if not unicodedata.combining(c))
+    return re.sub(r"[^a-z0-9]+", "_", bare.lower()).strip("_")
 
 
 def given(values: Mapping[str, Any]) -> dict[str, str]:

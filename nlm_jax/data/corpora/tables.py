@@ -6,8 +6,8 @@ import functools
 import itertools
 import pathlib
 import re
-from collections.abc import Iterator
-from typing import Literal
+from collections.abc import Iterable, Iterator
+from typing import Literal, NamedTuple
 
 from nlm_jax.core.errors import UserError
 from nlm_jax.data import shards
@@ -21,6 +21,8 @@ JSON = (".json", ".jsonl", ".ndjson")
 DELIMITERS = ",;\t|"
 SEPARATOR = re.compile(r"\"?sep=(.)\"?", re.IGNORECASE)
 """A first line of Excel's that names the delimiter."""
+AHEAD = 20
+"""Lines below a title in which the header is looked for."""
 Comma = Literal["decimal", "thousands"]
 GROUPED = re.compile(r"[-+]?\d{1,3}(,\d{3})+(\.\d*)?")
 DECIMAL = re.compile(r"[-+]?(\d+,(\d{1,2}|\d{4,})|0,\d+)")
@@ -48,9 +50,11 @@ def rows(file: pathlib.Path) -> Iterator[Row | Reject | Notice]:
 
 def _lines(file: pathlib.Path) -> Iterator[Row | Reject | Notice]:
     yield from textfile.notices(file)
-    header, mark = _header(file)
+    header, mark, line = _header(file)
     if not any(header):
         raise UserError(f"{file}: has no header line")
+    if line > 1:
+        yield Notice(f"{file}: the header is line {line}; what is before it was not read")
     timed = {n for n, name in enumerate(header) if meaning.is_time(name)}
     comma = _comma(file, timed, mark) if timed else "decimal"
     for number, cells in _body(file):
@@ -59,7 +63,7 @@ def _lines(file: pathlib.Path) -> Iterator[Row | Reject | Notice]:
         elif any(cells[len(header) :]):
             of = {",": "a comma", ";": "a semicolon", "|": "a bar"}.get(mark, "a tab")
             yield Reject("", f"{file}:{number}", f"more cells than the header has columns; quote values that hold {of}")
-        elif any(cells):
+        elif any(cells) and not all(cell.lower() == name for name, cell in zip(header, cells, strict=False) if name):
             values = {
                 name: _number(cell, comma) if n in timed else cell
                 for n, (name, cell) in enumerate(zip(header, cells, strict=False))
@@ -95,25 +99,60 @@ def _columns(file: pathlib.Path, changed: int, size: int) -> tuple[str, ...]:
         return ()
 
 
-def _header(file: pathlib.Path) -> tuple[tuple[str, ...], str]:
-    """The names of the columns, "" for one without, and the delimiter."""
+def _header(file: pathlib.Path) -> tuple[tuple[str, ...], str, int]:
+    """The names of the columns, "" for one without, the delimiter, and the number of the line if others are before it
+    (0 for blank ones and one that names the delimiter)."""
     with textfile.open_text(file) as opened:
-        first = _skip(opened)
+        before, lines = _begin(opened)
+        first = next(lines, "")
         mark = delimiter(first)
-        _, cells = next(records(itertools.chain([first], opened), mark), (0, []))
+        _, cells = next(records(itertools.chain([first], lines), mark), (0, []))
     names: list[str] = []
     for cell in cells or ():
         name = cell.lower()
         names.append("" if name in names else name)
-    return tuple(names), mark
+    return tuple(names), mark, (before.number + 1) * before.titles
 
 
-def _skip(opened: Iterator[str]) -> str:
-    """The first line that is neither empty nor names the delimiter (it then begins with what `delimiter` finds)."""
-    for line in opened:
-        if line.strip(" \r\n\t;,|\x1a") and not SEPARATOR.fullmatch(line.strip()):
-            return line
-    return ""
+class _Before(NamedTuple):
+    """What is before the header of a table."""
+
+    number: int
+    """Lines."""
+    titles: bool
+    """Whether there is text in them."""
+
+
+def _begin(opened: Iterable[str]) -> tuple[_Before, Iterator[str]]:
+    """What is before the header of a table, and the lines from it on.
+
+    The header is the first line that is neither empty nor names the delimiter; if it has at most two cells (a title, a
+    comment), the first line below it that has more, and names recordings or times, and labels.
+    """
+    lines, number, ahead = iter(opened), 0, []
+    for line in lines:
+        if _says(line):
+            ahead = [line, *itertools.islice(lines, AHEAD)]
+            break
+        number += 1
+    short = ahead and len(_cells(ahead[0])) <= 2
+    title = next((k for k, line in enumerate(ahead) if k and short and _is_header(line)), 0)
+    return _Before(number + title, title > 0), itertools.chain(ahead[title:], lines)
+
+
+def _says(line: str) -> bool:
+    return bool(line.strip(" \r\n\t;,|\x1a\0")) and not SEPARATOR.fullmatch(line.strip(" \r\n"))
+
+
+def _cells(line: str) -> list[str]:
+    mark = delimiter(line)
+    _, cells = next(records([line], mark), (0, None))
+    return [cell.lower() for cell in cells or () if cell]
+
+
+def _is_header(line: str) -> bool:
+    found = meaning.layout(names := _cells(line))
+    return len(names) > 2 and bool(found.label and (found.file or found.timed))
 
 
 def delimiter(line: str) -> str:
@@ -124,19 +163,12 @@ def delimiter(line: str) -> str:
 def _body(file: pathlib.Path) -> Iterator[Record]:
     """Number of the line and cells of every record behind the header."""
     with textfile.open_text(file) as opened:
-        before = 0
-
-        def counted() -> Iterator[str]:
-            nonlocal before
-            for before, line in enumerate(opened):  # noqa: B007
-                yield line
-
-        first = _skip(counted())
-        skipped = before
-        found = records(itertools.chain([first], opened), delimiter(first))
+        before, lines = _begin(opened)
+        first = next(lines, "")
+        found = records(itertools.chain([first], lines), delimiter(first))
         next(found, None)
         for number, cells in found:
-            yield number + skipped, cells
+            yield number + before.number, cells
 
 
 def _comma(file: pathlib.Path, timed: set[int], mark: str) -> Comma:

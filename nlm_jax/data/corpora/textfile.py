@@ -58,7 +58,7 @@ def _encoding(file: pathlib.Path, changed: int, size: int) -> str:
                 return name
         if name := _wide(head):
             return name
-        if sum(byte in CONTROL for byte in head) > len(head) // 100:
+        if sum(byte in CONTROL for byte in head.rstrip(b"\0")) > max(1, len(head) // 100):  # of a disk that was full
             raise UserError(f"{file}: not a text file in UTF-8; expected a table or JSON lines")
         opened.seek(0)
         decoder = codecs.getincrementaldecoder("utf-8")()
@@ -72,9 +72,9 @@ def _encoding(file: pathlib.Path, changed: int, size: int) -> str:
 
 
 def _wide(head: bytes) -> str:
-    """UTF-16 without a mark: the high byte of most characters of a table is 0."""
+    """UTF-16 without a mark: the high byte of delimiters, line ends and Latin letters is 0, no low byte is."""
     pairs = len(head) // 2
     low, high = head[: 2 * pairs : 2].count(0), head[1 : 2 * pairs : 2].count(0)
-    if pairs and high > 0.5 * pairs and not low:
+    if high > 0.1 * pairs and not low:
         return "utf-16-le"
-    return "utf-16-be" if pairs and low > 0.5 * pairs and not high else ""
+    return "utf-16-be" if low > 0.1 * pairs and not high else ""
