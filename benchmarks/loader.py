@@ -36,7 +36,7 @@ class Files(torch.utils.data.Dataset):
         sound = soxr.resample(sound.mean(1), rate, 16_000)[:SAMPLES]
         sound = np.pad(sound, (0, SAMPLES - len(sound)))
         rng = np.random.default_rng(index)
-        if rng.random() < NOISE:  # the tilted noise that ours adds where no noise is recorded
+        if rng.random() < NOISE:  # the same tilted noise that nlm_jax adds without noise recordings
             spectrum = np.fft.rfft(rng.standard_normal(SAMPLES))
             spectrum[1:] /= np.arange(1, spectrum.size) ** rng.uniform(0.0, 1.0)
             noise = np.fft.irfft(spectrum, SAMPLES).astype(np.float32)

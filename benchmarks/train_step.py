@@ -6,7 +6,7 @@
 
 Clips and answers are random, of the lengths of the real mix. Our batch is packed, the peer's is padded to its longest
 example; both compute the loss, all gradients of stage 2, clip them and take an AdamW step. The peer computes in
-bfloat16 under autocast, as that stack trains; where we compute in float32, as on CPUs, a second peer does so too.
+bfloat16 under autocast, as that stack trains; if nlm_jax computes in float32, as on CPUs, a second peer does too.
 """
 
 import dataclasses

@@ -1,6 +1,6 @@
 """The letters of every shape in this code base. Signatures, docstrings and einsums use these and no others.
 
-B  rows of a batch, or clips where a function sees clips alone
+B  rows of a batch, or clips if a function takes clips alone
 A  audio clips in one row
 T  audio samples (waveforms) or frames (filter bank); the name of the array says which
 P  patch tokens of the encoder (8 per 16 frames, time-major)
