@@ -23,8 +23,23 @@ def content(data: Data) -> str:
     head = data.read(0, 512)
     if text := next((text for start, text in STARTS.items() if head.startswith(start)), ""):
         return f"the content is {text}"
+    if head[:4] == b"OggS":
+        return _ogg(data)
     if head[4:8] == b"ftyp":
         return "the content is MP4 or M4A; convert it to wav or flac"
     if head.lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith(PAGES):
         return "the content is a web page, as of a failed download"
     return "" if any(head) else "the content is zeros"
+
+
+def _ogg(data: Data) -> str:
+    at, firsts = 0, []
+    while (head := data.read(at, 27 + 255))[:6] == b"OggS\0\2" and len(head) > 27:
+        body = at + 27 + head[26]
+        firsts.append(data.read(body, 8))
+        at = body + sum(head[27 : 27 + head[26]])
+    if len(firsts) > 1:
+        return "the content is several Ogg streams at a time, as of a video; convert the sound to wav or flac"
+    if firsts and firsts[0].startswith((b"\x7fFLAC", b"Speex")):
+        return f"the content is {'Speex' if firsts[0][:1] == b'S' else 'FLAC'} in Ogg; convert it to wav or flac"
+    return ""

@@ -121,9 +121,17 @@ def files_below(root: pathlib.Path, closed: list[pathlib.Path] | None = None) ->
         for entry in entries:
             if is_hidden(entry.name):
                 continue
-            if not entry.is_dir():
+            if not _is_folder(entry):
                 yield pathlib.Path(entry.path)
             elif entry.is_symlink():
                 linked.append(entry.path)
             else:
                 real.append(entry.path)
+
+
+def _is_folder(entry: os.DirEntry) -> bool:
+    """Not if it is a link to itself, which opening it will name."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False

@@ -19,6 +19,8 @@ BLOCK = 1 << 18
 """Samples, of all channels together, that are decoded at a time."""
 REMEMBERED = 1 << 23
 """Samples of the last part that are kept for the next one, which may begin before its end."""
+LEAP = 1 << 12
+"""Samples of a damaged FLAC after which it is tried to enter it again."""
 LEAD = 12 * 1152
 """Samples of an MP3 or Ogg that are decoded ahead of where it is entered. An MP3's frames need bits of up to nine
 frames before them; behind a seek the first block of Vorbis is wrong, and Opus settles slowly."""
@@ -26,6 +28,8 @@ LAST_PAGES = 30
 """Seconds at the end of an Ogg that are not entered but decoded up to."""
 CLAIM = 1 << 48
 """Samples that no file holds: libsndfile names 2**63 - 1 where it does not know."""
+MISSING = 0.2
+"""Seconds; less than that lossy codecs leave out at the end."""
 MPEG = (".mp3", ".mp2")
 RATES = (100, 1_000_000)
 """Hz between which a sampling rate is believed: of infrasound, and of what echolocation is recorded with."""
@@ -81,6 +85,10 @@ class Track:
     """Samples per channel, if they are certain."""
     at: int = 0
     damage: str = ""
+    silent: int = 0
+    """The sample up to which there is silence in place of damage; there the decoder is."""
+    missing: int = 0
+    """Samples that were counted but do not decode, for they lie in damage that was leapt over."""
 
     @classmethod
     def of(cls, data: Data, piece: Piece) -> "Track":
@@ -142,7 +150,10 @@ class Track:
         """Reads up to `count` samples on; 0 at the end. What comes before damage counts, then the stream has ended."""
         bounds = (len(buffer), count, None if self.length is None else max(0, self.length - self.at))
         part = buffer[: min(bound for bound in bounds if bound is not None)]
-        if not len(part):
+        if self.at < self.silent:
+            got = min(len(part), self.silent - self.at)
+            part[:got] = 0.0
+        elif not len(part):
             got = 0
         else:
             part.fill(np.nan)
@@ -150,11 +161,38 @@ class Track:
                 got = self.decoder.buffer_read_into(part, "float32")
             except (soundfile.SoundFileError, RuntimeError) as error:
                 got = int(np.argmin(np.append(~np.isnan(part[:, -1]), False)))
-                self.damage, self.length = reason(error), self.at + got
+                at = self.at
+                self._leap(at + got, reason(error))
+                self.at = at
+                if not got and self.at < self.silent:
+                    return self._read(buffer, count)
         self.at += got
         if not got and (count is None or count > 0):
+            if self.length is not None and not self.damage:
+                self.missing = self.length - self.at
             self.length = self.at if self.length is None else min(self.length, self.at)
         return got
+
+    def _leap(self, begin: int, why: str) -> None:
+        """Enters a FLAC behind damage, of which its own numbers say how long it is; any other stream ends there."""
+        rate = self.decoder.samplerate
+        if not self.piece.bounded:
+            self._bound()
+        if self.length is not None and self.piece.entered and self.decoder.format == "FLAC":
+            tries = (*range(begin + LEAP, begin + 64 * LEAP, LEAP), *(begin + (LEAP << n) for n in range(6, 32)))
+            for target in tries:
+                if target >= self.length:
+                    break
+                with contextlib.suppress(soundfile.SoundFileError, RuntimeError):
+                    self._restart()
+                    if self.decoder.seek(target) == target:
+                        self.silent = target
+                        self.damage = self.damage or (
+                            f"from {begin / rate:.2f} to {target / rate:.2f} s ({why}); silent there, read on behind it"
+                        )
+                        return
+        self.damage = self.damage or f"after {begin / rate:.2f} s ({why}); read up to there"
+        self.length = begin
 
     def _go(self, target: int) -> None:
         """Moves to a sample: by a seek where that is sure, else by decoding up to it."""
@@ -165,9 +203,9 @@ class Track:
 
     def _go_on(self, target: int, entry: int) -> None:
         if not entry <= self.at <= target:
+            self.silent = 0
             if not self.piece.bounded:
-                self.piece = flac.bounded(self.data, self.piece)
-                self._restart()
+                self._bound()
             if self.piece.entered and soundfile.SoundFile.seekable(self.decoder):
                 try:
                     self.at = self.decoder.seek(entry)
@@ -185,9 +223,14 @@ class Track:
             target = min(target, self.length - LAST_PAGES * self.decoder.samplerate)
         return max(0, target - LEAD) if self.decoder.format in ("MP3", "OGG") else target
 
+    def _bound(self) -> None:
+        """Leaves out the streams behind, which a seek would take for parts of this one."""
+        self.piece = flac.bounded(self.data, self.piece)
+        self._restart()
+
     def _restart(self) -> None:
         self.decoder.close()
-        self.decoder, self.at = Decoder(self.data, self.piece), 0
+        self.decoder, self.at, self.silent = Decoder(self.data, self.piece), 0, 0
 
     def _buffer(self) -> np.ndarray:
         return np.empty((max(1, BLOCK // self.decoder.channels), self.decoder.channels), np.float32)
@@ -245,6 +288,8 @@ class Stream:
         while (track := self._track(number)) is not None:
             if track.length is None or begin < start + track.length:
                 for block in track.blocks(begin - start, count, channel):
+                    if track.damage:
+                        self._note(track, start)
                     begin += len(block)
                     count = None if count is None else count - len(block)
                     yield block
@@ -264,8 +309,11 @@ class Stream:
         return total
 
     def _note(self, track: Track, start: int) -> None:
+        if track.missing > MISSING * self.rate and not self.notice:
+            self.notice = f"damaged inside: {track.missing / self.rate:.2f} s are missing, later times are too early"
         if track.damage and not self.notice:
-            self.notice = f"damaged after {(start + track.length) / self.rate:.2f} s ({track.damage}); read up to there"
+            stream = f" in stream {self._tracks.index(track) + 1}, its times" if start else ""
+            self.notice = f"damaged{stream} {track.damage}"
 
     def _track(self, number: int) -> Track | None:
         """The stream of a number, opened; None behind the last that can be read."""
@@ -299,4 +347,6 @@ def check_rate(rate: float) -> None:
 def reason(error: Exception, unknown: str = "unknown error") -> str:
     """What libsndfile says, in one line; `unknown` where it says that a file is missing that was opened."""
     text = getattr(error, "error_string", None) or (str(error).splitlines() or [""])[0]
+    if "SF_INFO struct incomplete" in text:
+        return "the header names no sampling rate, or none that can be"
     return unknown if not text or "does not exist" in text else text.removeprefix("Error : ").rstrip(". ")

@@ -95,3 +95,9 @@ def test_one_identity_for_several_ways_to_name_a_file(tree, monkeypatch):
 def test_names_that_are_not_utf_8(tmp_path):
     (tmp_path / os.fsdecode(b"caf\xe9.wav")).touch()
     assert [os.fsencode(f.name) for f in Folder.of(tmp_path).recordings] == [b"caf\xe9.wav"]
+
+
+def test_a_link_to_itself_is_listed_like_one_that_leads_nowhere(tmp_path):
+    (tmp_path / "a.wav").write_bytes(b"a")
+    (tmp_path / "self.wav").symlink_to("self.wav")
+    assert [file.name for file in Folder.of(tmp_path).recordings] == ["a.wav", "self.wav"]
