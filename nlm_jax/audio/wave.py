@@ -19,7 +19,8 @@ from nlm_jax.audio.parts import AudioInfo, BehindEnd, Part, powers
 from nlm_jax.audio.resample import Quality, resample
 from nlm_jax.audio.scale import Level
 from nlm_jax.audio.storage import Data, opened, stamp
-from nlm_jax.audio.stream import Stream, check_rate, reason
+from nlm_jax.audio.stream import Stream, check_rate
+from nlm_jax.audio.track import reason
 from nlm_jax.core.dims import SAMPLE_RATE
 from nlm_jax.core.errors import NotFinite, UserError
 from nlm_jax.core.files import printable
