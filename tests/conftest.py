@@ -23,7 +23,7 @@ def pytest_configure(config):
         assert jax.device_count() == 8, "the tests need 8 fake CPU devices"
 
 
-LONG = ("multihost", "resume", "demo", "plan", "oracle", "sharding", "benchmarks")
+LONG = ("multihost", "resume", "demo", "plan", "oracle", "sharding", "benchmarks", "docs")
 """Folders that take longest: begun first, so that no worker is left alone with one of them at the end."""
 
 

@@ -49,7 +49,7 @@ def finetuned(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         folder = tmp_path_factory.mktemp("notebooks")
         patch.chdir(folder)
-        yield folder, execute("finetune.ipynb", STEPS=2)
+        yield folder, execute("finetune.ipynb", STEPS=2, OVERRIDES="--config.eval.answers=0")
 
 
 def test_finetune(finetuned):
