@@ -3,17 +3,25 @@
 import collections
 import dataclasses
 import hashlib
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 
 from nlm_jax.core.errors import UserError
-from nlm_jax.data.schema import Example, file_of
+from nlm_jax.data.schema import Example, file_of, whole
 
 TRAIN, VALID = "train", "valid"
 
 
-def recording(example: Example) -> str:
-    """The recording a question is about; parts of one recording, and clips of one question, belong together."""
-    return file_of(example.paths[0]) if example.paths else example.id
+def recording(example: Example, content: Callable[[str], str] = str) -> str:
+    """The recording a question is about; parts of one recording, and clips of one question, belong together.
+
+    Args:
+      example: the question.
+      content: what copies of one recording have in common, of which the rows of a dataset name parts.
+    """
+    if not example.paths:
+        return example.id
+    name = example.paths[0]
+    return file_of(name) if whole(name) == name else content(file_of(name))
 
 
 def check(fraction: float) -> None:
@@ -28,7 +36,10 @@ def divisible(splits: Collection[str]) -> frozenset[str]:
 
 
 def draw(
-    examples: Iterable[Example], fraction: float, splits: Collection[str] = ("",)
+    examples: Iterable[Example],
+    fraction: float,
+    splits: Collection[str] = ("",),
+    content: Callable[[str], str] = str,
 ) -> tuple[frozenset[str], list[str]]:
     """Recordings to hold out of those in `splits`, and the labels of which there is one recording only, which stay.
 
@@ -40,12 +51,13 @@ def draw(
       examples: those that can be used: a recording that cannot be read must not stand for its label.
       fraction: of the recordings of a label.
       splits: see `divisible`.
+      content: see `recording`.
     """
     first: dict[str, Example] = {}
     labels: dict[str, set[str]] = collections.defaultdict(set)
     for example in examples:
         if example.split in splits:
-            name = recording(example)
+            name = recording(example, content)
             asked = first.setdefault(name, example)
             if example.label and example.task == asked.task:  # not what other questions about it are answered with
                 labels[example.label].add(name)
@@ -69,20 +81,27 @@ def _order(name: str) -> bytes:
     return hashlib.sha256(name.encode("utf-8", "surrogatepass")).digest()
 
 
-def divided(examples: Iterable[Example], held: frozenset[str], splits: Collection[str] = ("",)) -> Iterator[Example]:
+def divided(
+    examples: Iterable[Example],
+    held: frozenset[str],
+    splits: Collection[str] = ("",),
+    content: Callable[[str], str] = str,
+) -> Iterator[Example]:
     """The examples with their split; one that a file gives stays."""
     for example in examples:
         if example.split not in splits:
             yield example
         else:
-            yield dataclasses.replace(example, split=VALID if recording(example) in held else TRAIN)
+            yield dataclasses.replace(example, split=VALID if recording(example, content) in held else TRAIN)
 
 
 class Division:
     """The held-out part of a corpus. It is drawn after the recordings were read, of those that can be used."""
 
-    def __init__(self, fraction: float):
+    def __init__(self, fraction: float, content: Callable[[str], str] = str):
         self.fraction = fraction
+        self.content = content
+        """See `recording`."""
         self.held: frozenset[str] | None = None
         self.training_only: list[str] = []
         """Labels of which there is one recording only."""
@@ -94,8 +113,8 @@ class Division:
 
     def draw(self, usable: Iterable[Example]) -> None:
         """Draws the part; `of` comes before."""
-        self.held, self.training_only = draw(usable, self.fraction, self.splits)
+        self.held, self.training_only = draw(usable, self.fraction, self.splits, self.content)
 
     def divided(self, examples: Iterable[Example]) -> Iterator[Example]:
         """The examples with their split, once it is drawn; before that as they are."""
-        return examples if self.held is None else divided(examples, self.held, self.splits)
+        return examples if self.held is None else divided(examples, self.held, self.splits, self.content)

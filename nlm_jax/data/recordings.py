@@ -4,6 +4,7 @@ for one channel, with `#t=1.5,3` behind that for a part.
 """
 
 import dataclasses
+import hashlib
 import json
 import math
 import pathlib
@@ -18,7 +19,7 @@ from nlm_jax.audio.resample import Quality
 from nlm_jax.core.dims import SAMPLE_RATE
 from nlm_jax.core.errors import UserError
 from nlm_jax.data import arrow, audio_column, tars
-from nlm_jax.data.schema import CHANNEL, part_of, span_behind
+from nlm_jax.data.schema import CHANNEL, CONTAINED, part_of, span_behind
 
 ROW = re.compile(r"(.+\.(?:parquet|arrow))#row=(\d+)(?:&clip=([1-9]\d*))?")
 MEMBER = re.compile(r"(.+\.tar)#member=(.+)", re.DOTALL)
@@ -239,6 +240,21 @@ def _samples(audio: Any, name: str, bounds: scale.Bounds | None = None) -> np.nd
         return scale.floats(samples, bounds)
     except UserError as error:
         raise UserError(f"{name}: {error}") from error
+
+
+def content(root: pathlib.Path, name: str) -> str:
+    """What tells recordings apart of which every row of a dataset has a copy: a digest of what is stored in a row or a
+    tar; the name of any other recording, and of one that cannot be read."""
+    if not CONTAINED.search(name) or _is_file(root / name):
+        return name
+    try:
+        audio, rate = stored(root, name)
+        if isinstance(audio, pathlib.Path):
+            return name_of(audio, root)
+        data = audio if isinstance(audio, bytes) else np.ascontiguousarray(audio).tobytes()
+    except (UserError, OSError, ValueError, TypeError, RuntimeError, MemoryError):
+        return name  # is rejected when it is converted
+    return hashlib.sha256(data, usedforsecurity=False).hexdigest() + f"@{rate}"
 
 
 def seconds(root: pathlib.Path, name: str) -> float:

@@ -27,6 +27,8 @@ class Example:
     domain: str = "unknown"
     licence: str = "unknown"
     label: str = ""
+    labels: tuple[str, ...] = ()
+    """The labels that the answer lists, if these are several."""
     split: str = ""
     where: str = ""
     """file:line it came from, for messages."""
@@ -84,6 +86,8 @@ def whole(name: str) -> str:
     return match[1] if match else name
 
 
+CONTAINED = re.compile("#(row|member)=")
+"""In the name of a recording in a dataset, of which each row may have a copy (BirdSet's soundscapes)."""
 CHANNEL = re.compile(r"(.+)#channel=([1-9]\d*)")
 
 

@@ -8,12 +8,11 @@ is a reject, and as it was heard somewhere, no window of that recording is answe
 import collections
 import dataclasses
 import math
-import re
 from collections.abc import Callable, Iterable, Iterator
 
 from nlm_jax.core.errors import UserError
 from nlm_jax.data.report import Notice, Reject, Report
-from nlm_jax.data.schema import Example, file_of, part_name, part_of, span_behind
+from nlm_jax.data.schema import CONTAINED, Example, file_of, part_name, part_of, span_behind
 
 PROMPT, TASK = "What are the common names for the species in the audio, if any?", "common-multiple-detection"
 SCIENTIFIC = ("What are the scientific names for the species in the audio, if any?", "sci-multiple-detection")
@@ -21,8 +20,6 @@ NOTHING = "None"
 """Label and answer where nobody is heard."""
 SHORTEST = 0.01
 """Seconds of a label that must be in a window: less is rounding, unless there is no more of it in any."""
-CONTAINED = re.compile("#(row|member)=")
-"""In the name of a recording in a dataset, of which each row has a copy and one label (BirdSet's soundscapes)."""
 Event = tuple[float, float, Example]
 """A label between two times of its recording."""
 
@@ -37,6 +34,8 @@ class Windows:
     """Seconds of the recording of a name. It may raise UserError: such a recording stays whole, to be named later."""
     report: Report = dataclasses.field(default_factory=Report)
     """What was rejected of the annotations, and takes labels that lie in no recording."""
+    content: Callable[[str], str] = str
+    """What two names of one recording have in common, of which the rows of a dataset have copies; else the name."""
 
     def of(self, path: str) -> list[tuple[str, float, float]]:
         """(name, start, end) of every window; one that is not longer than a window keeps its name.
@@ -66,10 +65,14 @@ class Windows:
         asked of the windows that it reaches into.
         """
         timed: dict[tuple[str, str], list[Event]] = collections.defaultdict(list)
+        first: dict[tuple[str, str], str] = {}
+        copies: set[str] = set()
         for example in examples:
             part = part_of(example.paths[0]) if len(example.paths) == 1 else None
             if part is not None:
-                timed[part[0], example.split].append((part[1], part[2], example))
+                name = first.setdefault((self.content(part[0]), example.split), part[0])
+                copies.update([part[0]] * (name != part[0]))
+                timed[name, example.split].append((part[1], part[2], example))
             elif negative(example) and len(example.paths) == 1:  # unless others are heard there
                 timed[example.paths[0], example.split].append((0.0, 0.0, example))
             elif len(example.paths) == 1:
@@ -77,12 +80,17 @@ class Windows:
                     yield _moved(example, name, start) if name != example.paths[0] else example
             else:
                 yield example
+        if copies:
+            count = len({name for name, _ in timed if CONTAINED.search(name)})
+            self.report.add(
+                Notice(f"rows that are about one recording are put together: {len(copies) + count} to {count}")
+            )
         unlabelled: collections.Counter[str] = collections.Counter()
         placed = {key: sorted(self._placed(key[0], events), key=lambda e: e[:2]) for key, events in timed.items()}
-        incomplete = {file_of(reject.name) for reject in self.report.rejects if reject.name}
+        incomplete = {self.content(file_of(reject.name)) for reject in self.report.rejects if reject.name}
         for (path, _), events in placed.items():
             for example in self._asked(path, events):
-                why = "labels of their recordings were rejected" if file_of(path) in incomplete else ""
+                why = "labels of their recordings were rejected" if self.content(file_of(path)) in incomplete else ""
                 if len(events) == 1 and not negative(events[0][2]) and CONTAINED.search(path):
                     why = why or "a row of a dataset has one label of its recording, which may be in other rows as well"
                 if why and example.text == NOTHING and _plain(example):
@@ -152,8 +160,8 @@ def _moved(example: Example, name: str, start: float) -> Example:
 
 def _detection(name: str, heard: list[Example], like: Example) -> Example:
     """The question what is in a window; `like` gives domain, licence and split."""
-    first = {example.text: example for example in reversed(heard)}
-    answers = list(dict.fromkeys(example.text for example in heard))
+    first = {text: example for example in reversed(heard) for text in example.labels or (example.text,)}
+    answers = list(dict.fromkeys(text for example in heard for text in example.labels or (example.text,)))
     prompt, task = SCIENTIFIC if like.task == "scientific-name" else (PROMPT, TASK)
     facts = dict(first[answers[0]].facts) if answers else {}
     if len(answers) > 1:
@@ -166,5 +174,6 @@ def _detection(name: str, heard: list[Example], like: Example) -> Example:
         text=", ".join(answers) or NOTHING,
         task=task,
         label=", ".join(answers) or NOTHING,
+        labels=tuple(answers) if len(answers) > 1 else (),
         facts=facts,
     )

@@ -302,3 +302,71 @@ def test_tars_as_strangers_write_them(tmp_path):
     assert any(".m4a" in text for text in report.notices)
     made = prepare(Options(tmp_path / "test-000.tar", tmp_path / "out"))
     assert (made["examples"], made["clips"], made["rejected"]["examples"]) == (2, 3, 2)
+
+
+def soundscapes(file):
+    """Rows as BirdSet has them: each a copy of its soundscape, with the labels of one part."""
+    one, other = encoded(0.3, 10 * RATE), encoded(0.2, 3 * RATE)
+    columns = {
+        "audio": [{"bytes": sound, "path": "same_name.ogg"} for sound in (one, one, other, one)],
+        "ebird_code_multilabel": [[0, 1], [1], [1], [2, 0]],
+        "start_time": [1.0, 2.0, 0.0, 8.0],
+        "end_time": [2.0, 3.0, 1.0, 9.0],
+    }
+    names = {"_type": "Sequence", "feature": {"_type": "ClassLabel", "names": ["amerob", "norcar", "rebwoo"]}}
+    save(file, columns, {"audio": {"_type": "Audio"}, "ebird_code_multilabel": names})
+
+
+def test_rows_of_one_soundscape_share_its_windows(tmp_path):
+    """What one row names is heard in the window that another row names as well; the content tells, not the name."""
+    soundscapes(tmp_path / "x.parquet")
+    options = Options(tmp_path / "x.parquet", tmp_path / "out", window=5, hop=5)
+    made = prepare(options)
+    corpus = Corpus([str(tmp_path / "out")])
+    assert [(corpus.clip_names(k), corpus.entry(k).text) for k in range(made["examples"])] == [
+        (["x.parquet#row=0#t=0,5"], "amerob, norcar"),
+        (["x.parquet#row=0#t=5,10"], "rebwoo, amerob"),
+        (["x.parquet#row=2"], "norcar"),
+    ]
+    prepare(Options(tmp_path / "x.parquet", tmp_path / "fine", window=1, hop=1))
+    fine = Corpus([str(tmp_path / "fine")])
+    answers = {fine.clip_names(k)[0]: fine.entry(k).text for k in range(len(fine))}
+    assert answers["x.parquet#row=0#t=5,6"] == "None"  # all labels of that recording are known
+    assert "x.parquet#row=2#t=1,2" not in answers  # one row: there may be others elsewhere
+
+
+def test_rows_of_one_soundscape_are_held_out_together(tmp_path):
+    soundscapes(tmp_path / "x.parquet")
+    options = Options(tmp_path / "x.parquet", tmp_path / "out", hold_out=0.5)
+    division = options.division
+    division.of([""])
+    division.draw(options.read())
+    splits = {e.paths[0].split("#t")[0]: e.split for e in division.divided(options.read())}
+    assert len({splits[f"x.parquet#row={row}"] for row in (0, 1, 3)}) == 1
+
+
+def test_lists_of_times_are_named(tmp_path):
+    save(
+        tmp_path / "x.parquet",
+        {"audio": [encoded(0.3)], "label": [["a", "b"]], "start": [[0.5, 1.5]], "end": [[1.0, 2.0]]},
+    )
+    report = Report()
+    assert [e.text for e in corpora.read(tmp_path / "x.parquet", report=report)] == ["a, b"]
+    assert ["has lists of times, which are not used" in text for text in report.notices] == [True, True]
+
+
+def test_missing_times_are_those_of_the_whole_recording(tmp_path):
+    nan = float("nan")
+    save(
+        tmp_path / "x.parquet",
+        {"audio": [encoded(0.3)] * 2, "label": ["a", "b"], "start": [0.5, nan], "end": [1.0, nan]},
+    )
+    names = [e.paths[0] for e in corpora.read(tmp_path / "x.parquet")]
+    assert names == ["x.parquet#row=0#t=0.5,1", "x.parquet#row=1"]
+
+
+def test_a_column_of_paths_by_any_name(tmp_path):
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "d.wav").write_bytes(encoded(0.3))
+    save(tmp_path / "x.parquet", {"filepath": ["C:\\data\\sub\\D.WAV"], "ebird_code": ["amerob"]})
+    assert [(e.paths[0], e.text) for e in corpora.read(tmp_path / "x.parquet")] == [("sub/d.wav", "amerob")]

@@ -1,5 +1,6 @@
 """What readers of labels and metadata share: the question a row answers, names of parts, and where recordings are."""
 
+import dataclasses
 import logging
 import pathlib
 import re
@@ -36,7 +37,8 @@ STEM = re.compile(
     re.IGNORECASE,
 )
 """What programs put behind the name of a recording in that of its table: `dawn.Table.1.selections`."""
-LABELS = ("label", "labels", "cls", "category", "target_name", "species", "class")
+LABELS = ("label", "labels", "cls", "category", "target_name", "species", "class", "class_name", "class_label")
+LABELS += ("primary_label", "ebird_code_multilabel", "ebird_code", "species_code", "event_label", "annotation", "tags")
 
 
 def example(
@@ -145,16 +147,20 @@ def told(row: Row, path: str, facts: Mapping[str, str], source: str = "unknown")
     if not asks and isinstance(values.get("text"), str) and not {"caption", "transcript"} & set(facts):
         facts = {**facts, "caption": values["text"]} if values["text"].strip() else facts
     if fact := next((name for name in QUESTIONS if facts.get(name)), ""):
-        label, ask = facts[fact], QUESTIONS[fact]
+        label, ask, listed = facts[fact], QUESTIONS[fact], None
     else:
-        label, ask = next((text for k in LABELS if (text := metadata.text(values.get(k)))), ""), (PROMPT, TASK)
+        listed = next((values[k] for k in LABELS if metadata.text(values.get(k))), None)
+        label, ask = metadata.text(listed), (PROMPT, TASK)
     if not label:
         raise UserError(f"{row.where}: {SILENT}")
     if cells.is_silent(label):
         return negative(row, path)
+    several: list[str] = []
     if ask != QUESTIONS["caption"] and ask != QUESTIONS["transcript"]:
-        label = ", ".join(cells.labels(label)) or label
-    return example(bare, path, label, facts=facts, ask=ask, source=source)
+        several = [one for part in (listed if isinstance(listed, list) else [label]) for one in cells.labels(part)]
+        label = ", ".join(several) or label
+    one = example(bare, path, label, facts=facts, ask=ask, source=source)
+    return dataclasses.replace(one, labels=tuple(dict.fromkeys(several))) if len(several) > 1 else one
 
 
 def told_of(

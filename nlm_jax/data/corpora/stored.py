@@ -8,6 +8,7 @@ from typing import Any
 
 from nlm_jax.core.errors import UserError
 from nlm_jax.data import arrow, audio_column, recordings
+from nlm_jax.data.corpora import columns as meaning
 from nlm_jax.data.corpora import labels, tables
 from nlm_jax.data.corpora.lookup import Lookup
 from nlm_jax.data.report import Notice, Reject
@@ -100,8 +101,7 @@ def _listed(file: pathlib.Path, root: pathlib.Path) -> Iterator[Stored | Reject 
             continue
         try:
             written = row.text(FILE, "file", "path", empty=False)
-            name = lookup.find([written], file.parent, near=True)
-            name = recordings.name_of(file.parent / name, root) if name == written else name
+            name = _found(lookup, written, file)
         except UserError as error:
             yield Reject("", row.where, str(error).removeprefix(f"{row.where}: "))
         else:
@@ -110,11 +110,14 @@ def _listed(file: pathlib.Path, root: pathlib.Path) -> Iterator[Stored | Reject 
 
 def _stored(file: pathlib.Path, root: pathlib.Path) -> Iterator[Stored | Reject | Notice]:
     schema, column = arrow.schema(file), audio_column.of(file)
-    path = next((n for n in PATHS if n in schema.names), None) if column is None else None
+    path = next((n for n in (*PATHS, *_named(schema)) if n in schema.names), None) if column is None else None
     if column is None and path is None:
         raise UserError(f"{file}: no column with audio; it has {', '.join(schema.names)}")
     audio = column.name if column else None
     light = [n for n in schema.names if n != audio and not _heavy(str(schema.field(n).type))]
+    for name in schema.names:
+        if name not in (audio, *light) and meaning.is_time(name):
+            yield Notice(f"{file}: column {name!r} has lists of times, which are not used; give each label a row")
     if not light:
         raise UserError(
             f"{file}: has a column {audio!r} alone; add one that says what is heard, such as label or caption"
@@ -122,18 +125,24 @@ def _stored(file: pathlib.Path, root: pathlib.Path) -> Iterator[Stored | Reject 
     features, counts = arrow.features(file, schema), audio_column.counts(file)
     yield from map(Notice, audio_column.notices(file))
     yield from _unnamed(file, schema, features)
-    called, number = recordings.name_of(file, root), 0
+    called, number, lookup = recordings.name_of(file, root), 0, Lookup(root)
     for batch in arrow.batches(file, light, LIGHT):
         for values in _rows(batch.select(light)):
             values = {key: named(features.get(key), value) for key, value in values.items()}
             where, whole = f"{file}: row {number}", recordings.row_name(called, number)
-            names = _paths(file, root, values[path]) if path else _clips(called, number, counts, values)
+            try:
+                names = _paths(file, lookup, values[path]) if path else _clips(called, number, counts, values)
+            except UserError as error:
+                names = ()
+                yield Reject(whole, where, str(error))
+            else:
+                if not names:
+                    yield Reject(whole, where, f"names no recording in column {path or audio!r}")
             if names:
                 values = {**values, "id": values.get("id") or whole} if len(names) > 1 else values
                 yield Row(values, where), names
-            else:
-                yield Reject(whole, where, f"names no recording in column {path or audio!r}")
             number += 1
+    yield from lookup.notices()
 
 
 def _rows(batch: Any) -> Iterator[dict[str, Any]]:
@@ -152,12 +161,27 @@ def _cell(cell: Any) -> Any:
         return None
 
 
-def _paths(file: pathlib.Path, root: pathlib.Path, cell: Any) -> tuple[str, ...]:
-    """Names of the recordings whose path, or list of paths, is in a cell; none if one of them is missing."""
+def _named(schema: Any) -> list[str]:
+    """Columns of text that are called as those of tables that name recordings."""
+    return [n for n in meaning.named(schema.names, meaning.FILE) if "string" in str(schema.field(n).type)]
+
+
+def _paths(file: pathlib.Path, lookup: Lookup, cell: Any) -> tuple[str, ...]:
+    """Names of the recordings whose path, or list of paths, is in a cell; none if one of them is missing.
+
+    Raises:
+      UserError: several recordings fit one of them.
+    """
     every = cell if isinstance(cell, list) else [cell]
     if not all(isinstance(one, str) and one.strip() for one in every):
         return ()
-    return tuple(recordings.name_of(file.parent / one, root) for one in every)
+    return tuple(_found(lookup, one, file) for one in every)
+
+
+def _found(lookup: Lookup, written: str, file: pathlib.Path) -> str:
+    """The name of a recording beside a table of metadata, or a file of rows; one that is not there as it is written."""
+    name = lookup.find([written], file.parent, near=True)
+    return recordings.name_of(file.parent / name, lookup.root) if name == written else name
 
 
 def _clips(called: str, number: int, counts: dict[int, int] | None, values: dict[str, Any]) -> tuple[str, ...]:

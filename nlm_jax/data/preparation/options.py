@@ -7,7 +7,7 @@ import functools
 import math
 import os
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, get_args
 
 from nlm_jax.audio.resample import Quality
@@ -106,13 +106,18 @@ class Options:
     @functools.cached_property
     def division(self) -> holdout.Division:
         """What is held out; drawn in `selection.divide`."""
-        return holdout.Division(self.hold_out)
+        return holdout.Division(self.hold_out, self.content)
 
     @functools.cached_property
     def windows(self) -> Windows:
         """How recordings are cut; the length of each is looked up once."""
         duration = functools.cache(functools.partial(recordings.seconds, self.root))
-        return Windows(self.window, self.hop or self.window / 2, duration, self.report)
+        return Windows(self.window, self.hop or self.window / 2, duration, self.report, self.content)
+
+    @functools.cached_property
+    def content(self) -> Callable[[str], str]:
+        """What copies of one recording in the rows of a dataset have in common; looked up once."""
+        return functools.cache(functools.partial(recordings.content, self.root))
 
     @functools.cached_property
     def taxa(self) -> heldout_taxa.HeldOut | None:
