@@ -149,6 +149,9 @@ def prepare(
         table = examples.write_examples(options, found, written, repeats, tokenizer, advance)
     made = manifest.describe(options, written, repeats, table, tokenizer)
     made["annotations"]["read_sha256"] = retry.reading(options, paths)
+    if options.source.is_dir():
+        names = list(found.paths)
+        made["annotations"]["sha256_of_used"] = clips.of_used(options, (names[k] for k in set(written.path)))
     write_json(options.out / "manifest.json", made)  # last: a directory without it is not finished
     shutil.rmtree(options.out / "work")
     return made

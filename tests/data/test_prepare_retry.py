@@ -1,5 +1,6 @@
 """The same nlm prepare again: after a repair, after an interruption, after nothing."""
 
+import dataclasses
 import json
 import shutil
 
@@ -9,7 +10,7 @@ import soundfile
 
 from nlm_jax.core.errors import UserError
 from nlm_jax.data.corpus import Corpus
-from nlm_jax.data.preparation import clips
+from nlm_jax.data.preparation import clips, notes
 from nlm_jax.data.prepare import Options, prepare
 
 
@@ -108,6 +109,44 @@ def test_a_recording_that_its_table_did_not_find(tmp_path):
     assert contents(tmp_path / "fresh") == contents(options.out)
 
 
+@pytest.mark.parametrize("flags", [{}, {"window": 1.0}, {"hold_out": 0.5}])
+def test_a_recording_that_a_table_in_a_folder_did_not_find(tmp_path, flags):
+    """Put there, it comes in; a recording that was used, or a table, must not have changed."""
+    folder = tmp_path / "field"
+    for k in range(2):
+        sound(folder / f"{k}.wav", k, 2.0)
+    for k in range(3):
+        (folder / f"{k}.txt").write_text(f"0.5\t1.5\tbird{k % 2}\n")
+    options = Options(folder, tmp_path / "out", shard_size=1, **flags)
+    assert prepare(options)["rejected"]["examples"] == 1
+    sound(folder / "2.wav", 2, 2.0)
+    sound(folder / "new.wav", 3)  # that no table names
+    prepare(options)
+    prepare(dataclasses.replace(options, out=tmp_path / "fresh"))
+    again, fresh = contents(tmp_path / "out"), contents(tmp_path / "fresh")
+    assert "2.wav" in json.dumps(
+        [notes.headers(tmp_path / "out", n) for n in range(json.loads(again["manifest.json"])["clips"])]
+    )
+    assert again == fresh
+
+
+@pytest.mark.parametrize("name", ["0.wav", "0.txt"])
+def test_what_was_used_must_not_have_changed(tmp_path, name):
+    folder = tmp_path / "field"
+    sound(folder / "0.wav", 0, 2.0)
+    for k in range(2):
+        (folder / f"{k}.txt").write_text("0.5\t1.5\tbird\n")
+    options = Options(folder, tmp_path / "out")
+    prepare(options)
+    sound(folder / "1.wav", 1, 2.0)
+    if name == "0.wav":
+        sound(folder / name, 0, 3.0)
+    else:
+        (folder / name).write_text("0.5\t1.0\tbird\n")
+    with pytest.raises(UserError, match=r"made with other annotations: .*field was changed, or files in it; choose"):
+        prepare(options)
+
+
 def test_another_reason_is_shown(field, tmp_path):
     options = Options(field / "labels.csv", tmp_path / "out")
     prepare(options)
@@ -121,7 +160,7 @@ def test_other_changes_of_a_folder_are_refused(field, tmp_path):
     prepare(options)
     before = contents(options.out)
     sound(field / "0.wav", 99, 0.7)
-    with pytest.raises(UserError, match=r"made with other annotations_sha256: .*field was changed, or files in it"):
+    with pytest.raises(UserError, match=r"made with other annotations: .*field was changed, or files in it"):
         prepare(options)
     assert contents(options.out) == before
 

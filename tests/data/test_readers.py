@@ -128,7 +128,7 @@ def test_a_changed_table_is_another_corpus(tmp_path):
     (folder / "labels.csv").write_text("file,label\na.wav,Robin\n")
     prepare(Options(folder, tmp_path / "out"))
     (folder / "labels.csv").write_text("file,label\na.wav,Raven\n")
-    with pytest.raises(UserError, match="holds a corpus made with other annotations_sha256"):
+    with pytest.raises(UserError, match="holds a corpus made with other annotations"):
         prepare(Options(folder, tmp_path / "out"))
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt64
 
-from nlm_jax.audio import wave
+from nlm_jax.audio import formats, wave
 from nlm_jax.audio.resample import Quality
 from nlm_jax.core.errors import UserError
 from nlm_jax.core.files import printable, read_json, write_json
@@ -116,8 +116,8 @@ def begin(options: Options) -> dict[str, Any] | None:
         if changed == ["annotations_sha256"]:
             if finished is None or not _only_rejects_changed(options, finished):
                 raise UserError(
-                    f"--out={options.out}: holds a corpus made with other annotations_sha256: {options.annotations} "
-                    f"was changed, or files in it; choose another one"
+                    f"--out={options.out}: holds a corpus made with other annotations: {options.annotations} was "
+                    "changed, or files in it; choose another one, or remove it to prepare all again"
                 )
             write_json(file, plan)
         elif changed:
@@ -135,9 +135,29 @@ def begin(options: Options) -> dict[str, Any] | None:
 
 
 def _only_rejects_changed(options: Options, finished: dict[str, Any]) -> bool:
-    """Whether a folder of annotations is what it was but for recordings that could not be used."""
-    names = notes.rejects(options.out)
-    return options.source.is_dir() and finished["annotations"].get("sha256_without_rejects") == settled(options, names)
+    """Whether a folder of annotations is what it was but for recordings that could not be used, or, if any rows
+    or recordings were rejected, that no clip was made of."""
+    before, names = finished["annotations"], notes.rejects(options.out)
+    if not options.source.is_dir():
+        return False
+    if before.get("sha256_without_rejects") == settled(options, names):
+        return True
+    if not any(finished["rejected"].values()) or "sha256_of_used" not in before:
+        return False
+    count = len(list(options.out.glob("clips-*.arrayrecord")))
+    clips = (entry["name"] for number in range(count) for entry in notes.headers(options.out, number))
+    return before["sha256_of_used"] == of_used(options, clips)
+
+
+def of_used(options: Options, names: Iterable[str]) -> str:
+    """Digest of a folder of annotations without recordings that no clip of these names was made of."""
+    folder = pathlib.Path(os.path.abspath(options.source))
+    used = {printable(os.path.abspath(options.root / file_of(name))) for name in names}
+    sound = (
+        file for file in formats.files_below(folder) if formats.is_readable(file) or formats.is_unreadable_sound(file)
+    )
+    others = {printable(file.relative_to(folder)) for file in sound if printable(file) not in used}
+    return shards.digest(options.source, others)
 
 
 def settled(options: Options, rejected: Iterable[str]) -> str:

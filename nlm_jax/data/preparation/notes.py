@@ -69,6 +69,13 @@ def rejects(out: pathlib.Path) -> dict[str, str]:
     return {entry["file"]: entry["reason"] for entry in entries if entry.get("kind") == RECORDING}
 
 
+def headers(out: pathlib.Path, number: int) -> list[Entry]:
+    """The headers of the clips of a shard."""
+    file = shards.shard_path(out, "clips", number)
+    opened = shards.Shard(shards.open_shard(file), file)
+    return [shards.clip_header(shards.read_record(opened, k))[0] for k in range(opened.reader.num_records())]
+
+
 def keep(out: pathlib.Path, count: int, needed: Collection[str]) -> None:
     """Takes clips that no example needs out of the first `count` shards. Shards that are elsewhere stay as they are."""
     for number in range(count):

@@ -12,7 +12,6 @@ import numpy as np
 
 from nlm_jax.audio import wave
 from nlm_jax.core.files import printable
-from nlm_jax.data import shards
 from nlm_jax.data.preparation import clips, notes
 from nlm_jax.data.preparation.clips import Recipe
 from nlm_jax.data.preparation.notes import Entry
@@ -84,7 +83,7 @@ def reopen(options: Options, paths: list[str], finished: dict[str, Any]) -> None
     words = _words(options)
     first = 0
     for number, file in enumerate(sorted(options.out.glob("clips-*.arrayrecord"))):
-        headers = _headers(options, number)
+        headers = notes.headers(options.out, number)
         part = paths[number * size : (number + 1) * size]
         entries = _entries(part, headers, rejects)
         if file.name in finished["files"] and entries is not None:
@@ -110,12 +109,6 @@ def _words(options: Options) -> list[np.ndarray]:
         return [notes.NO_WORDS] * count
     saved = np.load(index / "fingerprint.npy"), np.load(index / "fingerprint_end.npy")
     return np.split(saved[0], saved[1])[:-1] if count else []
-
-
-def _headers(options: Options, number: int) -> list[Entry]:
-    file = shards.shard_path(options.out, "clips", number)
-    opened = shards.Shard(shards.open_shard(file), file)
-    return [shards.clip_header(shards.read_record(opened, k))[0] for k in range(opened.reader.num_records())]
 
 
 def _entries(part: list[str], headers: list[Entry], rejects: dict[str, str]) -> list[Entry] | None:
