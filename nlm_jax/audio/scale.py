@@ -48,6 +48,16 @@ class Level:
         )
 
 
+def check_loudest(name: str, peak: float) -> None:
+    """Raises UserError if floats called `name` reach further than any recording. (An array may be noise of unit
+    variance or any other signal, so unlike a file it is not judged by more than its peak.)"""
+    if peak > LOUDEST:
+        raise UserError(
+            f"{name}: samples reach {peak:.6g}, where full scale is 1; divide them by their full scale, as in "
+            "32768 for 16 bits"
+        )
+
+
 def floats(samples: np.ndarray, bounds: Bounds | None = None) -> Float[np.ndarray, "..."]:
     """Samples at the scale of floats, full scale 1. Unsigned integers of 8 and 16 bits have their zero in the middle.
 

@@ -17,7 +17,7 @@ from jaxtyping import Float
 from nlm_jax.audio.content import content
 from nlm_jax.audio.parts import AudioInfo, BehindEnd, Part, powers
 from nlm_jax.audio.resample import Quality, resample
-from nlm_jax.audio.scale import Level
+from nlm_jax.audio.scale import Level, check_loudest
 from nlm_jax.audio.storage import Data, opened, stamp
 from nlm_jax.audio.stream import Stream, check_rate
 from nlm_jax.audio.track import reason
@@ -218,7 +218,7 @@ def prepare(
     """The same for an array: T or any of [T, C], [C, T] (the shorter axis is the channels) -> f32[samples or T'].
 
     Raises:
-      UserError: more than two axes, no samples, or samples that are not finite.
+      UserError: more than two axes, no samples, or samples that are not finite or beyond any scale of floats.
     """
     audio = np.asarray(audio)
     if audio.ndim not in (1, 2):
@@ -228,12 +228,10 @@ def prepare(
     check_floats(audio)
     check_rate(rate)
     audio = _checked(audio, "audio array")
+    check_loudest("audio array", float(np.abs(audio).max()))
     if audio.ndim == 2:
-        with np.errstate(over="ignore"):  # checked below
-            audio = audio.mean(axis=int(np.argmin(audio.shape)))
+        audio = audio.mean(axis=int(np.argmin(audio.shape)))
     wave = resample(audio.astype(np.float32), rate, quality)
-    if not np.isfinite(wave).all():
-        raise NotFinite("audio array: samples too large for a mean or a filter; divide them by their full scale")
     if samples is not None:
         wave = fit(wave, samples)
     return np.clip(wave, -1.0, 1.0)

@@ -19,6 +19,12 @@ def n_tokens(samples: int) -> int:
     return PATCHES_PER_STEP * (n_frames(samples) // PATCH)
 
 
+def used_samples(samples: int) -> int:
+    """The fewest samples that make as many encoder tokens as `samples` do: what is behind them has no part in any."""
+    frames = n_frames(samples) // PATCH * PATCH
+    return FRAME_LENGTH + FRAME_SHIFT * (frames - 1) if frames else samples
+
+
 def window_tokens(seconds: float) -> int:
     """Tokens of a Q-Former window or stride of `seconds`.
 

@@ -1,6 +1,5 @@
 """`NatureLM`: a model with its tokenizer, for people. Load it, ask it, score with it, save it in any format."""
 
-import functools
 import itertools
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,15 +15,18 @@ from nlm_jax.convert.checkpoint import Checkpoint
 from nlm_jax.convert.formats import save
 from nlm_jax.core.batch import Batch
 from nlm_jax.core.dims import SAMPLE_RATE
-from nlm_jax.core.errors import UserError
+from nlm_jax.core.errors import NotFinite, UserError
+from nlm_jax.core.files import printable
 from nlm_jax.data.text import Tokenizer
 from nlm_jax.generate.answer import answer
 from nlm_jax.generate.clips import Clip, array, clips_of
 from nlm_jax.generate.encodings import Encodings
 from nlm_jax.generate.engine import Engine
+from nlm_jax.generate.forward import all_logits, encode, mean_loss
 from nlm_jax.generate.load import load_checkpoint
 from nlm_jax.generate.options import Floats, GenerationOptions, Ints, Stop
 from nlm_jax.generate.prompts import check_pairs, check_texts, item, teacher_forced, text_format, waveforms_of
+from nlm_jax.generate.request import Unanswered
 from nlm_jax.generate.score import NORMALIZE, log_likelihoods
 from nlm_jax.generate.windows import chosen, sounds, windows_of
 
@@ -100,7 +102,7 @@ class NatureLM:
         """
         audio, padding = waveforms_of(waveforms, padding_mask)
         text_format(self.config, audio.shape[1])  # says so when the clips are too short
-        return _encode(self.graphdef, self.state, audio, padding)
+        return encode(self.graphdef, self.state, audio, padding)
 
     def logits(self, prompts: Sequence[str], texts: Sequence[str], audios: Sequence[Any]) -> Float[Array, "B S V"]:
         """Teacher forcing: f32[B, S, V] of BOS ‖ prompt ‖ text, one example a row, padded on the right.
@@ -114,11 +116,11 @@ class NatureLM:
         Raises:
           UserError: no prompt, lists of different length, a clip that is no f32[T], placeholders that do not match.
         """
-        return _all_logits(self.graphdef, self.state, self._examples(prompts, texts, audios))
+        return all_logits(self.graphdef, self.state, self._examples(prompts, texts, audios))
 
     def loss(self, prompts: Sequence[str], texts: Sequence[str], audios: Sequence[Any]) -> float:
         """Mean negative log-likelihood over the answer tokens of the whole batch, in evaluation mode."""
-        return float(_loss(self.graphdef, self.state, self._examples(prompts, texts, audios)))
+        return float(mean_loss(self.graphdef, self.state, self._examples(prompts, texts, audios)))
 
     def generate(
         self,
@@ -260,6 +262,7 @@ class NatureLM:
 
         Raises:
           UserError: no candidates or no texts, an unknown `normalize`, and what `generate` raises about clips.
+          Unanswered: scores that are not finite; those of the other queries are in it.
         """
         if normalize not in NORMALIZE:
             raise UserError(f"normalize={normalize!r}: no such way; use one of {', '.join(NORMALIZE)}")
@@ -279,7 +282,9 @@ class NatureLM:
                 encodings=self.encodings,
             )
             found.append([total / length if normalize == "mean" else total for total, length in made])
-        return found[0] if against is None else [a - b for a, b in zip(*found, strict=True)]
+        scores = found[0] if against is None else [a - b for a, b in zip(*found, strict=True)]
+        Unanswered.check_scores(scores)
+        return scores
 
     def generate_windows(
         self,
@@ -303,7 +308,10 @@ class NatureLM:
         while part := list(itertools.islice(heard, size)):
             if reason := next((reason for _, wave, reason in part if wave is None), ""):
                 raise UserError(reason)
-            answers = self.generate([wave for _, wave, _ in part], [query] * len(part), **options)
+            try:
+                answers = self.generate([wave for _, wave, _ in part], [query] * len(part), **options)
+            except Unanswered as error:
+                raise NotFinite(f"{printable(audio)} at {part[error.query][0].start:g} s: {error.reason}") from error
             answered += [(w.start, w.end, answer) for (w, _, _), answer in zip(part, answers, strict=True)]
         return answered
 
@@ -327,22 +335,3 @@ class NatureLM:
             for mine, prompt, text in zip(clips, prompts, texts, strict=True)
         ]
         return jax.tree.map(jnp.asarray, teacher_forced(items, samples, fmt))
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _encode(graphdef, state, audio, padding):
-    return nnx.merge(graphdef, state).encode_audio(audio, padding).astype(jnp.float32)
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _all_logits(graphdef, state, batch: Batch):
-    model = nnx.merge(graphdef, state)
-    return model.llama.logits(model.hidden(batch))
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _loss(graphdef, state, batch: Batch):
-    logits = nnx.merge(graphdef, state).answer_logits(batch)
-    chosen = jnp.take_along_axis(logits, batch.targets[..., None], axis=-1)[..., 0]
-    nll = (jax.nn.logsumexp(logits, axis=-1) - chosen) * batch.weights
-    return nll.sum() / jnp.maximum(batch.weights.sum(), 1.0)

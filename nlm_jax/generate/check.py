@@ -22,6 +22,7 @@ from nlm_jax.core.files import printable
 from nlm_jax.data.text import PLACEHOLDER
 from nlm_jax.generate.clips import clips_of
 from nlm_jax.generate.options import check_flags
+from nlm_jax.generate.request import Unanswered
 from nlm_jax.generate.windows import all_recordings
 
 SUMMARY = "look into a model: what each stage makes of a recording, and the known ways to fail"
@@ -104,7 +105,10 @@ def examine(model, waves: dict[str, np.ndarray], query: str, max_new_tokens: int
     noise = rng.normal(0, 0.1, heard.shape[1]).astype(np.float32)
     extra = {"(silence)": np.zeros_like(noise), "(noise)": noise} if len(waves) == 1 else {}
     asked = waves | extra
-    texts = model.generate(list(asked.values()), [query] * len(asked), max_new_tokens=max_new_tokens)
+    try:
+        texts = model.generate(list(asked.values()), [query] * len(asked), max_new_tokens=max_new_tokens)
+    except Unanswered as error:  # what the stages and the signs below explain
+        texts = [answer and answer.text for answer in error.answers]
     found = {
         "stages": stages(model, heard),
         "vectors": vectors(model, heard, extra.get("(noise)")),
@@ -134,7 +138,7 @@ def show(found: dict[str, Any], query: str) -> None:
     likely = ", ".join(f"{token!r} {share:.1%}" for token, share in first["likeliest"])
     console.print(f"asked {query!r}; first token: {likely}; entropy {first['entropy']:.0%} of chance")
     for name, text in found["answers"].items():
-        console.print(f"{name}: {text!r}")
+        console.print(f"{name}: {'no answer' if text is None else repr(text)}")
     for sign in found["signs"] or ["none of the known signs of failure"]:
         console.print(sign)
 
@@ -189,8 +193,9 @@ def first_token(model, query: str, audio: np.ndarray) -> dict[str, Any]:
     prompt = query if PLACEHOLDER in query else f"<Audio>{PLACEHOLDER}</Audio> {query}"
     # The last position holds the end symbol of the empty answer; the one before it predicts the first token.
     logits = np.asarray(model.logits([prompt], [""], [[audio]]), np.float64)[0, -2]
-    logits -= logits.max()
-    shares = np.exp(logits) / np.exp(logits).sum()
+    with np.errstate(invalid="ignore"):  # of damaged weights: the entropy is NaN then, which is a sign
+        logits -= logits.max()
+        shares = np.exp(logits) / np.exp(logits).sum()
     order = np.argsort(-shares, kind="stable")[:LIKELIEST]
     entropy = -(shares * np.log(np.maximum(shares, 1e-300))).sum() / np.log(len(shares))
     likeliest = [(model.tokenizer.decode([int(token)]), float(shares[token])) for token in order]
@@ -234,15 +239,20 @@ def signs(found: dict[str, Any]) -> list[str]:
         said.append("mode collapse: all windows of a recording give the same vector; look at the Q-Former's training")
     if v["cosine_clips"] > ALIKE:
         said.append("mode collapse: different recordings give the same vectors; look at the encoder's training")
-    answers = [text.strip() for text in found["answers"].values()]
+    answers = [text.strip() for text in found["answers"].values() if text is not None]
+    if lacking := len(found["answers"]) - len(answers):
+        said.append(
+            f"{lacking} of {len(found['answers'])} answers are NaN or infinite: the weights of the language model are "
+            "damaged, or the vectors it is given"
+        )
     kinds = len(set(answers))
     if len(answers) > 1 and kinds == 1:
         said.append(f"constant answers: {answers[0]!r} whatever is heard; compare --merging-alpha and the prompts")
-    elif len(answers) >= FEW * kinds:
+    elif answers and len(answers) >= FEW * kinds:
         said.append(f"mode collapse: {kinds} kinds of answers to {len(answers)} recordings")
     if circle := next((found for text in answers if (found := repeated(text))), ""):
         said.append(f"an answer goes round in circles: {circle!r} again and again; try a --merging-alpha nearer to 1")
-    if not any(answers):
+    if answers and not any(answers):
         said.append("empty answers: the end symbol comes first; is the tokenizer that of this language model?")
     return said
 

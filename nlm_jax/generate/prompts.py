@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 from collections.abc import Sequence as Seq
 from typing import Any
 
@@ -9,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from nlm_jax.audio.scale import check_loudest
 from nlm_jax.audio.wave import check_floats
 from nlm_jax.core.batch import Batch
 from nlm_jax.core.dims import SAMPLE_RATE
@@ -179,7 +181,7 @@ def waveforms_of(waveforms, padding) -> tuple[jax.Array, jax.Array | None]:
     """f32[B, T] and the mask bool[B, T] of what a caller took for them.
 
     Raises:
-      UserError: other shapes, no floats, or samples that are not finite.
+      UserError: other shapes, no floats, or samples that are not finite or beyond any scale of floats.
     """
     try:
         audio = waveforms if hasattr(waveforms, "shape") else np.asarray(waveforms)
@@ -188,8 +190,11 @@ def waveforms_of(waveforms, padding) -> tuple[jax.Array, jax.Array | None]:
     if len(audio.shape) != 2 or not audio.shape[0]:
         raise UserError(f"waveforms of shape {tuple(audio.shape)}: give f32[B, T], one row for each clip")
     check_floats(audio)
-    if not isinstance(audio, jax.core.Tracer) and not bool(jnp.isfinite(jnp.asarray(audio)).all()):
-        raise NotFinite("waveforms: hold samples that are NaN or infinite")
+    if not isinstance(audio, jax.core.Tracer):
+        peak = float(jnp.abs(jnp.asarray(audio)).max(initial=0))
+        if not math.isfinite(peak):
+            raise NotFinite("waveforms: hold samples that are NaN or infinite")
+        check_loudest("waveforms", peak)
     if padding is not None:
         padding = padding if hasattr(padding, "shape") else np.asarray(padding)
         if padding.shape != audio.shape:

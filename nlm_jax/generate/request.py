@@ -3,7 +3,9 @@
 import concurrent.futures
 import dataclasses
 from collections.abc import Callable, Iterable
-from typing import Literal
+from typing import Any, Literal
+
+import numpy as np
 
 from nlm_jax.core.errors import NotFinite
 from nlm_jax.data.text import Tokenizer
@@ -32,10 +34,23 @@ class Answer:
 class Unanswered(NotFinite):
     """Some of many questions have no answer, for their logits are not finite; says of the first which it is."""
 
-    def __init__(self, answers: list[Answer | None], first: str):
-        """`answers`: in the order of the questions, None if there is none; `first`: the first reason."""
-        super().__init__(f"query {answers.index(None)}: {first}")
-        self.answers = answers
+    def __init__(self, answers: list[Any], first: str):
+        """An error for these questions.
+
+        Args:
+          answers: of each question in order the `Answer`, or the scores of its candidates; None if there is none.
+          first: the first reason.
+        """
+        self.answers, self.reason = answers, first
+        self.query = next(i for i, answer in enumerate(answers) if answer is None)
+        super().__init__(f"query {self.query}: {first}")
+
+    @classmethod
+    def check_scores(cls, scores: list[np.ndarray]) -> None:
+        """Raises it if some scores are not finite."""
+        finite = [one if np.isfinite(one).all() else None for one in scores]
+        if any(one is None for one in finite):
+            raise cls(finite, NO_ANSWER)
 
 
 @dataclasses.dataclass(eq=False)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 import numpy as np
 
 from nlm_jax.core.errors import UserError
+from nlm_jax.core.frames import used_samples
 from nlm_jax.core.tree import revision
 from nlm_jax.generate.clips import Clip
 from nlm_jax.generate.engine import Engine
@@ -102,7 +103,14 @@ class EngineAnswerer:
         self._engine.close()
 
     def _prompt(self, question: Question) -> Prompt:
-        return prompt(self._tokenizer, [Clip.of(c) for c in question.clips], question.text, self._config)
+        return prompt(self._tokenizer, [self._clip(c) for c in question.clips], question.text, self._config)
+
+    def _clip(self, wave: np.ndarray) -> Clip:
+        """A clip; of a length that a client chose, without samples that make no token of the encoder.
+
+        So the lengths that can be asked for need a few dozen programs, not one each, and the answers are the same.
+        """
+        return Clip.of(wave if len(wave) == self._config.audio.samples else wave[: used_samples(len(wave))])
 
 
 def loader(

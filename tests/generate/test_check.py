@@ -10,7 +10,7 @@ import soundfile
 from nlm_jax import NatureLM
 from nlm_jax.audio.config import AudioConfig
 from nlm_jax.core.errors import UserError
-from nlm_jax.generate.check import examine, likeness, readable, repeated, signs, statistics
+from nlm_jax.generate.check import examine, likeness, readable, repeated, show, signs, statistics
 
 
 def found(**changes):
@@ -42,6 +42,8 @@ def test_a_model_that_works():
         ({"vectors__cosine_clips": 0.99999}, "mode collapse: different recordings"),
         ({"answers": {"a": "Owl", "b": "Owl"}}, "constant answers: 'Owl'"),
         ({"answers": {"a": " ", "b": ""}}, "empty answers"),
+        ({"answers": {"a": None, "b": "Owl"}}, "1 of 2 answers are NaN or infinite"),
+        ({"answers": {"a": None}}, "1 of 1 answers are NaN or infinite"),
         ({"answers": dict(zip("abcdef", ["Owl", "Fox"] * 3, strict=True))}, "mode collapse: 2 kinds of answers to 6"),
         ({"answers": {"a": "Owl", "b": "so on and on and on and on and on"}}, "round in circles: 'on and'"),
     ],
@@ -68,6 +70,16 @@ def failing(shared):
         return examine(changed, waves, "What is it?", 3)
 
     return build
+
+
+def test_a_model_that_overflows(failing, capsys):
+    """What has no answer is a sign among the others, and its figures are shown."""
+    found = failing(llama__lm_head__kernel=lambda x: 1e38 * x)
+    assert set(found["answers"].values()) == {None}
+    assert any(sign.startswith("3 of 3 answers are NaN or infinite") for sign in found["signs"])
+    assert not any("empty" in sign or "collapse" in sign for sign in found["signs"])
+    show(found, "What?")
+    assert "a: no answer" in capsys.readouterr().out
 
 
 def test_a_model_that_knows_nothing(failing):

@@ -7,11 +7,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import soundfile
 import tiny_training as tiny
 
 from nlm_jax import testing
+from nlm_jax.audio import wave
 from nlm_jax.convert.checkpoint import Checkpoint
-from nlm_jax.core.errors import NotFinite
+from nlm_jax.core.errors import NotFinite, UserError
 from nlm_jax.evaluate.beans_zero import ranking
 from nlm_jax.generate import encodings, infer
 from nlm_jax.generate.api import NatureLM
@@ -147,6 +149,54 @@ def spoil(monkeypatch, audio):
         return [v * jnp.nan if b else v for v, b in zip(vectors, bad, strict=True)]
 
     monkeypatch.setattr(encodings, "encode", encode)
+
+
+def test_scores_that_are_not_finite_are_none(model, asked, monkeypatch):
+    """The query is named, the scores of the others are in the error; the likeliest of NaN would be the first label."""
+    audios, queries = asked
+    labels, model.encodings = ["Owl", "Fox"], Encodings()
+    expected = model.score(audios[:3], queries[:3], labels)
+    spoil(monkeypatch, audios[1])
+    for options in ({}, {"normalize": "mean"}, {"against": "None"}):
+        model.encodings = Encodings()
+        with pytest.raises(NotFinite, match=r"query 1: .*NaN or infinite") as caught:
+            model.score(audios[:3], queries[:3], labels, **options)
+        assert [scores is None for scores in caught.value.answers] == [False, True, False]
+        if not options:
+            np.testing.assert_array_equal(caught.value.answers[2], expected[2])
+    model.encodings = Encodings()
+    item = types.SimpleNamespace(part="zf", id="1", question=queries[0], label="Owl", waveform=lambda: None)
+    items = [item] * 3
+    replies = ranking.ranker(model, {"zf": labels}, lambda *_: [])(items, audios[:3])
+    assert [reply is None for reply in replies] == [False, True, False]
+
+
+def test_a_window_without_an_answer_is_named(model, asked, monkeypatch, tmp_path):
+    audios, queries = asked
+    sound = np.concatenate([wave.fit(audio, 16_000) for audio in audios[:3]])
+    soundfile.write(tmp_path / "a.wav", sound, 16_000, subtype="FLOAT")
+    spoil(monkeypatch, sound[16_000:32_000])
+    model.encodings = Encodings()
+    with pytest.raises(NotFinite, match=r"a\.wav at 1 s: the model's output .* is NaN or infinite"):
+        model.generate_windows(tmp_path / "a.wav", queries[0], 1.0, max_new_tokens=3)
+
+
+def test_arrays_beyond_any_scale_are_refused(model, asked):
+    """They would be clipped to full-scale noise (`generate`), or come out as NaN (`encode_audio`), and nobody told."""
+    audios, queries = asked
+    model.encodings = Encodings()
+    roads = (
+        lambda loud: model.generate([loud], queries[:1], 3),
+        lambda loud: model.score([loud], queries[:1], ["a"]),
+        lambda loud: model.logits(["<AudioHere> What?"], ["a"], [[loud]]),
+        lambda loud: model.encode_audio(loud[None]),
+    )
+    for loud in (np.full(16_000, 3e38, np.float32), 32_768 * audios[0], jnp.full(16_000, -9.0, jnp.bfloat16)):
+        for road in roads:
+            with pytest.raises(UserError, match="where full scale is 1"):
+                road(loud)
+    for road in roads:
+        road(np.random.default_rng(0).standard_normal(16_000))  # a signal of unit variance
 
 
 def test_infer_writes_an_error_row_and_goes_on(model, asked, monkeypatch, tmp_path):

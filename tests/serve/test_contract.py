@@ -2,6 +2,7 @@
 
 import base64
 import io
+import json
 import os
 
 import numpy as np
@@ -264,9 +265,21 @@ def test_bodies_have_a_limit(serving):
     assert "nlm_held_bytes 0.0" in client.get("/metrics").text
 
 
-def test_flac_is_as_good(served):
-    client, *_ = served
+@pytest.mark.parametrize("length", ["known", "unknown"])
+@pytest.mark.parametrize(("rate", "channels"), [(16_000, 1), (44_100, 2)])
+def test_flac_is_as_good(served, length, rate, channels):
+    """Also if its header does not know how long it is, as after `ffmpeg -i x -f flac - | ...`; on both roads."""
+    client, _, folder = served
     buffer = io.BytesIO()
-    soundfile.write(buffer, np.full(16_000, 0.5, np.float32), 16_000, format="FLAC")
-    (found,) = predict(client, item(audio=[clip(base64.b64encode(buffer.getvalue()).decode())])).json()["responses"]
-    assert "heard [16000]" in found["predictions"][0]
+    soundfile.write(buffer, np.full((rate, channels), 0.5, np.float32), rate, format="FLAC")
+    flac = buffer.getvalue()
+    if length == "unknown":
+        flac = flac[:21] + bytes([flac[21] & 0xF0]) + bytes(4) + flac[26:]
+    (folder / "streamed.flac").write_bytes(flac)
+    roads = [clip(base64.b64encode(flac).decode()), {"payload_type": "file_path", "data": "streamed.flac"}]
+    for found in predict(client, *(item(str(i), audio=[road]) for i, road in enumerate(roads))).json()["responses"]:
+        assert "heard [16000]" in found["predictions"][0]
+    asked = item(audio=roads[:1])
+    del asked["sample_id"]
+    *_, last = client.post("/ask", json=asked).iter_lines()
+    assert "heard [16000]" in json.loads(last)["text"]

@@ -14,11 +14,14 @@ import tiny_training as tiny
 from serve_tools import item, predict
 
 from nlm_jax import testing
+from nlm_jax.audio.fbank import fbank
 from nlm_jax.convert.checkpoint import Checkpoint
+from nlm_jax.core.frames import n_tokens, used_samples
 from nlm_jax.core.tree import named_leaves, revision
 from nlm_jax.generate import decode
 from nlm_jax.generate.api import NatureLM
-from nlm_jax.serve.answer import loader
+from nlm_jax.models.beats.model import patches
+from nlm_jax.serve.answer import EngineAnswerer, loader
 from nlm_jax.serve.question import Question
 
 
@@ -113,6 +116,24 @@ def test_usual_lengths_are_compiled_before_anybody_asks(serving, loaded):
         (found,) = predict(client, item("x", text, [recording(np.full(8000, 0.1, np.float32))])).json()["responses"]
         assert "error" not in found
     assert decode.begin._cache_size() == sizes
+
+
+def test_lengths_that_clients_choose_need_few_programs(loaded):
+    """What makes no token of the encoder is left out: the answer is the same, and so is the program."""
+    answerer = EngineAnswerer(loaded.model.engine(slots=2), loaded.model.tokenizer, loaded.model.config, 100)
+    try:
+        sound = (0.1 * np.random.default_rng(2).standard_normal(160_000)).astype(np.float32)
+        lengths = range(16_000, 48_000, 370)
+        heard = {n: answerer._prompt(Question((sound[:n],), "What?", 5)).sounds[0].samples for n in lengths}
+        assert len(set(heard.values())) <= 1 + 32_000 / 2560
+        assert all(n_tokens(n) == n_tokens(used) > n_tokens(used - 1) for n, used in heard.items())
+        for n in (18_159, 18_160):  # the last of one length, and the first of the next
+            exact, less = (np.asarray(patches(fbank(jnp.asarray(sound[None, :k])))) for k in (n, used_samples(n)))
+            np.testing.assert_array_equal(less, exact)  # all that the encoder is given
+        whole = answerer._prompt(Question((sound,), "What?", 5)).sounds[0]
+        assert whole.samples == loaded.model.config.audio.samples  # as all other roads
+    finally:
+        answerer.close()
 
 
 def test_the_deterministic_mode_answers_too(loaded):

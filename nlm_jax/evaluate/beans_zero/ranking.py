@@ -46,10 +46,13 @@ def ranker(model: Any, candidates: Mapping[str, Sequence[str]], captions: Replie
             found |= zip(open_, captions([items[i] for i in open_], [waves[i] for i in open_]), strict=True)
         if closed:
             names = [list(candidates[items[i].part]) for i in closed]
-            numbers = model.score([waves[i] for i in closed], [items[i].question for i in closed], names, **options)
+            try:
+                numbers = model.score([waves[i] for i in closed], [items[i].question for i in closed], names, **options)
+            except Unanswered as error:
+                numbers = error.answers
             for i, labels, values in zip(closed, names, numbers, strict=True):
-                values = np.asarray(values, np.float64)
-                found[i] = ranked(items[i].part, labels, values) if np.isfinite(values).all() else None
+                ranking = None if values is None else ranked(items[i].part, labels, np.asarray(values, np.float64))
+                found[i] = ranking
         return [found[i] for i in range(len(items))]
 
     return replies

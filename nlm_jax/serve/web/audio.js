@@ -8,6 +8,7 @@ export const RATE = 16000; // Hz, of what is sent
 const MIB = 2 ** 20;
 const MOST_BYTES = 256 * MIB; // of a file that is decoded whole
 const MOST_DECODED = 3600 * 48_000 * 2 * 4; // bytes of such a file while it is decoded: an hour of 48 kHz stereo, 1.4 GB
+const RATES = [100, 1_000_000]; // Hz of recordings, as `nlm_jax/audio/stream.py` has them
 const LOUDEST = 8; // times full scale: floats beyond are at another scale, as `nlm_jax/audio/scale.py` has it
 const HELD = 512 * MIB; // bytes of decoded files in memory, all together
 
@@ -115,10 +116,13 @@ function announced(file) {
 /** The source of a file's sound. Nothing but its header is read. Throws an Error in plain words. */
 export async function source(file) {
   if (!file.size) throw new Error(`${file.name} is empty.`);
+  if (!new Uint8Array(await file.slice(0, 4096).arrayBuffer()).some(Boolean)) {
+    throw new Error(`${file.name} begins with zeros where the header of a recording should be: it was not written or copied to its end. Copy it again.`);
+  }
   const where = await layout(file);
   if (where) {
     if (!where.frames) throw new Error(`${file.name} holds no sound.`);
-    if (where.rate < 1000 || where.rate > 2_000_000) throw new Error(`${file.name}: its header says ${where.rate} Hz, which cannot be right for a recording of sound; mend the header.`);
+    if (where.rate < RATES[0] || where.rate > RATES[1]) throw new Error(`${file.name}: its header says ${where.rate} Hz, which cannot be right for a recording of sound; mend the header.`);
     return new Wav(file, where);
   }
   const large = (what, most) => new Error(`${file.name} is too large for this browser: ${what}, and a file that is not plain WAV is decoded whole, up to ${most}. ` +
