@@ -21,7 +21,7 @@ from nlm_jax.core.errors import UserError
 from nlm_jax.data import arrow, audio_column, tars
 from nlm_jax.data.schema import CHANNEL, CONTAINED, part_of, span_behind
 
-ROW = re.compile(r"(.+\.(?:parquet|arrow))#row=(\d+)(?:&clip=([1-9]\d*))?")
+ROW = re.compile(r"(.+\.(?:parquet|arrow))#row=(\d+)(?:&clip=([1-9]\d*))?", re.DOTALL)
 MEMBER = re.compile(r"(.+\.tar)#member=(.+)", re.DOTALL)
 
 

@@ -56,7 +56,8 @@ def lineage(facts: Mapping[str, str]) -> str:
     return ";".join(ranks) if any(ranks) else ""
 
 
-PART = re.compile(r"(.+)#t=([0-9.e+-]+),([0-9.e+-]+)")
+NUMBER = r"([+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?)"
+PART = re.compile(rf"(.+)#t={NUMBER},{NUMBER}", re.DOTALL)
 
 
 def part_name(path: str, start: float, end: float) -> str:
@@ -88,7 +89,7 @@ def whole(name: str) -> str:
 
 CONTAINED = re.compile("#(row|member)=")
 """In the name of a recording in a dataset, of which each row may have a copy (BirdSet's soundscapes)."""
-CHANNEL = re.compile(r"(.+)#channel=([1-9]\d*)")
+CHANNEL = re.compile(r"(.+)#channel=([1-9]\d*)", re.DOTALL)
 
 
 def file_of(name: str) -> str:

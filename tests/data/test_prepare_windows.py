@@ -269,3 +269,10 @@ def test_labels_behind_the_end_in_a_corpus(folder, tmp_path, flags):
     for entry, (line, words) in zip(rejects, ((3, "starts at 100 s"), (4, "ends at 70 s")), strict=True):
         assert entry["where"].endswith(f"labels.csv:{line}")
         assert f"the label {words}, but the recording has 0.50 s" in entry["reason"]
+
+
+@pytest.mark.parametrize("name", ["new\nline.wav", "a#t=1,2.wav", "c.wav#channel=2"])
+def test_a_part_of_a_file_of_any_name(name):
+    assert part_of(f"{name}#t=1.5,1e2") == (name, 1.5, 100.0)
+    assert part_of(name) is None
+    assert part_of(f"{name}#t=1..5,2-1") is None
