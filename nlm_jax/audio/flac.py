@@ -60,11 +60,13 @@ def bounded(data: Data, piece: Piece) -> Piece:
 
 
 def _next(data: Data, begin: int) -> int:
-    """Where the next stream begins; -1 if none does. All bytes are searched, once."""
+    """Where the next stream begins; -1 if none does. All bytes are searched, once, unless it is clear without."""
     return remembered(data, "flac", begin, lambda: _search(data, begin))
 
 
 def _search(data: Data, begin: int) -> int:
+    if _is_one(data, begin - HEADER):
+        return -1
     at = data.find(NAME, begin)
     while at > 0 and not data.read(at, 8).startswith(STREAMS):
         at = data.find(NAME, at + 1)
@@ -78,6 +80,37 @@ def _begin(data: Data, begin: int, header: bytes) -> int | None:
         at, last = at + 4 + int.from_bytes(block[1:], "big"), block[0] >= 0x80
     place = _place(data.read(at, 16), header)
     return place and place[0]
+
+
+def _is_one(data: Data, begin: int) -> bool:
+    """Whether the last frame ends where the header says, and frames at many places before are in order.
+
+    Numbers begin anew in a joined stream, which in addition must be as long as the first to go unnoticed here.
+    """
+    head, size = data.read(begin, HEADER), data.size - begin
+    tail = max(begin + HEADER, data.size - TAIL)
+    if size < 16 * TAIL or not _is_length(data, head, data.size) or NAME in data.read(tail, TAIL):
+        return False
+    near = [size >> n for n in range(2, size.bit_length() - TAIL.bit_length())]
+    places = sorted({*range(size // 32, size - TAIL, size // 32), *near, *(size - n for n in near)})
+    last, behind = -1, 0
+    for place in places:
+        if place < behind:  # it may be the same frame
+            continue
+        number, behind = _number(data, begin + place, head), place + TAIL // 4
+        if number is None or number <= last:
+            return False
+        last = number
+    return True
+
+
+def _number(data: Data, begin: int, header: bytes) -> int | None:
+    """The number of the first sample of the next frame; None if none is near."""
+    block, at = data.read(begin, TAIL // 4), -1
+    while (at := block.find(b"\xff", at + 1)) >= 0:
+        if (place := _place(block[at : at + 16], header)) is not None:
+            return place[0]
+    return None
 
 
 def _end(data: Data, header: bytes, end: int) -> int | None:

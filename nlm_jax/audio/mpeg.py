@@ -238,4 +238,9 @@ def _walk(data: Data, first: int) -> tuple[int, int]:
 
 def _tables(block: bytes) -> set[int]:
     """Where names of tables of contents are, in frames or not."""
-    return {match.start() for match in re.finditer(b"Xing|Info|VBRI", block)}
+    found = set()
+    for name in (b"Xing", b"Info", b"VBRI"):  # an expression for all three takes ten times as long
+        at = -1
+        while (at := block.find(name, at + 1)) >= 0:
+            found.add(at)
+    return found

@@ -133,3 +133,16 @@ def page(first, body, serial=b"abcd"):
 def test_what_libsndfile_does_not_read_is_named(content, words):
     with pytest.raises(UserError, match=words):
         wave.load(content)
+
+
+@pytest.mark.parametrize("copies", [1, 2, 3])
+def test_bytes_of_a_flac_are_searched_only_if_frames_are_out_of_order(monkeypatch, copies):
+    """Joined copies are as long as the last frame says: only what lies between tells them from one stream."""
+    monkeypatch.setattr(flac, "TAIL", 1 << 15)
+    one = encoded(sound(40.0), "FLAC")
+    assert len(one) > 16 * flac.TAIL
+    data, searches = Data(one * copies), []
+    find = data.find
+    monkeypatch.setattr(data, "find", lambda *args: searches.append(args) or find(*args))
+    assert len(list(pieces(data))) == copies
+    assert bool(searches) == (copies > 1)
