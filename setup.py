@@ -65,6 +65,7 @@ DOCS = [
     "mkdocs>=1.6,<2",  # File.generated for docs/hooks.py; 2 announces that it drops plugins
     "mkdocs-material>=9.6,<10",  # a major version may rename its options
     "mkdocstrings-python>=2.0,<3",  # as above; brings mkdocstrings
+    "griffelib>=2.0,<3",  # mkdocstrings-python brings it; docs/examples.py extends it
 ]
 PLOTS = ["matplotlib>=3.9"]  # spectrograms in docs/notebooks; the first for numpy 2
 EXTRAS = {

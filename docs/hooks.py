@@ -43,9 +43,7 @@ def python_page() -> str:
     entries = []
     for name in names:
         target = getattr(nlm_jax, name)
-        entries.append(
-            f"## {name}\n\n::: {target.__module__}.{target.__qualname__}\n    options:\n      heading_level: 3\n"
-        )
+        entries.append(f"::: {target.__module__}.{target.__qualname__}\n")
     intro = "# Python\n\nEverything below is imported as `from nlm_jax import NAME`.\n\n"
     return intro + "\n".join(entries)
 

@@ -191,7 +191,7 @@ def row_in_detail(positions: list[int], examples: list[int], left: float, width:
         for segment, position in enumerate(positions, start=1):
             example = examples[position]
             need = int(NEEDS[example][kind])
-            label = f"segment {segment}: position {position}, example {example}, {need} of {CAPACITY[kind]}"
+            label = f"segment {segment}: {need} of {CAPACITY[kind]}"
             parts.append(square(left + at * unit, y, need * unit, 32, label, COLOURS[example]))
             at += need
         parts.append(square(left + at * unit, y, (CAPACITY[kind] - at) * unit, 32, "padding", "white"))

@@ -116,11 +116,17 @@ def test_a_broken_page_fails(tmp_path, broken, message, caplog):
     settings = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))
     settings |= {"hooks": [], "nav": [{"Home": "index.md"}, {"Start": "start.md"}], "theme": {"name": "mkdocs"}}
     settings["plugins"] = [p for p in settings["plugins"] if p != "search"]
-    settings["plugins"][0]["mkdocstrings"]["handlers"]["python"]["paths"] = [str(ROOT)]
+    python = settings["plugins"][0]["mkdocstrings"]["handlers"]["python"]
+    python["paths"], python["options"]["extensions"] = [str(ROOT)], [str(ROOT / "docs" / "examples.py")]
     (tmp_path / "mkdocs.yml").write_text(yaml.safe_dump(settings), encoding="utf-8")
     with caplog.at_level(logging.WARNING), contextlib.suppress(SystemExit):
         build(load_config(str(tmp_path / "mkdocs.yml"), site_dir=str(tmp_path / "site")))
     assert message in caplog.text
+
+
+def test_examples_of_docstrings_are_code(site):
+    page = (site / "reference" / "python.html").read_text(encoding="utf-8")
+    assert re.search(r'<span class="kn">from</span>.{0,80}nlm_jax', page), "no highlighted import in the reference"
 
 
 def test_citation_names_this_version():
