@@ -29,6 +29,8 @@ def content(data: Data) -> str:
         return "the content is MP4 or M4A; convert it to wav or flac"
     if head.lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith(PAGES):
         return "the content is a web page, as of a failed download"
+    if not head:
+        return "there is no content"
     return "" if any(head) else "the content is zeros"
 
 

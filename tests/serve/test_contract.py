@@ -92,6 +92,12 @@ def test_the_clips_of_the_checkpoint(serving):
     assert (info["audio_clip_seconds"], info["audio_resampling"]) == (2.0, "kaiser_best")
 
 
+def test_data_that_is_empty_is_said_to_be(served):
+    client, *_ = served
+    (found,) = predict(client, item(audio=[clip("")])).json()["responses"]
+    assert "audio_inputs[0]: not readable audio (there is no content)" in found["error"]
+
+
 def test_base64_in_lines(served):
     client, *_ = served
     data = base64.encodebytes(base64.b64decode(wav())).decode()
