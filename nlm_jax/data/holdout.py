@@ -3,7 +3,7 @@
 import collections
 import dataclasses
 import hashlib
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
 from nlm_jax.core.errors import UserError
 from nlm_jax.data.schema import Example, file_of, whole
@@ -39,7 +39,7 @@ def draw(
     examples: Iterable[Example],
     fraction: float,
     splits: Collection[str] = ("",),
-    content: Callable[[str], str] = str,
+    named: Callable[[Example], str] = recording,
 ) -> tuple[frozenset[str], list[str]]:
     """Recordings to hold out of those in `splits`, and the labels of which there is one recording only, which stay.
 
@@ -51,13 +51,13 @@ def draw(
       examples: those that can be used: a recording that cannot be read must not stand for its label.
       fraction: of the recordings of a label.
       splits: see `divisible`.
-      content: see `recording`.
+      named: the recording of an example, all of which goes to one side.
     """
     first: dict[str, Example] = {}
     labels: dict[str, set[str]] = collections.defaultdict(set)
     for example in examples:
         if example.split in splits:
-            name = recording(example, content)
+            name = named(example)
             asked = first.setdefault(name, example)
             if example.label and example.task == asked.task:  # not what other questions about it are answered with
                 labels[example.label].add(name)
@@ -85,14 +85,14 @@ def divided(
     examples: Iterable[Example],
     held: frozenset[str],
     splits: Collection[str] = ("",),
-    content: Callable[[str], str] = str,
+    named: Callable[[Example], str] = recording,
 ) -> Iterator[Example]:
     """The examples with their split; one that a file gives stays."""
     for example in examples:
         if example.split not in splits:
             yield example
         else:
-            yield dataclasses.replace(example, split=VALID if recording(example, content) in held else TRAIN)
+            yield dataclasses.replace(example, split=VALID if named(example) in held else TRAIN)
 
 
 class Division:
@@ -106,6 +106,8 @@ class Division:
         self.training_only: list[str] = []
         """Labels of which there is one recording only."""
         self.splits: frozenset[str] = frozenset()
+        self.copies: Mapping[str, str] = {}
+        """Recording -> the one with the same sound that it goes with."""
 
     def of(self, splits: Collection[str]) -> None:
         """Takes note of the splits that the annotations give."""
@@ -113,8 +115,12 @@ class Division:
 
     def draw(self, usable: Iterable[Example]) -> None:
         """Draws the part; `of` comes before."""
-        self.held, self.training_only = draw(usable, self.fraction, self.splits, self.content)
+        self.held, self.training_only = draw(usable, self.fraction, self.splits, self._original)
 
     def divided(self, examples: Iterable[Example]) -> Iterator[Example]:
         """The examples with their split, once it is drawn; before that as they are."""
-        return examples if self.held is None else divided(examples, self.held, self.splits, self.content)
+        return examples if self.held is None else divided(examples, self.held, self.splits, self._original)
+
+    def _original(self, example: Example) -> str:
+        name = recording(example, self.content)
+        return self.copies.get(name, name)

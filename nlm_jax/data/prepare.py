@@ -139,6 +139,8 @@ def prepare(
         _clips(options, list(paths), convert or functools.partial(clips.write_clips, workers=workers), progress)
         count = -(-len(paths) // options.shard_size)
         if found is None:
+            if options.duplicates == "drop":  # of what has one sound, one recording stays: all of it is in one part
+                options.division.copies = notes.copies(options.out, count)
             selection.divide(options, paths, notes.rejected(options.out, count))
             found = selection.survey(options, paths)
             notes.keep(options.out, count, {path for path, code in zip(paths, found.splits, strict=True) if code})

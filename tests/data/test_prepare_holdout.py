@@ -122,3 +122,21 @@ def test_absurd_values(nlm, folder, tmp_path, value):
     status, _, said = nlm("prepare", folder, "--out", tmp_path / "out", f"--hold-out={value}")
     assert (status, "the share of recordings to hold out lies between 0 and 1, as in 0.2" in said) == (2, True)
     assert not (tmp_path / "out").exists()
+
+
+def test_what_has_one_sound_is_one_recording_when_duplicates_are_dropped(tmp_path):
+    """Else a label would be in the held-out part alone, once its copy is dropped from training."""
+    rng = np.random.default_rng(0)
+    for name in ("owl/a.wav", "wren/1.wav", "wren/2.wav", "wren/3.wav"):
+        (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(tmp_path / "in" / name, rng.uniform(-0.3, 0.3, 16_000), 16_000)
+    (tmp_path / "in/owl/copy.wav").write_bytes((tmp_path / "in/owl/a.wav").read_bytes())
+    made = prepare(Options(tmp_path / "in", tmp_path / "out", hold_out=0.4, duplicates="drop"))
+    corpus = Corpus([str(tmp_path / "out")])
+    names, codes = corpus.codes("split")
+    splits = {corpus.entry(k).text: set() for k in range(len(corpus))}
+    for k in range(len(corpus)):
+        splits[corpus.entry(k).text].add(names[codes[k]])
+    assert splits == {"owl": {"train"}, "wren": {"train", "valid"}}
+    assert made["hold_out"]["training_only"] == ["owl"]
+    assert made["duplicates"]["exact"] == {"within": 1, "across": 0}

@@ -9,6 +9,7 @@ import numpy as np
 
 from nlm_jax.core.files import write_json
 from nlm_jax.data import shards
+from nlm_jax.data.schema import file_of
 
 NO_WORDS = np.zeros(0, np.uint64)
 """The fingerprint of nothing."""
@@ -61,6 +62,17 @@ def rejected(out: pathlib.Path, count: int) -> dict[str, str]:
     return {entry["name"]: entry["reason"] for entry in every if "reason" in entry}
 
 
+def copies(out: pathlib.Path, count: int) -> dict[str, str]:
+    """Recordings of the first `count` shards with the same samples as another one -> that one."""
+    clips: dict[str, list[str]] = {}
+    for number in range(count):
+        for entry in read(out, number)["clips"]:
+            if "sha256" in entry:
+                clips.setdefault(file_of(entry["name"]), []).append(entry["sha256"])
+    first: dict[tuple[str, ...], str] = {}
+    return {name: first.setdefault(tuple(digests), name) for name, digests in sorted(clips.items())}
+
+
 def rejects(out: pathlib.Path) -> dict[str, str]:
     """The same of a finished directory."""
     file = out / "rejects.jsonl"
@@ -93,8 +105,13 @@ def _keep(out: pathlib.Path, number: int, entries: list[Entry], needed: Collecti
     shards.write_records(part, records, shards.CLIP_OPTIONS)
     discard(out, number)  # what is interrupted here is made again
     part.replace(file)
-    fewer = [e if "samples" not in e or e["name"] in needed else {"name": e["name"], "unused": True} for e in entries]
+    fewer = [e if "samples" not in e or e["name"] in needed else _unused(e) for e in entries]
     write(out, number, fewer, [words[k] for k in places])
+
+
+def _unused(entry: Entry) -> Entry:
+    """Of a clip that is taken out: its samples still say which recordings are copies."""
+    return {"name": entry["name"], "unused": True, "sha256": entry["sha256"]}
 
 
 def fingerprints(out: pathlib.Path, number: int) -> list[np.ndarray]:
