@@ -135,7 +135,7 @@ def test_damaged_config(nlm, official, tmp_path):
 
 def test_what_the_official_config_leaves_out(nlm, official, tmp_path):
     folder, *llm = official()
-    refuses(nlm, "--llm", "import", folder, out=tmp_path / "out")
+    refuses(nlm, "--llm", "import", folder, *llm[2:], out=tmp_path / "out")
     refuses(nlm, "--qformer-config", "import", folder, *llm[:2], out=tmp_path / "out")
     refuses(nlm, "no.json: no such file", "import", folder, *llm[:2], "--qformer-config=no.json", out=tmp_path / "out")
 

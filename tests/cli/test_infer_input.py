@@ -48,6 +48,7 @@ def test_model_without_its_language_model(refuses, golden, folder):
     (folder / "model").mkdir()
     for name in ("config.json", "model.safetensors"):
         (folder / "model" / name).write_bytes((golden / "model" / name).read_bytes())
+    (folder / "model" / "qformer_config.json").write_bytes((golden / "qformer_config.json").read_bytes())
     refuses("--llm")
 
 

@@ -77,7 +77,7 @@ def test_broken_rows(nlm, folder, rows, sentence):
 
 
 def test_audio_given_as_annotations(nlm, folder):
-    refuses(nlm, "good.wav: not a text file in UTF-8", folder / "good.wav", out=folder / "out")
+    refuses(nlm, "good.wav: is a recording; give the table of its labels", folder / "good.wav", out=folder / "out")
 
 
 def test_output_folder_in_use(nlm, folder):
