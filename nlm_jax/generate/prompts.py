@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import math
 from collections.abc import Sequence as Seq
 from typing import Any
 
@@ -191,10 +190,10 @@ def waveforms_of(waveforms, padding) -> tuple[jax.Array, jax.Array | None]:
         raise UserError(f"waveforms of shape {tuple(audio.shape)}: give f32[B, T], one row for each clip")
     check_floats(audio)
     if not isinstance(audio, jax.core.Tracer):
-        peak = float(jnp.abs(jnp.asarray(audio)).max(initial=0))
-        if not math.isfinite(peak):
+        samples = jnp.asarray(audio)
+        if not bool(jnp.isfinite(samples).all()):  # not from the peak: a reduction by max may drop NaN on some CPUs
             raise NotFinite("waveforms: hold samples that are NaN or infinite")
-        check_loudest("waveforms", peak)
+        check_loudest("waveforms", float(jnp.abs(samples).max(initial=0)))
     if padding is not None:
         padding = padding if hasattr(padding, "shape") else np.asarray(padding)
         if padding.shape != audio.shape:
