@@ -1,6 +1,6 @@
 """WAV, RF64, AIFF, CAF and AU whose size of the samples is wrong: a recorder lost power, a pipe, a size beyond 4 GiB.
 
-libsndfile believes sizes that are too small. A size is wrong if what lies behind the samples is no further chunk.
+libsndfile believes sizes that are too small. A size is wrong if what follows the samples is no chunk.
 """
 
 import dataclasses
@@ -33,7 +33,7 @@ class Samples:
     whole: int = 0
     """Where the file ends, by its header."""
     rate: int = 0
-    """Bytes a second; 0 = not said."""
+    """Bytes per second; 0 if unknown."""
     format: bytes = b""
     """The `fmt ` chunk of a WAV."""
     is_wide: bool = False
@@ -43,44 +43,44 @@ class Samples:
 def pieces(data: Data, begin: int = 0) -> Iterator[Piece]:
     """The samples of a container at `begin`, with a size that is right; and those of another that is joined to it."""
     while True:
-        found = _wave(data, begin) or _aiff(data, begin) or _caf(data, begin) or _au(data, begin)
-        next_ = _joined(data, found) if found else 0
+        samples = _wave(data, begin) or _aiff(data, begin) or _caf(data, begin) or _au(data, begin)
+        next_ = _joined(data, samples) if samples else 0
         if next_:
             yield Piece(((begin, next_),))
             begin = next_
             continue
-        rest = data.size - found.begin if found else 0
-        if found and (_is_short(data, found) or (found.size > rest and found.is_wide)):
-            yield _mended(data, begin, found, rest)
-        elif found and data.read(begin, 4) == b"BW64":  # the same as RF64, which libsndfile knows
-            yield _mended(data, begin, found, found.size)
+        rest = data.size - samples.begin if samples else 0
+        if samples and (_is_short(data, samples) or (samples.size > rest and samples.is_wide)):
+            yield _mended(data, begin, samples, rest)
+        elif samples and data.read(begin, 4) == b"BW64":  # the same as RF64, which libsndfile knows
+            yield _mended(data, begin, samples, samples.size)
         else:
             yield Piece(((begin, data.size),) if begin else ())
         return
 
 
-def _is_short(data: Data, found: Samples) -> bool:
-    """Whether samples go on behind the size that is named."""
-    end = found.begin + found.size
+def _is_short(data: Data, samples: Samples) -> bool:
+    """Whether there are samples after the size that the header names."""
+    end = samples.begin + samples.size
     tail = data.size - end
     if tail < 16 or any(data.read(at, 8).startswith(TAGS) for at in (end, end + 1)):
         return False
-    if found.header and any(_chunks_until_end(data, found, at) for at in (end, end + found.size % 2)):
+    if samples.header and any(_chunks_until_end(data, samples, at) for at in (end, end + samples.size % 2)):
         return False
     if not any(any(data.read(at, 4096)) for at in (end, end + tail // 2, data.size - 4096)):
         return False  # room that a recorder took ahead of its samples
-    inside = found.whole >= data.size - 1 > end
-    return inside or not found.size or tail >= max(1, found.rate)
+    inside = samples.whole >= data.size - 1 > end
+    return inside or not samples.size or tail >= max(1, samples.rate)
 
 
-def _chunks_until_end(data: Data, found: Samples, at: int) -> bool:
+def _chunks_until_end(data: Data, samples: Samples, at: int) -> bool:
     """Whether well-formed chunks fill the rest of the file (the last one may be cut short)."""
-    width = struct.calcsize(found.form)
+    width = struct.calcsize(samples.form)
     for count in range(CHUNKS):
-        head = data.read(at, found.header + width)
-        if len(head) < found.header + width:
+        head = data.read(at, samples.header + width)
+        if len(head) < samples.header + width:
             return count > 0
-        name, (size,) = head[: found.header], struct.unpack(found.form, head[found.header :])
+        name, (size,) = head[: samples.header], struct.unpack(samples.form, head[samples.header :])
         if not all(32 <= byte < 127 for byte in name) or (not count and at + len(head) + size > data.size + 1):
             return False
         at += len(head) + size + (size % 2 if width == 4 else 0)
@@ -89,31 +89,31 @@ def _chunks_until_end(data: Data, found: Samples, at: int) -> bool:
     return False
 
 
-def _joined(data: Data, found: Samples) -> int:
-    """Where another container begins behind the samples; 0 if none does."""
-    end = found.begin + found.size
+def _joined(data: Data, samples: Samples) -> int:
+    """Where another container begins after the samples; 0 if none does."""
+    end = samples.begin + samples.size
     for at in (end, end + 1):
         head = data.read(at, 12)
-        if (head[:4], head[8:12]) in STARTS or (head[:4] == b"caff" and found.is_wide):
+        if (head[:4], head[8:12]) in STARTS or (head[:4] == b"caff" and samples.is_wide):
             return at
     return 0
 
 
-def _mended(data: Data, begin: int, found: Samples, size: int) -> Piece:
+def _mended(data: Data, begin: int, samples: Samples, size: int) -> Piece:
     """The container with the size that there is."""
-    behind = (found.begin, data.size)
-    if found.format:
-        body = b"WAVE" + found.format + b"data"
+    tail = (samples.begin, data.size)
+    if samples.format:
+        body = b"WAVE" + samples.format + b"data"
         if size < BIG - len(body):
             head = b"RIFF" + struct.pack("<I", len(body) + 4 + size) + body + struct.pack("<I", size)
         else:
             sizes = struct.pack("<IQQQI", 28, len(body) + 40 + size, size, 0, 0)
             head = b"RF64\xff\xff\xff\xffWAVEds64" + sizes + body[4:] + b"\xff\xff\xff\xff"
-        return Piece((head, behind))
-    right = size + (found.begin - found.size_at - struct.calcsize(found.form) if found.header else 0)
-    field = struct.pack(found.form, min(right, (1 << 8 * struct.calcsize(found.form)) - 1))
-    after = found.size_at + len(field)
-    return Piece(((begin, found.size_at), field, (after, found.begin), behind))
+        return Piece((head, tail))
+    right = size + (samples.begin - samples.size_at - struct.calcsize(samples.form) if samples.header else 0)
+    field = struct.pack(samples.form, min(right, (1 << 8 * struct.calcsize(samples.form)) - 1))
+    after = samples.size_at + len(field)
+    return Piece(((begin, samples.size_at), field, (after, samples.begin), tail))
 
 
 def _wave(data: Data, begin: int) -> Samples | None:

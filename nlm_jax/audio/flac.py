@@ -93,11 +93,11 @@ def _is_one(data: Data, begin: int) -> bool:
         return False
     near = [size >> n for n in range(2, size.bit_length() - TAIL.bit_length())]
     places = sorted({*range(size // 32, size - TAIL, size // 32), *near, *(size - n for n in near)})
-    last, behind = -1, 0
+    last, resume_at = -1, 0
     for place in places:
-        if place < behind:  # it may be the same frame
+        if place < resume_at:  # it may be the same frame
             continue
-        number, behind = _number(data, begin + place, head), place + TAIL // 4
+        number, resume_at = _number(data, begin + place, head), place + TAIL // 4
         if number is None or number <= last:
             return False
         last = number

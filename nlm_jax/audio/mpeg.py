@@ -34,7 +34,7 @@ KBITS |= {(2, 1): KBITS[2, 2], **{(0, layer): KBITS[2, layer if layer > 1 else 2
 @functools.cache
 def sizes() -> dict[int, int]:
     """Second and third byte of a frame's header -> bytes of the frame."""
-    found = {}
+    frame_sizes = {}
     for (version, layer), rates in KBITS.items():
         for code, kbits in enumerate(rates, 1):
             for number, rate in enumerate(RATES[version]):
@@ -44,8 +44,8 @@ def sizes() -> dict[int, int]:
                     size = layer_1 if layer == 3 else factor * kbits // rate + padded
                     for low in (0, 1):  # protection and private bit
                         key = (0xE0 | version << 3 | layer << 1 | low) << 8 | code << 4 | number << 2 | padded << 1
-                        found[key] = found[key | 1] = size
-    return found
+                        frame_sizes[key] = frame_sizes[key | 1] = size
+    return frame_sizes
 
 
 def samples_of(header: bytes) -> int:
@@ -170,11 +170,11 @@ def _sync(data: Data, begin: int) -> int | None:
     """
     begin = behind_tags(data, begin)
     for scanned in (LONGEST, SCANNED):
-        if data.size > begin and (found := _first(data, begin, scanned, 2)) is not None:
-            return found
+        if data.size > begin and (place := _first(data, begin, scanned, 2)) is not None:
+            return place
     for at in range(begin + SCANNED, data.size, READ):
-        if (found := _first(data, at, READ, 3)) is not None:
-            return found
+        if (place := _first(data, at, READ, 3)) is not None:
+            return place
     return None
 
 
@@ -188,10 +188,10 @@ def _first(data: Data, begin: int, scanned: int, frames: int) -> int | None:
 
 
 def _follow(block: bytes, at: int, frames: int, last: bool) -> bool:
-    known, first = sizes(), block[at : at + 4]
+    frame_sizes, first = sizes(), block[at : at + 4]
     for _ in range(frames):
         head = block[at : at + 4]
-        size = known.get(head[1] << 8 | head[2]) if len(head) == 4 and head[0] == 0xFF else None
+        size = frame_sizes.get(head[1] << 8 | head[2]) if len(head) == 4 and head[0] == 0xFF else None
         if size is None or kind(head) != kind(first):
             return False
         at += size
@@ -219,7 +219,7 @@ def _count(data: Data, first: int) -> tuple[int, int]:
 def _walk(data: Data, first: int) -> tuple[int, int]:
     base, block, at, count = first, data.read(first, READ), 0, 0
     like, mono = kind(block)[:2], block[3] > 0xBF
-    known = {key: size for key, size in sizes().items() if (key >> 8 & 0x1E, key & 0x0C) == like}
+    frame_sizes = {key: size for key, size in sizes().items() if (key >> 8 & 0x1E, key & 0x0C) == like}
     tables = _tables(block)
     while True:
         if at + LONGEST > len(block) and base + len(block) < data.size:
@@ -227,7 +227,7 @@ def _walk(data: Data, first: int) -> tuple[int, int]:
             tables = _tables(block)
         if at + 4 > len(block) or block[at] != 0xFF:
             break
-        size = known.get(block[at + 1] << 8 | block[at + 2])
+        size = frame_sizes.get(block[at + 1] << 8 | block[at + 2])
         if size is None or at + size > len(block) or (block[at + 3] > 0xBF) != mono:
             break
         if tables and count and not tables.isdisjoint((at + 13, at + 21, at + 36)):
@@ -238,9 +238,9 @@ def _walk(data: Data, first: int) -> tuple[int, int]:
 
 def _tables(block: bytes) -> set[int]:
     """Where names of tables of contents are, in frames or not."""
-    found = set()
+    places = set()
     for name in (b"Xing", b"Info", b"VBRI"):  # an expression for all three takes ten times as long
         at = -1
         while (at := block.find(name, at + 1)) >= 0:
-            found.add(at)
-    return found
+            places.add(at)
+    return places

@@ -44,9 +44,9 @@ def kaiser_best(wave: Float[np.ndarray, "T"], rate: int, length: int) -> Float[n
     windows = np.lib.stride_tricks.sliding_window_view(np.pad(wave.astype(np.float64), side), 2 * side)
     weights, out = np.empty(2 * side), np.empty(length)
     for phase in range(min(phases, length)):
-        at, behind = divmod(phase * hop, phases)  # from sample `at` to the output
-        weights[side - 1 :: -1] = _wing(behind / phases * scale, scale, side)
-        weights[side:] = _wing(scale - behind / phases * scale, scale, side)
+        at, offset = divmod(phase * hop, phases)  # from sample `at` to the output
+        weights[side - 1 :: -1] = _wing(offset / phases * scale, scale, side)
+        weights[side:] = _wing(scale - offset / phases * scale, scale, side)
         out[phase::phases] = windows[at + 1 :: hop][: -(-(length - phase) // phases)] @ weights
     return out
 
@@ -57,9 +57,9 @@ def _wing(distance: float, scale: float, side: int) -> Float[np.ndarray, "side"]
     first, between = divmod(distance * PER_ZERO, 1.0)
     count = (table.size - int(first)) // step
     at = int(first) + step * np.arange(count)
-    made = np.zeros(side)
-    made[:count] = scale * (table[at] + between * (table[np.minimum(at + 1, table.size - 1)] - table[at]))
-    return made
+    wing = np.zeros(side)
+    wing[:count] = scale * (table[at] + between * (table[np.minimum(at + 1, table.size - 1)] - table[at]))
+    return wing
 
 
 @functools.cache

@@ -174,6 +174,6 @@ def opened(source: str | pathlib.Path | bytes, label: str) -> Data:
 def stamp(path: str | pathlib.Path) -> tuple[int, int] | None:
     """Size and time of change, by which what is known of a file stays valid; None if it cannot be looked at."""
     with contextlib.suppress(OSError, ValueError):
-        found = os.stat(path)
-        return found.st_size, found.st_mtime_ns
+        status = os.stat(path)
+        return status.st_size, status.st_mtime_ns
     return None

@@ -39,7 +39,7 @@ def write_card(checkpoint: Checkpoint, folder: pathlib.Path, name: str, format: 
     """Writes the card of an export called `name`; `notes` say what else a reader needs."""
     snippet = importlib.resources.files("nlm_jax.convert") / "cards" / f"{_snippet(checkpoint, format)}.txt"
     template = importlib.resources.files("nlm_jax.convert") / "cards" / "card.md"
-    # A path of this machine means nothing to others, and is nobody's business.
+    # A path of this machine means nothing to others and may be private.
     paths = {published(folder): ".", **({} if is_id(checkpoint.base) else {checkpoint.base: _called(checkpoint.base)})}
     for path, called in paths.items():
         notes = [note.replace(path, called) if path else note for note in notes]
@@ -84,32 +84,34 @@ def _front(checkpoint: Checkpoint, format: str) -> str:
 
 def _licences(checkpoint: Checkpoint) -> tuple[list[str], list[str]]:
     """Ids of the licences of what these weights derive from, and a sentence about each."""
-    ids, said = [], []
+    ids, sentences = [], []
     if "llama" in checkpoint.parts and (checkpoint.base or checkpoint.llama):
         licence, version = language_model_licence(checkpoint)
         ids.append(licence)
-        called = _called(checkpoint.base) or "a Llama-like model whose directory is not known"
+        called = _called(checkpoint.base) or "a Llama-like model whose directory is unknown"
         if version:
-            said += [
+            sentences += [
                 f"Language model: {called}, under Meta's Llama {version} Community License. **Built with Llama.**",
                 "That licence asks that a copy of it goes with the weights, that a model's name begins with "
                 f'"Llama", and for this notice: Llama {version} is licensed under the Llama {version} Community '
                 "License, Copyright © Meta Platforms, Inc. All Rights Reserved.",
             ]
         else:
-            said.append(f"Language model: {called}. Its licence ({licence}) holds for these weights too.")
+            sentences.append(f"Language model: {called}. Its licence ({licence}) holds for these weights too.")
     if checkpoint.official:
         ids.append(NATURELM)
-        said.append(
+        sentences.append(
             "The weights or their config came from NatureLM-audio; its released weights are for non-commercial use "
             "(CC BY-NC-SA 4.0, Earth Species Project), and so is what derives from them."
         )
     if "beats" in checkpoint.parts and (encoder := checkpoint.history.get("encoder")):
         ids += [] if ids else [BEATS]
-        said.append(f"Audio encoder: started from {encoder}; Microsoft's BEATs are under the MIT licence.")
+        sentences.append(f"Audio encoder: started from {encoder}; Microsoft's BEATs are under the MIT licence.")
     if not ids:
-        return ["unknown"], ["No weights of others are known to be in this. Name a licence before you publish it."]
-    return list(dict.fromkeys(ids)), said
+        return ["unknown"], [
+            "No published weights are recorded as their origin. Name a licence before you publish them."
+        ]
+    return list(dict.fromkeys(ids)), sentences
 
 
 def language_model_licence(checkpoint: Checkpoint) -> tuple[str, str]:
@@ -121,13 +123,13 @@ def language_model_licence(checkpoint: Checkpoint) -> tuple[str, str]:
         licence = stated[1].lower()
         return licence, licence.removeprefix("llama") if licence.startswith("llama") else ""
     names = f"{pathlib.Path(checkpoint.base).name} {checkpoint.base} {checkpoint.llama.get('_name_or_path', '')}"
-    if found := LLAMA.search(names):
-        return f"llama{found[1]}", found[1]
+    if match := LLAMA.search(names):
+        return f"llama{match[1]}", match[1]
     return ("llama3.1", "3.1") if checkpoint.llama.get("vocab_size") == META_VOCABULARY else ("other", "")
 
 
 def _called(base: str) -> str:
-    """A hub id as a link; of a directory its name alone, since the rest of the path is nobody's business."""
+    """A hub id as a link; of a directory its name alone, since the rest of the path may be private."""
     return f"[{base}](https://huggingface.co/{base})" if is_id(base) else base.rstrip("/").rpartition("/")[2]
 
 

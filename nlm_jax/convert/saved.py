@@ -40,19 +40,19 @@ def read_params(checkpoint: os.PathLike) -> dict[str, np.ndarray]:
 
 def check(checkpoint: os.PathLike, items: Collection[str]) -> None:
     """Raises UserError if `items` of a checkpoint, which are about to be read, are damaged."""
-    if found := problem(checkpoint, items):
+    if fault := problem(checkpoint, items):
         raise UserError(
-            f"{checkpoint}: damaged checkpoint: {found}; restore it from a copy, or call nlm train with its --workdir "
+            f"{checkpoint}: damaged checkpoint: {fault}; restore it from a copy, or call nlm train with its --workdir "
             "again, which sets it aside and goes on from the one before"
         )
 
 
 def problem(checkpoint: os.PathLike, items: Collection[str] = WHOLE) -> str | None:
     """What is wrong with `items` of a checkpoint, or None. One that was saved without checksums is read for that."""
-    found = damage(checkpoint, items)
-    if found is None and not has_checksums(checkpoint):
-        found = next((text for item in items if item != META and (text := unreadable(checkpoint, item))), None)
-    return found
+    fault = damage(checkpoint, items)
+    if fault is None and not has_checksums(checkpoint):
+        fault = next((text for item in items if item != META and (text := unreadable(checkpoint, item))), None)
+    return fault
 
 
 def unreadable(checkpoint: os.PathLike, item: str) -> str | None:

@@ -46,11 +46,11 @@ class SpecialIds:
             out["bos_token_id"] = self.bos
         given = out.get("eos_token_id")
         ends = given if isinstance(given, list) else [given]
-        kept = [i for i in ends if i in self.special] or list(self.eos)
-        if self.end is not None and self.end not in kept:
-            kept.append(self.end)
-        if kept != ends:
-            out["eos_token_id"] = kept if len(kept) > 1 else kept[0]
+        valid = [i for i in ends if i in self.special] or list(self.eos)
+        if self.end is not None and self.end not in valid:
+            valid.append(self.end)
+        if valid != ends:
+            out["eos_token_id"] = valid if len(valid) > 1 else valid[0]
         pad = out.get("pad_token_id")
         if pad not in self.special and (pad, self.pad) != (None, None):
             out.pop("pad_token_id", None)
@@ -136,9 +136,9 @@ def _same_pad(file: pathlib.Path, settings: Json) -> None:
 def _special_ids(content: Json, settings: Json, tokenizer: Tokenizer, end_sym: str) -> SpecialIds:
     ids = {token["content"]: token["id"] for token in content.get("added_tokens", ()) if token.get("special")}
     end = tokenizer.encode(end_sym)
-    known = frozenset(ids.values()) | {tokenizer.bos_id, *tokenizer.eos_ids}
+    token_ids = frozenset(ids.values()) | {tokenizer.bos_id, *tokenizer.eos_ids}
     pad = ids.get(_text(settings.get("pad_token")))
-    return SpecialIds(tokenizer.bos_id, tokenizer.eos_ids, end[0] if len(end) == 1 else None, pad, known)
+    return SpecialIds(tokenizer.bos_id, tokenizer.eos_ids, end[0] if len(end) == 1 else None, pad, token_ids)
 
 
 def _text(token: Any) -> str | None:

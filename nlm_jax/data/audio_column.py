@@ -97,15 +97,15 @@ def counts(file: pathlib.Path) -> dict[int, int] | None:
 
 @functools.lru_cache(64)
 def _counts(file: pathlib.Path, changed: int, size: int) -> dict[int, int]:
-    column, found = of(file), {}
+    column, counts = of(file), {}
     arrays = column.form == "arrays"
     for cells in _columns(file, column.name if arrays else _light(file, column.name)):
         lengths = [0 if cell is None else len(cell) for cell in _lengths(cells)]
         inner = list(_lengths(cells)) if arrays else None
         for k, length in enumerate(lengths):
             alike = inner is not None and length and len(set(inner[k])) == 1
-            found[len(found)] = -length if alike else length
-    return found
+            counts[len(counts)] = -length if alike else length
+    return counts
 
 
 def _lengths(cells: Any) -> Iterator[list[int] | None]:
@@ -133,11 +133,11 @@ def bounds(file: pathlib.Path) -> scale.Bounds | None:
 @functools.lru_cache(64)
 def _bounds(file: pathlib.Path, changed: int, size: int) -> scale.Bounds | None:
     column = of(file)
-    found = _statistics(file, column.name) if file.suffix == ".parquet" else None
-    if found is None:
+    extremes = _statistics(file, column.name) if file.suffix == ".parquet" else None
+    if extremes is None:
         pieces = [(values.min(), values.max()) for values in _samples(file, column.name) if len(values)]
-        found = [bound for piece in pieces for bound in piece]
-    return (float(min(found)), float(max(found))) if found else None
+        extremes = [bound for piece in pieces for bound in piece]
+    return (float(min(extremes)), float(max(extremes))) if extremes else None
 
 
 def notices(file: pathlib.Path) -> Iterator[str]:
@@ -145,8 +145,8 @@ def notices(file: pathlib.Path) -> Iterator[str]:
     column = of(file)
     if column is None:
         return
-    if (limits := bounds(file)) and (said := _described(column.samples, limits)):
-        yield f"{file}: column {column.name!r} has {said}"
+    if (limits := bounds(file)) and (description := _described(column.samples, limits)):
+        yield f"{file}: column {column.name!r} has {description}"
     if column.samples is not None and not column.rated:
         given = " or ".join(RATES)
         yield f"{file}: no column {given} says at what rate {column.name!r} was sampled; 16000 Hz is assumed"

@@ -132,7 +132,7 @@ def run(config: TrainConfig, workdir: Path, console: Console | None, place: Buck
 
 
 def recovered(session: Session) -> list[str]:
-    """Clears what an earlier life left over, sets damaged checkpoints aside, and says so."""
+    """Clears left-overs of an interrupted process and sets damaged checkpoints aside; returns messages about it."""
     config, root = session.config, session.checkpoints
     if session.run is None and any_saved(root):
         raise UserError(

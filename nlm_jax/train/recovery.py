@@ -1,4 +1,4 @@
-"""Before a run goes on: left-overs of an earlier life are cleared, and damaged checkpoints are set aside.
+"""Before a run resumes: left-overs of an interrupted process are cleared, damaged checkpoints are set aside.
 
 The first process does it for all, before any of them opens a checkpoint, so that all see the same directories.
 """
@@ -99,10 +99,11 @@ def recover(root: epath.Path, stages: Sequence[str], keep: int) -> list[str]:
             f"{step}: damaged checkpoint: {what}; no whole one is left to go on from: restore it from a copy, or give "
             "another --workdir to start anew"
         )
-    said = [f"{step}: damaged checkpoint: {what}; set aside as {set_aside(step)}, going on from {last}"
-            for step, what in bad]  # fmt: skip
+    messages = []
+    for step, what in bad:
+        messages.append(f"{step}: damaged checkpoint: {what}; set aside as {set_aside(step)}, going on from {last}")
     if last is not None:
-        said += mend_best(folders[stage], last)
+        messages += mend_best(folders[stage], last)
     # What was the best past the step where the run goes on will be again.
     for name in stages[stages.index(stage) if last else 0 :]:
         best, end = folders[name] / "best", int(last.name) if last and name == stage else 0
@@ -111,7 +112,7 @@ def recover(root: epath.Path, stages: Sequence[str], keep: int) -> list[str]:
     for folder in folders.values():
         for kind in KINDS:
             clear(folder / kind, keep)
-    return said
+    return messages
 
 
 def any_saved(root: epath.Path) -> bool:
@@ -135,7 +136,7 @@ def newest_whole(directory: epath.Path, items: Sequence[str], up_to: int | None 
 
 def mend_best(folder: epath.Path, last: epath.Path) -> list[str]:
     """Sets the damaged best checkpoints of a stage aside, and makes the newest of them anew if that step is at hand."""
-    searched, said = newest_whole(folder / "best", (META, PARAMS), int(last.name)), []
+    searched, messages = newest_whole(folder / "best", (META, PARAMS), int(last.name)), []
     for number, (step, what) in enumerate(searched.damaged):
         same, sentence = folder / "last" / step.name, f"{step}: damaged checkpoint: {what}; "
         sentence += f"set aside as {set_aside(step)}"
@@ -143,8 +144,8 @@ def mend_best(folder: epath.Path, last: epath.Path) -> list[str]:
             copy_weights(same, step)
             return [f"{sentence}, made anew from {same}"]
         after = f"the best one is {searched.whole} now" if searched.whole else "there is no best one until the next"
-        said.append(f"{sentence}, {after}")
-    return said
+        messages.append(f"{sentence}, {after}")
+    return messages
 
 
 def set_aside(step: epath.Path) -> str:

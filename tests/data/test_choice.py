@@ -1,35 +1,10 @@
 """Which format annotations are read as, and what is said of what is not used."""
 
-import numpy as np
 import pytest
-import soundfile
+from annotation_tools import RAVEN, read, sound, write
 
 from nlm_jax.core.errors import UserError
 from nlm_jax.data import corpora
-from nlm_jax.data.report import Report
-
-
-def sound(file, seconds=3.0):
-    file.parent.mkdir(parents=True, exist_ok=True)
-    soundfile.write(file, np.random.default_rng(0).uniform(-0.3, 0.3, round(seconds * 16_000)), 16_000)
-
-
-def read(path, kind="auto", root=None):
-    """(name of the recording or part, answer) of each example, and what was reported."""
-    report = Report()
-    found = [(e.paths[0], e.text) for e in corpora.read(path, kind, root=root, report=report)]
-    return found, report
-
-
-def write(folder, name, lines, *recordings):
-    for recording in recordings:
-        sound(folder / recording)
-    (folder / name).parent.mkdir(parents=True, exist_ok=True)
-    (folder / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return folder / name
-
-
-RAVEN = "Selection\tView\tChannel\tBegin Time (s)\tEnd Time (s)\tLow Freq (Hz)\tHigh Freq (Hz)"
 
 
 @pytest.fixture

@@ -46,12 +46,12 @@ def labels(cell: object, single: Collection[str] = ()) -> list[str]:
         return list(dict.fromkeys(lines))
     text = bare(cell)
     pieces = text[1:-1].split(",") if LIST.fullmatch(text) else re.split(r"[;|]", text)
-    found: list[str] = []
+    entries: list[str] = []
     for piece in map(bare, pieces):
         divided = ([bare(part) for part in piece.split(mark)] for mark in BETWEEN if mark in piece)
-        found += next((parts for parts in divided if all(part in single for part in parts)), [piece])
-    heard = [label for label in dict.fromkeys(found) if label]
-    return [label for label in heard if not is_silent(label)] or heard[:1]
+        entries += next((parts for parts in divided if all(part in single for part in parts)), [piece])
+    distinct = [label for label in dict.fromkeys(entries) if label]
+    return [label for label in distinct if not is_silent(label)] or distinct[:1]
 
 
 def is_object(cell: object) -> bool:

@@ -1,4 +1,4 @@
-"""Which reader annotations are for, if nobody says; and a line about what was read and what was not."""
+"""Chooses the reader of annotations without --format, and reports what was read and what was not."""
 
 import pathlib
 from collections.abc import Iterator, Mapping
@@ -107,8 +107,8 @@ def of_file(path: pathlib.Path, readers: Mapping[str, ModuleType]) -> str:
     Raises:
       UserError: a packed file, or a table that no reader understands, with its columns.
     """
-    if found := next((name for name, reader in reversed(readers.items()) if reader.opens(path)), ""):
-        return found
+    if kind := next((name for name, reader in reversed(readers.items()) if reader.opens(path)), ""):
+        return kind
     if path.is_file() and (packed := PACKED.get(path.suffix.lower())):
         raise UserError(f"{path}: cannot be read as it is; {packed}")
     if path.is_file() and (formats.is_readable(path) or formats.is_unreadable_sound(path)):
@@ -127,18 +127,18 @@ def of_file(path: pathlib.Path, readers: Mapping[str, ModuleType]) -> str:
 
 def _lacks(names: tuple[str, ...]) -> str:
     """What a table has not that a table of labels needs."""
-    found = columns.layout(names)
-    if found.label and not found.file:
-        return f"has labels in {found.label!r}, but no column that names their recording"
-    if found.file and not found.label:
-        return f"names recordings in {found.file!r}, but has no column of labels"
+    layout = columns.layout(names)
+    if layout.label and not layout.file:
+        return f"has labels in {layout.label!r}, but no column that names their recording"
+    if layout.file and not layout.label:
+        return f"names recordings in {layout.file!r}, but has no column of labels"
     return "no reader understands it"
 
 
 def described(
     name: str, path: pathlib.Path, root: pathlib.Path, stream: Iterator[Example | Reject | Notice]
 ) -> Iterator[Example | Reject | Notice | ReadAs]:
-    """The stream, and behind it a notice how a folder, or a table, was read and what of it was not used."""
+    """The stream, followed by a notice of how a folder or table was read and what was not used."""
     labelled: set[str] = set()
     count = 0
     try:
@@ -202,8 +202,8 @@ def _unused(file: pathlib.Path, path: pathlib.Path) -> str:
         return f"{shown}: not used (--format raven)"
     if label_table.fits(file):
         return f"{shown}: not used (--format table)"
-    found = columns.layout(names)
-    if file.suffix.lower() == ".txt" and not (len(names) > 2 and (found.label or found.timed)):
+    layout = columns.layout(names)
+    if file.suffix.lower() == ".txt" and not (len(names) > 2 and (layout.label or layout.timed)):
         return ""
     return f"{shown}: not understood (columns {', '.join(names)})" if names else f"{shown}: not understood"
 

@@ -187,9 +187,9 @@ def span(row: Row) -> Span:
     Raises:
       UserError: one time without the other, something that is no time, or columns of times that are not understood.
     """
-    found = layout(row.values)
-    if not found.timed:
-        given = [name for name in (found.start, found.end, *found.unused) if name and _number(row.values.get(name))]
+    roles = layout(row.values)
+    if not roles.timed:
+        given = [name for name in (roles.start, roles.end, *roles.unused) if name and _number(row.values.get(name))]
         if given:
             counted = COUNTED & _words(metadata.plain(given[0]))
             why = "but counts no seconds" if counted else "but there is no start with an end or a duration"
@@ -197,16 +197,16 @@ def span(row: Row) -> Span:
                 f"{row.where}: {given[0]!r} looks like a time, {why}; name columns in seconds start and end"
             )
         return Span(None, None)
-    start, end, duration = (seconds(row, name) if name else None for name in found[2:5])
+    start, end, duration = (seconds(row, name) if name else None for name in roles[2:5])
     if start is not None and end is None and duration is not None:
         end = start + duration
     if (start is None) != (end is None):
-        missing = found.start if start is None else found.end or found.duration
+        missing = roles.start if start is None else roles.end or roles.duration
         raise UserError(f"{row.where}: start and end belong together; {missing} is empty")
     if start is None:
-        times = [name for name in row.values if name not in found[2:5] and _timelike(metadata.plain(name))]
+        times = [name for name in row.values if name not in roles[2:5] and _timelike(metadata.plain(name))]
         if other := next((name for name in times if _number(row.values[name])), ""):
-            raise UserError(f"{row.where}: {found.start} is empty, and {other!r} is not used; write seconds")
+            raise UserError(f"{row.where}: {roles.start} is empty, and {other!r} is not used; write seconds")
     return Span(start, end)
 
 
@@ -246,5 +246,5 @@ def unit(name: str) -> float:
     """The unit of a column of times in seconds: 0.001 for `onset (ms)`."""
     key = metadata.plain(name)
     words = " ".join((_BEGIN, _FINISH, _LAST, "offset")).split()
-    found = (_unit(key, word, events) for events in ((), EVENTS) for word in words)
-    return next((unit for unit in found if unit), 1.0)
+    units = (_unit(key, word, events) for events in ((), EVENTS) for word in words)
+    return next((unit for unit in units if unit), 1.0)

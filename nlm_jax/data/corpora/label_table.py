@@ -48,24 +48,24 @@ def fits(file: pathlib.Path) -> bool:
     """Whether a file is such a table: it has labels, and names recordings or has times for one. Rows of JSON that ask a
     question are none."""
     names = tables.header(file)
-    found = columns.layout(names)
-    if not found.label or (metadata.plain(found.label) == "text" and not found.timed):
+    layout = columns.layout(names)
+    if not layout.label or (metadata.plain(layout.label) == "text" and not layout.timed):
         return False
-    if not tables.is_table(file) and (not found.file or QUESTION & set(names)):
+    if not tables.is_table(file) and (not layout.file or QUESTION & set(names)):
         return False
-    return bool(found.file) or found.timed
+    return bool(layout.file) or layout.timed
 
 
 def is_selections(file: pathlib.Path) -> bool:
     """Whether a file is a selection table of Raven, with or without labels."""
-    found = columns.layout(tables.header(file) if tables.is_table(file) else ())
-    return found.timed and metadata.plain(found.start) in ("begin_time_s", "begin_time")
+    layout = columns.layout(tables.header(file) if tables.is_table(file) else ())
+    return layout.timed and metadata.plain(layout.start) in ("begin_time_s", "begin_time")
 
 
 def ignored(file: pathlib.Path) -> list[str]:
     """Columns of such a table that nothing is made of."""
-    found = columns.layout(tables.header(file))
-    used = {found.file, found.label, found.start, found.end, found.duration}
+    layout = columns.layout(tables.header(file))
+    used = {layout.file, layout.label, layout.start, layout.end, layout.duration}
     meant, names = PARTS | metadata.MEANING.keys(), tables.header(file)
     used.update(columns.named(names, columns.LABEL))
     return [name for name in names if name not in used and metadata.plain(name) not in meant]
@@ -95,9 +95,9 @@ class LabelTable:
           UserError: no header, or not text.
         """
         if not self.layout.label and self.names:
-            known = "species, label, common name, annotation, class, category, tags, sound type or call type"
+            accepted = "species, label, common name, annotation, class, category, tags, sound type or call type"
             has = f"the first line names {', '.join(self.names)}"
-            yield Reject(str(self.file), f"{self.file}:1", f"no label; name its column one of {known}; {has}")
+            yield Reject(str(self.file), f"{self.file}:1", f"no label; name its column one of {accepted}; {has}")
             return
         if not self.count:
             yield from self._empty()
@@ -140,21 +140,21 @@ class LabelTable:
 
     def _row(self, row: Row) -> Iterator[Example]:
         _, column, single = self._survey
-        found = cells.labels(row.values.get(column), single)
+        cell_labels = cells.labels(row.values.get(column), single)
         if cells.is_object(row.values.get(column)):
             raise UserError(
                 f"{row.where}: {column!r} holds an object; export one row with start, end and label an event"
             )
-        if not found:
+        if not cell_labels:
             raise UserError(f"{row.where}: missing field {column!r}: the row has no label")
         file = self._recording(row)
         start, end = self._span(row, file)
         file = self._channel(row, file)
         hidden = {"text"} if metadata.plain(column) == "text" else set()
-        for number, label in enumerate(found):
+        for number, label in enumerate(cell_labels):
             values = {name: value for name, value in row.values.items() if name not in hidden}
             values = {"split": self.split, **values} if self.split else values
-            if len(found) > 1:
+            if len(cell_labels) > 1:
                 ident = {"id": f"{values['id']}#{number}"} if values.get("id") else {}
                 values = {**values, **ident, column: label}
             one = Row(values, row.where)
@@ -182,13 +182,13 @@ class LabelTable:
 
     def _names(self, row: Row) -> list[str]:
         """What a row calls its recording, the fullest name first."""
-        said = {key: str(row.values[name]).strip() for key, name in self.plain.items() if row.values.get(name)}
+        fields = {key: str(row.values[name]).strip() for key, name in self.plain.items() if row.values.get(name)}
         if self.kaleidoscope:
-            folders = [said.get("indir", ""), said.get("folder", "")]
-            name = said.get("in_file") or row.text(self.plain["in_file"], empty=False)
+            folders = [fields.get("indir", ""), fields.get("folder", "")]
+            name = fields.get("in_file") or row.text(self.plain["in_file"], empty=False)
             every = ["/".join(filter(None, (*folders[n:], name))) for n in range(3)]
-        elif self.raven and ("begin_path" in said or "begin_file" in said):
-            path, name = said.get("begin_path", ""), said.get("begin_file", "")
+        elif self.raven and ("begin_path" in fields or "begin_file" in fields):
+            path, name = fields.get("begin_path", ""), fields.get("begin_file", "")
             if path and name and not path.lower().endswith(name.lower()):
                 path = f"{path}/{name}"
             every = [path, name]
@@ -231,14 +231,14 @@ class LabelTable:
 
     def _channel(self, row: Row, file: str) -> str:
         """The channel of its recording that a selection is in, if that has several."""
-        said = row.text(self.plain.get("channel", ""), default="").strip()
-        if not said.isdigit() or not (self.raven or self.kaleidoscope):
+        channel = row.text(self.plain.get("channel", ""), default="").strip()
+        if not channel.isdigit() or not (self.raven or self.kaleidoscope):
             return file
-        count, number = _channels(self.lookup.root / file), int(said) + self.kaleidoscope
+        count, number = _channels(self.lookup.root / file), int(channel) + self.kaleidoscope
         if not count or (count == 1 and number == 1):
             return file
         if not 1 <= number <= count:
-            raise UserError(f"{row.where}: channel {said} of a recording with {count}")
+            raise UserError(f"{row.where}: channel {channel} of a recording with {count}")
         return recordings.channel_name(file, number) if count > 1 else file
 
 

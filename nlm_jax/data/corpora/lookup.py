@@ -54,10 +54,10 @@ class Lookup:
                 self._found[key] = self._find(names, beside, near)
             except UserError as error:
                 self._found[key] = error
-        found = self._found[key]
-        if isinstance(found, UserError):
-            raise found
-        return found
+        result = self._found[key]
+        if isinstance(result, UserError):
+            raise result
+        return result
 
     def notices(self) -> list[Notice]:
         """That recordings lie in other folders than a table says."""
@@ -78,16 +78,16 @@ class Lookup:
                     return recordings.name_of(path, self.root)
             if len(own) > 1:  # the end of a path says more than a file name that is there as well
                 for tree in trees:
-                    if found := self._best(tree, own, beside, least=2):
-                        return recordings.name_of(found, self.root)
+                    if path := self._best(tree, own, beside, least=2):
+                        return recordings.name_of(path, self.root)
         for name, own in zip(names, written, strict=True):
             for tree in trees:
-                found = self._best(tree, own, beside, least=1)
-                flat = found and found.parent in (beside, self.root)
-                if found and (flat or len(own) == 1 or own != tuple(name.split("/"))):
+                path = self._best(tree, own, beside, least=1)
+                flat = path and path.parent in (beside, self.root)
+                if path and (flat or len(own) == 1 or own != tuple(name.split("/"))):
                     if len(own) > 1 and not flat:
-                        self.by_name_alone.setdefault(name, recordings.name_of(found, self.root))
-                    return recordings.name_of(found, self.root)
+                        self.by_name_alone.setdefault(name, recordings.name_of(path, self.root))
+                    return recordings.name_of(path, self.root)
         above = beside.resolve().parent
         for own in written:
             for path in (above.joinpath(folder, *own) for folder in BESIDE):
@@ -122,16 +122,16 @@ class Lookup:
         """Name, with and without suffix -> the readable files below a folder; other sound if no readable one has it."""
         if folder in self._trees:
             return self._trees[folder]
-        found: dict[str, list[pathlib.Path]] = collections.defaultdict(list)
+        paths: dict[str, list[pathlib.Path]] = collections.defaultdict(list)
         every = sorted(formats.files_below(folder)) if folder.is_dir() else []
         for path in filter(formats.is_readable, every):
             for key in {plain(path.name), _stem(path.name)}:
-                found[key].append(path)
+                paths[key].append(path)
         other: dict[str, list[pathlib.Path]] = collections.defaultdict(list)
         for path in filter(formats.is_unreadable_sound, every):
             for key in {plain(path.name), _stem(path.name)}:
                 other[key].append(path)
-        return self._trees.setdefault(folder, {**other, **found})
+        return self._trees.setdefault(folder, {**other, **paths})
 
 
 def parts(name: str) -> tuple[str, ...]:
@@ -154,8 +154,8 @@ def _letters(match: re.Match[str]) -> str:
 
 def _stem(name: str) -> str:
     """A name without a suffix of sound; others are part of the name (`XC12.v2`)."""
-    known = formats.is_readable(name) or formats.is_unreadable_sound(name)
-    return plain(name.rpartition(".")[0] if known else name)
+    has_suffix = formats.is_readable(name) or formats.is_unreadable_sound(name)
+    return plain(name.rpartition(".")[0] if has_suffix else name)
 
 
 def _agreement(path: pathlib.Path, own: Sequence[str]) -> int:

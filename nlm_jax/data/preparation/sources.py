@@ -42,11 +42,11 @@ class Sources:
     def described(self) -> dict[str, Any]:
         """For the manifest: `source_rates`, and `ultrasound` and `damaged` if there are any."""
         self.finish()
-        made: dict[str, Any] = {"source_rates": {str(rate): n for rate, n in sorted(self.rates.items())}}
+        summary: dict[str, Any] = {"source_rates": {str(rate): n for rate, n in sorted(self.rates.items())}}
         for name in ("ultrasound", "damaged"):
             if count := getattr(self, name).count:
-                made[name] = {"recordings": count, "first": getattr(self, name).first}
-        return made
+                summary[name] = {"recordings": count, "first": getattr(self, name).first}
+        return summary
 
 
 class Named:
@@ -65,14 +65,14 @@ class Named:
 
 
 def notices(audio: dict[str, Any]) -> list[str]:
-    """What has to be said of the `audio` of a manifest, a sentence each."""
+    """Warnings about the `audio` of a manifest, a sentence each."""
     lines = []
-    if found := audio.get("ultrasound"):
-        lines.append(f"{ultrasound_notice(found['recordings'])} ({_first(found)})")
-    if found := audio.get("damaged"):
-        lines.append(f"not read whole: {found['recordings']} recordings ({_first(found)})")
+    if entry := audio.get("ultrasound"):
+        lines.append(f"{ultrasound_notice(entry['recordings'])} ({_first(entry)})")
+    if entry := audio.get("damaged"):
+        lines.append(f"not read whole: {entry['recordings']} recordings ({_first(entry)})")
     return lines
 
 
-def _first(found: dict[str, Any]) -> str:
-    return "; ".join(found["first"]) + ("; ..." if found["recordings"] > len(found["first"]) else "")
+def _first(entry: dict[str, Any]) -> str:
+    return "; ".join(entry["first"]) + ("; ..." if entry["recordings"] > len(entry["first"]) else "")

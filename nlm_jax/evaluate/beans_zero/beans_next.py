@@ -50,10 +50,10 @@ def figures(part: str, kind: Kind, answers: Sequence[str], labels: Sequence[str]
         for text, answer, label in zip(texts, answers, labels, strict=True)
     ]
     right = sum(a == b != "" for a, b in pairs) / len(pairs)
-    found = dict.fromkeys(("accuracy", "top1_accuracy", "precision", "recall", "f1"), right)
+    scores = dict.fromkeys(("accuracy", "top1_accuracy", "precision", "recall", "f1"), right)
     if kind == DETECTION:
-        return found | {"dataset_map": metrics.stable_map([items(t) for t in texts], [items(t) for t in labels])}
-    return found | {"macro_f1": metrics.classification(texts, labels, average="macro")["F1 Score"]}
+        return scores | {"dataset_map": metrics.stable_map([items(t) for t in texts], [items(t) for t in labels])}
+    return scores | {"macro_f1": metrics.classification(texts, labels, average="macro")["F1 Score"]}
 
 
 def vocabulary(part: str, labels: Sequence[str], given: Sequence[str] = ()) -> Labels:
@@ -93,28 +93,28 @@ def reader_of(kind: Kind, labels: Labels) -> Reader | None:
 
 def detected(answer: str, labels: Labels) -> list[str]:
     """The labels of the items of an answer to a detection; repeated ones stay."""
-    found = (nearby(shortened(item), labels) for item in parted(answer))
-    return [label for label in found if label is not None]
+    nearest = (nearby(shortened(item), labels) for item in parted(answer))
+    return [label for label in nearest if label is not None]
 
 
 @functools.lru_cache(maxsize=1 << 16)
 def nearby(item: str, labels: Labels) -> str | None:
     """The label that an item is, contains, or is at most `NEAR` edits from."""
-    known: dict[str, str] = {}
+    by_lower_case: dict[str, str] = {}
     for label in labels:
-        known.setdefault(label.strip().lower(), label.strip())
+        by_lower_case.setdefault(label.strip().lower(), label.strip())
     if not item.strip():
         return None
     words = re.sub(r"[^0-9a-z_\s\-]", " ", item.lower()).split()
     while len(words) > 1 and FILLERS.fullmatch(words[0]):
         words.pop(0)
     text = " ".join(words)
-    if text in known:
-        return known[text]
-    if inside := next((name for name in sorted(known, key=len, reverse=True) if contains(text, name)), None):
-        return known[inside]
-    distance, name = min((Levenshtein.distance(text, name), name) for name in known)
-    return known[name] if distance <= NEAR else None
+    if text in by_lower_case:
+        return by_lower_case[text]
+    if inside := next((name for name in sorted(by_lower_case, key=len, reverse=True) if contains(text, name)), None):
+        return by_lower_case[inside]
+    distance, name = min((Levenshtein.distance(text, name), name) for name in by_lower_case)
+    return by_lower_case[name] if distance <= NEAR else None
 
 
 def parted(answer: str) -> list[str]:

@@ -47,21 +47,22 @@ def contains(text: str, label: str) -> bool:
 
 def in_lower_case(labels: Labels) -> dict[str, str]:
     """Label in lower case -> the first label that is so."""
-    found: dict[str, str] = {}
+    by_lower_case: dict[str, str] = {}
     for label in labels:
-        found.setdefault(label.lower(), label)
-    return found
+        by_lower_case.setdefault(label.lower(), label)
+    return by_lower_case
 
 
 @functools.lru_cache(maxsize=1 << 16)
 def extract(answer: str, labels: Labels) -> str:
     """The label that an answer is, else the longest it contains, else the nearest: all in lower case."""
-    text, known = answer.lower().strip(), in_lower_case(labels)
-    if text in known:
-        return known[text]
-    longest_first = sorted(known, key=len, reverse=True)
+    text, by_lower_case = answer.lower().strip(), in_lower_case(labels)
+    if text in by_lower_case:
+        return by_lower_case[text]
+    longest_first = sorted(by_lower_case, key=len, reverse=True)
     inside = next((name for name in longest_first if contains(text, name)), None)
-    return known[inside if inside is not None else min(known, key=lambda n: (Levenshtein.distance(text, n), n))]
+    nearest = min(by_lower_case, key=lambda name: (Levenshtein.distance(text, name), name))
+    return by_lower_case[nearest if inside is None else inside]
 
 
 @functools.lru_cache(maxsize=1 << 16)
@@ -82,14 +83,14 @@ def named_in_full(answer: str, labels: Labels) -> str:
 @functools.lru_cache(maxsize=1 << 16)
 def choice(answer: str, labels: Labels) -> str:
     """The letter that an answer chooses; an enumeration of all comes before it. Without one as `extract`."""
-    known = in_lower_case(labels)
+    by_lower_case = in_lower_case(labels)
     bare = WRAPPED.sub("", answer.strip()).lower()
-    if len(bare) == 1 and bare.isalpha() and bare in known:
-        return known[bare]
+    if len(bare) == 1 and bare.isalpha() and bare in by_lower_case:
+        return by_lower_case[bare]
     for pattern in LETTERS:
         letters = [letter.lower() for letter in pattern.findall(answer)]
-        if letter := next((letter for letter in reversed(letters) if letter in known), None):
-            return known[letter]
+        if letter := next((letter for letter in reversed(letters) if letter in by_lower_case), None):
+            return by_lower_case[letter]
     return extract(answer, labels)
 
 

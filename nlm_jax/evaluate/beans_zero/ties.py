@@ -64,8 +64,8 @@ def classification(options: Sequence[Options], labels: Sequence[str]) -> dict[st
                 tried[figure] += ends
         for figure, values in tried.items():
             sums[figure].add(values)
-    found = {figure: total.over(len(labels)) for figure, total in sums.items()}
-    return found | {"Recall": found["Accuracy"]}
+    intervals = {figure: total.over(len(labels)) for figure, total in sums.items()}
+    return intervals | {"Recall": intervals["Accuracy"]}
 
 
 def padded(figure: str, ends: Interval, value: float) -> Interval:
@@ -129,9 +129,9 @@ def extremes(right: int, given: int, shares: Sequence[tuple[int, int]]) -> tuple
       shares: (right, given) of what may be added or not.
     """
     ordered, ends = sorted(shares, key=lambda share: share[0] / share[1]), []
-    for better, found in ((lambda a, b: a < b, ordered), (lambda a, b: a > b, ordered[::-1])):
+    for better, order in ((lambda a, b: a < b, ordered), (lambda a, b: a > b, ordered[::-1])):
         a, b = right, given
-        for more, of in found:
+        for more, of in order:
             if b == 0 or better(more / of, a / b):
                 a, b = a + more, b + of
         ends.append(a / b if b else 0.0)
@@ -153,8 +153,8 @@ def detection(
     for name in species:
         truth = np.array([name in names for names in truths], np.int64)
         sure, open_ = np.zeros(len(truths), bool), collections.defaultdict(list)
-        for row, found in enumerate(options):
-            for names in found:
+        for row, choices in enumerate(options):
+            for names in choices:
                 naming = [name in listed(one) for one in names]
                 sure[row] |= all(naming)
                 if any(naming) and not all(naming):
