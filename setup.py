@@ -117,8 +117,8 @@ setup(
     package_data={
         "nlm_jax": [
             "convert/cards/*",
-            "data/*.json",
-            "data/tasks/*.yaml",
+            "prepare/*.json",
+            "prepare/tasks/*.yaml",
             "data/tokenizer/*.json",
             "evaluate/beans_zero/*.json",
             "**/*.html",

@@ -28,10 +28,10 @@ from common import arguments, cores, median, report
 from nlm_jax.audio import wave
 from nlm_jax.data.config import AugmentConfig, DataConfig
 from nlm_jax.data.pipeline import train_set
-from nlm_jax.data.prepare import Options, prepare
 from nlm_jax.data.text import Tokenizer
 from nlm_jax.generate.prompts import text_format
 from nlm_jax.models.presets import preset
+from nlm_jax.prepare.command import Options, prepare
 
 SECONDS = 10.0
 NOISE, SNR = 0.4, (-10.0, 25.0)  # as in loader.py, which must not import this

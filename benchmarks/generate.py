@@ -34,10 +34,10 @@ from common import alternate, arguments, median, report
 from nlm_jax import NatureLM
 from nlm_jax.convert.checkpoint import Checkpoint
 from nlm_jax.convert.formats import save
-from nlm_jax.convert.load import abstract
+from nlm_jax.convert.leaves import abstract
 from nlm_jax.data.text import Tokenizer, embedded_directory
-from nlm_jax.generate.clips import Clip
-from nlm_jax.generate.encodings import Encodings
+from nlm_jax.generate.audio_cache import Encodings
+from nlm_jax.generate.audio_inputs import Clip
 from nlm_jax.generate.prompts import Prompt, prompt
 from nlm_jax.models.config import NatureLMConfig
 from nlm_jax.models.presets import preset

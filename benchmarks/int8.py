@@ -19,8 +19,8 @@ import numpy as np
 
 from nlm_jax import NatureLM
 from nlm_jax.audio import wave
-from nlm_jax.data import corpora
 from nlm_jax.nn.int8 import KERNEL, dequantize, quantize
+from nlm_jax.prepare.readers import registry
 
 BASE = "llama/layers/"
 
@@ -72,7 +72,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--tile", type=int, default=32, help="inputs that share a scale in qwix's tiled form")
     args = parser.parse_args(argv)
-    candidates = [e for e in corpora.read(args.data, split=args.split) if len(e.paths) == 1]
+    candidates = [e for e in registry.read(args.data, split=args.split) if len(e.paths) == 1]
     examples = candidates[:: max(1, len(candidates) // args.examples)][: args.examples]
     model = NatureLM.from_pretrained(args.model, dtype="float32")
     ways = {

@@ -25,8 +25,8 @@ from common import arguments, median, report
 
 from nlm_jax.convert.checkpoint import Checkpoint
 from nlm_jax.convert.formats import open_checkpoint, save
-from nlm_jax.convert.load import abstract
-from nlm_jax.convert.place import Lazy
+from nlm_jax.convert.leaves import abstract
+from nlm_jax.convert.transfer import Lazy
 from nlm_jax.data.text import embedded_directory
 from nlm_jax.models.presets import preset
 

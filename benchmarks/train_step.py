@@ -18,8 +18,8 @@ from jax.sharding import Mesh
 
 from nlm_jax.core.batch import Batch
 from nlm_jax.mesh.build import make_mesh
-from nlm_jax.mesh.place import place_batch
 from nlm_jax.mesh.rules import rules
+from nlm_jax.mesh.sharding import place_batch
 from nlm_jax.models.config import NatureLMConfig
 from nlm_jax.models.presets import preset
 from nlm_jax.nn.linear import LoraConfig

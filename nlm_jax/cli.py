@@ -28,9 +28,9 @@ class Command:
 
 
 COMMANDS = {
-    "prepare": Command("nlm_jax.data.prepare", "recordings + annotations -> ArrayRecord shards + manifest"),
+    "prepare": Command("nlm_jax.prepare.command", "recordings + annotations -> ArrayRecord shards + manifest"),
     "data": Command(
-        "nlm_jax.data.command",
+        "nlm_jax.describe.data_command",
         "look into prepared data, and list tasks: nlm data describe, nlm data tasks",
         overrides=True,
     ),
@@ -43,7 +43,7 @@ COMMANDS = {
         "nlm_jax.convert.export_command",
         "weights of ours -> the official layout, a PEFT adapter, a merged Llama, or a BEATs encoder",
     ),
-    "infer": Command("nlm_jax.generate.infer", "ask a question of recordings: files or folders of any length"),
+    "infer": Command("nlm_jax.generate.infer_command", "ask a question of recordings: files or folders of any length"),
     "evaluate": Command(
         "nlm_jax.evaluate.command",
         "answer BEANS-Zero with a model, and score answers by its own scorer and by that of BEANS-Next",
@@ -52,11 +52,12 @@ COMMANDS = {
         "nlm_jax.serve.command", "answer over HTTP, by the predictions_v1 contract of BEANS-Next, and on a web page"
     ),
     "embed": Command(
-        "nlm_jax.generate.embed",
+        "nlm_jax.generate.embed_command",
         "vectors of recordings: of the encoder, the Q-Former, or as the language model hears them",
     ),
     "check": Command(
-        "nlm_jax.generate.check", "look into a model: what each stage makes of a recording, and the known ways to fail"
+        "nlm_jax.generate.check_command",
+        "look into a model: what each stage makes of a recording, and the known ways to fail",
     ),
     "plan": Command(
         "nlm_jax.plan.command",

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from nlm_jax.data import corpora
-from nlm_jax.data.report import Report
+from nlm_jax.prepare.readers import registry
+from nlm_jax.prepare.rejects import Report
 
 RAVEN = "Selection\tView\tChannel\tBegin Time (s)\tEnd Time (s)\tLow Freq (Hz)\tHigh Freq (Hz)"
 
@@ -21,7 +21,7 @@ def sound(file: pathlib.Path, seconds: float = 3.0) -> None:
 def read(path: pathlib.Path, kind: str = "auto", root: pathlib.Path | None = None) -> tuple[list[Any], Report]:
     """(name of the recording or part, answer) of each example, and what was reported."""
     report = Report()
-    pairs = [(e.paths[0], e.text) for e in corpora.read(path, kind, root=root, report=report)]
+    pairs = [(e.paths[0], e.text) for e in registry.read(path, kind, root=root, report=report)]
     return pairs, report
 
 

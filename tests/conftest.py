@@ -15,6 +15,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 import jax  # noqa: E402
 import pytest  # noqa: E402
 
+pytest_plugins = ["corpus_fixtures"]
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 

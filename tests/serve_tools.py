@@ -99,7 +99,7 @@ class Fake:
 
     def answer(self, question, tell):
         """What it says to one question."""
-        from nlm_jax.serve.question import Answer
+        from nlm_jax.serve.types import Answer
 
         heard = [int((clip != 0).sum()) for clip in question.clips]
         sizes, most = sorted({clip.size for clip in question.clips}), question.max_tokens

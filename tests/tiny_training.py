@@ -13,13 +13,13 @@ from flax import nnx
 
 from nlm_jax.core.batch import Batch
 from nlm_jax.core.tree import map_named, named_leaves
-from nlm_jax.data.prepare import Options, prepare
 from nlm_jax.mesh.build import make_mesh
-from nlm_jax.mesh.place import place_batch
 from nlm_jax.mesh.rules import rules
+from nlm_jax.mesh.sharding import place_batch
 from nlm_jax.models.naturelm import NatureLMModel
 from nlm_jax.models.presets import preset
 from nlm_jax.nn.int8 import SCALE, int8_base, quantize, scale_path
+from nlm_jax.prepare.command import Options, prepare
 from nlm_jax.train.optim import OptimConfig, optimizer, schedule
 from nlm_jax.train.partition import Components, trainable
 from nlm_jax.train.state import TrainState, state_shardings

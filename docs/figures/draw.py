@@ -11,7 +11,7 @@ import pathlib
 import numpy as np
 
 from nlm_jax.data.mixture import Group, Stream
-from nlm_jax.data.plan import Planner
+from nlm_jax.data.planner import Planner
 
 FIGURES = pathlib.Path(__file__).resolve().parent
 PACKAGE = FIGURES.parents[1] / "nlm_jax"
@@ -23,7 +23,9 @@ PURPOSE = {
     "nn": "linear + LoRA, attention, int8",
     "audio": "decoding, filter bank, augmentation",
     "page": "HTML pages and pictures",
-    "data": "readers, shards, mixture, packing",
+    "data": "shards, mixture, packing, batches",
+    "prepare": "readers, tasks, shards written",
+    "describe": "what prepared data holds",
     "models": "BEATs, Q-Former, Llama",
     "convert": "checkpoints in and out",
     "generate": "decoding, engine, long recordings",

@@ -7,7 +7,6 @@ import numpy as np
 
 from nlm_jax.convert import configs, table
 from nlm_jax.convert.checkpoint import Checkpoint, Opened, duplicates, entries
-from nlm_jax.convert.hub import local
 from nlm_jax.convert.io import (
     SINGLE,
     Progress,
@@ -17,9 +16,10 @@ from nlm_jax.convert.io import (
     write_json,
     write_safetensors,
 )
-from nlm_jax.convert.load import Source
+from nlm_jax.convert.leaves import Source
 from nlm_jax.convert.torch_file import read_torch, state_dict
 from nlm_jax.core.errors import UserError
+from nlm_jax.core.hub import model_path
 from nlm_jax.models.config import NatureLMConfig, check
 
 TORCH_FILE = "beats.pt"
@@ -31,7 +31,7 @@ def open_beats(src: str | pathlib.Path) -> Opened:
     Raises:
       UserError: neither, or a variant of BEATs that the model here does not have.
     """
-    src = local(src)
+    src = model_path(src)
     if src.is_dir():
         cfg, tensors = read_json(src / "config.json").get("cfg"), read_tensors(src)
     else:

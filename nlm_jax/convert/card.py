@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nlm_jax.convert.checkpoint import Checkpoint, published
-from nlm_jax.convert.hub import is_id
+from nlm_jax.core.hub import is_id
 
 FILE = "README.md"
 KINDS = {

@@ -9,10 +9,10 @@ import jax
 import numpy as np
 
 from nlm_jax.convert.io import Entry, Progress
-from nlm_jax.convert.load import Kept, Source, Storage, abstract, as_read, as_stored, build, find, lazy, load
+from nlm_jax.convert.leaves import Kept, Source, Storage, abstract, as_read, as_stored, build, find, lazy, load
 from nlm_jax.convert.lora import interpolate
-from nlm_jax.convert.place import Leaf, fetch
 from nlm_jax.convert.table import Layout, Rule
+from nlm_jax.convert.transfer import Leaf, fetch
 from nlm_jax.core import precision
 from nlm_jax.core.errors import UserError
 from nlm_jax.core.remote import with_urls

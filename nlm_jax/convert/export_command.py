@@ -3,10 +3,10 @@
 import argparse
 
 from nlm_jax.convert import formats, progress
-from nlm_jax.convert.hub import lasting
 from nlm_jax.convert.import_command import add_source_arguments, source_options
 from nlm_jax.core import remote
 from nlm_jax.core.errors import UserError
+from nlm_jax.core.hub import absolute
 
 SUMMARY = "weights of ours -> the official layout, a PEFT adapter, a merged Llama, or a BEATs encoder"
 
@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
         options["with_base"] = True
     if args.llama_path:
         _only(args.format, ("naturelm", "peft"), "--llama-path")
-        options["llama_path"] = lasting(args.llama_path)
+        options["llama_path"] = absolute(args.llama_path)
     formats.check_free(args.out, args.overwrite)
     checkpoint = formats.open_checkpoint(args.src, which=args.which, **source_options(args)).lazily()
     with progress.tensors("exporting") as tell:

@@ -13,21 +13,38 @@ from nlm_jax.convert import audio
 from nlm_jax.convert.beats import export_beats, open_beats
 from nlm_jax.convert.card import write_card
 from nlm_jax.convert.checkpoint import PARTS, UNFINISHED, Checkpoint, Opened
-from nlm_jax.convert.hub import local
 from nlm_jax.convert.io import Progress, read_json
 from nlm_jax.convert.llama import export_merged, export_peft, open_llama
 from nlm_jax.convert.lora import interpolate
-from nlm_jax.convert.native import export_native, open_native
 from nlm_jax.convert.naturelm import export_naturelm, open_naturelm
-from nlm_jax.convert.run import audio_of, find_checkpoint, is_run, open_run, read_run
+from nlm_jax.convert.nlm_format import export_native, open_native
+from nlm_jax.convert.open_run import OpenedRun, open_run
+from nlm_jax.convert.run_file import audio_of, find_checkpoint, is_run, read_run
 from nlm_jax.convert.torch_file import read_torch
 from nlm_jax.core.config import build, unknown
 from nlm_jax.core.errors import UserError
+from nlm_jax.core.hub import model_path
+from nlm_jax.models.config import NatureLMConfig
+
+
+def _open_import(entry: Mapping[str, Any], model: NatureLMConfig, parts: Collection[str]) -> Opened:
+    """An import of a run, limited to `parts`; a language model or an encoder that is not among them is not opened."""
+    kind = entry.get("kind", "auto")
+    if kind in PARTS and kind not in parts:
+        return Opened(model, (), parts=(kind,))
+    kind = kind_of(entry["src"]) if kind == "auto" else kind
+    narrowed = kind in ("naturelm", "run") and not set(PARTS) <= set(parts)
+    return open_checkpoint(**{**entry, "kind": kind}, parts=parts if narrowed else None)
+
+
+def _open_run(src: str | pathlib.Path, **options: Any) -> OpenedRun:
+    return open_run(src, open_import=_open_import, **options)
+
 
 OPENERS: dict[str, Callable[..., Opened]] = {
     "naturelm": open_naturelm,
     "nlm": open_native,
-    "run": open_run,
+    "run": _open_run,
     "llama": open_llama,
     "beats": open_beats,
 }
@@ -51,7 +68,7 @@ def kind_of(src: str | pathlib.Path) -> str:
     Raises:
       UserError: none of them.
     """
-    path = local(src)
+    path = model_path(src)
     if path.is_file():
         content = read_torch(path) if path.suffix in (".pt", ".pth") else {}
         return "beats" if isinstance(content, Mapping) and "cfg" in content else "naturelm"
@@ -107,7 +124,7 @@ def audio_config(src: str | pathlib.Path) -> AudioConfig:
     Raises:
       UserError: as `kind_of`.
     """
-    path = local(src, weights=False)
+    path = model_path(src, weights=False)
     if is_run(path):
         run = read_run(path)
         saved = find_checkpoint(path, run.stages, "best")

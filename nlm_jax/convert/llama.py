@@ -9,7 +9,6 @@ import numpy as np
 
 from nlm_jax.convert import configs, table
 from nlm_jax.convert.checkpoint import Checkpoint, Opened, entries, language_model_in, published
-from nlm_jax.convert.hub import is_id, lasting, local
 from nlm_jax.convert.io import (
     INDEX,
     SINGLE,
@@ -21,11 +20,12 @@ from nlm_jax.convert.io import (
     write_safetensors,
     write_sharded,
 )
-from nlm_jax.convert.load import Source
+from nlm_jax.convert.leaves import Source
 from nlm_jax.convert.lora import merge
-from nlm_jax.convert.place import Lazy, Leaf, fetch
+from nlm_jax.convert.transfer import Lazy, Leaf, fetch
 from nlm_jax.convert.vocabulary import write_tokenizer
 from nlm_jax.core.errors import UserError
+from nlm_jax.core.hub import absolute, is_id, model_path
 from nlm_jax.data.text import Tokenizer
 from nlm_jax.models.config import NatureLMConfig
 from nlm_jax.models.llama.config import LlamaConfig
@@ -58,7 +58,7 @@ def open_llama(src: str | pathlib.Path, *, pad_rows: int | None = None) -> Opene
     Raises:
       UserError: not a Llama-family directory, or one with a RoPE scaling that is not supported.
     """
-    folder = local(src)
+    folder = model_path(src)
     file = folder / "config.json" if folder.is_dir() else folder
     hf = read_json(file)
     tokenizer = folder if (folder / "tokenizer.json").is_file() else None
@@ -68,7 +68,7 @@ def open_llama(src: str | pathlib.Path, *, pad_rows: int | None = None) -> Opene
     cfg = configs.llama_config(hf, str(file), rows=own + pad_rows)
     whole = NatureLMConfig(llama=cfg)
     sources = (source(folder, cfg),)
-    return Opened(whole, sources, parts=("llama",), llama=hf, tokenizer=tokenizer, base=lasting(src))
+    return Opened(whole, sources, parts=("llama",), llama=hf, tokenizer=tokenizer, base=absolute(src))
 
 
 def first_rows(leaf: Leaf, rows: int, axis: int) -> Leaf:

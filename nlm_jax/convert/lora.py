@@ -6,8 +6,8 @@ from typing import TypeVar
 
 import numpy as np
 
-from nlm_jax.convert.place import Lazy, Leaf, fetch
 from nlm_jax.convert.table import ADAPTED
+from nlm_jax.convert.transfer import Lazy, Leaf, fetch
 from nlm_jax.core.errors import UserError
 from nlm_jax.core.tree import map_named
 from nlm_jax.nn.linear import LoraConfig

@@ -17,11 +17,11 @@ from nlm_jax.convert.checkpoint import (
     language_model_in,
     published,
 )
-from nlm_jax.convert.hub import cached, is_id, lasting, local
 from nlm_jax.convert.io import INDEX, SINGLE, Progress, read_json, read_tensors, write_json, write_safetensors
-from nlm_jax.convert.load import Source, abstract
+from nlm_jax.convert.leaves import Source, abstract
 from nlm_jax.convert.table import official
 from nlm_jax.core.errors import UserError
+from nlm_jax.core.hub import absolute, cached_model, is_id, model_path
 from nlm_jax.core.remote import is_remote
 from nlm_jax.models.config import NatureLMConfig
 from nlm_jax.models.llama.config import LlamaConfig
@@ -55,14 +55,14 @@ def open_naturelm(
     Raises:
       UserError: what cannot be found, read or combined, with the argument that would help.
     """
-    src = local(src)
-    file = _config_file(src, base and local(base), config and local(config))
+    src = model_path(src)
+    file = _config_file(src, base and model_path(base), config and model_path(config))
     carried, folder = read_json(file), file.parent
     own = folder / QFORMER_FILE
     qformer = configs.qformer_config(own if qformer_config is None and own.is_file() else qformer_config, carried)
 
     # The partial checkpoint first, then what it was trained on.
-    checkpoints = [(str(path), read_tensors(path)) for path in (src, base and local(base)) if path]
+    checkpoints = [(str(path), read_tensors(path)) for path in (src, base and model_path(base)) if path]
     if "qformer" in parts and qformer_config is None and not own.is_file():
         _check_default_qformer(qformer, checkpoints)
     if "llama" not in parts:
@@ -79,7 +79,7 @@ def open_naturelm(
     sources = [Source(where, tensors, layout) for where, tensors in checkpoints]
     held = {match.rule.path for _, tensors in checkpoints for name in tensors if (match := layout.match(name))}
     if any(r.path not in held for r in layout.rules if r.path.startswith("llama/") and "/lora_" not in r.path):
-        sources.append(llama.source(llm_folder if llm is None else local(llm), cfg.llama))
+        sources.append(llama.source(llm_folder if llm is None else model_path(llm), cfg.llama))
     tokenizer = llm_folder if (llm_folder / "tokenizer.json").is_file() else None
     base = _base_name(llm, carried.get("llama_path"), llm_folder)
     return Opened(cfg, tuple(sources), official=carried, llama=hf, tokenizer=tokenizer, base=base)
@@ -122,7 +122,7 @@ def _config_file(src: pathlib.Path, base: pathlib.Path | None, given: pathlib.Pa
 def _find_llm(folder: pathlib.Path, carried: Mapping, llm: str | pathlib.Path | None) -> pathlib.Path:
     """Directory with the language model's config.json: the one given, our own exports' `llama/`, or `llama_path`."""
     if llm is not None:
-        found = local(llm, weights=False)
+        found = model_path(llm, weights=False)
         if not (found / "config.json").is_file():
             raise UserError(f"{llm}: holds no config.json; llm= (--llm) takes a Hugging Face Llama directory")
         return found
@@ -130,7 +130,7 @@ def _find_llm(folder: pathlib.Path, carried: Mapping, llm: str | pathlib.Path | 
     for place in (folder / LLAMA_FOLDER, folder / named, folder.parent / named, pathlib.Path(named)):
         if (place / "config.json").is_file():
             return place
-    if found := cached(str(named)):
+    if found := cached_model(str(named)):
         return found
     raise UserError(
         f"{folder}: its language model {named!r} is not there, and sizes and tokenizer come from it; "
@@ -144,7 +144,7 @@ def _base_name(*candidates: str | pathlib.Path | None) -> str:
         if name and (is_id(str(name)) or is_remote(name)):
             return str(name)
         if name and any((pathlib.Path(name) / file).is_file() for file in (SINGLE, INDEX)):
-            return lasting(name)
+            return absolute(name)
     return ""
 
 

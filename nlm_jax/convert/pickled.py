@@ -11,7 +11,7 @@ import collections
 import pickle
 from typing import Any, ClassVar
 
-from nlm_jax.convert.torch_file import Placeholder
+from nlm_jax.convert.placeholder import Placeholder
 
 SCALARS = (str, bytes, int, float, bool, type(None))
 REFUSED = (pickle.EXT1, pickle.EXT2, pickle.EXT4, pickle.BYTEARRAY8, pickle.NEXT_BUFFER, pickle.READONLY_BUFFER)

@@ -10,7 +10,7 @@ import tensorstore
 from etils import epath
 
 from nlm_jax.convert.checksums import META, OPT, PARAMS, damage, has_checksums, is_complete
-from nlm_jax.convert.load import by_path
+from nlm_jax.convert.leaves import by_path
 from nlm_jax.core.errors import UserError
 from nlm_jax.core.remote import is_remote
 

@@ -10,6 +10,8 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
+from nlm_jax.convert import pickled
+from nlm_jax.convert.placeholder import Placeholder
 from nlm_jax.core.errors import UserError
 
 STATE_DICTS = ("model", "model_state_dict", "state_dict", "module")
@@ -18,29 +20,6 @@ WRAPPERS = re.compile(r"(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_mo
 """What torch.compile, FSDP and activation checkpointing put into names, wherever they wrap a module."""
 PARALLEL = "module."
 """What DataParallel and DistributedDataParallel put before every name."""
-
-
-class Placeholder(dict):
-    """An object of a class that is not looked up. It compares by identity, so that it may be a key."""
-
-    __hash__ = object.__hash__
-    __eq__ = object.__eq__
-
-    def __init__(self, kind: str):
-        super().__init__()
-        self.kind = kind
-
-    def __repr__(self) -> str:
-        return f"<{self.kind}>"
-
-    def append(self, _value: Any) -> None:
-        """Items of a list subclass are not read."""
-
-    def extend(self, _values: Any) -> None:
-        """As `append`."""
-
-    def add(self, _value: Any) -> None:
-        """As `append`, for a set subclass."""
 
 
 def read_torch(path: pathlib.Path) -> Any:
@@ -54,8 +33,6 @@ def read_torch(path: pathlib.Path) -> Any:
     """
     try:
         import torch
-
-        from nlm_jax.convert import pickled
     except ImportError as error:
         raise UserError(f"{path}: reading .pt and .pth files needs torch: pip install 'nlm_jax[torch]'") from error
     if _holds_program(path):

@@ -3,6 +3,6 @@
 from nlm_jax.core.lazy import lazily
 
 NAMES = {"AugmentConfig": "nlm_jax.data.config", "DataConfig": "nlm_jax.data.config"}
-NAMES |= {"Corpus": "nlm_jax.data.corpus", "Format": "nlm_jax.data.text", "Tokenizer": "nlm_jax.data.text"}
+NAMES |= {"Corpus": "nlm_jax.data.dataset", "Format": "nlm_jax.data.text", "Tokenizer": "nlm_jax.data.text"}
 NAMES |= {"open_corpus": "nlm_jax.data.pipeline", "train_set": "nlm_jax.data.pipeline"}
 __getattr__, __all__ = lazily(__name__, NAMES), list(NAMES)

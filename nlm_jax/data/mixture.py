@@ -16,9 +16,9 @@ import numpy as np
 from jaxtyping import Float, Int, UInt64
 
 from nlm_jax.core.errors import UserError
-from nlm_jax.data import taxa
+from nlm_jax.data import taxonomy
 from nlm_jax.data.config import MixtureConfig
-from nlm_jax.data.corpus import Corpus
+from nlm_jax.data.dataset import Corpus
 from nlm_jax.data.shuffle import mix64, permute, sides
 
 PERIOD = 65_536  # positions after which the pattern of groups repeats: shares are kept to 1 in 65,536
@@ -172,9 +172,9 @@ def groups_of(corpus: Corpus, mixture: MixtureConfig, seed: int = 0) -> list[Gro
 
 def _cells(corpus: Corpus, mixture: MixtureConfig) -> tuple[Float[np.ndarray, "X"], Int[np.ndarray, "X"]]:
     """Per taxon its factor and its cell: the species where they are balanced, else taxa of one factor."""
-    factor = taxa.factors(corpus.taxa, mixture.taxon)
+    factor = taxonomy.factors(corpus.taxa, mixture.taxon)
     if mixture.balance:
-        return factor, taxa.species_codes(corpus.taxa)[1]
+        return factor, taxonomy.species_codes(corpus.taxa)[1]
     return factor, np.unique(factor, return_inverse=True)[1].astype(np.int32)
 
 
@@ -182,10 +182,10 @@ def _kept(corpus: Corpus, mixture: MixtureConfig, factor, seed: int) -> Int[np.n
     """Examples with a factor above 0 and within the cap; None for all of them."""
     keep = (factor > 0)[corpus.taxon]
     if mixture.species_cap:
-        names, species = taxa.species_codes(corpus.taxa)
+        names, species = taxonomy.species_codes(corpus.taxa)
         hashed = mix64(mix64(np.asarray([seed], np.uint64)) ^ np.arange(len(corpus), dtype=np.uint64))
         free = np.asarray([not name for name in names])
-        keep &= taxa.capped(species[corpus.taxon], free, mixture.species_cap, hashed)
+        keep &= taxonomy.capped(species[corpus.taxon], free, mixture.species_cap, hashed)
     if not keep.any():
         raise UserError("data.mixture.taxon: every example has factor 0; at least one must be drawn")
     return None if keep.all() else np.flatnonzero(keep)
@@ -235,8 +235,8 @@ def _check(corpus: Corpus, mixture: MixtureConfig) -> None:
         )
     for field in ("taxon", "balance", "species_cap"):
         if getattr(mixture, field):
-            taxa.need(corpus.taxa, field)
-    ranks = sorted({name for lineage in corpus.taxa for name in taxa.names_in(lineage)}) if mixture.taxon else []
+            taxonomy.need(corpus.taxa, field)
+    ranks = sorted({name for lineage in corpus.taxa for name in taxonomy.names_in(lineage)}) if mixture.taxon else []
     for field, known in (
         ("domain", corpus.domains),
         ("task", corpus.tasks),

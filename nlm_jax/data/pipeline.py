@@ -21,16 +21,16 @@ from jaxtyping import Int
 
 from nlm_jax.core.batch import FIELDS, Batch
 from nlm_jax.core.errors import UserError
-from nlm_jax.data import exposure, pack, text
+from nlm_jax.data import mixture_report, pack, text
+from nlm_jax.data.choices import Choice, Chooser
+from nlm_jax.data.clips import Waves
 from nlm_jax.data.config import DataConfig
-from nlm_jax.data.corpus import Corpus
+from nlm_jax.data.dataset import Corpus
 from nlm_jax.data.mixture import Stream, groups_of
-from nlm_jax.data.plan import Planner, check_fit
+from nlm_jax.data.planner import Planner, check_fit
+from nlm_jax.data.shard_cache import CACHE_GB
 from nlm_jax.data.shards import CorruptRecord
-from nlm_jax.data.store import CACHE_GB
 from nlm_jax.data.text import Format, Tokenizer
-from nlm_jax.data.transforms import Choice, Chooser
-from nlm_jax.data.waves import Waves
 
 log = logging.getLogger(__name__)
 REPLACEMENTS = 32  # examples tried in the place of a damaged one before giving up
@@ -96,7 +96,7 @@ class TrainSet:
     def exposure(self, batches: int) -> list[dict[str, Any]]:
         """What so many batches hold of each source, domain and task, as `exposure.rows`."""
         per_batch = self.planner.per_window / self.config.window_rows * self.config.rows
-        return exposure.rows(self.corpus, self.stream, batches * per_batch)
+        return mixture_report.rows(self.corpus, self.stream, batches * per_batch)
 
     def needs(self, positions: Int[np.ndarray, "N"]) -> Int[np.ndarray, "N 3"]:
         """text.Sequence, clips and answer tokens of what stands at each stream position, augmented text included."""

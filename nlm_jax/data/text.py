@@ -103,7 +103,7 @@ class Tokenizer:
             kind = (
                 "the directory holds no tokenizer"
                 if is_directory
-                else "no such directory, and not to be had as a hub id"
+                else "no such directory, and could not be downloaded from the Hub"
             )
             raise UserError(f"tokenizer {name}: {kind}; pass a Hugging Face directory or 'embedded'") from error
         backend = getattr(slow_or_fast, "backend_tokenizer", None)
@@ -198,8 +198,13 @@ class Tokenizer:
         self.__init__(tokenizers.Tokenizer.from_str(state["json"]), bos=state["bos"], eos=state["eos"])
 
 
+def text_digest(tokenizer: Tokenizer, template: str, end_sym: str) -> str:
+    """Digest of everything token lengths depend on; lengths stored with another digest are counted again."""
+    return hashlib.sha256("\0".join([tokenizer.digest, template, end_sym]).encode()).hexdigest()[:16]
+
+
 def embedded_directory() -> pathlib.Path:
-    """Where the built-in tokenizer lies, in the Hugging Face layout; made by `nlm_jax.data.embedded`."""
+    """Where the built-in tokenizer lies, in the Hugging Face layout; made by `nlm_jax.prepare.embedded_tokenizer`."""
     return pathlib.Path(str(importlib.resources.files("nlm_jax.data") / "tokenizer"))
 
 

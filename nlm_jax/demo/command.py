@@ -83,7 +83,7 @@ def show(result, rows, console: rich.console.Console) -> None:
     for row in rows:
         table.add_row(*row)
     console.print(table)
-    from nlm_jax.evaluate.score import score
+    from nlm_jax.evaluate.accuracy import score
 
     for task, s in score(result["stage1"]).items():
         console.print(

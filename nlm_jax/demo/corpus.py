@@ -18,6 +18,7 @@ from jaxtyping import Float
 from nlm_jax.core.dims import SAMPLE_RATE
 from nlm_jax.demo import sound
 from nlm_jax.demo.questions import rows
+from nlm_jax.demo.scene import FULL, Scene, Sizes
 from nlm_jax.demo.species import BY_NAME, SPECIES
 
 SPLITS = ("train", "valid")
@@ -26,49 +27,7 @@ CHUNK = 64
 """Clips per task of a worker process."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Sizes:
-    """Number of items of each kind; pairs are (train, valid)."""
-
-    individuals: tuple[int, int] = (16, 5)
-    """Individuals of each species."""
-    recordings: int = 4
-    """Solo recordings of each individual."""
-    choirs: tuple[int, int] = (24, 4)
-    """Recordings of each species with two or three individuals, half of each."""
-    speakers: tuple[int, int] = (26, 8)
-    """Speakers; each speaks every word once."""
-    dialogues: tuple[int, int] = (120, 40)
-    instruments: tuple[int, int] = (30, 8)
-    """Instruments of each kind, one melody each."""
-    weather: tuple[int, int] = (24, 6)
-    """Recordings of each background alone."""
-    species: int = len(SPECIES)
-
-
-@dataclasses.dataclass(frozen=True)
-class Scene:
-    """The facts of one clip, from which its sound, questions and answers are derived."""
-
-    name: str
-    split: str
-    domain: str
-    who: tuple[str, ...]
-    """Ids of the individuals, speakers or instruments in the clip."""
-    background: str
-    species: str | None = None
-    kind: str | None = None
-    word: str | None = None
-    instrument: str | None = None
-    seed: int = 0
-
-    @property
-    def count(self) -> int:
-        """Number of individuals, speakers or instruments."""
-        return len(self.who)
-
-
-def scenes(seed: int = 0, sizes: Sizes = Sizes()) -> Iterator[Scene]:
+def scenes(seed: int = 0, sizes: Sizes = FULL) -> Iterator[Scene]:
     """Every scene of the corpus in a fixed order; a pure function of the arguments."""
     rng = np.random.default_rng([seed, 1])
     weather = tuple(sound.BACKGROUNDS)
@@ -174,7 +133,7 @@ def _music(scene: Scene, seed: int, rng: np.random.Generator, canvas: np.ndarray
 
 
 def write(
-    folder: str | pathlib.Path, seed: int = 0, sizes: Sizes = Sizes(), seconds: float = SECONDS, workers: int = 0
+    folder: str | pathlib.Path, seed: int = 0, sizes: Sizes = FULL, seconds: float = SECONDS, workers: int = 0
 ) -> dict[str, pathlib.Path]:
     """Writes the corpus below `folder` (audio/..., train.jsonl, valid.jsonl); returns the JSONL path of each split.
 

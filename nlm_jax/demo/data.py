@@ -11,11 +11,11 @@ from nlm_jax.audio import wave
 from nlm_jax.core.chat import DEFAULT_TEMPLATE
 from nlm_jax.core.dims import SAMPLE_RATE
 from nlm_jax.core.errors import UserError
-from nlm_jax.data import corpora
 from nlm_jax.data.schema import Example
 from nlm_jax.data.text import CLIP_MARK, PLACEHOLDER, Tokenizer
 from nlm_jax.demo.language import Text, make_text
-from nlm_jax.evaluate.score import Prediction
+from nlm_jax.evaluate.accuracy import Prediction
+from nlm_jax.prepare.readers import registry
 
 REPEATS = 100
 """Repetitions of names and answers in the tokenizer's training text."""
@@ -31,7 +31,7 @@ def read(annotations: pathlib.Path, split: str) -> list[Example]:
     Raises:
       UserError: there are none.
     """
-    examples = [e for e in corpora.read(annotations, split=split) if len(e.paths) == 1]
+    examples = [e for e in registry.read(annotations, split=split) if len(e.paths) == 1]
     if not examples:
         raise UserError(f"{annotations}: has no questions of split {split!r}")
     return examples

@@ -18,7 +18,7 @@ from jaxtyping import Array, Float
 from nlm_jax.audio.fbank import STD, fbank
 from nlm_jax.core.dims import SAMPLE_RATE
 from nlm_jax.core.frames import n_frames
-from nlm_jax.demo.corpus import Scene
+from nlm_jax.demo.scene import Scene
 from nlm_jax.models.beats.config import BeatsConfig
 from nlm_jax.models.beats.model import BeatsModel
 

@@ -2,10 +2,10 @@
 
 import pathlib
 
-from nlm_jax.demo.corpus import Sizes
 from nlm_jax.demo.encoder import EncoderConfig
 from nlm_jax.demo.language import LanguageConfig
 from nlm_jax.demo.run import DemoConfig
+from nlm_jax.demo.scene import Sizes
 
 DETECTION = "common-simple-detection"
 TINY_SIZES = Sizes((3, 2), 2, (1, 1), (2, 2), (2, 1), (1, 1), (1, 1), species=3)

@@ -1,13 +1,9 @@
 """Questions and answers about a scene, and its description in words for text pre-training."""
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
+from nlm_jax.demo.scene import Scene
 from nlm_jax.demo.species import BY_NAME, Species
-
-if TYPE_CHECKING:
-    from nlm_jax.demo.corpus import Scene
 
 COUNTS = {1: "One", 2: "Two", 3: "Three"}
 DETECT = "Which of these, if any, is heard?"
@@ -41,7 +37,7 @@ PROMPTS = {
 }
 
 
-def rows(scene: "Scene", seed: int, species: tuple[Species, ...]) -> list[dict[str, str]]:
+def rows(scene: Scene, seed: int, species: tuple[Species, ...]) -> list[dict[str, str]]:
     """Every question about `scene` with its answer: dicts of task, prompt, text, domain and licence."""
     rng = np.random.default_rng([seed, 4, scene.seed])
     answers = {"domain": scene.domain, "captioning": caption(scene)}
@@ -67,7 +63,7 @@ def rows(scene: "Scene", seed: int, species: tuple[Species, ...]) -> list[dict[s
     return [{"prompt": prompts[task], "text": text, "task": task} | extra for task, text in answers.items()]
 
 
-def detection(scene: "Scene", species: tuple[Species, ...], rng: np.random.Generator) -> tuple[str, str]:
+def detection(scene: Scene, species: tuple[Species, ...], rng: np.random.Generator) -> tuple[str, str]:
     """A detection question with options and its answer; "None" for about half of the questions."""
     others = [s.common for s in species if s.common != scene.species]
     options = [str(name) for name in rng.choice(others, min(OPTIONS, len(others)), replace=False)]
@@ -77,7 +73,7 @@ def detection(scene: "Scene", species: tuple[Species, ...], rng: np.random.Gener
     return f"{DETECT} {', '.join(options)}", "None"
 
 
-def caption(scene: "Scene") -> str:
+def caption(scene: Scene) -> str:
     """One sentence about the scene."""
     if scene.domain == "environment":
         return f"The sound of {scene.background}."
@@ -93,7 +89,7 @@ def caption(scene: "Scene") -> str:
     return f"{COUNTS[scene.count]} individuals of {scene.species} {verb}, with {scene.background}."
 
 
-def description(scene: "Scene") -> str:
+def description(scene: Scene) -> str:
     """Description of a scene, which takes the place of the clip's vectors in text pre-training.
 
     One word or name per line, so that each has the same token as at the start of an answer.

@@ -7,8 +7,8 @@ from typing import Any
 
 from nlm_jax.data.text import PLACEHOLDER
 from nlm_jax.demo import data
+from nlm_jax.evaluate.accuracy import Prediction, confusion, score
 from nlm_jax.evaluate.baselines import log_mel
-from nlm_jax.evaluate.score import Prediction, confusion, score
 from nlm_jax.page import picture
 from nlm_jax.page.html import figure, page, section, table
 from nlm_jax.train.config import TrainConfig

@@ -17,19 +17,20 @@ from flax import nnx
 import nlm_jax
 from nlm_jax.convert.checkpoint import Checkpoint
 from nlm_jax.convert.formats import save
-from nlm_jax.convert.run import CHECKPOINTS, finished
+from nlm_jax.convert.run_file import CHECKPOINTS
+from nlm_jax.convert.saved import finished
 from nlm_jax.core.errors import UserError
 from nlm_jax.core.tree import named_leaves
-from nlm_jax.data.prepare import Options, prepare
 from nlm_jax.demo import corpus, data, encoder, questions
-from nlm_jax.demo.corpus import Sizes
 from nlm_jax.demo.encoder import EncoderConfig
 from nlm_jax.demo.language import LanguageConfig, pretrain
+from nlm_jax.demo.scene import FULL, Sizes
 from nlm_jax.demo.steps import Steps, progress_printer
 from nlm_jax.evaluate import baselines
-from nlm_jax.evaluate.score import Prediction, score
+from nlm_jax.evaluate.accuracy import Prediction, score
 from nlm_jax.generate.api import NatureLM
 from nlm_jax.models.config import NatureLMConfig
+from nlm_jax.prepare.command import Options, prepare
 from nlm_jax.train.config import Init, TrainConfig
 from nlm_jax.train.loop import train
 from nlm_jax.train.weights import settle
@@ -151,7 +152,7 @@ def run(demo: DemoConfig, config: TrainConfig, console: rich.console.Console) ->
 
 def _synthesise(demo: DemoConfig, seconds: float) -> dict[str, int]:
     # For a small corpus, starting worker processes takes longer than the work.
-    workers = min(8, os.cpu_count() or 1) if demo.sizes == Sizes() else 0
+    workers = min(8, os.cpu_count() or 1) if demo.sizes == FULL else 0
     corpus.write(demo.out / "corpus", demo.seed, demo.sizes, seconds, workers)
     return {"clips": sum(1 for _ in corpus.scenes(demo.seed, demo.sizes))}
 

@@ -13,7 +13,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from nlm_jax.audio.mel import log_mel
-from nlm_jax.evaluate.score import Prediction
+from nlm_jax.evaluate.accuracy import Prediction
 
 
 def statistics(wave: Float[np.ndarray, "T"]) -> Float[np.ndarray, "F"]:

@@ -78,14 +78,14 @@ def run(args: argparse.Namespace) -> int:
     """
     from rich.console import Console
 
-    from nlm_jax.evaluate import answers, outcome
-    from nlm_jax.evaluate.beans_zero import files, synthetic
+    from nlm_jax.evaluate import prediction_files
+    from nlm_jax.evaluate.beans_zero import predict, results, synthetic
 
     console = Console(markup=False, highlight=False)
     if args.benchmark == "corpus":
-        from nlm_jax.evaluate import held_out_run
+        from nlm_jax.evaluate.corpus import command
 
-        return held_out_run.run(args, console)
+        return command.run(args, console)
     if args.synthetic:
         if args.data:
             raise UserError("--synthetic writes the data: leave --data out")
@@ -99,16 +99,16 @@ def run(args: argparse.Namespace) -> int:
         raise UserError("give --out: a folder for the metrics and the report")
     if args.out.exists() and not args.out.is_dir():
         raise UserError(f"--out {args.out}: is a file; give a folder")
-    vocabulary = files.vocabulary(args.vocabulary)
+    vocabulary = prediction_files.vocabulary(args.vocabulary)
     if args.predictions:
-        rows = answers.gathered(args.predictions, console)
+        rows = predict.gathered(args.predictions, console)
         args.out.mkdir(parents=True, exist_ok=True)
-        outcome.tell(args, rows, args.out, vocabulary, console)
+        results.tell(args, rows, args.out, vocabulary, console)
         return 0
     found: dict[float, dict[str, Any]] = {}
-    for alpha, folder in answers.made(args, vocabulary, console):
-        rows = answers.gathered(folder, console)
-        found[alpha] = outcome.tell(args, rows, folder, vocabulary, console, alpha)
+    for alpha, folder in predict.made(args, vocabulary, console):
+        rows = predict.gathered(folder, console)
+        found[alpha] = results.tell(args, rows, folder, vocabulary, console, alpha)
     if len(found) > 1:
-        outcome.compare(found, args.out, console)
+        results.compare(found, args.out, console)
     return 0

@@ -18,17 +18,17 @@ from nlm_jax.core.dims import SAMPLE_RATE
 from nlm_jax.core.errors import NotFinite, UserError
 from nlm_jax.core.files import printable
 from nlm_jax.data.text import Tokenizer
-from nlm_jax.generate.answer import answer
-from nlm_jax.generate.clips import Clip, array, clips_of
-from nlm_jax.generate.encodings import Encodings
+from nlm_jax.generate.audio_cache import Encodings
+from nlm_jax.generate.audio_inputs import Clip, array, clips_of
+from nlm_jax.generate.batch import answer
 from nlm_jax.generate.engine import Engine
 from nlm_jax.generate.forward import all_logits, encode, mean_loss
+from nlm_jax.generate.likelihood import NORMALIZE, log_likelihoods
 from nlm_jax.generate.load import load_checkpoint
 from nlm_jax.generate.options import Floats, GenerationOptions, Ints, Stop
 from nlm_jax.generate.prompts import check_pairs, check_texts, item, teacher_forced, text_format, waveforms_of
+from nlm_jax.generate.recording_windows import chosen, sounds, windows_of
 from nlm_jax.generate.request import Unanswered
-from nlm_jax.generate.score import NORMALIZE, log_likelihoods
-from nlm_jax.generate.windows import chosen, sounds, windows_of
 
 WINDOWS = 8
 """Batches of windows that are read at once, so that rows that are finished have successors."""

@@ -14,8 +14,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from nlm_jax.generate.decode_state import Beams, Decoding, Rows, appended, is_end, restrained
 from nlm_jax.generate.options import MAX_STOP_IDS
-from nlm_jax.generate.rows import Beams, Decoding, Rows, appended, is_end, restrained
 
 
 def choose(rows: Rows, logits: Float[Array, "B beams V"], how: Decoding) -> Rows:

@@ -10,9 +10,20 @@ from jaxtyping import Array, Bool, Float, Int
 
 from nlm_jax.core.precision import dtype
 from nlm_jax.generate import beam, sampling
+from nlm_jax.generate.decode_state import (
+    Decoding,
+    Knobs,
+    Rows,
+    blank,
+    checked,
+    constrained,
+    enlarged,
+    fresh,
+    frozen,
+    put,
+)
 from nlm_jax.generate.prompts import Prompts
-from nlm_jax.generate.rows import Decoding, Knobs, Rows, blank, checked, constrained, enlarged, fresh, frozen, put
-from nlm_jax.mesh.place import constrain_rows
+from nlm_jax.mesh.sharding import constrain_rows
 from nlm_jax.models.naturelm import NatureLMModel
 from nlm_jax.models.splice import splice
 from nlm_jax.nn.cache import KVCache, attend_cached, empty

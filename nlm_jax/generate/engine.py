@@ -10,16 +10,16 @@ from typing import Any
 import jax
 import numpy as np
 
-from nlm_jax.convert.place import fetch
+from nlm_jax.convert.transfer import fetch
 from nlm_jax.core.errors import NotFinite, UserError
 from nlm_jax.data.text import Tokenizer
-from nlm_jax.generate.clips import clips_of
+from nlm_jax.generate.audio_cache import Encodings
+from nlm_jax.generate.audio_inputs import clips_of
 from nlm_jax.generate.decode import BROKEN, begin, blanks, decode, grow, join
-from nlm_jax.generate.encodings import Encodings
+from nlm_jax.generate.decode_state import Decoding, Knobs
 from nlm_jax.generate.options import GenerationOptions, one
 from nlm_jax.generate.prompts import BUCKET, Prompt, prompt
 from nlm_jax.generate.request import NO_ANSWER, Answer, Pieces, Request
-from nlm_jax.generate.rows import Decoding, Knobs
 from nlm_jax.generate.shapes import on_mesh, rounded_up, whole_rows
 from nlm_jax.models.config import NatureLMConfig
 

@@ -11,8 +11,8 @@ from nlm_jax.convert.formats import open_checkpoint
 from nlm_jax.core import precision
 from nlm_jax.core.errors import UserError
 from nlm_jax.data.text import Tokenizer
-from nlm_jax.mesh.place import check_heads
 from nlm_jax.mesh.rules import rules
+from nlm_jax.mesh.sharding import check_heads
 
 
 def load_checkpoint(

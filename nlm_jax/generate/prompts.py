@@ -16,7 +16,7 @@ from nlm_jax.core.dims import SAMPLE_RATE
 from nlm_jax.core.errors import NotFinite, UserError
 from nlm_jax.data.pack import Item, assemble, shape_for
 from nlm_jax.data.text import Format, Tokenizer, build_sequence, normalize_query
-from nlm_jax.generate.clips import Clip, Sound
+from nlm_jax.generate.audio_inputs import Clip, Sound
 from nlm_jax.models.config import NatureLMConfig
 
 BUCKET = 64

@@ -9,9 +9,9 @@ import numpy as np
 
 from nlm_jax.core.errors import NotFinite
 from nlm_jax.data.text import Tokenizer
+from nlm_jax.generate.decode_state import Knobs
 from nlm_jax.generate.options import GenerationOptions
 from nlm_jax.generate.prompts import Prompt
-from nlm_jax.generate.rows import Knobs
 
 NO_ANSWER = "the model's output for this question is NaN or infinite; try another recording, or --dtype float32"
 """Why a question has no answer if its logits are not finite."""

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from nlm_jax.generate.rows import Rows, appended, is_end, restrained
+from nlm_jax.generate.decode_state import Rows, appended, is_end, restrained
 
 
 def choose(rows: Rows, logits: Float[Array, "B 1 V"]) -> Rows:

@@ -34,7 +34,7 @@ def initialize_distributed() -> None:
     arguments = addresses(os.environ)
     if arguments.get("process_id") == 0:
         check_port(arguments["coordinator_address"])
-    # Its signal handler would replace the one of train/interrupt.py.
+    # Its signal handler would replace the one of train/preemption.py.
     jax.config.update("jax_enable_preemption_service", False)
     # The runtime would abort with a C++ trace; this timer fires earlier and prints what to do.
     timer = threading.Timer(join, abort_join, (join,))

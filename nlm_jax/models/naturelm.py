@@ -6,7 +6,7 @@ from jaxtyping import Array, Bool, Float
 
 from nlm_jax.core import precision
 from nlm_jax.core.batch import Batch
-from nlm_jax.mesh.place import constrain_rows
+from nlm_jax.mesh.sharding import constrain_rows
 from nlm_jax.models.beats.model import BeatsModel
 from nlm_jax.models.config import NatureLMConfig
 from nlm_jax.models.llama.model import LlamaModel

@@ -11,10 +11,10 @@ from jax.sharding import PartitionSpec
 from jaxtyping import Array, Bool, Float, Int
 
 from nlm_jax.core.errors import UserError
-from nlm_jax.core.names import ATTENTION
 from nlm_jax.core.precision import matmul_precision
 from nlm_jax.mesh.axes import ROWS
 from nlm_jax.nn.masks import packed_causal
+from nlm_jax.nn.remat import ATTENTION
 
 LANES = 128
 

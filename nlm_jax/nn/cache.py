@@ -10,7 +10,7 @@ from jax.sharding import PartitionSpec
 from jaxtyping import Array, Bool, Float, Int
 
 from nlm_jax.mesh.axes import ROWS
-from nlm_jax.mesh.place import divisible
+from nlm_jax.mesh.sharding import divisible
 from nlm_jax.nn.attention import attend
 
 

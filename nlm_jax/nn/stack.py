@@ -6,9 +6,9 @@ import jax
 from flax import nnx
 
 from nlm_jax.core.errors import UserError
-from nlm_jax.core.names import ATTENTION, MLP
-from nlm_jax.mesh.place import gather_weights
+from nlm_jax.mesh.sharding import gather_weights
 from nlm_jax.nn.param import new_key
+from nlm_jax.nn.remat import ATTENTION, MLP
 
 REMAT = {
     "none": None,

@@ -7,10 +7,10 @@ from flax import nnx
 
 from nlm_jax.convert.checkpoint import Checkpoint
 from nlm_jax.convert.formats import open_checkpoint
-from nlm_jax.convert.load import filled
+from nlm_jax.convert.leaves import filled
 from nlm_jax.core import precision
-from nlm_jax.mesh.place import check_heads
 from nlm_jax.mesh.rules import rules
+from nlm_jax.mesh.sharding import check_heads
 from nlm_jax.models.beats.model import BeatsModel
 from nlm_jax.models.config import NatureLMConfig
 from nlm_jax.models.llama.model import LlamaModel

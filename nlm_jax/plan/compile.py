@@ -11,8 +11,8 @@ from nlm_jax.core.batch import Batch
 from nlm_jax.core.errors import UserError
 from nlm_jax.core.tree import map_named
 from nlm_jax.mesh.build import make_mesh
-from nlm_jax.mesh.place import rows_sharding
 from nlm_jax.mesh.rules import rules
+from nlm_jax.mesh.sharding import rows_sharding
 from nlm_jax.models.config import NatureLMConfig
 from nlm_jax.plan.census import Census, census
 from nlm_jax.train.config import TrainConfig

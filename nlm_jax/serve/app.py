@@ -23,9 +23,9 @@ from nlm_jax.serve import contract, metrics
 from nlm_jax.serve.batcher import Batcher, Full, Stopped
 from nlm_jax.serve.contract import Refused
 from nlm_jax.serve.guard import Guard
-from nlm_jax.serve.intake import Intake, gone
-from nlm_jax.serve.question import Answer, Loader, Question
+from nlm_jax.serve.request_body import Intake, gone
 from nlm_jax.serve.stream import Lines
+from nlm_jax.serve.types import Answer, Loader, Question
 
 log = logging.getLogger(__name__)
 WEB = pathlib.Path(__file__).with_name("web")

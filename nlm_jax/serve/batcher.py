@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from nlm_jax.core.errors import UserError
-from nlm_jax.serve.question import Answerer, Loader, OnText, Question
+from nlm_jax.serve.types import Answerer, Loader, OnText, Question
 
 log = logging.getLogger(__name__)
 

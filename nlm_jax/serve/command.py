@@ -83,7 +83,7 @@ def run(args: argparse.Namespace) -> int:
     except ImportError as error:
         raise UserError(f"nlm serve needs {error.name}; pip install 'nlm_jax[serve]'") from None
     from nlm_jax.convert.formats import audio_config
-    from nlm_jax.serve.answer import loader
+    from nlm_jax.serve.engine_backend import loader
 
     def load_model():
         from nlm_jax.generate.api import NatureLM

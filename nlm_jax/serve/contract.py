@@ -19,7 +19,7 @@ from nlm_jax.core.dims import SAMPLE_RATE
 from nlm_jax.core.errors import UserError
 from nlm_jax.data.text import PLACEHOLDER
 from nlm_jax.generate.options import BOUNDS
-from nlm_jax.serve.question import Answer, Question
+from nlm_jax.serve.types import Answer, Question
 
 SCHEMA = "predictions_v1"
 PAYLOADS = ("base64_wav", "file_path")

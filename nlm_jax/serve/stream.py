@@ -9,8 +9,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from nlm_jax.serve.batcher import Stopped
-from nlm_jax.serve.intake import gone
-from nlm_jax.serve.question import Question
+from nlm_jax.serve.request_body import gone
+from nlm_jax.serve.types import Question
 
 ALIVE = 10.0
 """Seconds of silence after which a line says that the question still waits, for proxies that would hang up."""

@@ -10,7 +10,7 @@ import orbax.checkpoint as ocp
 from etils import epath
 
 from nlm_jax.convert.checksums import COMMIT_FILE, write_checksums
-from nlm_jax.convert.run import CHECKPOINTS
+from nlm_jax.convert.run_file import CHECKPOINTS
 from nlm_jax.core.config import build
 from nlm_jax.core.tree import named_leaves, nest
 
@@ -31,7 +31,7 @@ class Meta:
     """Lowest validation loss so far in the stage."""
     config: dict[str, Any]
     digests: dict[str, dict[str, str]]
-    """Of the base that is not saved, see convert/run.py."""
+    """Of the base that is not saved, see convert/run_file.py."""
     checksums: bool = False
     """Whether the checkpoint was saved with checksums of its files."""
 

@@ -30,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
     """Trains; 0 when finished or when SIGTERM stopped it, 130 when Ctrl-C did; a stopped run is saved."""
     from nlm_jax.train.config import TrainConfig, train_config
     from nlm_jax.train.loop import train
-    from nlm_jax.train.official import is_official
+    from nlm_jax.train.official_config import is_official
 
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     if is_official(args.config):
@@ -44,9 +44,9 @@ def official(args: argparse.Namespace) -> "TrainConfig":
 
     from rich.console import Console
 
-    from nlm_jax.data.prepare import Options, prepare
+    from nlm_jax.prepare.command import Options, prepare
     from nlm_jax.train.config import TrainConfig, train_config
-    from nlm_jax.train.official import translate, unprepared, write_sides
+    from nlm_jax.train.official_config import translate, unprepared, write_sides
 
     console = Console(stderr=True)
     found = translate(args.config, args.workdir)

@@ -11,33 +11,33 @@ from typing import Any
 import jax
 from rich.console import Console
 
-from nlm_jax.convert.run import RUN
+from nlm_jax.convert.run_file import RUN
 from nlm_jax.core.compile_cache import keep_compiled
 from nlm_jax.core.errors import UserError
 from nlm_jax.core.logging import RunLog
 from nlm_jax.core.remote import is_remote
 from nlm_jax.core.tree import named_leaves
-from nlm_jax.data import exposure
-from nlm_jax.data.evaluation import Evaluation
+from nlm_jax.data import mixture_report
+from nlm_jax.data.eval_batches import Evaluation
 from nlm_jax.data.pipeline import TrainSet, train_set
 from nlm_jax.data.text import Tokenizer
 from nlm_jax.generate.prompts import text_format
 from nlm_jax.mesh.build import check_processes, describe, make_mesh
 from nlm_jax.mesh.hosts import exit_on_error, run_on_first
 from nlm_jax.mesh.join import initialize_distributed
-from nlm_jax.mesh.place import place_batch
 from nlm_jax.mesh.rules import rules
-from nlm_jax.train import checkpoint, overview
-from nlm_jax.train.bucket import Bucket, bucket
+from nlm_jax.mesh.sharding import place_batch
+from nlm_jax.train import checkpoint, param_table
 from nlm_jax.train.checkpoint import Meta
 from nlm_jax.train.config import TrainConfig, check
-from nlm_jax.train.curriculum import Saved, enter, open_saved
-from nlm_jax.train.interrupt import Stop, stoppable
-from nlm_jax.train.meter import Meter
+from nlm_jax.train.preemption import Stop, stoppable
 from nlm_jax.train.program import Program, make_program
 from nlm_jax.train.recovery import any_saved, exclusively, recover
-from nlm_jax.train.session import Session, begin, open_session
+from nlm_jax.train.remote_workdir import Bucket, bucket
+from nlm_jax.train.run_dir import Session, begin, open_session
+from nlm_jax.train.stage_start import Saved, enter, open_saved
 from nlm_jax.train.state import TrainState
+from nlm_jax.train.throughput import Meter
 from nlm_jax.train.validate import answers, validate, validation
 from nlm_jax.train.weights import open_weights, params_of
 
@@ -166,11 +166,11 @@ def run_stage(
     config, stage, (training, held_out) = session.config, program.stage, sets
     stream = training.batches(meta.position, jax.process_index(), jax.process_count())
     meta = dataclasses.replace(meta, digests=session.run.digests)
-    log.table(overview.table(program), overview.text(program), f"parameters_{stage.name}.txt")
+    log.table(param_table.table(program), param_table.text(program), f"parameters_{stage.name}.txt")
     mixed = training.exposure(stage.steps)
     title = f"Epochs of {stage.name}, {stage.steps} steps of {stage.data.rows} rows"
-    log.table(exposure.table(mixed, title), exposure.text(mixed), f"mixture_{stage.name}.txt")
-    log.replace(f"mixture_{stage.name}.jsonl", exposure.lines(mixed))
+    log.table(mixture_report.table(mixed, title), mixture_report.text(mixed), f"mixture_{stage.name}.txt")
+    log.replace(f"mixture_{stage.name}.jsonl", mixture_report.lines(mixed))
     log.print(f"{stage.name}: step {meta.step} of {stage.steps}, {stage.data.rows} rows a step")
     meter, where = Meter(program), ""
 

@@ -11,8 +11,8 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from nlm_jax.core.tree import map_named, named_leaves
-from nlm_jax.mesh.place import check_heads, check_rows, replicated, rows_sharding
 from nlm_jax.mesh.rules import Rules
+from nlm_jax.mesh.sharding import check_heads, check_rows, replicated, rows_sharding
 from nlm_jax.models.config import NatureLMConfig
 from nlm_jax.models.naturelm import NatureLMModel
 from nlm_jax.nn.attention import check_attention, choose_attention

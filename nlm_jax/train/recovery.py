@@ -12,7 +12,7 @@ from typing import IO
 from etils import epath
 
 from nlm_jax.convert.checksums import META, OPT, PARAMS, files, is_complete, write_checksums
-from nlm_jax.convert.run import CHECKPOINTS
+from nlm_jax.convert.run_file import CHECKPOINTS
 from nlm_jax.convert.saved import WHOLE, problem, saved_steps
 from nlm_jax.core.errors import UserError
 from nlm_jax.core.remote import is_remote

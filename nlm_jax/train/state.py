@@ -12,8 +12,8 @@ from jax.sharding import Mesh
 
 from nlm_jax.core.precision import dtype
 from nlm_jax.core.tree import map_named
-from nlm_jax.mesh.place import replicated, shardings
 from nlm_jax.mesh.rules import FROZEN, Rules
+from nlm_jax.mesh.sharding import replicated, shardings
 from nlm_jax.nn.int8 import SCALE
 
 

@@ -8,15 +8,15 @@ import jax
 import numpy as np
 from flax import nnx
 
-from nlm_jax.convert.place import fetch
+from nlm_jax.convert.transfer import fetch
 from nlm_jax.data.config import DataConfig
-from nlm_jax.data.evaluation import Evaluation
+from nlm_jax.data.eval_batches import Evaluation
 from nlm_jax.data.pipeline import open_corpus
 from nlm_jax.data.text import Format, Tokenizer
-from nlm_jax.generate.answer import answer_ids
-from nlm_jax.generate.clips import Clip
+from nlm_jax.generate.audio_inputs import Clip
+from nlm_jax.generate.batch import answer_ids
 from nlm_jax.generate.request import Unanswered
-from nlm_jax.mesh.place import place_batch
+from nlm_jax.mesh.sharding import place_batch
 from nlm_jax.train.program import Program
 from nlm_jax.train.state import TrainState, merged
 from nlm_jax.train.step import row_scores

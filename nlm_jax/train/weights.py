@@ -20,14 +20,14 @@ from flax import nnx
 from nlm_jax.audio.config import AudioConfig
 from nlm_jax.convert.checkpoint import Opened
 from nlm_jax.convert.formats import kind_of, open_checkpoint
-from nlm_jax.convert.load import Kept
-from nlm_jax.convert.run import OpenedRun, open_run
+from nlm_jax.convert.leaves import Kept
+from nlm_jax.convert.open_run import OpenedRun
 from nlm_jax.convert.vocabulary import GENERATION, TOKENIZER_FILES
 from nlm_jax.core.config import build
 from nlm_jax.core.errors import UserError
 from nlm_jax.core.files import read_json
 from nlm_jax.core.tree import named_leaves
-from nlm_jax.data.store import index
+from nlm_jax.data.shard_cache import index
 from nlm_jax.data.text import Tokenizer
 from nlm_jax.models.config import NatureLMConfig, check
 from nlm_jax.models.presets import preset
@@ -96,7 +96,7 @@ def open_weights(config: TrainConfig) -> Weights:
     """
     init, opened, imports, tokenizer = config.init, [], [], config.tokenizer
     if init.run:
-        run = open_run(init.run, init.run_which)
+        run = open_checkpoint(init.run, "run", which=init.run_which)
         opened, imports = [run, *(open_checkpoint(**entry) for entry in run.imports)], list(run.imports)
         tokenizer = tokenizer or str(run.tokenizer or "")
     for field, entry in entries(init).items():

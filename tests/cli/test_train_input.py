@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from nlm_jax.convert.run import Run, write_run
+from nlm_jax.convert.run_file import Run, write_run
 from nlm_jax.core.config import load
 from nlm_jax.models.presets import preset
 from nlm_jax.train.config import train_config

@@ -7,7 +7,7 @@ import logging
 import pytest
 
 from nlm_jax.audio.config import AudioConfig
-from nlm_jax.convert import run
+from nlm_jax.convert import run_file
 from nlm_jax.convert.audio import KEY, OFFICIAL
 from nlm_jax.convert.checksums import CHECKSUMS
 from nlm_jax.convert.formats import audio_config, open_checkpoint, save
@@ -72,15 +72,15 @@ def test_a_run_has_the_length_of_the_stage_that_was_saved(tmp_path, old):
     """`run.json` of versions that had no such field is read by its stages."""
     cfg = dataclasses.replace(preset("tiny"), audio=AudioConfig(2.0, "HQ" if old else "VHQ"))
     config = {"stages": [stage("stage1", 4.0), stage("stage2", 2.0)]}
-    run.write_run(tmp_path, run.Run(cfg, (), {}, ("stage1", "stage2"), config))
+    run_file.write_run(tmp_path, run_file.Run(cfg, (), {}, ("stage1", "stage2"), config))
     if old:
-        content = json.loads((tmp_path / run.RUN).read_text())
+        content = json.loads((tmp_path / run_file.RUN).read_text())
         del content["model"]["audio"]
-        (tmp_path / run.RUN).write_text(json.dumps(content))
-    assert run.read_run(tmp_path).model.audio == audio_config(tmp_path) == cfg.audio
-    saved(tmp_path / run.CHECKPOINTS / "stage1" / "last" / "10")
+        (tmp_path / run_file.RUN).write_text(json.dumps(content))
+    assert run_file.read_run(tmp_path).model.audio == audio_config(tmp_path) == cfg.audio
+    saved(tmp_path / run_file.CHECKPOINTS / "stage1" / "last" / "10")
     assert audio_config(tmp_path) == dataclasses.replace(cfg.audio, seconds=4.0)
-    saved(tmp_path / run.CHECKPOINTS / "stage2" / "best" / "5")
+    saved(tmp_path / run_file.CHECKPOINTS / "stage2" / "best" / "5")
     assert audio_config(tmp_path) == cfg.audio
 
 

@@ -13,8 +13,8 @@ import orbax.checkpoint as ocp
 import pytest
 import yaml
 
-from nlm_jax.convert import card, formats, io, run
-from nlm_jax.convert.load import nest
+from nlm_jax.convert import card, formats, io, run_file
+from nlm_jax.convert.leaves import nest
 from nlm_jax.data.text import embedded_directory
 from nlm_jax.models.presets import preset
 
@@ -106,7 +106,7 @@ def test_weights_of_the_official_model_are_not_for_sale(made, tmp_path):
 def workdir(made, tmp_path):
     """A run of two stages with validations, at the best checkpoint of the second."""
     folder = tmp_path / "run"
-    with ocp.CheckpointManager(folder / run.CHECKPOINTS / "two" / "best") as manager:
+    with ocp.CheckpointManager(folder / run_file.CHECKPOINTS / "two" / "best") as manager:
         params = {path: jnp.asarray(leaf) for path, leaf in made.leaves.items()}
         manager.save(40, args=ocp.args.Composite(params=ocp.args.StandardSave(nest(params))))
     stage = {
@@ -115,7 +115,7 @@ def workdir(made, tmp_path):
         "train": {"lora": True},
     }
     config = {"stages": [{"name": name} | stage for name in ("one", "two", "three")], "init": {"run": "/runs/before"}}
-    run.write_run(folder, run.Run(made.config, (), {}, ("one", "two", "three"), config))
+    run_file.write_run(folder, run_file.Run(made.config, (), {}, ("one", "two", "three"), config))
     scores = [
         {"loss": 0.5, "accuracy": 0.9, "exact": 0.8, "task": {"naming": {"loss": 0.4, "accuracy": 1, "exact": 1}}}
     ]

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from nlm_jax.convert import formats, io
-from nlm_jax.convert.place import fetch, finite
+from nlm_jax.convert.transfer import fetch, finite
 from nlm_jax.core.errors import UserError
 
 LORA_B = "llama_model.base_model.model.model.layers.{}.self_attn.{}_proj.lora_B.default.weight"
@@ -160,7 +160,7 @@ def test_language_models_that_do_not_help(golden, open_golden, tmp_path):
         open_golden(llm=tmp_path)
     with pytest.raises(UserError, match="no such file or directory"):
         open_golden(llm=tmp_path / "nowhere")
-    with pytest.raises(UserError, match="not to be had as a hub id"):
+    with pytest.raises(UserError, match="could not be downloaded from the Hub"):
         open_golden(llm="nobody/nothing")
     (tmp_path / "config.json").write_text((golden / "llama" / "config.json").read_text())
     partial = golden / "checkpoints" / "checkpoint_trainable_only.pth"

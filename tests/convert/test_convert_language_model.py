@@ -14,8 +14,8 @@ import torch
 import transformers
 from flax import nnx
 
-from nlm_jax.convert import formats, io, run
-from nlm_jax.convert.load import nest
+from nlm_jax.convert import formats, io, run_file
+from nlm_jax.convert.leaves import nest
 from nlm_jax.core.chat import DEFAULT_TEMPLATE
 from nlm_jax.core.errors import UserError
 from nlm_jax.data.text import Tokenizer, embedded_directory
@@ -179,16 +179,16 @@ def workdir(stock, tmp_path):
         cfg = dataclasses.replace(cfg, llama=dataclasses.replace(opened.config.llama, lora=cfg.llama.lora))
         every = hub_files.random_checkpoint(cfg).leaves | dict(opened.load().leaves)
         changed = {p: jnp.asarray(leaf) + jnp.float32(0.5) for p, leaf in every.items() if trained(p)}
-        with ocp.CheckpointManager(tmp_path / name / run.CHECKPOINTS / "s" / "last") as manager:
+        with ocp.CheckpointManager(tmp_path / name / run_file.CHECKPOINTS / "s" / "last") as manager:
             manager.save(1, args=ocp.args.Composite(params=ocp.args.StandardSave(nest(changed))))
         drawn = {p: leaf for p, leaf in every.items() if p not in changed and not p.startswith("llama/")}
         made = [io.Entry(p, x.shape, x.dtype, lambda x=x: iter((x,))) for p, x in drawn.items()]
-        io.write_safetensors(tmp_path / name / run.FROZEN, made)
-        (tmp_path / name / run.TOKENIZER).mkdir()
+        io.write_safetensors(tmp_path / name / run_file.FROZEN, made)
+        (tmp_path / name / run_file.TOKENIZER).mkdir()
         for file in ("tokenizer.json", "tokenizer_config.json", "generation_config.json"):
-            (tmp_path / name / run.TOKENIZER / file).write_bytes((stock / file).read_bytes())
+            (tmp_path / name / run_file.TOKENIZER / file).write_bytes((stock / file).read_bytes())
         imports = ({"src": str(stock), "kind": "llama", "pad_rows": 1},)
-        run.write_run(tmp_path / name, run.Run(cfg, imports, {}, ("s",), {}, llama=dict(opened.llama)))
+        run_file.write_run(tmp_path / name, run_file.Run(cfg, imports, {}, ("s",), {}, llama=dict(opened.llama)))
         return tmp_path / name
 
     return make

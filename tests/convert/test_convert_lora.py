@@ -8,8 +8,8 @@ import torch
 import transformers
 
 from nlm_jax.convert import formats, io, lora, table
-from nlm_jax.convert.load import build
-from nlm_jax.convert.place import fetch
+from nlm_jax.convert.leaves import build
+from nlm_jax.convert.transfer import fetch
 from nlm_jax.core.errors import UserError
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning:transformers", "ignore::UserWarning:peft")
@@ -92,7 +92,7 @@ def build_llama(checkpoint):
     """The language model of a checkpoint that holds nothing else."""
     from flax import nnx
 
-    from nlm_jax.convert.load import nest
+    from nlm_jax.convert.leaves import nest
     from nlm_jax.models.llama.model import LlamaModel
 
     graphdef, state = nnx.split(nnx.eval_shape(lambda: LlamaModel(checkpoint.config.llama, rngs=nnx.Rngs(0))))

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from nlm_jax.convert import formats, io
-from nlm_jax.convert.place import fetch
+from nlm_jax.convert.transfer import fetch
 from nlm_jax.core.errors import UserError
 
 BF16 = np.dtype(ml_dtypes.bfloat16)
@@ -143,7 +143,7 @@ def test_a_loaded_model_holds_what_the_file_holds(open_golden, identical):
 def test_a_checkpoint_that_came_from_nowhere(tmp_path):
     """Weights made here, no files behind them: what official and Hugging Face files hold besides is filled in."""
     from nlm_jax.convert import checkpoint as c
-    from nlm_jax.convert.load import abstract
+    from nlm_jax.convert.leaves import abstract
     from nlm_jax.models.presets import preset
 
     cfg, rng = preset("tiny"), np.random.default_rng(0)

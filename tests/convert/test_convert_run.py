@@ -6,10 +6,10 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
-from nlm_jax.convert import formats, run
+from nlm_jax.convert import formats, run_file
 from nlm_jax.convert.io import read_json
-from nlm_jax.convert.load import nest
-from nlm_jax.convert.place import fetch
+from nlm_jax.convert.leaves import nest
+from nlm_jax.convert.transfer import fetch
 from nlm_jax.core.errors import UserError
 
 
@@ -19,14 +19,14 @@ def workdir(golden, open_golden, tmp_path):
     first = open_golden().load()
     trained = {p: leaf * 2 for p, leaf in first.leaves.items() if p.startswith("audio_proj")}
     base = {p: first.leaves[p] for p in ("llama/layers/q_proj/lora_b", "llama/norm/scale", "beats/norm/scale")}
-    with ocp.CheckpointManager(tmp_path / "run" / run.CHECKPOINTS / "stage1" / "last") as manager:
+    with ocp.CheckpointManager(tmp_path / "run" / run_file.CHECKPOINTS / "stage1" / "last") as manager:
         manager.save(3, args=ocp.args.Composite(params=ocp.args.StandardSave(nest(trained))))
     options = {"llm": str(golden / "llama"), "qformer_config": str(golden / "qformer_config.json")}
     imports = ({"src": str(golden / "model"), "kind": "naturelm"} | options,)
-    digests = run.digest_base(base)
+    digests = run_file.digest_base(base)
     configs = {"official": dict(first.official), "llama": dict(first.llama)}
-    made = run.Run(first.config, imports, digests, ("stage1",), {}, **configs)
-    run.write_run(tmp_path / "run", made)
+    made = run_file.Run(first.config, imports, digests, ("stage1",), {}, **configs)
+    run_file.write_run(tmp_path / "run", made)
     return tmp_path / "run"
 
 
@@ -53,13 +53,13 @@ def test_it_leaves_in_the_official_layout(workdir, tmp_path, golden):
 @pytest.mark.parametrize("how", ["load", "lazily"])
 def test_another_base_is_refused(workdir, golden, how):
     """The imports now name other weights: the fitted ones differ from the start in every trained leaf."""
-    found = run.read_run(workdir)
+    found = run_file.read_run(workdir)
     fitted = found.imports[0] | {
         "src": str(golden / "checkpoints" / "checkpoint_fitted_trainable_only.pth"),
         "base": str(golden / "model"),
         "config": str(golden / "model"),
     }
-    run.write_run(workdir, dataclasses.replace(found, imports=(fitted,)))
+    run_file.write_run(workdir, dataclasses.replace(found, imports=(fitted,)))
     opened = formats.open_checkpoint(workdir)
     with pytest.raises(UserError, match="mismatched checkpoint"):
         getattr(opened, how)()

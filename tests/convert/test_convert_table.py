@@ -9,7 +9,7 @@ import pytest
 import torch
 import transformers
 
-from nlm_jax.convert import io, load, naturelm, table
+from nlm_jax.convert import io, leaves, naturelm, table
 from nlm_jax.convert.checkpoint import duplicates, entries
 from nlm_jax.models.beats.config import BeatsConfig
 from nlm_jax.models.config import NatureLMConfig
@@ -39,7 +39,7 @@ def variant(**llama) -> NatureLMConfig:
 def test_every_parameter_has_one_rule_and_every_rule_a_parameter(cfg):
     paths = [rule.path for rule in table.official(cfg).rules]
     assert len(paths) == len(set(paths))
-    assert set(paths) == set(load.abstract(cfg))
+    assert set(paths) == set(leaves.abstract(cfg))
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_the_tiny_checkpoint_name_for_name(golden, open_golden):
 
 def test_names_go_to_leaves_and_back():
     layout = table.official(TINY)
-    for entry in entries(load.abstract(TINY), layout):
+    for entry in entries(leaves.abstract(TINY), layout):
         match = layout.match(entry.name)
         assert match.rule.at(match.layer) == entry.name
         assert not match.duplicate
@@ -116,9 +116,9 @@ def test_hugging_face_names_live(tied, biases):
         vocab=11, width=16, layers=2, heads=4, kv_heads=2, head_dim=4, mlp=24,
         tied=tied, attention_bias=biases, mlp_bias=biases,
     )  # fmt: skip
-    leaves = load.abstract(dataclasses.replace(TINY, llama=cfg))
+    ours_abstract = leaves.abstract(dataclasses.replace(TINY, llama=cfg))
     layout = table.hugging_face(cfg)
-    ours = {entry.name: entry.shape for entry in entries(leaves, layout)}
+    ours = {entry.name: entry.shape for entry in entries(ours_abstract, layout)}
     ours |= {name: ours[kept] for name, kept in duplicates(layout, 2).items()}
     assert ours == {name: tuple(tensor.shape) for name, tensor in state.items()}
 
@@ -127,14 +127,14 @@ def test_the_microsoft_file_name_for_name(golden):
     tensors = io.read_tensors(golden / "checkpoints" / "beats_microsoft_format.pt")
     cfg = BeatsConfig(patch_dim=32, width=48, layers=3, heads=4, mlp=96)
     layout = table.microsoft(cfg)
-    leaves = load.abstract(dataclasses.replace(TINY, beats=cfg))
-    ours = {entry.name for entry in entries(leaves, layout)} | set(duplicates(layout, cfg.layers))
+    ours_abstract = leaves.abstract(dataclasses.replace(TINY, beats=cfg))
+    ours = {entry.name for entry in entries(ours_abstract, layout)} | set(duplicates(layout, cfg.layers))
     assert ours == set(tensors)
 
 
 def test_paths_follow_the_models_and_not_the_other_way():
     """The layers lead, and kernels are [in, out]: what the operations of the table rest on."""
-    leaves = load.abstract(TINY)
-    assert leaves["beats/layers/fc1/kernel"].shape == (3, 64, 128)
-    assert leaves["llama/lm_head/kernel"].shape == (64, 513)
-    assert isinstance(leaves["ln_audio/scale"], jax.ShapeDtypeStruct)
+    ours_abstract = leaves.abstract(TINY)
+    assert ours_abstract["beats/layers/fc1/kernel"].shape == (3, 64, 128)
+    assert ours_abstract["llama/lm_head/kernel"].shape == (64, 513)
+    assert isinstance(ours_abstract["ln_audio/scale"], jax.ShapeDtypeStruct)

@@ -9,11 +9,11 @@ import soundfile
 
 from nlm_jax.audio import augment
 from nlm_jax.core.errors import UserError
+from nlm_jax.data.choices import Chooser
+from nlm_jax.data.clips import Waves
 from nlm_jax.data.config import AugmentConfig
-from nlm_jax.data.corpus import Corpus
-from nlm_jax.data.prepare import Options, prepare
-from nlm_jax.data.transforms import Chooser
-from nlm_jax.data.waves import Waves
+from nlm_jax.data.dataset import Corpus
+from nlm_jax.prepare.command import Options, prepare
 
 T = 16_000
 KINDS = {

@@ -5,7 +5,7 @@ import pytest
 
 from nlm_jax.core.errors import UserError
 from nlm_jax.data.config import MixtureConfig
-from nlm_jax.data.corpus import Corpus
+from nlm_jax.data.dataset import Corpus
 from nlm_jax.data.mixture import PERIOD, Group, Stream, groups_of, permute
 
 

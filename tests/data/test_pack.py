@@ -6,7 +6,7 @@ import pytest
 from nlm_jax.core.errors import UserError
 from nlm_jax.data import pack
 from nlm_jax.data.pack import Item, RowShape, assemble, fill_rows, shape_for
-from nlm_jax.data.plan import Planner, check_fit
+from nlm_jax.data.planner import Planner, check_fit
 
 CAPACITY = (100, 8, 30)
 

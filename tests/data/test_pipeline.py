@@ -14,8 +14,8 @@ from nlm_jax.core.batch import FIELDS
 from nlm_jax.core.errors import UserError
 from nlm_jax.data import pipeline, shards
 from nlm_jax.data.config import AugmentConfig, DataConfig, MixtureConfig
-from nlm_jax.data.corpus import Corpus
-from nlm_jax.data.evaluation import Evaluation
+from nlm_jax.data.dataset import Corpus
+from nlm_jax.data.eval_batches import Evaluation
 
 AUGMENTED = AugmentConfig(
     **{f"{kind}_prob": 0.2 for kind in ("none", "band_stop", "reverb", "gain", "time_shift", "time_scale")},

@@ -18,7 +18,7 @@ from nlm_jax.core.errors import UserError
 from nlm_jax.core.filecache import FileCache
 from nlm_jax.data import pipeline
 from nlm_jax.data.config import AugmentConfig, DataConfig
-from nlm_jax.data.corpus import Corpus
+from nlm_jax.data.dataset import Corpus
 
 URL = "memory://bucket/tones"
 

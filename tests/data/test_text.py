@@ -8,8 +8,9 @@ import sys
 import pytest
 
 from nlm_jax.core.errors import UserError
-from nlm_jax.data import embedded, text
+from nlm_jax.data import text
 from nlm_jax.data.text import Tokenizer, answer_tokens, build_sequence, normalize_query, prompt_parts
+from nlm_jax.prepare import embedded_tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +85,7 @@ def test_placeholder_count_must_match(official):
 
 
 def test_embedded_is_what_its_maker_makes():
-    assert Tokenizer.from_pretrained("embedded").digest == embedded.make().digest
+    assert Tokenizer.from_pretrained("embedded").digest == embedded_tokenizer.make().digest
 
 
 def test_training_is_deterministic_across_processes():
@@ -93,7 +94,7 @@ def test_training_is_deterministic_across_processes():
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
         for _ in range(2)
     }
-    assert seen == {embedded.make().digest + "\n"}
+    assert seen == {embedded_tokenizer.make().digest + "\n"}
 
 
 def test_saved_tokenizer_loads_in_transformers(tmp_path):

@@ -3,7 +3,7 @@
 import numpy as np
 
 from nlm_jax import testing
-from nlm_jax.data.prepare import Options, prepare
+from nlm_jax.prepare.command import Options, prepare
 
 
 def test_corpus_prepares_without_rejects(tmp_path):

@@ -13,9 +13,8 @@ import soundfile
 
 from nlm_jax import cli
 from nlm_jax.core.config import load
-from nlm_jax.data import corpora
-from nlm_jax.data.corpora import choice
-from nlm_jax.data.report import Report
+from nlm_jax.prepare.readers import detect_format, registry
+from nlm_jax.prepare.rejects import Report
 from nlm_jax.train.config import TrainConfig, train_config
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -31,15 +30,15 @@ def test_example_of_a_reader(tmp_path, monkeypatch):
     (source,) = [block for block in blocks("howto/reader.md", "python") if block.startswith('"""')]
     reader = types.ModuleType("field_sheets")
     exec(source, reader.__dict__)
-    monkeypatch.setitem(corpora.FILES, "field-sheets", reader)
-    monkeypatch.setitem(choice.TITLES, "field-sheets", "field sheets")
+    monkeypatch.setitem(registry.FILES, "field-sheets", reader)
+    monkeypatch.setitem(detect_format.TITLES, "field-sheets", "field sheets")
     for name in ("a.wav", "b.wav"):
         soundfile.write(tmp_path / name, np.zeros(1600, np.float32), 16_000)
     sheet = tmp_path / "sheet.csv"
     sheet.write_text("file;code;observer\na.wav;BAOW;me\nB.WAV;TAOW;me\nb.wav;OWL1;me\n", encoding="utf-8")
 
     report = Report()
-    examples = list(corpora.read(sheet, root=tmp_path, report=report))
+    examples = list(registry.read(sheet, root=tmp_path, report=report))
     assert [(e.paths, e.text, e.domain) for e in examples] == [
         (("a.wav",), "Barn owl", "field-sheets"),
         (("b.wav",), "Tawny owl", "field-sheets"),

@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from nlm_jax.evaluate.accuracy import Prediction
 from nlm_jax.evaluate.baselines import log_mel, logistic, majority, predict, statistics
-from nlm_jax.evaluate.score import Prediction
 
 
 def tone(hz, seed, seconds=0.5):

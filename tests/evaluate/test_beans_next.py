@@ -6,7 +6,8 @@ import pathlib
 
 import pytest
 
-from nlm_jax.evaluate.beans_zero import beans_next, files
+from nlm_jax.evaluate import prediction_files
+from nlm_jax.evaluate.beans_zero import beans_next
 from nlm_jax.evaluate.beans_zero.parts import kind_of, label_sets
 from nlm_jax.evaluate.beans_zero.score import Answer, score
 
@@ -18,7 +19,7 @@ needs_real = pytest.mark.skipif(not REAL.is_dir(), reason=f"{REAL} is not there 
 @needs_real
 @pytest.mark.parametrize("name", NAMES)
 def test_real_answers(name):
-    rows = files.read(REAL / f"{name}.jsonl")
+    rows = prediction_files.read(REAL / f"{name}.jsonl")
     found = score(rows)["beans_next"][rows[0].dataset_name]
     expected = json.loads((REAL / "beans_next_metrics.json").read_text())[name]
     assert expected.pop("n_samples") == len(rows)

@@ -7,13 +7,13 @@ import pathlib
 import numpy as np
 import pytest
 
-from nlm_jax.evaluate.beans_zero import files
+from nlm_jax.evaluate import prediction_files
 from nlm_jax.evaluate.beans_zero.cider import cider_d
-from nlm_jax.evaluate.beans_zero.match import Labels, classified, cleaned, detected
 from nlm_jax.evaluate.beans_zero.metrics import float32_sum
-from nlm_jax.evaluate.beans_zero.order import descending
 from nlm_jax.evaluate.beans_zero.parts import PARTS, SHORT_QUESTION, label_sets, question_of
 from nlm_jax.evaluate.beans_zero.score import Answer, numbers, score, tied
+from nlm_jax.evaluate.beans_zero.torch_sort import descending
+from nlm_jax.evaluate.nearest_label import Labels, classified, cleaned, detected
 
 SHARED = pathlib.Path(os.environ.get("NLM_SHARED", "../shared"))
 GOLDEN, REAL = SHARED / "golden" / "eval", SHARED / "predictions"
@@ -30,7 +30,7 @@ def equal(found, expected):
 
 @needs_golden
 def test_synthetic_answers():
-    found = score(files.read(GOLDEN / "predictions.jsonl"))["beans_zero"]
+    found = score(prediction_files.read(GOLDEN / "predictions.jsonl"))["beans_zero"]
     expected = json.loads((GOLDEN / "metrics.json").read_text())
     equal(found["watkins"], expected["watkins"])
     equal(found["enabirds"], expected["enabirds"])
@@ -39,7 +39,7 @@ def test_synthetic_answers():
 
 @needs_golden
 def test_every_answer_is_matched_as_there():
-    answers = files.read(GOLDEN / "predictions.jsonl")
+    answers = prediction_files.read(GOLDEN / "predictions.jsonl")
     matched = {
         r["id"]: r["matched"] for r in map(json.loads, (GOLDEN / "postprocessed.jsonl").read_text().splitlines())
     }
@@ -57,7 +57,7 @@ def test_every_answer_is_matched_as_there():
 @needs_golden
 def test_each_caption():
     expected = json.loads((GOLDEN / "cider_per_sample_times_10.json").read_text())
-    rows = [a for a in files.read(GOLDEN / "predictions.jsonl") if a.dataset_name == "captioning"]
+    rows = [a for a in prediction_files.read(GOLDEN / "predictions.jsonl") if a.dataset_name == "captioning"]
     found = cider_d([cleaned(a.prediction) for a in rows], [a.label for a in rows])
     np.testing.assert_allclose(found, [expected[a.id] for a in rows], rtol=0, atol=1e-9)
 
@@ -65,7 +65,7 @@ def test_each_caption():
 @needs_real
 @pytest.mark.parametrize("name", FILES)
 def test_real_answers(name):
-    found = score(files.read(REAL / f"{name}.jsonl"))
+    found = score(prediction_files.read(REAL / f"{name}.jsonl"))
     for part, expected in json.loads((REAL / "metrics.json").read_text())[name].items():
         equal(found["beans_zero"][part], expected)
         for figure, value in expected.items():
@@ -76,7 +76,7 @@ def test_real_answers(name):
 @needs_real
 def test_how_far_ties_move_a_published_figure():
     """Over eight hash seeds the benchmark's own scorer gives accuracies in this interval (README of the answers)."""
-    found = score(files.read(REAL / "watkins_query0_lora100.jsonl"))
+    found = score(prediction_files.read(REAL / "watkins_query0_lora100.jsonl"))
     low, high = found["tie_interval"]["watkins"]["Accuracy"]
     assert (round(low, 5), round(high, 5)) == (0.79351, 0.79941)
 
@@ -181,7 +181,7 @@ def test_labels_of_the_parts():
 @needs_real
 @pytest.mark.parametrize("name", FILES)
 def test_every_label_of_the_real_answers_is_known(name):
-    rows = files.read(REAL / f"{name}.jsonl")
+    rows = prediction_files.read(REAL / f"{name}.jsonl")
     assert {row.label for row in rows} <= set(label_sets()[rows[0].dataset_name])
 
 
@@ -196,7 +196,7 @@ def test_how_a_detection_is_asked():
 
 def test_the_command(nlm, tmp_path):
     file, out = tmp_path / "answers.jsonl", tmp_path / "out"
-    files.write(file, answers("zf-indiv", ("One", "One"), ("1", "One"), ("More", "More")))
+    prediction_files.write(file, answers("zf-indiv", ("One", "One"), ("1", "One"), ("More", "More")))
     status, printed, _ = nlm("evaluate", "--benchmark=beans-zero", f"--predictions={file}", f"--out={out}")
     assert status == 0
     assert "zf-indiv" in printed
@@ -211,7 +211,7 @@ def test_answers_that_are_all_numbers(nlm, tmp_path):
         (answers("zf-indiv", ("1", "One"), ("2", "More")), True),
         (answers("zf-indiv", ("One", "One")), False),
     ):
-        files.write(tmp_path / "a.jsonl", rows)
+        prediction_files.write(tmp_path / "a.jsonl", rows)
         status, printed, _ = nlm("evaluate", f"--predictions={tmp_path / 'a.jsonl'}", f"--out={tmp_path / 'out'}")
         assert status == 0
         assert ("all answers are numbers" in " ".join(printed.split())) is says
@@ -224,13 +224,13 @@ def test_what_a_predictions_file_may_hold(tmp_path):
     (tmp_path / "a.jsonl").write_text("\ufeff" + "\n".join(lines), encoding="utf-8")
     (tmp_path / "a.csv").write_text('label,prediction,dataset_name,id\n3,,x,1\n"a, b",鳥,x,7\n', encoding="utf-8")
     expected = [Answer("", "3", "1", "x"), Answer("鳥", "a, b", "7", "x")]
-    assert files.read(tmp_path / "a.jsonl") == files.read(tmp_path / "a.csv") == expected
+    assert prediction_files.read(tmp_path / "a.jsonl") == prediction_files.read(tmp_path / "a.csv") == expected
 
 
 def test_empty_answers_one_class_and_answers_twice(nlm, tmp_path):
     """Nothing was answered, or one label is all there is; ids that stand twice are told and all count."""
     rows = [*answers("call-type", ("", "song"), ("", "song")), *answers("call-type", ("song", "song"))]
-    files.write(tmp_path / "a.jsonl", rows)
+    prediction_files.write(tmp_path / "a.jsonl", rows)
     status, printed, _ = nlm("evaluate", f"--predictions={tmp_path / 'a.jsonl'}", f"--out={tmp_path / 'out'}")
     assert status == 0
     assert "1 answers to a question that has one already; all count" in " ".join(printed.split())

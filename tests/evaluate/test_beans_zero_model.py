@@ -9,8 +9,9 @@ import pytest
 from rich.console import Console
 
 from nlm_jax.audio.config import AudioConfig
-from nlm_jax.evaluate import answers as making
-from nlm_jax.evaluate.beans_zero import answering, dataset, files, synthetic
+from nlm_jax.evaluate import prediction_files, runner
+from nlm_jax.evaluate.beans_zero import dataset, synthetic
+from nlm_jax.evaluate.beans_zero import predict as making
 from nlm_jax.evaluate.beans_zero.parts import SHORT_QUESTION
 
 pyarrow = pytest.importorskip("pyarrow", reason="the benchmark's formats need pyarrow: pip install nlm_jax[data]")
@@ -107,13 +108,11 @@ def ask(folder, data, *, number=0, of=1, limit=0, parts=(), batch=2):
 
     def replies(items, waves):
         asked.extend(item.id for item in items)
-        return [answering.Reply(f"answer {len(wave)}") for wave in waves]
+        return [runner.Reply(f"answer {len(wave)}") for wave in waves]
 
-    todo, _ = answering.plan(heads, parts, limit, number, of, answering.known(folder))
+    todo, _ = runner.plan(heads, parts, limit, number, of, runner.known(folder))
     mark = "" if of == 1 else f".{number}-of-{of}"
-    failed = answering.answer(
-        dataset.read((heads[row] for row in todo), CLIPS), replies, folder, mark, batch, told.append
-    )
+    failed = runner.answer(dataset.read((heads[row] for row in todo), CLIPS), replies, folder, mark, batch, told.append)
     return asked, failed, sum(told)
 
 
@@ -128,7 +127,7 @@ def test_answers_go_on_where_they_stopped(tmp_path, data):
     file.write_text(first[: first.rindex('"q4"')])  # killed in the middle of a line
     asked, _, _ = ask(tmp_path / "out", data, limit=2)
     assert asked == ["q4"]
-    assert [a.id for a in files.read(file)] == ["q0", "q1", "q2", "q3", "q4"]
+    assert [a.id for a in prediction_files.read(file)] == ["q0", "q1", "q2", "q3", "q4"]
     assert json.loads(file.read_text().splitlines()[0]).keys() == {"prediction", "label", "id", "dataset_name"}
 
 
@@ -142,16 +141,16 @@ def test_processes_share_the_questions(tmp_path, data):
 
 def test_an_id_that_stands_twice_is_asked_twice():
     heads = [dataset.Head("a", "x", "l"), dataset.Head("a", "x", "l"), dataset.Head("b", "x", "l")]
-    assert answering.plan(heads, (), 0, 0, 1, collections.Counter()) == ([0, 1, 2], 3)
-    assert answering.plan(heads, (), 0, 0, 1, collections.Counter([("x", "a")])) == ([1, 2], 3)
+    assert runner.plan(heads, (), 0, 0, 1, collections.Counter()) == ([0, 1, 2], 3)
+    assert runner.plan(heads, (), 0, 0, 1, collections.Counter([("x", "a")])) == ([1, 2], 3)
 
 
 def test_another_process_may_be_writing(tmp_path):
     """A line that is cut short in another's file is neither counted nor removed."""
-    files.write(tmp_path / "predictions.0-of-2.jsonl", [files.Answer("a", "a", "1", "x")])
+    prediction_files.write(tmp_path / "predictions.0-of-2.jsonl", [prediction_files.Answer("a", "a", "1", "x")])
     growing = tmp_path / "predictions.1-of-2.jsonl"
     growing.write_text('{"prediction": "a", "la')
-    assert answering.known(tmp_path) == {("x", "1"): 1}
+    assert runner.known(tmp_path) == {("x", "1"): 1}
     assert [a.id for a in making.gathered(tmp_path, Console())] == ["1"]
     assert growing.read_text() == '{"prediction": "a", "la'
 
@@ -183,7 +182,7 @@ def test_alphas_from_one_load(nlm, golden, tmp_path, made, monkeypatch):
     half = NatureLM.from_pretrained(model[0], dtype="float32", qformer_config=model[1], merging_alpha=0.5)
     items = list(dataset.read(dataset.heads(str(made))[:4:2], half.config.audio))
     texts = half.generate([i.waveform() for i in items], [i.question for i in items], max_new_tokens=4)
-    there = {a.id: a.prediction for a in files.read(out / "alpha-0.5" / "predictions.jsonl")}
+    there = {a.id: a.prediction for a in prediction_files.read(out / "alpha-0.5" / "predictions.jsonl")}
     assert there == {item.id: text for item, text in zip(items, texts, strict=True)}
     for alpha in ("0", "0.5", "1"):
         folder = out / f"alpha-{alpha}"

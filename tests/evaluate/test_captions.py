@@ -8,7 +8,8 @@ import sys
 import numpy as np
 import pytest
 
-from nlm_jax.evaluate.beans_zero import files, spice
+from nlm_jax.evaluate import prediction_files
+from nlm_jax.evaluate.beans_zero import spice
 from nlm_jax.evaluate.beans_zero.cider import cider_d
 from nlm_jax.evaluate.beans_zero.score import Answer
 
@@ -73,7 +74,7 @@ def machine(tmp_path, monkeypatch):
 def captions(tmp_path):
     file = tmp_path / "captions.jsonl"
     pairs = (("an owl calls", "an owl calls"), ("a frog", "two birds over water"))
-    files.write(file, [Answer(given, label, str(i), "captioning") for i, (given, label) in enumerate(pairs)])
+    prediction_files.write(file, [Answer(given, label, str(i), "captioning") for i, (given, label) in enumerate(pairs)])
     return file
 
 

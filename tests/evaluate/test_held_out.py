@@ -7,8 +7,8 @@ import pytest
 
 from nlm_jax import testing
 from nlm_jax.cli import main
-from nlm_jax.data.prepare import Options, prepare
 from nlm_jax.generate.api import NatureLM
+from nlm_jax.prepare.command import Options, prepare
 
 HELD = 4
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from nlm_jax.audio.config import AudioConfig
-from nlm_jax.evaluate import published, report
-from nlm_jax.evaluate.beans_zero import dataset, files, synthetic
+from nlm_jax.evaluate import prediction_files
+from nlm_jax.evaluate.beans_zero import dataset, published, report, synthetic
 from nlm_jax.evaluate.beans_zero.parts import MAX_SECONDS, PARTS, kind_of, label_sets
 from nlm_jax.evaluate.beans_zero.score import Answer
 
@@ -79,7 +79,7 @@ def test_the_page(nlm, tmp_path, data):
         wrong = heads[number - 1].label if number % 2 else "None"
         rows.append(Answer(head.label if number % 3 else wrong, head.label, head.id, head.part))
     rows[0] = Answer("<script>alert(1)</script>", rows[0].label, rows[0].id, rows[0].dataset_name)
-    files.write(tmp_path / "answers.jsonl", rows)
+    prediction_files.write(tmp_path / "answers.jsonl", rows)
     out = tmp_path / "out"
     flags = (f"--predictions={tmp_path / 'answers.jsonl'}", f"--data={data}", f"--out={out}", "--no-spice")
     status, _, err = nlm("evaluate", *flags)

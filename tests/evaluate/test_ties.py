@@ -8,7 +8,7 @@ import random
 
 import pytest
 
-from nlm_jax.evaluate.beans_zero import files
+from nlm_jax.evaluate import prediction_files
 from nlm_jax.evaluate.beans_zero.parts import NONE
 from nlm_jax.evaluate.beans_zero.score import Answer, matched, score, zero
 
@@ -99,7 +99,7 @@ def test_nothing_is_tied():
     ],
 )
 def test_what_the_benchmark_gave_with_other_hash_seeds(name, seen):
-    rows = files.read(REAL / f"{name}.jsonl")
+    rows = prediction_files.read(REAL / f"{name}.jsonl")
     found, names = score(rows), labels_of("watkins", rows)
     for figure, value in seen:
         low, high = found["tie_interval"]["watkins"][figure]

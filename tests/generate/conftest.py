@@ -17,7 +17,7 @@ def make_tiny():
     """`make_tiny(mesh=None)`: the facade around it, on a mesh if one is given."""
     import jax
 
-    from nlm_jax.convert.load import abstract
+    from nlm_jax.convert.leaves import abstract
     from nlm_jax.mesh.rules import rules
 
     tokenizer, cfg = testing.tokenizer(), testing.tiny_config()

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from nlm_jax.convert.formats import save
+from nlm_jax.generate.audio_inputs import Clip
 from nlm_jax.generate.beam import largest
-from nlm_jax.generate.clips import Clip
 from nlm_jax.generate.prompts import prompt
 
 LARGEST = jax.jit(largest, static_argnums=1)

@@ -13,8 +13,8 @@ from nlm_jax.convert.checkpoint import Checkpoint
 from nlm_jax.core.errors import UserError
 from nlm_jax.generate import engine
 from nlm_jax.generate.api import NatureLM
+from nlm_jax.generate.audio_cache import Encodings
 from nlm_jax.generate.decode import begin, decode
-from nlm_jax.generate.encodings import Encodings
 
 
 @pytest.fixture(scope="module")

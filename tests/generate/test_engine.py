@@ -10,8 +10,8 @@ import pytest
 
 from nlm_jax.core.errors import UserError
 from nlm_jax.generate import decode, engine
-from nlm_jax.generate.clips import clips_of
-from nlm_jax.generate.encodings import Encodings
+from nlm_jax.generate.audio_cache import Encodings
+from nlm_jax.generate.audio_inputs import clips_of
 from nlm_jax.generate.options import GenerationOptions
 from nlm_jax.generate.prompts import prompt
 from nlm_jax.generate.request import Answer, Pieces

@@ -6,8 +6,8 @@ import pytest
 
 from nlm_jax.core.errors import UserError
 from nlm_jax.data.text import answer_tokens
-from nlm_jax.generate import score
-from nlm_jax.generate.clips import clips_of
+from nlm_jax.generate import likelihood
+from nlm_jax.generate.audio_inputs import clips_of
 from nlm_jax.generate.prompts import prompt
 
 LABELS = ["a wren", "None", "Turdus merula", "a", "a frog, and another frog further away"]
@@ -48,8 +48,8 @@ def test_many_in_chunks(tiny_model, asked, monkeypatch):
     every = tiny_model.score(audios, queries, labels)[0]
     assert every.shape == (305,)
     np.testing.assert_allclose(every[300:], tiny_model.score(audios, queries, LABELS)[0], atol=2e-5)
-    monkeypatch.setattr(score, "POSITIONS", 64)
-    monkeypatch.setattr(score, "LOGITS", 4 * 518 * 3)
+    monkeypatch.setattr(likelihood, "POSITIONS", 64)
+    monkeypatch.setattr(likelihood, "LOGITS", 4 * 518 * 3)
     np.testing.assert_allclose(tiny_model.score(audios, queries, LABELS)[0], every[300:], atol=2e-5)
 
 

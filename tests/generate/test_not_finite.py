@@ -14,15 +14,15 @@ from nlm_jax import testing
 from nlm_jax.audio import wave
 from nlm_jax.convert.checkpoint import Checkpoint
 from nlm_jax.core.errors import NotFinite, UserError
-from nlm_jax.evaluate.beans_zero import ranking
-from nlm_jax.generate import encodings, infer
+from nlm_jax.evaluate import ranking
+from nlm_jax.generate import audio_cache, infer_command
 from nlm_jax.generate.api import NatureLM
-from nlm_jax.generate.clips import clips_of
-from nlm_jax.generate.encodings import Encodings
+from nlm_jax.generate.audio_cache import Encodings
+from nlm_jax.generate.audio_inputs import clips_of
 from nlm_jax.generate.options import GenerationOptions
 from nlm_jax.generate.prompts import prompt
+from nlm_jax.generate.recording_windows import Window
 from nlm_jax.generate.request import NO_ANSWER, Request
-from nlm_jax.generate.windows import Window
 from nlm_jax.nn.cache import KVCache, attend_cached
 
 KINDS = {
@@ -141,14 +141,14 @@ def test_a_batch_names_the_question_without_an_answer(model, asked, monkeypatch)
 
 def spoil(monkeypatch, audio):
     """From now on the encoder makes NaN of one clip."""
-    made = encodings.encode
+    made = audio_cache.encode
 
     def encode(graphdef, state, sounds, mesh=None):
         vectors = made(graphdef, state, sounds, mesh)
         bad = [np.array_equal(sound.read(), audio) for sound in sounds]
         return [v * jnp.nan if b else v for v, b in zip(vectors, bad, strict=True)]
 
-    monkeypatch.setattr(encodings, "encode", encode)
+    monkeypatch.setattr(audio_cache, "encode", encode)
 
 
 def test_scores_that_are_not_finite_are_none(model, asked, monkeypatch):
@@ -205,7 +205,7 @@ def test_infer_writes_an_error_row_and_goes_on(model, asked, monkeypatch, tmp_pa
     windows = [(Window(file, float(i), i + 1.0), audio, "") for i, audio in enumerate(audios[:3])]
 
     def answers(group):
-        return infer.answer(model, group, "What?", 1.0, {file: 16_000}, max_new_tokens=5)
+        return infer_command.answer(model, group, "What?", 1.0, {file: 16_000}, max_new_tokens=5)
 
     expected = answers(windows)
     model.encodings = Encodings()

@@ -14,8 +14,8 @@ import pytest
 from nlm_jax.core.errors import UserError
 from nlm_jax.generate import sampling
 from nlm_jax.generate.api import NatureLM
+from nlm_jax.generate.decode_state import Decoding, Knobs, fresh
 from nlm_jax.generate.options import BOUNDS, GenerationOptions, each
-from nlm_jax.generate.rows import Decoding, Knobs, fresh
 from nlm_jax.nn.cache import empty
 from nlm_jax.testing import tiny_config
 

@@ -16,9 +16,9 @@ from jax._src import compiler, distributed
 
 from nlm_jax import cli
 from nlm_jax.data import shards
-from nlm_jax.data.evaluation import Evaluation
+from nlm_jax.data.eval_batches import Evaluation
 from nlm_jax.data.pipeline import TrainSet
-from nlm_jax.train.meter import Meter
+from nlm_jax.train.throughput import Meter
 
 what, decoded = threading.local(), []
 

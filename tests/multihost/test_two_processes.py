@@ -17,11 +17,11 @@ import tiny_training as tiny
 
 from nlm_jax.convert.checkpoint import Checkpoint
 from nlm_jax.convert.formats import save
-from nlm_jax.convert.run import finished
+from nlm_jax.convert.saved import finished
 from nlm_jax.data.text import Tokenizer, embedded_directory
 from nlm_jax.train.config import train_config
-from nlm_jax.train.interrupt import AHEAD
 from nlm_jax.train.loop import train
+from nlm_jax.train.preemption import AHEAD
 
 ROOT, HERE = pathlib.Path(__file__).resolve().parents[2], pathlib.Path(__file__).resolve().parent
 STEPS, ROWS, EXAMPLES = 8, 8, 12

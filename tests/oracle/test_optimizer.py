@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from nlm_jax.convert.load import build
+from nlm_jax.convert.leaves import build
 from nlm_jax.convert.table import official
 from nlm_jax.core.tree import named_leaves
 from nlm_jax.train.loss import answer_scores

@@ -8,7 +8,7 @@ import pytest
 from flax import nnx
 
 from nlm_jax.data.text import PLACEHOLDER
-from nlm_jax.generate.clips import Clip
+from nlm_jax.generate.audio_inputs import Clip
 from nlm_jax.generate.prompts import item, teacher_forced, text_format
 
 

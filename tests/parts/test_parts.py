@@ -16,9 +16,9 @@ import tiny_training as tiny
 from flax import nnx
 
 from nlm_jax import testing
-from nlm_jax.convert import formats, io, run
+from nlm_jax.convert import formats, io, run_file
 from nlm_jax.convert.checkpoint import Checkpoint
-from nlm_jax.convert.load import nest
+from nlm_jax.convert.leaves import nest
 from nlm_jax.core.errors import UserError
 from nlm_jax.core.frames import n_tokens
 from nlm_jax.data.text import embedded_directory
@@ -225,10 +225,12 @@ def run_over(checkpoint, tmp_path):
     def make(*imports):
         workdir = tmp_path / "run"
         trained = {"qformer/embed_norm/bias": checkpoint.leaves["qformer/embed_norm/bias"] + 1}
-        with ocp.CheckpointManager(workdir / run.CHECKPOINTS / "stage1" / "last") as manager:
+        with ocp.CheckpointManager(workdir / run_file.CHECKPOINTS / "stage1" / "last") as manager:
             manager.save(3, args=ocp.args.Composite(params=ocp.args.StandardSave(nest(trained))))
         base = {p: checkpoint.leaves[p] for p in ("llama/norm/scale", "beats/norm/scale")}
-        run.write_run(workdir, run.Run(checkpoint.config, imports, run.digest_base(base), ("stage1",), {}))
+        run_file.write_run(
+            workdir, run_file.Run(checkpoint.config, imports, run_file.digest_base(base), ("stage1",), {})
+        )
         return workdir
 
     return make
@@ -255,9 +257,9 @@ def test_parts_of_a_run(run_over, saved, checkpoint, tmp_path, waves, whole, for
     ours = QFormer.from_pretrained(workdir)(whole["tokens"])
     close(ours, np.asarray(QFormer(dataclasses.replace(checkpoint, leaves=shifted))(whole["tokens"])))
     assert np.abs(np.asarray(ours) - whole["vectors"]).max() > 0.01
-    other = run.read_run(workdir)
+    other = run_file.read_run(workdir)
     digests = other.digests | {"beats/norm/scale": other.digests["llama/norm/scale"]}
-    run.write_run(workdir, dataclasses.replace(other, digests=digests))
+    run_file.write_run(workdir, dataclasses.replace(other, digests=digests))
     with pytest.raises(UserError, match="mismatched checkpoint"):
         Beats.from_pretrained(workdir)
     QFormer.from_pretrained(workdir)

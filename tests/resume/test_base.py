@@ -9,7 +9,8 @@ import pytest
 from nlm_jax import NatureLM
 from nlm_jax.audio.config import AudioConfig
 from nlm_jax.convert.formats import open_checkpoint, save
-from nlm_jax.convert.run import find_checkpoint, open_run, read_params, read_run
+from nlm_jax.convert.run_file import find_checkpoint, read_run
+from nlm_jax.convert.saved import read_params
 from nlm_jax.core.errors import UserError
 from nlm_jax.core.tree import named_leaves
 from nlm_jax.train.loop import train
@@ -42,7 +43,7 @@ def test_the_checkpoint_holds_what_trains(run):
     saved = read_params(find_checkpoint(workdir, ("stage1",), "last"))
     digests = read_run(workdir).digests
     assert not set(saved) & set(digests)
-    assert set(saved) | set(digests) == set(open_run(workdir).targets())
+    assert set(saved) | set(digests) == set(open_checkpoint(workdir).targets())
     assert {p.split("/")[0] for p in digests} == {"llama", "beats"}
     assert all(p.startswith("beats/predictor") for p in digests if p.startswith("beats"))
 
@@ -51,7 +52,7 @@ def test_another_base_is_refused(run, own_weights):
     made, workdir = run
     spoil(own_weights)
     (workdir / "checkpoints" / "stage1" / "last" / "4").rename(workdir / "checkpoints" / "stage1" / "last" / "3")
-    for load in (lambda: train(made, workdir), lambda: open_run(workdir).load()):
+    for load in (lambda: train(made, workdir), lambda: open_checkpoint(workdir).load()):
         with pytest.raises(UserError, match=r"mismatched checkpoint: llama/layers/up_proj/kernel of the base differs"):
             load()
 
@@ -77,10 +78,10 @@ def test_weights_of_another_run(run, config, tmp_path):
     assert first.digests == second.digests
     assert first.imports == second.imports
     assert first.model == second.model
-    loaded = open_run(tmp_path / "next").load()
-    assert set(loaded.leaves) == set(open_run(workdir).load().leaves)
+    loaded = open_checkpoint(tmp_path / "next").load()
+    assert set(loaded.leaves) == set(open_checkpoint(workdir).load().leaves)
 
 
 def test_no_run_there(tmp_path):
     with pytest.raises(UserError, match="not a run directory"):
-        open_run(tmp_path)
+        open_checkpoint(tmp_path)

@@ -7,7 +7,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from nlm_jax.convert.formats import open_checkpoint
-from nlm_jax.convert.run import open_run, read_run
+from nlm_jax.convert.run_file import read_run
 from nlm_jax.core.errors import UserError
 from nlm_jax.train.config import config_dict, train_config
 from nlm_jax.train.loop import train
@@ -31,7 +31,7 @@ def test_imported_base(config, weights, tmp_path):
         tmp_path / "run" / "frozen.safetensors"
     )
     # What leaves is the base as it was imported, not its rounding.
-    leaves = open_run(tmp_path / "run").load().leaves
+    leaves = open_checkpoint(tmp_path / "run").load().leaves
     np.testing.assert_array_equal(leaves[KERNEL], open_checkpoint(weights).load().leaves[KERNEL])
 
 
@@ -45,7 +45,7 @@ def test_random_base_goes_on_exactly(config, tmp_path):
     newest = max(last.iterdir(), key=lambda p: int(p.name))
     newest.rename(tmp_path / "gone")  # as if it had been killed before its last checkpoint
     train(made, tmp_path / "halted")
-    a, b = (open_run(tmp_path / name, "last").load().leaves for name in ("straight", "halted"))
+    a, b = (open_checkpoint(tmp_path / name, "run", which="last").load().leaves for name in ("straight", "halted"))
     assert set(a) == set(b)
     for path in a:
         np.testing.assert_array_equal(a[path], b[path], err_msg=path)

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 
-from nlm_jax.convert.run import finished
+from nlm_jax.convert.saved import finished
 
 CONFIG = """
 import json, ml_collections

@@ -9,11 +9,11 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
-from nlm_jax.convert.run import open_run
+from nlm_jax.convert.formats import open_checkpoint
 from nlm_jax.convert.saved import finished, read_params
 from nlm_jax.core.errors import UserError
 from nlm_jax.train.loop import train
-from nlm_jax.train.meter import Meter
+from nlm_jax.train.throughput import Meter
 
 
 class Killed(Exception):
@@ -161,7 +161,7 @@ def test_damaged_checkpoints(config, straight, tmp_path, capsys, harms, said):
         with pytest.raises(
             UserError, match=rf"damaged checkpoint: {file.relative_to(folders['stage2'] / place)} .*again"
         ):
-            open_run(workdir)
+            open_checkpoint(workdir)
     assert train(config(), workdir) == 0
     printed = [line for line in capsys.readouterr().out.splitlines() if "damaged checkpoint" in line]
     assert [line.rpartition(", ")[2] for line in printed] == [line.format(**folders) for line in said]

@@ -63,7 +63,7 @@ class Listener(Fake):
 
     def answer(self, question, tell):
         """None for silence, else the animal of the strongest frequency, clip by clip; "fail" in a question does so."""
-        from nlm_jax.serve.question import Answer
+        from nlm_jax.serve.types import Answer
 
         self.texts.append(question.text)
         text = " and ".join(map(self.name, question.clips))

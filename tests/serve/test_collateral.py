@@ -14,7 +14,7 @@ from serve_tools import Fake, clip, item, predict, wav
 
 from nlm_jax.serve import contract
 from nlm_jax.serve.batcher import Batcher
-from nlm_jax.serve.question import Question
+from nlm_jax.serve.types import Question
 
 
 class FailsOnce(Fake):

@@ -13,8 +13,8 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import Select
 
 from nlm_jax import __version__
-from nlm_jax.data.corpora import audacity, raven
-from nlm_jax.generate import labels
+from nlm_jax.generate import window_labels
+from nlm_jax.prepare.readers import audacity, raven
 
 QUERY = "What is the common name for the focal species in the audio?"
 OUTLINED = """
@@ -74,7 +74,13 @@ def test_drop_ask_compare_download(page, recording, tmp_path):
         for r in answers
     ]
     (tmp_path / "answers.jsonl").write_text("".join(json.dumps(r | {"query": QUERY}) + "\n" for r in rows))
-    written = dict(zip(labels.FORMATS, labels.write(tmp_path / "answers.jsonl", QUERY, labels.FORMATS), strict=True))
+    written = dict(
+        zip(
+            window_labels.FORMATS,
+            window_labels.write(tmp_path / "answers.jsonl", QUERY, window_labels.FORMATS),
+            strict=True,
+        )
+    )
     assert page.download("audacity").read_bytes() == written["audacity"].read_bytes()
     for kind, delimiter in (("csv", ","), ("raven", "\t")):
         ours, theirs = (

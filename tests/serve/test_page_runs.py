@@ -13,7 +13,7 @@ pytest.importorskip("selenium", reason="the page's tests need selenium, of the e
 from selenium.webdriver import Keys
 from selenium.webdriver.common.by import By
 
-from nlm_jax.data.corpora import audacity, raven
+from nlm_jax.prepare.readers import audacity, raven
 from nlm_jax.testing import NAMES, tone
 
 FIRST, SECOND = "What is it?", "Is it alone?"

@@ -15,7 +15,7 @@ from serve_tools import Fake, clip, item, predict, wav
 
 from nlm_jax.core.errors import UserError
 from nlm_jax.serve.batcher import Batcher, Full, Stopped
-from nlm_jax.serve.question import Question
+from nlm_jax.serve.types import Question
 
 
 def until(true, seconds=20):

@@ -21,8 +21,8 @@ from nlm_jax.core.tree import named_leaves, revision
 from nlm_jax.generate import decode
 from nlm_jax.generate.api import NatureLM
 from nlm_jax.models.beats.model import patches
-from nlm_jax.serve.answer import EngineAnswerer, loader
-from nlm_jax.serve.question import Question
+from nlm_jax.serve.engine_backend import EngineAnswerer, loader
+from nlm_jax.serve.types import Question
 
 
 class Loaded:

@@ -13,8 +13,8 @@ from flax import nnx
 
 from nlm_jax.core.tree import named_leaves
 from nlm_jax.mesh.build import make_mesh
-from nlm_jax.mesh.place import shardings
 from nlm_jax.mesh.rules import rules
+from nlm_jax.mesh.sharding import shardings
 from nlm_jax.models.naturelm import NatureLMModel
 from nlm_jax.models.presets import preset
 

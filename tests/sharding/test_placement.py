@@ -8,8 +8,8 @@ from jax.sharding import PartitionSpec as P
 
 from nlm_jax.core.errors import UserError
 from nlm_jax.mesh.build import describe, make_mesh
-from nlm_jax.mesh.place import check_heads, constrain_rows, divisible, place_batch
 from nlm_jax.mesh.rules import rules
+from nlm_jax.mesh.sharding import check_heads, constrain_rows, divisible, place_batch
 
 
 def test_sizes_are_filled_in():

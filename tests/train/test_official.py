@@ -13,7 +13,7 @@ from nlm_jax.core.errors import UserError
 from nlm_jax.data.config import AugmentConfig
 from nlm_jax.train import loop
 from nlm_jax.train.config import TrainConfig, train_config
-from nlm_jax.train.official import NONE, translate, unprepared
+from nlm_jax.train.official_config import NONE, translate, unprepared
 from nlm_jax.train.partition import Components
 
 TEMPLATE = "<|start_header_id|>user<|end_header_id|>\n\n{}<|eot_id|>"

@@ -10,8 +10,8 @@ import test_official
 import yaml
 
 from nlm_jax.convert.formats import open_checkpoint
-from nlm_jax.convert.place import fetch
-from nlm_jax.convert.run import read_run
+from nlm_jax.convert.run_file import read_run
+from nlm_jax.convert.transfer import fetch
 from nlm_jax.core.config import load
 from nlm_jax.data.text import Tokenizer
 from nlm_jax.train import loop

@@ -1,6 +1,7 @@
 """Who may import whom, what the plain installation must suffice for, and that every dependency is declared."""
 
 import ast
+import graphlib
 import pathlib
 import re
 import runpy
@@ -16,7 +17,8 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 BELOW_DATA = {"core", "audio", "page"}
 BELOW_MODELS = BELOW_DATA | {"mesh", "nn"}
-BELOW_TRAIN = BELOW_MODELS | {"models", "data", "convert", "generate"}
+BELOW_GENERATE = BELOW_MODELS | {"models", "data", "convert"}
+BELOW_TRAIN = BELOW_GENERATE | {"generate", "prepare"}
 BELOW_CLI = BELOW_TRAIN | {"train", "evaluate"}
 MAY_IMPORT = {
     "core": set(),
@@ -25,9 +27,11 @@ MAY_IMPORT = {
     "audio": {"core"},
     "page": {"core", "audio"},
     "data": BELOW_DATA,
+    "prepare": BELOW_DATA | {"data"},
+    "describe": BELOW_DATA | {"data", "prepare"},
     "models": BELOW_MODELS,
     "convert": BELOW_MODELS | {"models", "data"},
-    "generate": BELOW_MODELS | {"models", "data", "convert"},
+    "generate": BELOW_GENERATE,
     "parts": BELOW_TRAIN,
     # Public names only, imported when they are used (core/lazy.py): what users look for here is loaded by `parts`.
     "models/__init__": BELOW_TRAIN | {"parts"},
@@ -37,7 +41,7 @@ MAY_IMPORT = {
     "serve": BELOW_TRAIN,
     "demo": BELOW_CLI | {"testing"},
     "testing": BELOW_CLI,
-    "cli": BELOW_CLI | {"testing", "demo", "plan", "serve"},
+    "cli": BELOW_CLI | {"describe", "testing", "demo", "plan", "serve"},
     "__init__": BELOW_TRAIN | {"train"},  # in fact only the lazy names of the public surface
 }
 SERVER = {f"nlm_jax.serve.{name}" for name in ("app", "contract", "intake", "metrics", "stream")}
@@ -106,6 +110,25 @@ def test_direction_has_no_cycle():
         for other in below:
             assert name not in MAY_IMPORT[other], f"{name} and {other} may import each other"
             assert MAY_IMPORT[other] <= below, f"{name} may import {other} but not {sorted(MAY_IMPORT[other] - below)}"
+
+
+def test_files_have_no_cycle():
+    """No file needs itself by way of others, whether at the top, within a function or under TYPE_CHECKING."""
+    modules = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in FILES}
+    modules = {name: path for name, path in modules.items() if path.name != "__init__.py"}  # lazy public names only
+    graph = {
+        name: {
+            other
+            for used in imports_of(path)
+            if (other := used if used in modules else used.rpartition(".")[0]) in modules
+        }
+        for name, path in modules.items()
+    }
+    order = graphlib.TopologicalSorter(graph)
+    try:
+        order.prepare()
+    except graphlib.CycleError as error:
+        pytest.fail(" imports ".join(reversed(error.args[1])))
 
 
 def test_every_dependency_is_declared():

@@ -15,9 +15,9 @@ from rapidfuzz.distance import Levenshtein
 
 from nlm_jax.evaluate.beans_zero import metrics
 from nlm_jax.evaluate.beans_zero.cider import cider_d
-from nlm_jax.evaluate.beans_zero.match import END
 from nlm_jax.evaluate.beans_zero.parts import CAPTIONING, CLASSIFICATION, DETECTION, UNSEEN, Kind, label_sets
 from nlm_jax.evaluate.beans_zero.single import choice, contains, extract, frequency, named_in_full
+from nlm_jax.evaluate.nearest_label import END
 
 Labels = tuple[str, ...]
 Reader = Callable[[str, Labels], str]

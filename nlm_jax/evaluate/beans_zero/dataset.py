@@ -14,10 +14,11 @@ import numpy as np
 
 from nlm_jax.audio import wave
 from nlm_jax.audio.config import AudioConfig
+from nlm_jax.core import arrow, hub
 from nlm_jax.core.dims import SAMPLE_RATE
 from nlm_jax.core.errors import UserError
-from nlm_jax.data import arrow, hub, recordings
 from nlm_jax.evaluate.beans_zero.parts import MAX_SECONDS, question_of
+from nlm_jax.prepare import audio_sources
 
 HEAD = ("id", "dataset_name", "output")
 COLUMNS = ("audio", *HEAD, "instruction_text", "metadata")
@@ -64,7 +65,7 @@ class Item:
             rate = int(audio.get("sampling_rate") or rate)
             audio = audio.get("bytes") or audio.get("array")
         seconds = min(MAX_SECONDS.get(self.part, self.clips.seconds), self.clips.seconds)
-        found = recordings.decoded(audio, rate, self.id, quality=self.clips.quality)
+        found = audio_sources.decoded(audio, rate, self.id, quality=self.clips.quality)
         return wave.fit(found, round(seconds * SAMPLE_RATE))
 
 
@@ -75,7 +76,7 @@ def heads(source: str) -> list[Head]:
       UserError: no dataset there, a column is missing, or pyarrow is not installed.
     """
     arrow.installed()
-    files, found = arrow.files(hub.located(source, "--data=")), []
+    files, found = arrow.files(hub.dataset_path(source, "--data=")), []
     if not files:
         raise UserError(f"--data={source}: neither Parquet files nor a folder that datasets.save_to_disk wrote")
     for file in files:

@@ -12,8 +12,8 @@ import numpy as np
 from jaxtyping import Float, Int
 from sklearn.metrics import precision_recall_fscore_support
 
-from nlm_jax.evaluate.beans_zero.match import items
-from nlm_jax.evaluate.beans_zero.order import descending
+from nlm_jax.evaluate.beans_zero.torch_sort import descending
+from nlm_jax.evaluate.nearest_label import items
 
 VECTOR, ROWS = 8, 4
 """Lanes of the machine the published float32 figures were summed on, and vectors added side by side."""

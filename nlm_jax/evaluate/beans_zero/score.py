@@ -9,8 +9,8 @@ import numpy as np
 
 from nlm_jax.evaluate.beans_zero import beans_next, metrics, ties
 from nlm_jax.evaluate.beans_zero.cider import cider_d
-from nlm_jax.evaluate.beans_zero.match import Labels, classified, detected, items, listed, species
 from nlm_jax.evaluate.beans_zero.parts import CAPTIONING, DETECTION, NONE, Kind, kind_of
+from nlm_jax.evaluate.nearest_label import Labels, classified, detected, items, listed, species
 
 Options = Sequence[Sequence[tuple[str, ...]]]
 """Per answer its items, each as the labels that are equally near to it, in sorted order."""

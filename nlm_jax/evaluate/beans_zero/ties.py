@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 import numpy as np
 
 from nlm_jax.evaluate.beans_zero import metrics
-from nlm_jax.evaluate.beans_zero.match import items, listed
+from nlm_jax.evaluate.nearest_label import items, listed
 
 OUTCOMES = 64
 """Ways to decide the widest ties of labels that ties connect, at most."""

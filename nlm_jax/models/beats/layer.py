@@ -8,15 +8,15 @@ from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Bool, Float
 
-from nlm_jax.core.names import ATTENTION
 from nlm_jax.core.precision import matmul_precision
 from nlm_jax.mesh.axes import ROWS
-from nlm_jax.mesh.place import constrain_rows
+from nlm_jax.mesh.sharding import constrain_rows
 from nlm_jax.models.beats.config import BeatsConfig
 from nlm_jax.nn.attention import MASKED
 from nlm_jax.nn.linear import Linear
 from nlm_jax.nn.norm import LayerNorm
 from nlm_jax.nn.param import new_key, param
+from nlm_jax.nn.remat import ATTENTION
 
 SCORE_SCALE = 32.0  # the reference divides scores by 32 before subtracting their maximum, and multiplies after
 

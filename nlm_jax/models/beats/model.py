@@ -7,7 +7,7 @@ from jaxtyping import Array, Bool, Float
 
 from nlm_jax.audio.fbank import fbank
 from nlm_jax.core.frames import MEL_BINS, PATCH
-from nlm_jax.mesh.place import constrain_rows
+from nlm_jax.mesh.sharding import constrain_rows
 from nlm_jax.models.beats.config import BeatsConfig
 from nlm_jax.models.beats.layer import BeatsLayer, scale_gradient
 from nlm_jax.models.beats.position import PositionalConv, RelativeBias

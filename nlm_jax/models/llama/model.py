@@ -8,13 +8,13 @@ from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float, Int
 
-from nlm_jax.core.names import MLP
 from nlm_jax.core.precision import matmul_precision
-from nlm_jax.mesh.place import constrain_rows
+from nlm_jax.mesh.sharding import constrain_rows
 from nlm_jax.models.llama.config import LlamaConfig
 from nlm_jax.nn.linear import Linear, subkey
 from nlm_jax.nn.norm import RMSNorm
 from nlm_jax.nn.param import new_key, param
+from nlm_jax.nn.remat import MLP
 from nlm_jax.nn.rope import rope_tables, rotate
 from nlm_jax.nn.stack import scan_layers, stack
 

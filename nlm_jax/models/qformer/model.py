@@ -7,7 +7,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from nlm_jax.core.precision import matmul_precision
-from nlm_jax.mesh.place import constrain_rows
+from nlm_jax.mesh.sharding import constrain_rows
 from nlm_jax.models.qformer.config import QFormerConfig
 from nlm_jax.nn.linear import Linear, dropout, subkey
 from nlm_jax.nn.norm import LayerNorm

@@ -1,0 +1,260 @@
+"""describe.html: the numbers of describe.json as tables and pictures, with examples to see, read and hear."""
+
+import html
+from typing import Any
+
+import numpy as np
+
+from nlm_jax.audio.mel import log_mel
+from nlm_jax.core.chat import DEFAULT_TEMPLATE
+from nlm_jax.describe import charts
+from nlm_jax.describe.show import Shown
+from nlm_jax.page import picture
+from nlm_jax.page.html import figure, page, section, table
+
+NAMES = {
+    "silent": "silent throughout",
+    "clipped": "clipped",
+    "offset": "offset from zero",
+    "ultrasound": "ultrasound, most of which is above the 8 kHz that are kept",
+    "damaged": "not read whole",
+}
+ROWS = 60
+"""Lines of a table; the JSON has all."""
+
+
+def document(told: dict[str, Any], shown: list[Shown], pairs: list[tuple[Shown, Shown | None]]) -> str:
+    """The whole page, with nothing to fetch."""
+    names = ", ".join(d["name"] for d in told["directories"])
+    kinds = (("Tasks", "task"), ("Domains", "domain"), ("Splits", "split"), ("Licences", "licence"))
+    parts = [
+        headline(told, names),
+        section("Directories", directories(told)) if len(told["directories"]) > 1 else "",
+        *(section(title, counted(told[f"{kind}s"], kind)) for title, kind in kinds),
+        section("Mixture", mixture(told["mixture"])) if told["mixture"] else "",
+        section("Taxa", taxa(told["taxa"])),
+        section("Label imbalance", imbalance(told["labels"])),
+        section("Answers by task", answers(told["answers"])),
+        section("Durations, levels, clipping, silence", sound(told)),
+        section("Tokens without audio", tokens(told)),
+        section("Rejects", rejects(told["rejects"])),
+        section("Examples", examples(shown)) if shown else "",
+        section("Augmentations, before and after", augmented(pairs)) if pairs else "",
+    ]
+    return page(f"{names}: what is in it", "".join(parts))
+
+
+def headline(told: dict[str, Any], names: str) -> str:
+    """The numbers one looks for first."""
+    levels, labels, rejected = told["levels"], told["labels"], told["rejects"]
+    species = sum(node["species"] for node in told["taxa"]["roots"])
+    clipping, silence = levels["clipping"], levels["silence"]
+    tiles = [
+        (f"{told['hours']:,.2f} h", f"in {told['clips']:,} clips"),
+        (f"{told['examples']:,}", f"examples of {len(told['tasks'])} tasks"),
+        (f"{species:,}", "species with a lineage"),
+        (f"{labels['labels']:,}", f"labels, as uneven as {labels['effective_number']:,.1f} even ones"),
+        (f"{levels['rms_dbfs'].get('median', 0):.1f}", "dBFS, the median level of a clip"),
+        (f"{clipping['share_of_clips']:.1%}", "of clips are clipped"),
+        (f"{silence['share_of_time']:.1%}", f"of the time is silence (below {silence['below_dbfs']:.0f} dBFS)"),
+        (f"{rejected['clips']:,}", f"clips left out, and {rejected['examples']:,} examples"),
+    ]
+    shown = "".join(f'<div class="tile"><b>{html.escape(a)}</b><span>{html.escape(b)}</span></div>' for a, b in tiles)
+    lead = f'<p class="lead">Levels are those of {levels["clips"]:,} of {levels["of"]:,} clips.</p>'
+    return f'<header><h1>{html.escape(names)}</h1>{lead}<div class="tiles">{shown}</div></header>'
+
+
+def directories(told: dict[str, Any]) -> str:
+    """A line per prepared directory."""
+    rows = [
+        (d["name"], d["annotations"] or "", f"{d['examples']:,}", f"{d['clips']:,}", f"{d['hours'] or 0:.2f}")
+        for d in told["directories"]
+    ]
+    return table(("directory", "annotations", "examples", "clips", "hours"), rows)
+
+
+def counted(rows: list[dict[str, Any]], of: str) -> str:
+    """Examples, clips and hours by name."""
+    shown, most = rows[:ROWS], max((r["examples"] for r in rows), default=1) or 1
+    lines = [(r["name"], f"{r['examples']:,}", f"{r['clips']:,}", f"{r['hours']:.3f}") for r in shown]
+    more = f'<p class="note">and {len(rows) - ROWS} more, in describe.json</p>' if len(rows) > ROWS else ""
+    return charts.bar_table((of, "examples", "clips", "hours"), lines, [r["examples"] / most for r in shown]) + more
+
+
+def mixture(stages: list[dict[str, Any]]) -> str:
+    """Effective epochs of each stage of a config."""
+    out = []
+    for stage in stages:
+        rows = [
+            (r["of"], r["name"], f"{r['examples']:,}", f"{r['drawable']:,}", f"{r['share']:.2%}", f"{r['epochs']:.3g}")
+            for r in stage["rows"]
+        ]
+        title = f"{stage['stage']}: {stage['steps']:,} steps of {stage['rows_a_step']} rows"
+        head = ("of", "name", "examples", "drawable", "share of the stream", "epochs")
+        out.append(f"<h3>{html.escape(title)}</h3>{table(head, rows)}")
+    return "".join(out)
+
+
+def taxa(told: dict[str, Any]) -> str:
+    """The tree, and labels that have no lineage."""
+    out = "<p>No example has a lineage.</p>"
+    if told["roots"]:
+        out = f'<div class="taxa">{charts.tree(told["roots"])}</div>'
+    if told["labels"]:
+        shut = f"<summary>{len(told['labels']):,} labels without a lineage</summary>{counted(told['labels'], 'label')}"
+        out += f'<div class="taxa"><details>{shut}</details></div>'
+    if told["unlabelled"]:
+        out += f'<p class="note">{told["unlabelled"]:,} examples have neither.</p>'
+    return out
+
+
+def imbalance(labels: dict[str, Any]) -> str:
+    """How uneven labels are: numbers, a picture, both ends."""
+    if not labels["labels"]:
+        return "<p>No example has a label or a lineage.</p>"
+    said = (
+        f"{labels['labels']:,} labels (species, or the label where there is no lineage). Gini coefficient "
+        f"{labels['gini']:.2f} (0 = all alike), effective number of labels {labels['effective_number']:,.1f}; the most "
+        f"frequent has {labels['ratio']:,.0f} times the examples of the rarest."
+    )
+    most, ends = labels["top"][0]["examples"], []
+    for title, rows in (("most frequent", labels["top"]), ("rarest", labels["bottom"])):
+        lines = [(r["name"], f"{r['examples']:,}") for r in rows]
+        if rows:
+            bars = charts.bar_table((title, "examples"), lines, [r["examples"] / most for r in rows])
+            ends.append(f"<div>{bars}</div>")
+    chart = figure(charts.falling(labels["counts"], labels["labels"]), "Examples of each label")
+    return f'<p>{html.escape(said)}</p>{chart}<div class="row">{"".join(ends)}</div>'
+
+
+def answers(rows: list[dict[str, Any]]) -> str:
+    """What is answered most, by task."""
+    lines = [
+        (
+            r["task"],
+            f"{r['answers']:,}",
+            f"{r['effective_number']:,.1f}",
+            ", ".join(f"{_cut(a['answer'], 26)} {a['share']:.0%}" for a in r["most_frequent"][:4]),
+        )
+        for r in rows[:ROWS]
+    ]
+    return table(("task", "different answers", "effective number", "most frequent"), lines)
+
+
+def sound(told: dict[str, Any]) -> str:
+    """Histograms of the recordings."""
+    levels = told["levels"]
+    figures = [
+        figure(charts.histogram(told["durations"], "seconds"), "Durations of clips"),
+        figure(charts.histogram(levels["rms_dbfs"], "dBFS"), "Level: root mean square of a clip"),
+        figure(charts.histogram(levels["peak_dbfs"], "dBFS"), "Peak of a clip"),
+        figure(charts.histogram(levels["silence"]["share"], "share"), "Share of a clip that is silence"),
+    ]
+    clipping, silence = levels["clipping"], levels["silence"]
+    said = [
+        f"{clipping['clips']:,} clips ({clipping['share_of_clips']:.1%}) have three or more samples in a row at full "
+        f"scale, {clipping['share_of_samples']:.4%} of all samples.",
+        f"{silence['share_of_time']:.1%} of the time is below {silence['below_dbfs']:.0f} dBFS; "
+        f"{silence['silent_clips']:,} clips are silent throughout.",
+        f"{levels['offset_above_1_percent']:,} clips have an offset above 1 % of full scale.",
+    ]
+    for kind, names in levels["first"].items():
+        if names:
+            said.append(f"Clips that are {NAMES[kind]}, first: {', '.join(names)}; all are in flagged.jsonl.")
+    if rates := told["sources"]["rates"]:
+        said.append(f"Source rates: {', '.join(f'{int(rate):,} Hz ({n:,} clips)' for rate, n in rates.items())}.")
+    for kind in ("ultrasound", "damaged"):
+        if (found := told["sources"][kind])["recordings"]:
+            said.append(f"{found['recordings']:,} recordings are {NAMES[kind]}: {'; '.join(found['first'][:5])}.")
+    if levels["damaged"]["clips"]:
+        said.append(f"{levels['damaged']['clips']:,} records are damaged, first {levels['damaged']['first'][0]}.")
+    listed = "".join(f"<li>{html.escape(s)}</li>" for s in said)
+    return f'<div class="row two">{"".join(figures)}</div><ul>{listed}</ul>'
+
+
+def tokens(told: dict[str, Any]) -> str:
+    """Lengths of questions and answers."""
+    text, answer = told["tokens"]["text"], told["tokens"]["answer"]
+    figures = figure(charts.histogram(text, "tokens"), "Question with its template and BOS") + figure(
+        charts.histogram(answer, "tokens"), "Answer with its end symbol, before it is cut"
+    )
+    return f'<div class="row">{figures}</div>'
+
+
+def rejects(told: dict[str, Any]) -> str:
+    """What was left out, by reason."""
+    if not told["clips"] and not told["examples"] and not told["reasons"]:
+        return "<p>Nothing was left out.</p>"
+    rows = [
+        (f"{r['entries']:,}", f"{r['examples']:,}", _cut(r["reason"], 110), _cut(r.get("file", ""), 50))
+        for r in told["reasons"]
+    ]
+    out = f"<p>{told['clips']:,} clips and {told['examples']:,} examples.</p>"
+    if rows:
+        out += table(("entries", "examples", "reason", "first"), rows)
+    if told["list_missing"]:
+        where = html.escape(", ".join(told["list_missing"]))
+        out += f'<p class="note">rejects.jsonl is missing in {where}: no reasons.</p>'
+    return out
+
+
+def examples(shown: list[Shown]) -> str:
+    """A card per example: every clip, the prompt as the model gets it, the answer, what is known."""
+    cards = []
+    for one in shown:
+        f = one.facts
+        heard = ""
+        for c, wave in zip(f["clips"], one.clips, strict=True):
+            said = f"{_cut(c['name'], 60)} · {c['seconds']:.2f} s · {c['rms']:.1f} dBFS"
+            heard += f'{clip(wave)}<p class="verdict">{html.escape(said)}</p>'
+        known = " · ".join(html.escape(str(f[key])) for key in ("task", "domain", "split", "licence") if f[key])
+        known = f'<p class="verdict">{known}<br>{html.escape(f["example"])}</p>'
+        facts = "".join(f"<dt>{html.escape(k)}</dt><dd>{html.escape(str(v))}</dd>" for k, v in f["facts"].items())
+        facts = f"<details><summary>facts</summary><dl>{facts}</dl></details>" if facts else ""
+        cards.append(f"<article>{heard}{prompt(f)}{known}{facts}</article>")
+    return f'<div class="cards wide">{"".join(cards)}</div>'
+
+
+def augmented(pairs: list[tuple[Shown, Shown | None]]) -> str:
+    """Per augmentation both sides, with what was drawn and what became of question and answer."""
+    out = []
+    for before, after in pairs:
+        f = before.facts
+        chance = f"probability {f['probability']:g}" if f["probability"] else "off unless a config switches it on"
+        title = f"<h3>{html.escape(f['kind'])} <small>{chance}</small></h3>"
+        if after is None:
+            out.append(f'{title}<p class="note">{html.escape(f["skipped"])}</p>')
+            continue
+        drawn = ", ".join(f"{name} {value:g}" for name, value in after.facts["parameters"].items())
+        sides = []
+        for name, side in (("before", before), ("after", after)):
+            level = ", ".join(f"{one['rms']:.1f} dBFS, peak {one['peak']:.1f}" for one in side.facts["levels"])
+            heard = "".join(map(clip, side.clips))
+            sides.append(f'<article>{heard}<p class="verdict">{name} · {level}</p>{prompt(side.facts)}</article>')
+        changed = (f["question"], f["answer"]) != (after.facts["question"], after.facts["answer"])
+        texts = "question and answer change" if changed else "question and answer stay"
+        note = " · ".join(filter(None, (f["task"], f["example"], drawn, texts)))
+        out.append(f'{title}<p class="note">{html.escape(note)}</p><div class="cards wide">{"".join(sides)}</div>')
+    return "".join(out)
+
+
+def clip(wave: np.ndarray) -> str:
+    """Spectrogram and player of a clip."""
+    image = picture.data_uri(picture.spectrogram(log_mel(wave), 2), "image/png") if wave.size else ""
+    return f'<img alt="log-mel spectrogram, 0 to 8 kHz" src="{image}">{picture.player(wave)}'
+
+
+def prompt(facts: dict[str, Any]) -> str:
+    """The rendered prompt: question and answer stand out from the template around them."""
+    shown, end = html.escape(facts["prompt"]), html.escape(facts["answer"])
+    shown = shown.replace(html.escape(facts["question"]), f"<b>{html.escape(facts['question'])}</b>", 1)
+    tail = html.escape(DEFAULT_TEMPLATE.partition("{}")[2]) + end
+    at = shown.rfind(tail)
+    if end and at >= 0:
+        at += len(tail) - len(end)
+        shown = f'{shown[:at]}<b class="said">{end}</b>{shown[at + len(end) :]}'
+    return f'<pre class="prompt">{shown}</pre>'
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else text[: most - 1] + "…"

@@ -1,0 +1,32 @@
+"""Selection tables of Raven (Cornell): a time window a row, and what was heard in it."""
+
+import pathlib
+from collections.abc import Iterator
+
+from nlm_jax.audio import formats
+from nlm_jax.data.schema import Example
+from nlm_jax.prepare.readers import label_table
+from nlm_jax.prepare.readers.lookup import Lookup
+from nlm_jax.prepare.rejects import Notice, Reject
+
+
+def opens(path: pathlib.Path) -> bool:
+    """A table whose header names the times of selections, or a folder with some."""
+    return bool(files(path))
+
+
+def files(path: pathlib.Path) -> list[pathlib.Path]:
+    """The selection tables that a path is, or has below it."""
+    every = sorted(formats.files_below(path)) if path.is_dir() else [path]
+    return [file for file in every if label_table.is_selections(file)]
+
+
+def examples(path: pathlib.Path, root: pathlib.Path) -> Iterator[Example | Reject | Notice]:
+    """One question for each selection; of an empty table the one whose answer is that nothing is heard.
+
+    The recording is named in the table (Begin File, Begin Path), or is beside it under the table's own name.
+    """
+    lookup = Lookup(root)
+    for file in files(path) or [path]:
+        yield from label_table.LabelTable(file, lookup).examples()
+    yield from lookup.notices()

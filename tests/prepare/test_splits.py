@@ -1,0 +1,142 @@
+"""nlm prepare --hold-out: a validation part drawn by recording."""
+
+import json
+
+import numpy as np
+import pytest
+import soundfile
+
+from nlm_jax.core.errors import UserError
+from nlm_jax.data.dataset import Corpus
+from nlm_jax.data.schema import Example
+from nlm_jax.prepare import splits
+from nlm_jax.prepare.command import Options, prepare
+
+
+def labelled(counts, parts=1):
+    for label, count in counts.items():
+        for k in range(count):
+            for p in range(parts):
+                name = f"{label}{k}.wav" + (f"#t={p},{p + 1}" if parts > 1 else "")
+                yield Example(name, (name,), "What?", label, "t", label=label)
+
+
+def test_share_of_every_label():
+    counts = {"owl": 10, "wren": 3, "crow": 2, "rail": 1, "tit": 40}
+    held, lonely = splits.draw(labelled(counts), 0.2)
+    drawn = {label: sum(name.startswith(label) for name in held) for label in counts}
+    assert drawn == {"owl": 2, "wren": 1, "crow": 1, "rail": 0, "tit": 8}
+    assert lonely == ["rail"]
+
+
+@pytest.mark.parametrize("fraction", [0.01, 0.5, 0.99])
+def test_something_is_left_on_both_sides(fraction):
+    counts = {"a": 2, "b": 7}
+    held, _ = splits.draw(labelled(counts), fraction)
+    for label, count in counts.items():
+        assert 1 <= sum(name.startswith(label) for name in held) < count
+
+
+def test_parts_of_a_recording_stay_together():
+    examples = list(labelled({"owl": 8, "wren": 8}, parts=5))
+    split = {}
+    for example in splits.divided(examples, splits.draw(examples, 0.25)[0]):
+        split.setdefault(splits.recording(example), set()).add(example.split)
+    assert len(split) == 16
+    assert all(len(sides) == 1 for sides in split.values())
+    assert sum(sides == {"valid"} for sides in split.values()) == 4
+
+
+def test_order_does_not_matter_and_new_recordings_move_few_old_ones():
+    examples = list(labelled({"owl": 30}))
+    held = splits.draw(examples, 0.2)[0]
+    assert splits.draw(examples[::-1], 0.2)[0] == held
+    grown = splits.draw(list(labelled({"owl": 31})), 0.2)[0]
+    assert len(held - grown) <= 1
+
+
+def test_splits_that_a_file_gives_stay():
+    given = [Example(str(k), (f"{k}.wav",), "q", "a", "t", label="owl", split="test") for k in range(5)]
+    free = list(labelled({"owl": 5}))
+    held, _ = splits.draw([*given, *free], 0.4)
+    assert not held & {e.paths[0] for e in given}
+    sides = [e.split for e in splits.divided([*given, *free], held)]
+    assert sides[:5] == ["test"] * 5
+    assert sorted(sides[5:]) == ["train"] * 3 + ["valid"] * 2
+
+
+def test_examples_without_audio_go_by_their_id():
+    text = [Example(str(k), (), "2+2?", "4", "t") for k in range(10)]
+    assert len(splits.draw(text, 0.3)[0]) == 3
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("owls")
+    rng = np.random.default_rng(1)
+    for label, count in (("owl", 5), ("wren", 5), ("rail", 1)):
+        (folder / label).mkdir()
+        for k in range(count):
+            soundfile.write(folder / label / f"{k}.wav", rng.uniform(-0.1, 0.1, 4000), 16000)
+    return folder
+
+
+def test_command(nlm, folder, tmp_path):
+    status, said, _ = nlm("prepare", folder, "--out", tmp_path / "out", "--hold-out=0.2")
+    assert status == 0
+    assert "in training only, for there is one recording of each: rail" in said
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert manifest["splits"] == {"train": 9, "valid": 2}
+    valid = Corpus([tmp_path / "out"], split="valid")
+    assert sorted(valid.entry(e).label for e in range(len(valid))) == ["owl", "wren"]
+    status, said, _ = nlm("prepare", folder, "--out", tmp_path / "valid", "--hold-out=0.2", "--split=valid")
+    assert (status, "2 examples, 2 clips" in said) == (0, True)
+
+
+def test_a_stopped_run_goes_on_with_the_same_division(folder, tmp_path, monkeypatch):
+    from nlm_jax.prepare import write_clips
+
+    real, seen = write_clips.convert, []
+
+    def convert(recipe, path):
+        if len(seen) == 6:
+            raise KeyboardInterrupt
+        seen.append(path)
+        return real(recipe, path)
+
+    straight = prepare(Options(folder, tmp_path / "straight", hold_out=0.4, shard_size=2))
+    monkeypatch.setattr(write_clips, "convert", convert)
+    options = Options(folder, tmp_path / "out", hold_out=0.4, shard_size=2)
+    with pytest.raises(KeyboardInterrupt):
+        prepare(options)
+    with pytest.raises(UserError, match="made with other hold_out"):
+        prepare(Options(folder, tmp_path / "out", hold_out=0.2, shard_size=2))
+    with pytest.raises(UserError, match="made with other hold_out"):
+        prepare(Options(folder, tmp_path / "out", shard_size=2))
+    monkeypatch.setattr(write_clips, "convert", real)
+    assert prepare(options)["files"] == straight["files"]
+
+
+@pytest.mark.parametrize("value", ["1", "-0.1", "nan", "inf", "20"])
+def test_absurd_values(nlm, folder, tmp_path, value):
+    status, _, said = nlm("prepare", folder, "--out", tmp_path / "out", f"--hold-out={value}")
+    assert (status, "the share of recordings to hold out lies between 0 and 1, as in 0.2" in said) == (2, True)
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_has_one_sound_is_one_recording_when_duplicates_are_dropped(tmp_path):
+    """Else a label would be in the held-out part alone, once its copy is dropped from training."""
+    rng = np.random.default_rng(0)
+    for name in ("owl/a.wav", "wren/1.wav", "wren/2.wav", "wren/3.wav"):
+        (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(tmp_path / "in" / name, rng.uniform(-0.3, 0.3, 16_000), 16_000)
+    (tmp_path / "in/owl/copy.wav").write_bytes((tmp_path / "in/owl/a.wav").read_bytes())
+    made = prepare(Options(tmp_path / "in", tmp_path / "out", hold_out=0.4, duplicates="drop"))
+    corpus = Corpus([str(tmp_path / "out")])
+    names, codes = corpus.codes("split")
+    splits = {corpus.entry(k).text: set() for k in range(len(corpus))}
+    for k in range(len(corpus)):
+        splits[corpus.entry(k).text].add(names[codes[k]])
+    assert splits == {"owl": {"train"}, "wren": {"train", "valid"}}
+    assert made["hold_out"]["training_only"] == ["owl"]
+    assert made["duplicates"]["exact"] == {"within": 1, "across": 0}
