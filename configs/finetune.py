@@ -15,7 +15,7 @@ import json
 import math
 import pathlib
 
-from nlm_jax.convert.run import is_run
+from nlm_jax.convert.run_file import is_run
 from nlm_jax.core.errors import UserError
 from nlm_jax.core.remote import local
 from nlm_jax.data.config import AugmentConfig, DataConfig

@@ -89,7 +89,7 @@ def test_embedded_is_what_its_maker_makes():
 
 
 def test_training_is_deterministic_across_processes():
-    code = "from nlm_jax.data import embedded; print(embedded.make().digest)"
+    code = "from nlm_jax.prepare import embedded_tokenizer; print(embedded_tokenizer.make().digest)"
     seen = {
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
         for _ in range(2)
