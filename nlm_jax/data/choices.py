@@ -14,9 +14,9 @@ from jaxtyping import Bool, Float, Int
 
 from nlm_jax.data.config import AugmentConfig
 from nlm_jax.data.dataset import Corpus
+from nlm_jax.data.schema import NONE
 from nlm_jax.data.shuffle import mix64
 
-NONE = "None"
 # One stream of random numbers per kind of choice, so that switching one on leaves the others as they are.
 CROP, TEXT, NOISE, SCALE, PICK_NONE, PICK_MIX, SHIFT, BAND, ROOM, GAIN = range(1, 11)
 

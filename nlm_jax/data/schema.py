@@ -10,6 +10,9 @@ from typing import Any
 
 from nlm_jax.core.errors import UserError
 
+NONE = "None"
+"""Label and answer of a detection if nothing is heard: BEANS-Zero's own word."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Example:

@@ -11,13 +11,11 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 
 from nlm_jax.core.errors import UserError
-from nlm_jax.data.schema import CONTAINED, Example, file_of, part_name, part_of, span_behind
+from nlm_jax.data.schema import CONTAINED, NONE, Example, file_of, part_name, part_of, span_behind
 from nlm_jax.prepare.rejects import Notice, Reject, Report
 
 PROMPT, TASK = "What are the common names for the species in the audio, if any?", "common-multiple-detection"
 SCIENTIFIC = ("What are the scientific names for the species in the audio, if any?", "sci-multiple-detection")
-NOTHING = "None"
-"""Label and answer where nobody is heard."""
 SHORTEST = 0.01
 """Seconds of a label that must be in a window: less is rounding, unless there is no more of it in any."""
 Event = tuple[float, float, Example]
@@ -93,7 +91,7 @@ class Windows:
                 why = "labels of their recordings were rejected" if self.content(file_of(path)) in incomplete else ""
                 if len(events) == 1 and not negative(events[0][2]) and CONTAINED.search(path):
                     why = why or "a row of a dataset has one label of its recording, which may be in other rows as well"
-                if why and example.text == NOTHING and _plain(example):
+                if why and example.text == NONE and _plain(example):
                     unlabelled[why] += 1
                 else:
                     yield example
@@ -134,7 +132,7 @@ class Windows:
 
 def negative(example: Example) -> bool:
     """Whether it says of a recording, or of a part, that nothing was heard there, as an empty selection table does."""
-    return example.label == example.text == NOTHING and example.task in (TASK, SCIENTIFIC[1])
+    return example.label == example.text == NONE and example.task in (TASK, SCIENTIFIC[1])
 
 
 def _plain(example: Example) -> bool:
@@ -171,9 +169,9 @@ def _detection(name: str, heard: list[Example], like: Example) -> Example:
         id=name,
         paths=(name,),
         prompt=prompt,
-        text=", ".join(answers) or NOTHING,
+        text=", ".join(answers) or NONE,
         task=task,
-        label=", ".join(answers) or NOTHING,
+        label=", ".join(answers) or NONE,
         labels=tuple(answers) if len(answers) > 1 else (),
         facts=facts,
     )

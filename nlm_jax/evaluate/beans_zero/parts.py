@@ -10,12 +10,12 @@ import pathlib
 from collections.abc import Collection
 from typing import Literal
 
+from nlm_jax.data.schema import NONE
+
 Kind = Literal["classification", "detection", "captioning"]
 CLASSIFICATION: Kind = "classification"
 DETECTION: Kind = "detection"
 CAPTIONING: Kind = "captioning"
-NONE = "None"
-"""What a detection answers where nothing is heard."""
 
 UNSEEN = ("species", "genus", "family")
 PARTS: dict[str, Kind] = {

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from nlm_jax.audio import formats
 from nlm_jax.core.errors import UserError
-from nlm_jax.data.schema import Example, Row, part_name, span_fault
+from nlm_jax.data.schema import NONE, Example, Row, part_name, span_fault
 from nlm_jax.prepare import audio_sources, windowing
 from nlm_jax.prepare.readers import cells, columns, recording_facts
 from nlm_jax.prepare.readers.lookup import Lookup
@@ -112,7 +112,7 @@ def negative(row: Row, path: str, start: float | None = None, end: float | None 
     """
     values = {key: row.values[key] for key in ("id", "domain", "licence", "license", "split") if row.values.get(key)}
     bare = Row(values, row.where)
-    return example(bare, path, windowing.NOTHING, start, end, {}, ask=(windowing.PROMPT, windowing.TASK))
+    return example(bare, path, NONE, start, end, {}, ask=(windowing.PROMPT, windowing.TASK))
 
 
 def beside(file: pathlib.Path, lookup: Lookup) -> str:

@@ -10,6 +10,7 @@ import string
 from collections.abc import Mapping
 
 from nlm_jax.data import schema
+from nlm_jax.data.schema import NONE
 from nlm_jax.data.text import CLIP_MARK
 from nlm_jax.prepare.tasks.fields import hertz, whole
 from nlm_jax.prepare.tasks.pools import Clip, ClipPool, Pools, label_of
@@ -18,7 +19,6 @@ from nlm_jax.prepare.tasks.schema import Clips
 SEMITONE = 2 ** (1 / 12)
 """Pitches closer than this are not put in order."""
 DIRECTIONS = ("from lowest to highest", "from highest to lowest")
-NONE = "None"
 Built = tuple[dict[str, str], dict[str, tuple[str, ...]]]
 """Values of placeholders, and the recordings that stand in some of them."""
 

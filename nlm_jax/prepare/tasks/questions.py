@@ -4,6 +4,7 @@ import dataclasses
 import random
 from collections.abc import Mapping
 
+from nlm_jax.data.schema import NONE
 from nlm_jax.prepare.tasks import comparisons
 from nlm_jax.prepare.tasks.deterministic import digest, generator
 from nlm_jax.prepare.tasks.fields import several
@@ -11,7 +12,6 @@ from nlm_jax.prepare.tasks.negatives import KINDS
 from nlm_jax.prepare.tasks.pools import Pools
 from nlm_jax.prepare.tasks.schema import Ask, Options, Task, placeholders
 
-NONE = "None"
 KEPT = 0.5
 """Chance of time, place and notes each to stay in a context."""
 LONGEST = 1500
