@@ -5,6 +5,7 @@ from typing import Any
 
 from nlm_jax.core import remote
 from nlm_jax.core.errors import UserError
+from nlm_jax.generate.model_args import add_dtype_argument, add_model_arguments
 
 SUMMARY = "answer BEANS-Zero with a model, and score answers by its own scorer and by that of BEANS-Next"
 
@@ -33,9 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="JSON lines or CSV (prediction, label, id, dataset_name), or a folder of them; --data adds sounds",
     )
     model = parser.add_argument_group("answers of a model")
-    model.add_argument("--model", help="official directory, export, or training run; or a hub id")
-    model.add_argument("--llm", help="Hugging Face Llama directory or hub id, where the model does not carry one")
-    model.add_argument("--qformer-config", help="Q-Former sizes (JSON), where they are not bert-base's")
+    add_model_arguments(model, required=False)
     model.add_argument("--split", default="valid", help="of a corpus: the one that is asked about (default valid)")
     model.add_argument("--parts", nargs="+", default=(), help="these parts only")
     model.add_argument("--limit", type=int, default=0, help="at most so many questions of each part (default: all)")
@@ -62,7 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=(1.0,),
         help="0 = base LLM ... 1 = trained (default 1); several are tried in turn with one load",
     )
-    model.add_argument("--dtype", default="bfloat16", choices=("bfloat16", "float32"), help="of the computation")
+    add_dtype_argument(model)
     parser.add_argument(
         "--vocabulary", type=remote.input_path, help="JSON of part -> labels, for BEANS-Next and --score labels; "
         "default: the benchmark's own",

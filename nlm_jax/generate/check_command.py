@@ -21,6 +21,7 @@ from nlm_jax.core.errors import UserError
 from nlm_jax.core.files import printable
 from nlm_jax.data.text import PLACEHOLDER
 from nlm_jax.generate.audio_inputs import clips_of
+from nlm_jax.generate.model_args import add_model_arguments, load_model
 from nlm_jax.generate.options import check_flags
 from nlm_jax.generate.recording_windows import all_recordings
 from nlm_jax.generate.request import Unanswered
@@ -46,13 +47,12 @@ CIRCLES = 4
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of `nlm check`."""
-    parser.add_argument("--model", required=True, help="official directory, export, or training run; or a hub id")
+    add_model_arguments(parser)
     parser.add_argument(
         "--audio", required=True, nargs="+", type=remote.input_path, help="a recording, or different ones, or a folder"
     )
     parser.add_argument("--query", default=QUERY, help="what to ask")
-    parser.add_argument("--llm", help="Hugging Face Llama directory or hub id, where the model does not carry one")
-    parser.add_argument("--qformer-config", help="Q-Former sizes (JSON), where they are not bert-base's")
+    parser.set_defaults(dtype="float32")
     parser.add_argument("--max-new-tokens", type=int, default=40, help="longest answer, in tokens (default 40)")
     parser.add_argument("--json", type=remote.output_path, help="write the figures to this file")
 
@@ -63,11 +63,9 @@ def run(args: argparse.Namespace) -> int:
     Raises:
       UserError: no model or no recording there.
     """
-    from nlm_jax.generate.api import NatureLM
-
     check_flags(args)
     waves = readable(all_recordings(args.audio), audio_config(args.model))
-    model = NatureLM.from_pretrained(args.model, llm=args.llm, dtype="float32", qformer_config=args.qformer_config)
+    model = load_model(args)
     found = examine(model, waves, args.query, args.max_new_tokens)
     show(found, args.query)
     if args.json:

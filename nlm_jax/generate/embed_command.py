@@ -25,6 +25,7 @@ from nlm_jax.core.dims import SAMPLE_RATE
 from nlm_jax.core.errors import UserError
 from nlm_jax.core.files import printable
 from nlm_jax.core.frames import n_tokens, n_windows
+from nlm_jax.generate.model_args import add_dtype_argument, add_model_arguments, load_model
 from nlm_jax.generate.options import check_flags
 from nlm_jax.generate.recording_windows import Noticed, all_recordings, chosen, n_spans, seconds_of, sounds, windows_of
 
@@ -37,7 +38,7 @@ COLUMNS = ("file", "start", "end", "embedding")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of `nlm embed`."""
-    parser.add_argument("--model", required=True, help="official directory, export, or training run; or a hub id")
+    add_model_arguments(parser)
     parser.add_argument(
         "--audio", required=True, nargs="+", type=remote.input_path, help="recordings, or folders of them"
     )
@@ -47,9 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--window", type=float, help="seconds heard at a time (default: the model's clip length)")
     parser.add_argument("--hop", type=float, help="seconds from one window to the next (default: the window)")
     parser.add_argument("--batch-size", type=int, default=8, help="windows taken together (default 8)")
-    parser.add_argument("--llm", help="Hugging Face Llama directory or hub id, where the model does not carry one")
-    parser.add_argument("--qformer-config", help="Q-Former sizes (JSON), where they are not bert-base's")
-    parser.add_argument("--dtype", default="float32", choices=("bfloat16", "float32"), help="of the computation")
+    add_dtype_argument(parser, default="float32")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -60,8 +59,6 @@ def run(args: argparse.Namespace) -> int:
     """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    from nlm_jax.generate.api import NatureLM
 
     if args.out.suffix not in SUFFIXES:
         raise UserError(f"--out {args.out}: give a file that ends in {' or '.join(SUFFIXES)}")
@@ -77,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
             console.print(f"left out: {error}")
     if not lengths:
         raise UserError(f"{args.audio[0]}: no recording could be read")
-    model = NatureLM.from_pretrained(args.model, llm=args.llm, dtype=args.dtype, qformer_config=args.qformer_config)
+    model = load_model(args)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console) as bar:
         task = bar.add_task("windows", total=sum(n_spans(s, window, hop) for s in lengths.values()))

@@ -17,6 +17,12 @@ from nlm_jax.core.errors import UserError
 from nlm_jax.core.files import printable
 from nlm_jax.generate import window_labels
 from nlm_jax.generate.answer_file import Answered, answered
+from nlm_jax.generate.model_args import (
+    add_dtype_argument,
+    add_merging_alpha_argument,
+    add_model_arguments,
+    load_model,
+)
 from nlm_jax.generate.options import check_flags
 from nlm_jax.generate.recording_windows import (
     Noticed,
@@ -38,7 +44,7 @@ Heard = tuple[Window, np.ndarray | None, str]
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of `nlm infer`."""
-    parser.add_argument("--model", required=True, help="official directory, export, or training run; or a hub id")
+    add_model_arguments(parser)
     parser.add_argument(
         "--audio",
         required=True,
@@ -57,15 +63,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=(),
         help="write these too, equal neighbours merged",
     )
-    parser.add_argument("--llm", help="Hugging Face Llama directory or hub id, where the model does not carry one")
     parser.add_argument("--window", type=float, help="seconds heard at a time (default: the model's clip length)")
     parser.add_argument("--hop", type=float, help="seconds from one window to the next (default: the window)")
     parser.add_argument("--batch-size", type=int, default=8, help="windows answered together (default 8)")
     parser.add_argument("--max-new-tokens", type=int, default=300, help="longest answer, in tokens (default 300)")
     parser.add_argument("--num-beams", type=int, default=1, help="beams of the search (default 1: greedy)")
-    parser.add_argument("--merging-alpha", type=float, default=1.0, help="0 = base LLM ... 1 = trained (default 1)")
-    parser.add_argument("--dtype", default="bfloat16", choices=("bfloat16", "float32"), help="of the computation")
-    parser.add_argument("--qformer-config", help="Q-Former sizes (JSON), where they are not bert-base's")
+    add_merging_alpha_argument(parser)
+    add_dtype_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -85,7 +89,7 @@ def run(args: argparse.Namespace) -> int:
     audio = audio_config(args.model)
     window, hop = chosen(args.window, args.hop, audio.seconds)
     lengths, count, errors = plan(files, window, hop, done, noticed)
-    model = _load(args) if count else None
+    model = load_model(args, args.merging_alpha) if count else None
     args.out.parent.mkdir(parents=True, exist_ok=True)
     with args.out.open("a", encoding="utf-8") as out:
         written = _write(out, errors)
@@ -101,14 +105,6 @@ def run(args: argparse.Namespace) -> int:
     for file in window_labels.write(args.out, args.query, args.labels) if args.labels else ():
         console.print(f"{file}: written")
     return 0
-
-
-def _load(args):
-    from nlm_jax.generate.api import NatureLM
-
-    return NatureLM.from_pretrained(
-        args.model, llm=args.llm, dtype=args.dtype, merging_alpha=args.merging_alpha, qformer_config=args.qformer_config
-    )
 
 
 def plan(

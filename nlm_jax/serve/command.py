@@ -11,6 +11,12 @@ from collections.abc import Iterator
 
 from nlm_jax.core import remote
 from nlm_jax.core.errors import UserError
+from nlm_jax.generate.model_args import (
+    add_dtype_argument,
+    add_merging_alpha_argument,
+    add_model_arguments,
+    load_model,
+)
 from nlm_jax.serve.connection import connection
 
 EVERYWHERE = ("0.0.0.0", "::", "")
@@ -32,14 +38,12 @@ GRACE = 30
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of `nlm serve`."""
-    parser.add_argument("--model", required=True, help="official directory, export, or training run; or a hub id")
-    parser.add_argument("--llm", help="Hugging Face Llama directory or hub id, where the model does not carry one")
-    parser.add_argument("--qformer-config", help="Q-Former sizes (JSON), where they are not bert-base's")
-    parser.add_argument("--dtype", default="bfloat16", choices=("bfloat16", "float32"), help="of the computation")
+    add_model_arguments(parser)
+    add_dtype_argument(parser)
     parser.add_argument(
         "--deterministic", action="store_true", help="no bit of an answer depends on what else is asked; slower"
     )
-    parser.add_argument("--merging-alpha", type=float, default=1.0, help="0 = base LLM ... 1 = trained (default 1)")
+    add_merging_alpha_argument(parser)
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
     parser.add_argument("--port", type=int, default=8000, help="(default 8000)")
     parser.add_argument("--max-batch-size", type=int, default=16, help="questions answered together (default 16)")
@@ -85,17 +89,6 @@ def run(args: argparse.Namespace) -> int:
     from nlm_jax.convert.formats import audio_config
     from nlm_jax.serve.engine_backend import loader
 
-    def load_model():
-        from nlm_jax.generate.api import NatureLM
-
-        return NatureLM.from_pretrained(
-            args.model,
-            llm=args.llm,
-            dtype=args.dtype,
-            merging_alpha=args.merging_alpha,
-            qformer_config=args.qformer_config,
-        )
-
     settings = Settings(
         audio=functools.cache(lambda: audio_config(args.model)),
         name=named(args.model),
@@ -118,7 +111,8 @@ def run(args: argparse.Namespace) -> int:
         failed.append(error)
         server.should_exit = True
 
-    load = loader(load_model, args.max_batch_size, args.max_new_tokens, args.max_prompt_tokens, args.deterministic)
+    model = functools.partial(load_model, args, args.merging_alpha)
+    load = loader(model, args.max_batch_size, args.max_new_tokens, args.max_prompt_tokens, args.deterministic)
     app = make_app(load, settings, on_failure=stop)
     http = connection(args.header_timeout)
     server = uvicorn.Server(uvicorn.Config(app, http=http, log_config=None, timeout_graceful_shutdown=GRACE))

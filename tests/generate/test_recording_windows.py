@@ -227,7 +227,7 @@ class Echo:
 def infer_here(nlm, tmp_path, monkeypatch):
     """`infer_here(*flags)`: rows and messages of `nlm infer` with windows of 2 s."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(infer_command, "_load", lambda args: Echo())
+    monkeypatch.setattr(infer_command, "load_model", lambda args, merging_alpha: Echo())
     monkeypatch.setattr(infer_command, "audio_config", lambda model: AudioConfig())
 
     def run(*flags):

@@ -13,6 +13,7 @@ from nlm_jax.evaluate import prediction_files, ranking, runner
 from nlm_jax.evaluate.beans_zero import dataset
 from nlm_jax.evaluate.beans_zero.parts import PARTS
 from nlm_jax.evaluate.beans_zero.score import Answer
+from nlm_jax.generate.model_args import load_model
 from nlm_jax.generate.options import check_flags
 
 AHEAD = 4
@@ -82,19 +83,12 @@ def made(
         }
         runner.settle(folder, {"model": str(args.model), "data": str(args.data), **settings})
         if todo:
-            model = loaded(args) if model is None else model
+            model = load_model(args) if model is None else model
             replies = replying(args, at(model, alpha), heads, vocabulary)
             rows, clips = [heads[row] for row in todo], model.config.audio
             name = f"questions, alpha {alpha:g}" if folder != args.out else "questions"
             ask(args, replies, rows, clips, own, folder, mark, name, console)
         yield alpha, folder
-
-
-def loaded(args: argparse.Namespace) -> Any:
-    """The model, whole: with an alpha of 1."""
-    from nlm_jax.generate.api import NatureLM
-
-    return NatureLM.from_pretrained(args.model, llm=args.llm, dtype=args.dtype, qformer_config=args.qformer_config)
 
 
 def at(model: Any, alpha: float) -> Any:

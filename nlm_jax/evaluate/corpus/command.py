@@ -15,6 +15,7 @@ from nlm_jax.evaluate.baselines import log_mel
 from nlm_jax.evaluate.beans_zero.predict import AHEAD
 from nlm_jax.evaluate.corpus import questions
 from nlm_jax.evaluate.corpus.questions import Question
+from nlm_jax.generate.model_args import load_model
 from nlm_jax.generate.options import check_flags
 from nlm_jax.page import picture
 from nlm_jax.page.html import figure, page, section, table
@@ -64,16 +65,11 @@ def run(args: argparse.Namespace, console) -> int:
 def _answer(args: argparse.Namespace, asked: Sequence[Question], console) -> int:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from nlm_jax.generate.api import NatureLM
-
     known = runner.known(args.out)
     todo = [q for q in asked if not known[q.part, q.id]]
     if not todo:
         return 0
-    model = NatureLM.from_pretrained(
-        args.model, llm=args.llm, dtype=args.dtype, merging_alpha=args.merging_alpha[0],
-        qformer_config=args.qformer_config,
-    )  # fmt: skip
+    model = load_model(args, args.merging_alpha[0])
     options = {"max_new_tokens": args.max_new_tokens, "batch_size": args.batch_size, "num_beams": args.num_beams}
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console) as bar:
