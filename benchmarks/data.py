@@ -31,7 +31,8 @@ from nlm_jax.data.pipeline import train_set
 from nlm_jax.data.text import Tokenizer
 from nlm_jax.generate.prompts import text_format
 from nlm_jax.models.presets import preset
-from nlm_jax.prepare.command import Options, prepare
+from nlm_jax.prepare.options import PrepareOptions
+from nlm_jax.prepare.pipeline import prepare
 
 SECONDS = 10.0
 NOISE, SNR = 0.4, (-10.0, 25.0)  # as in loader.py, which must not import this
@@ -77,7 +78,7 @@ def main(argv: list[str] | None = None) -> None:
         )
         started = time.perf_counter()
         for encoding in ("flac", "pcm16"):
-            prepare(Options(folder / "rows.jsonl", folder / encoding, encoding=encoding), workers=workers)
+            prepare(PrepareOptions(folder / "rows.jsonl", folder / encoding, encoding=encoding), workers=workers)
         prepared = 2 * args.clips / (time.perf_counter() - started)
         sources = {
             "nlm_jax, FLAC shards": str(folder / "flac"),

@@ -37,10 +37,10 @@ from nlm_jax.core.errors import UserError
 from nlm_jax.data import shards
 from nlm_jax.data.config import DataConfig, MixtureConfig
 from nlm_jax.data.pipeline import train_set
-from nlm_jax.data.text import Format, Tokenizer
+from nlm_jax.data.text import Format, Tokenizer, text_digest
 from nlm_jax.prepare import write_clips
-from nlm_jax.prepare.command import Options, prepare
-from nlm_jax.prepare.manifest import text_digest
+from nlm_jax.prepare.options import PrepareOptions
+from nlm_jax.prepare.pipeline import prepare
 
 TRAINING_SET = 26_440_512
 """Examples of the NatureLM-audio training set."""
@@ -82,17 +82,18 @@ def short_clips(folder: pathlib.Path, count: int) -> pathlib.Path:
             row = {"path": f"{number}.wav", "prompt": "Which species is this?", "text": f"species {number % 999}"}
             file.write(json.dumps({**row, "task": f"task-{number % 7}"}) + "\n")
 
-    def clip(name: str) -> write_clips.Made:
+    def clip(name: str) -> write_clips.Conversion:
         pcm = np.roll(noise, int(rng.integers(16_000)))[: int(rng.integers(4000, 12_000))]
         record, header = shards.encode_clip(pcm.astype(np.float32) / 32768, name, "pcm16")
-        return record, {**header, "cut": False, "source_rate": SAMPLE_RATE}, np.zeros(0, np.uint64)
+        entry = {**header, "cut": False, "source_rate": SAMPLE_RATE}
+        return write_clips.Conversion(record, entry, np.zeros(0, np.uint64))
 
-    def convert(options, todo, advance) -> None:
-        for number, part in todo:
-            write_clips.write_shard(options.out, number, map(clip, part))
+    def write(recipe, out, jobs, advance) -> None:
+        for number, names in jobs:
+            write_clips.write_shard(out, number, map(clip, names))
 
-    options = Options(folder / "rows.jsonl", folder / "made", encoding="pcm16", shard_size=64, duplicates="none")
-    prepare(options, convert=convert)
+    options = PrepareOptions(folder / "rows.jsonl", folder / "made", encoding="pcm16", shard_size=64, duplicates="none")
+    prepare(options, write=write)
     return folder / "made"
 
 
@@ -209,7 +210,7 @@ def measure_prepare(folder: pathlib.Path, count: int, repeats: int) -> dict[str,
     measured: dict[str, list[float]] = {"nlm prepare, threads": [], "nlm prepare, processes": []}
     for number in range(repeats):
         for name, threshold in zip(measured, (count + 1, 0), strict=True):
-            options = Options(folder / "rows.jsonl", folder / f"prepared-{number}-{threshold}")
+            options = PrepareOptions(folder / "rows.jsonl", folder / f"prepared-{number}-{threshold}")
             with mock.patch.object(write_clips, "PROCESSES_FROM", threshold):
                 started = time.perf_counter()
                 prepare(options, workers=max(2, cores()))

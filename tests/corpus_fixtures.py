@@ -62,8 +62,9 @@ def annotations(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def prepared(annotations, tmp_path_factory):
-    from nlm_jax.prepare.command import Options, prepare
+    from nlm_jax.prepare.options import PrepareOptions
+    from nlm_jax.prepare.pipeline import prepare
 
     out = tmp_path_factory.mktemp("prepared") / "tones"
-    prepare(Options(annotations, out, shard_size=16, encoding="pcm16"), workers=2)
+    prepare(PrepareOptions(annotations, out, shard_size=16, encoding="pcm16"), workers=2)
     return out

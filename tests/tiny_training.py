@@ -19,7 +19,8 @@ from nlm_jax.mesh.sharding import place_batch
 from nlm_jax.models.naturelm import NatureLMModel
 from nlm_jax.models.presets import preset
 from nlm_jax.nn.int8 import SCALE, int8_base, quantize, scale_path
-from nlm_jax.prepare.command import Options, prepare
+from nlm_jax.prepare.options import PrepareOptions
+from nlm_jax.prepare.pipeline import prepare
 from nlm_jax.train.optim import OptimConfig, optimizer, schedule
 from nlm_jax.train.partition import Components, trainable
 from nlm_jax.train.state import TrainState, state_shardings
@@ -170,5 +171,5 @@ def corpus(folder: pathlib.Path, clips: int = 12) -> pathlib.Path:
         row = {"path": f"{i}.wav", "prompt": f"<Audio><AudioHere></Audio> {prompt}", "text": text, "task": task}
         lines.append(json.dumps(row))
     (folder / "rows.jsonl").write_text("\n".join(lines), encoding="utf-8")
-    prepare(Options(folder / "rows.jsonl", folder / "prepared"))
+    prepare(PrepareOptions(folder / "rows.jsonl", folder / "prepared"))
     return folder / "prepared"

@@ -30,7 +30,8 @@ from nlm_jax.evaluate import baselines
 from nlm_jax.evaluate.accuracy import Prediction, score
 from nlm_jax.generate.api import NatureLM
 from nlm_jax.models.config import NatureLMConfig
-from nlm_jax.prepare.command import Options, prepare
+from nlm_jax.prepare.options import PrepareOptions
+from nlm_jax.prepare.pipeline import prepare
 from nlm_jax.train.config import Init, TrainConfig
 from nlm_jax.train.loop import train
 from nlm_jax.train.weights import settle
@@ -101,7 +102,9 @@ def run(demo: DemoConfig, config: TrainConfig, console: rich.console.Console) ->
     # --- recordings to shards, both stages on the mesh ----------------------------------------------------------------
     for split, path in annotations.items():
         work = lambda s=split, p=path: prepare(  # noqa: E731
-            Options(p, out / "prepared" / s, split=s, tokenizer=str(llama), shard_size=256), workers=2, console=console
+            PrepareOptions(p, out / "prepared" / s, split=s, tokenizer=str(llama), shard_size=256),
+            workers=2,
+            console=console,
         )
         manifest = steps.run(f"prepare_{split}", f"prepare the {split} split", work)
         console.print(f"  {split}: {manifest['clips']} clips, {manifest['examples']} questions", highlight=False)

@@ -1,8 +1,9 @@
-"""`nlm prepare --runner=beam`: the shards of a corpus converted by an Apache Beam pipeline, on whatever runs it.
+"""`nlm prepare --runner=beam`: the clips of a corpus written by an Apache Beam pipeline, on any of its runners.
 
-The unit of work is a shard: a worker converts its recordings one by one with the function that this machine would use,
-and delivers shard, fingerprints and note. No audio goes through the pipeline, so nothing is shuffled, and a job that is
-started again does the shards whose notes are missing. Everything else, which is small, the starting process does.
+The unit of work is a shard: a worker converts its recordings one by one, with the function that a local run uses, and
+delivers the shard, its fingerprints and its note. No audio goes through the pipeline, so nothing is shuffled, and a job
+that is started again converts the shards whose notes are missing. All other stages, which are small, run in the
+starting process.
 """
 
 import contextlib
@@ -19,32 +20,33 @@ from nlm_jax.core import remote
 from nlm_jax.core.errors import UserError
 from nlm_jax.core.files import write_json
 from nlm_jax.data.schema import whole
-from nlm_jax.prepare import write_clips
-from nlm_jax.prepare.options import Options
-from nlm_jax.prepare.write_clips import Recipe
+from nlm_jax.prepare import write_clips as local
+from nlm_jax.prepare.write_clips import Conversion, Job, Recipe
 
 CONTAINED = re.compile(r"#(row|member)=.*", re.DOTALL)
 
 
 @dataclasses.dataclass(frozen=True)
-class Work:
-    """What every worker needs to know. `root` and `out` are folders that all of them see, or URLs of buckets."""
+class ShardWriter:
+    """What a worker needs. `root` and `out` are folders that all workers can access, or URLs of buckets."""
 
     recipe: Recipe
     root: str
+    """Folder of relative audio paths."""
     out: str
+    """The prepared directory."""
 
-    def shard(self, number: int) -> int:
-        """Converts the recordings of one shard; runs on a worker."""
-        inside = None if remote.is_remote(self.out) else f"{self.out}/work"
-        with tempfile.TemporaryDirectory(dir=inside) as folder:
-            made = pathlib.Path(folder)
-            (made / "work").mkdir()
-            paths = json.loads(self._read(listed(number)))
-            write_clips.write_shard(made, number, self._converted(made / "audio", paths))
-            files = sorted(p for p in made.rglob("*") if p.is_file() and p.parent.name != "audio")
-            for file in sorted(files, key=lambda p: p.suffix == ".json"):  # the note last: with it the shard is done
-                self._deliver(file, file.relative_to(made).as_posix())
+    def write(self, number: int) -> int:
+        """Converts the recordings of one shard and delivers it; returns its number. Runs on a worker."""
+        parent = None if remote.is_remote(self.out) else f"{self.out}/work"
+        with tempfile.TemporaryDirectory(dir=parent) as name:
+            folder = pathlib.Path(name)
+            (folder / "work").mkdir()
+            paths = json.loads(self._read(paths_file(number)))
+            local.write_shard(folder, number, self._conversions(folder / "audio", paths))
+            files = sorted(p for p in folder.rglob("*") if p.is_file() and p.parent.name != "audio")
+            for file in sorted(files, key=lambda p: p.suffix == ".json"):  # the note is last: it completes the shard
+                self._deliver(file, file.relative_to(folder).as_posix())
         return number
 
     def _read(self, name: str) -> bytes:
@@ -60,41 +62,41 @@ class Work:
         files, folder = remote.filesystem(self.out)
         files.put_file(str(file), f"{folder}/{name}")
 
-    def _converted(self, audio: pathlib.Path, paths: Sequence[str]) -> Iterator[write_clips.Made]:
-        for group in write_clips.grouped(paths):
+    def _conversions(self, downloads: pathlib.Path, paths: Sequence[str]) -> Iterator[Conversion]:
+        for group in local.groups(paths):
             if remote.is_remote(self.root):
-                yield from self._fetched(audio, group)
+                yield from self._convert_remote(downloads, group)
             else:
-                yield from write_clips.convert_all(self.recipe, group)
+                yield from local.convert_group(self.recipe, group)
 
-    def _fetched(self, audio: pathlib.Path, group: Sequence[str]) -> Iterator[write_clips.Made]:
-        """`clips.convert_all`; a recording in a bucket is fetched first, and kept until another one is needed."""
+    def _convert_remote(self, downloads: pathlib.Path, group: Sequence[str]) -> Iterator[Conversion]:
+        """`write_clips.convert_group` of a recording in a bucket, which stays in `downloads` until the next one."""
         files, folder = remote.filesystem(self.root)
         name = CONTAINED.sub("", whole(group[0]))
-        local = audio / name
-        if not local.is_file():
-            for old in audio.rglob("*"):
+        file = downloads / name
+        if not file.is_file():
+            for old in downloads.rglob("*"):
                 if old.is_file():
                     old.unlink()
-            local.parent.mkdir(parents=True, exist_ok=True)
-            with contextlib.suppress(FileNotFoundError):  # `convert` says so
-                files.get_file(f"{folder}/{name}", str(local))
-        for record, entry, words in write_clips.convert_all(dataclasses.replace(self.recipe, root=audio), group):
-            if "reason" in entry:
-                entry["reason"] = entry["reason"].replace(str(audio), self.root)
-            yield record, entry, words
+            file.parent.mkdir(parents=True, exist_ok=True)
+            with contextlib.suppress(FileNotFoundError):  # `convert` gives the reason
+                files.get_file(f"{folder}/{name}", str(file))
+        for conversion in local.convert_group(dataclasses.replace(self.recipe, root=downloads), group):
+            if "reason" in conversion.entry:
+                conversion.entry["reason"] = conversion.entry["reason"].replace(str(downloads), self.root)
+            yield conversion
 
 
-def listed(number: int) -> str:
-    """The file in which a worker finds the recordings of a shard: a list of millions is no part of a pipeline."""
+def paths_file(number: int) -> str:
+    """The file that lists the recordings of a shard for its worker: millions of names do not fit into a pipeline."""
     return f"work/{number:05d}.paths.json"
 
 
 def pipeline_options(flags: str) -> Any:
-    """Beam's options of `--beam-args`.
+    """Beam's `PipelineOptions` for `--beam-args`.
 
     Raises:
-      UserError: Beam is not installed, or the flags cannot be taken apart.
+      UserError: Beam is not installed, or the flags cannot be parsed.
     """
     try:
         from apache_beam.options.pipeline_options import PipelineOptions
@@ -108,89 +110,100 @@ def pipeline_options(flags: str) -> Any:
         raise UserError(f"--beam-args={flags!r}: Beam does not take these flags; its message is above") from None
 
 
-def convert(
-    options: Options,
-    todo: list[tuple[int, Sequence[str]]],
-    advance: Callable[[int], None],
+def write_clips(
+    recipe: Recipe,
+    out: pathlib.Path,
+    jobs: list[Job],
+    advance: Callable[[int], object],
     flags: Any,
-    root: str | None = None,
-    out: str | None = None,
+    root_url: str | None = None,
+    out_url: str | None = None,
 ) -> None:
-    """Writes the shards that are missing with a pipeline; `clips.write_clips` for many machines.
+    """Writes shards with a pipeline, as `nlm_jax.prepare.write_clips.write_clips` does on this machine.
 
     Args:
-      options: of the run.
-      todo: number and recordings of each shard.
-      advance: told how many recordings are done, at the end.
+      recipe: how recordings are converted.
+      out: the prepared directory on this machine.
+      jobs: the shards to write.
+      advance: called with the number of recordings of each shard, when all are written.
       flags: `pipeline_options`.
-      root: URL of the folder of recordings, where workers fetch them; default `options.root`.
-      out: URL of the prepared directory, where workers deliver; default `options.out`.
+      root_url: folder from which workers download recordings; default `recipe.root`.
+      out_url: prepared directory to which workers upload; default `out`.
+
+    Raises:
+      UserError: Beam rejects the flags.
     """
     import apache_beam
 
-    if not todo:
+    if not jobs:
         return
-    for number, paths in todo:
-        write_json(options.out / listed(number), list(paths))
-    if out:
-        _send(out, {listed(number): options.out / listed(number) for number, _ in todo})
-    work = Work(Recipe.of(options), root or str(options.root.resolve()), out or str(options.out.resolve()))
+    for number, paths in jobs:
+        write_json(out / paths_file(number), list(paths))
+    if out_url:
+        _upload(out_url, {paths_file(number): out / paths_file(number) for number, _ in jobs})
+    writer = ShardWriter(recipe, root_url or str(recipe.root.resolve()), out_url or str(out.resolve()))
     try:
         pipeline = apache_beam.Pipeline(options=flags)
     except ValueError as error:
         raise UserError(f"--beam-args: {error}") from error
     with pipeline:
-        numbers = pipeline | "shards" >> apache_beam.Create([number for number, _ in todo])
-        _ = numbers | "spread" >> apache_beam.Reshuffle() | "convert" >> apache_beam.Map(work.shard)
-    if out:
-        _fetch(out, options.out, below="work/")
-    for _, paths in todo:
+        numbers = pipeline | "shards" >> apache_beam.Create([number for number, _ in jobs])
+        _ = numbers | "spread" >> apache_beam.Reshuffle() | "convert" >> apache_beam.Map(writer.write)
+    if out_url:
+        _download(out_url, out, prefix="work/")
+    for _, paths in jobs:
         advance(len(paths))
 
 
 @contextlib.contextmanager
 def bucket(url: str) -> Iterator[pathlib.Path]:
-    """A local folder for what is small of a prepared directory at a URL, sent there in the end; clips stay there."""
+    """A local folder for the small files of a prepared directory in a bucket, uploaded at the end.
+
+    Args:
+      url: of the prepared directory, whose clips stay there.
+    """
     url = url.rstrip("/")
     mirror = remote.Mirror(url)
-    local = mirror.local
-    _fetch(url, local)
+    folder = mirror.local
+    _download(url, folder)
     try:
-        yield local
-    finally:  # also when it fails: a retry goes on there
-        _publish(url, local)
+        yield folder
+    finally:  # also after a failure, so that a rerun can resume
+        _publish(url, folder)
 
 
-def _publish(url: str, local: pathlib.Path) -> None:
-    """Sends what the starting process made, then the list of what belongs together; what was for workers goes."""
-    files, folder = remote.filesystem(url)
-    mine = {p.relative_to(local).as_posix(): p for p in local.rglob("*") if p.is_file()}
-    manifest = local / "manifest.json"
-    _send(url, {name: path for name, path in mine.items() if name != "manifest.json"})
+def _publish(url: str, folder: pathlib.Path) -> None:
+    """Uploads the files of this machine, then the list of all files; the workers' files are deleted at the end."""
+    filesystem, target = remote.filesystem(url)
+    files = {p.relative_to(folder).as_posix(): p for p in folder.rglob("*") if p.is_file()}
+    manifest = folder / "manifest.json"
+    _upload(url, {name: path for name, path in files.items() if name != "manifest.json"})
     if manifest.is_file():
-        _send(url, {"manifest.json": manifest})
-        every = {*mine, *json.loads(manifest.read_text(encoding="utf-8"))["files"]}
-        files.pipe_file(f"{folder}/{remote.FILES}", json.dumps({"files": sorted(every), "beside": []}).encode())
-        if files.exists(f"{folder}/work"):
-            files.rm(f"{folder}/work", recursive=True)
+        _upload(url, {"manifest.json": manifest})
+        names = {*files, *json.loads(manifest.read_text(encoding="utf-8"))["files"]}
+        listing = json.dumps({"files": sorted(names), "beside": []})
+        filesystem.pipe_file(f"{target}/{remote.FILES}", listing.encode())
+        if filesystem.exists(f"{target}/work"):
+            filesystem.rm(f"{target}/work", recursive=True)
 
 
-def _send(url: str, named: dict[str, pathlib.Path]) -> None:
-    files, folder = remote.filesystem(url)
-    for name, path in named.items():
-        files.makedirs(f"{folder}/{name}".rsplit("/", 1)[0], exist_ok=True)
-        files.put_file(str(path), f"{folder}/{name}")
+def _upload(url: str, files: dict[str, pathlib.Path]) -> None:
+    """Uploads files under the names that are their keys."""
+    filesystem, target = remote.filesystem(url)
+    for name, path in files.items():
+        filesystem.makedirs(f"{target}/{name}".rsplit("/", 1)[0], exist_ok=True)
+        filesystem.put_file(str(path), f"{target}/{name}")
 
 
-def _fetch(url: str, local: pathlib.Path, below: str = "") -> None:
-    """What is at a URL, but for clips."""
-    files, folder = remote.filesystem(url)
-    files.invalidate_cache()
-    if not files.exists(folder):
+def _download(url: str, folder: pathlib.Path, prefix: str = "") -> None:
+    """Downloads the files whose names start with `prefix`, except clips."""
+    filesystem, source = remote.filesystem(url)
+    filesystem.invalidate_cache()
+    if not filesystem.exists(source):
         return
-    root = files._strip_protocol(folder).strip("/")
-    for path in files.find(folder):
+    root = filesystem._strip_protocol(source).strip("/")
+    for path in filesystem.find(source):
         name = path.strip("/").removeprefix(root).strip("/")
-        if name.startswith(below) and not name.startswith("clips-") and name != remote.FILES:
-            (local / name).parent.mkdir(parents=True, exist_ok=True)
-            files.get_file(path, str(local / name))
+        if name.startswith(prefix) and not name.startswith("clips-") and name != remote.FILES:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            filesystem.get_file(path, str(folder / name))

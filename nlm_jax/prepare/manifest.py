@@ -1,4 +1,4 @@
-"""The last stage of `nlm prepare`: the manifest, which says what a prepared directory holds."""
+"""The manifest: what a prepared directory contains and how it was made."""
 
 import pathlib
 from typing import Any
@@ -9,34 +9,55 @@ from nlm_jax.core.chat import DEFAULT_END_SYM, DEFAULT_TEMPLATE
 from nlm_jax.core.dims import SAMPLE_RATE
 from nlm_jax.data import shards
 from nlm_jax.data.text import Tokenizer, text_digest
+from nlm_jax.prepare.annotations import Annotations
+from nlm_jax.prepare.clip_index import ClipIndex
 from nlm_jax.prepare.dedup import Repeats
-from nlm_jax.prepare.options import FORMAT_VERSION, Options
-from nlm_jax.prepare.write_clips import RESULTS, Clips, settled
-from nlm_jax.prepare.write_examples import Table
+from nlm_jax.prepare.options import PrepareOptions
+from nlm_jax.prepare.resume import FORMAT_VERSION, RESULTS, digest_without_rejects
+from nlm_jax.prepare.write_examples import ExampleTable, LeftOut
 
 
-def describe(options: Options, clips: Clips, repeats: Repeats, table: Table, tokenizer: Tokenizer) -> dict[str, Any]:
-    """The manifest of a prepared directory, which is complete but for it."""
+def describe(
+    annotations: Annotations,
+    key: dict[str, Any],
+    clips: ClipIndex,
+    repeats: Repeats,
+    table: ExampleTable,
+    left_out: LeftOut,
+    tokenizer: Tokenizer,
+) -> dict[str, Any]:
+    """The manifest of a prepared directory that is complete otherwise.
+
+    Args:
+      annotations: what was read.
+      key: `resume.resume_key` of the run.
+      clips: their index.
+      repeats: duplicates and leakage.
+      table: the index of the examples.
+      left_out: what is not among them.
+      tokenizer: of the token lengths.
+    """
+    options = annotations.options
     seconds = sum(clips.places["samples"]) / SAMPLE_RATE
     lengths = np.asarray(table.columns["text_tokens"]) + np.asarray(table.columns["answer_tokens"])
     lists = [options.out / name for name in RESULTS[1:] if (options.out / name).is_file()]
     files = sorted([*options.out.glob("examples-*.arrayrecord"), *(options.out / "index").iterdir(), *lists])
     counts = {
-        f"{key}s": dict(zip(names, np.bincount(table.columns[key]).tolist(), strict=True))
-        for key, names in table.names.items()
+        f"{column}s": dict(zip(names, np.bincount(table.columns[column]).tolist(), strict=True))
+        for column, names in table.names.items()
     }
     return {
         "version": FORMAT_VERSION,
-        "annotations": _annotations(options, clips),
-        "examples": len(table.columns["task"]),
-        "clips": len(clips.path),
+        "annotations": _annotations(annotations, key, clips),
+        "examples": len(table),
+        "clips": len(clips.recording),
         "clips_cut_short": clips.cut,
         "seconds": round(seconds, 3),
         "hours": round(seconds / 3600, 4),
         "audio": _audio(options, clips),
-        "rejected": {"clips": len(clips.rejected), "examples": table.rejected},
-        **_checks(options, repeats, table),
-        **({"hold_out": {"training_only": options.division.training_only}} if options.hold_out else {}),
+        "rejected": {"clips": len(clips.rejected), "examples": left_out.rejected},
+        **_checks(annotations, repeats, left_out),
+        **({"hold_out": {"training_only": annotations.division.training_only}} if options.hold_out else {}),
         **counts,
         "text": {
             "tokenizer": options.tokenizer,
@@ -51,45 +72,47 @@ def describe(options: Options, clips: Clips, repeats: Repeats, table: Table, tok
     }
 
 
-def _annotations(options: Options, clips: Clips) -> dict[str, str]:
-    """What the directory was made of; of a folder also a digest that repaired recordings do not change."""
-    made = {"name": options.annotations.name, "sha256": options.plan()["annotations_sha256"]}
-    if options.source.is_dir():
-        made["sha256_without_rejects"] = settled(options, clips.rejected)
-    return made
+def _annotations(annotations: Annotations, key: dict[str, Any], clips: ClipIndex) -> dict[str, str]:
+    """Name and digest of the annotations; of a folder also a digest that does not change when rejects are repaired."""
+    entry = {"name": annotations.options.annotations.name, "sha256": key["annotations_sha256"]}
+    if annotations.source.is_dir():
+        entry["sha256_without_rejects"] = digest_without_rejects(annotations, clips.rejected)
+    return entry
 
 
-def _audio(options: Options, clips: Clips) -> dict[str, Any]:
-    """How recordings became clips."""
-    made: dict[str, Any] = {"sample_rate": SAMPLE_RATE, "channels": 1, "encoding": options.encoding}
-    made |= {
+def _audio(options: PrepareOptions, clips: ClipIndex) -> dict[str, Any]:
+    """How recordings became clips, and what is notable about the recordings."""
+    entry: dict[str, Any] = {
+        "sample_rate": SAMPLE_RATE,
+        "channels": 1,
+        "encoding": options.encoding,
         "resampler": "resampy" if options.quality == "kaiser_best" else "soxr",
         "quality": options.quality,
         "max_seconds": options.max_seconds,
     }
     if options.window:
-        made |= {"window": options.window, "hop": options.hop or options.window / 2}
-    return made | clips.sources.described()
+        entry |= {"window": options.window, "hop": options.window_hop}
+    return entry | clips.sources.described()
 
 
-def _checks(options: Options, repeats: Repeats, table: Table) -> dict[str, Any]:
-    """What was looked for in the training part, what was found, and how many examples went for it."""
-    out: dict[str, Any] = {}
-    dropped = table.left_out["dropped"]
+def _checks(annotations: Annotations, repeats: Repeats, left_out: LeftOut) -> dict[str, Any]:
+    """Results of the checks of the training part, and how many examples each of them dropped."""
+    options, dropped = annotations.options, left_out.by_reason["dropped"]
+    checks: dict[str, Any] = {}
     if options.duplicates != "none":
-        out["duplicates"] = {**repeats.duplicates, "examples_dropped": dropped["duplicate"]}
-    if options.against is not None:
-        named = dict(table.left_out["leakage"])
-        gone = dropped["leak"] + (sum(named.values()) if options.leakage == "drop" else 0)
-        out["leakage"] = {
-            "benchmark": options.against.source,
+        checks["duplicates"] = {**repeats.duplicates, "examples_dropped": dropped["duplicate"]}
+    if annotations.benchmark is not None:
+        by_name = dict(left_out.by_reason["leakage"])
+        count = dropped["leak"] + (sum(by_name.values()) if options.leakage == "drop" else 0)
+        checks["leakage"] = {
+            "benchmark": annotations.benchmark.source,
             "policy": options.leakage,
             **repeats.leakage,
-            "examples": named,
-            "examples_dropped": gone,
+            "examples": by_name,
+            "examples_dropped": count,
         }
-    if options.taxa is not None:
-        reasons = dict(sorted(table.left_out["held_out_taxa"].items()))
+    if annotations.held_out_taxa is not None:
+        by_rank = dict(sorted(left_out.by_reason["held_out_taxa"].items()))
         source = "paper" if options.held_out_taxa == "paper" else pathlib.Path(options.held_out_taxa).name
-        out["held_out_taxa"] = {"list": source, "examples_dropped": sum(reasons.values()), "by_reason": reasons}
-    return out
+        checks["held_out_taxa"] = {"list": source, "examples_dropped": sum(by_rank.values()), "by_reason": by_rank}
+    return checks

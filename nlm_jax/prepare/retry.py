@@ -1,125 +1,151 @@
-"""The same command again: recordings that were rejected and can be used now, and the shards for which that matters.
+"""The same command again: recordings that were rejected and can be used now, and the shards that this affects.
 
-What is made again is what a fresh run would make, bit for bit; every other shard stays.
+What is written again is what a fresh run would write, bit for bit; all other shards stay.
 """
 
 import datetime
 import hashlib
-from collections.abc import Iterable, Iterator
+import pathlib
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from nlm_jax.audio import wave
 from nlm_jax.core.files import printable
-from nlm_jax.prepare import notes, write_clips
+from nlm_jax.prepare import notes, resume, write_clips
+from nlm_jax.prepare.annotations import Annotations
 from nlm_jax.prepare.notes import Entry
-from nlm_jax.prepare.options import Options
+from nlm_jax.prepare.options import PrepareOptions
 from nlm_jax.prepare.write_clips import Recipe
 
 
-def reading(options: Options, paths: Iterable[str]) -> str:
-    """Digest of what reading the annotations gave: the recordings, some of which may have been put there since, and the
-    rows that were rejected."""
-    rejects = (f"{reject.name}\0{reject.where}\0{reject.reason}" for reject in options.report.rejects)
+def reading_digest(annotations: Annotations, paths: Iterable[str]) -> str:
+    """Digest of what reading the annotations gave: the recordings, some of which may be new, and the rejected rows."""
+    rejects = (f"{reject.name}\0{reject.where}\0{reject.reason}" for reject in annotations.report.rejects)
     text = "\n".join([*paths, "", *sorted(rejects)])
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def changed(options: Options, paths: Iterable[str], finished: dict[str, Any] | None) -> int:
-    """How many of the recordings that a finished run rejected can be used now, or cannot for another reason; at least
-    one if the annotations give other recordings."""
-    if finished is None:
-        return 0
-    if finished["annotations"].get("read_sha256", "") not in ("", reading(options, paths)):
+def count_changed(annotations: Annotations, recipe: Recipe, paths: Sequence[str], manifest: dict[str, Any]) -> int:
+    """How many rejected recordings of a finished directory can be used now, or cannot for another reason.
+
+    Args:
+      annotations: of the run.
+      recipe: how recordings are converted.
+      paths: all recordings.
+      manifest: of the finished directory.
+
+    Returns:
+      Their number; at least 1 if the annotations give other recordings or rejected rows than before.
+    """
+    if manifest["annotations"].get("read_sha256", "") not in ("", reading_digest(annotations, paths)):
         return 1
-    if not finished["rejected"]["clips"]:
+    if not manifest["rejected"]["clips"]:
         return 0
-    raw = {printable(path): path for path in paths}
-    return _changed(options, {raw.get(name, name): why for name, why in notes.rejects(options.out).items()})
+    original = {printable(path): path for path in paths}
+    rejects = notes.rejects(annotations.options.out)
+    return _count_changed(recipe, {original.get(name, name): reason for name, reason in rejects.items()})
 
 
-def already(options: Options, finished: dict[str, Any]) -> str:
-    """What is said of a finished directory that stays as it is."""
-    date = datetime.datetime.fromtimestamp((options.out / "manifest.json").stat().st_mtime)
-    count = finished["rejected"]["clips"]
-    again = f"; rejected recordings were tried again and are as they were: {count}" if count else ""
-    return f"was finished on {date:%Y-%m-%d %H:%M}{again}; choose another --out to prepare it anew"
-
-
-def _changed(options: Options, rejects: dict[str, str]) -> int:
-    recipe = Recipe.of(options)
+def _count_changed(recipe: Recipe, rejects: dict[str, str]) -> int:
+    """How many of the recordings `rejects` (name -> reason) are not rejected for that reason any more."""
     with wave.keeping_open():
-        return sum(write_clips.convert(recipe, name)[1].get("reason") != reason for name, reason in rejects.items())
+        return sum(write_clips.convert(recipe, name).entry.get("reason") != reason for name, reason in rejects.items())
 
 
-def discard(options: Options, paths: list[str], retried: bool) -> None:
-    """Takes the notes of an interrupted run away that a run from here on would not write: of other recordings, or of
-    rejected ones that are different now."""
-    size, stale = options.shard_size, False
-    for number, entries in _noted(options, paths):
+def describe_finished(options: PrepareOptions, manifest: dict[str, Any]) -> str:
+    """The message about a finished directory that stays as it is."""
+    date = datetime.datetime.fromtimestamp((options.out / "manifest.json").stat().st_mtime)
+    count = manifest["rejected"]["clips"]
+    retried = f"; rejected recordings were tried again and are as they were: {count}" if count else ""
+    return f"{options.out}: was finished on {date:%Y-%m-%d %H:%M}{retried}; choose another --out to prepare it anew"
+
+
+def discard_stale(options: PrepareOptions, recipe: Recipe | None, paths: list[str]) -> None:
+    """Deletes the notes of an interrupted run that this run would write differently.
+
+    Args:
+      options: of the run.
+      recipe: how rejected recordings are tried again; None = they are not.
+      paths: all recordings.
+    """
+    size, any_stale = options.shard_size, False
+    for number, entries in _done_shards(options, paths):
         rejects = {entry["name"]: entry["reason"] for entry in entries if "reason" in entry}
-        part = paths[number * size : (number + 1) * size]
-        if [entry["name"] for entry in entries] != part or (retried and _changed(options, rejects)):
+        expected = paths[number * size : (number + 1) * size]
+        if [entry["name"] for entry in entries] != expected or (recipe and _count_changed(recipe, rejects)):
             notes.discard(options.out, number)
-            stale = True
-    for number, entries in _noted(options, paths) if stale else ():  # which are unused depends on the rejects
-        if any("unused" in entry for entry in entries):
-            notes.discard(options.out, number)
+            any_stale = True
+    if any_stale:  # the held-out part is drawn again, which decides what clips are unused
+        for number, entries in _done_shards(options, paths):
+            if any("unused" in entry for entry in entries):
+                notes.discard(options.out, number)
 
 
-def _noted(options: Options, paths: list[str]) -> Iterator[tuple[int, list[Entry]]]:
-    """Number and entries of the shards that are done."""
+def _done_shards(options: PrepareOptions, paths: list[str]) -> Iterator[tuple[int, list[Entry]]]:
+    """Yields number and entries of the shards that are done."""
     for number in range(-(-len(paths) // options.shard_size)):
         if notes.is_done(options.out, number):
             yield number, notes.read(options.out, number)["clips"]
 
 
-def reopen(options: Options, paths: list[str], finished: dict[str, Any]) -> None:
-    """Makes a finished directory an unfinished one: writes the notes of shards that a run from here on would write the
-    same, and removes all other results."""
-    rejects, index, size = notes.rejects(options.out), options.out / "index", options.shard_size
-    (options.out / "work").mkdir(exist_ok=True)
-    words = _words(options)
-    first = 0
-    for number, file in enumerate(sorted(options.out.glob("clips-*.arrayrecord"))):
-        headers = notes.headers(options.out, number)
-        part = paths[number * size : (number + 1) * size]
-        entries = _entries(part, headers, rejects)
-        if file.name in finished["files"] and entries is not None:
-            notes.write(options.out, number, entries, words[first : first + len(headers)])
-        first += len(headers)
-    (options.out / "manifest.json").unlink()
-    for old in [
-        *options.out.glob("examples-*.arrayrecord"),
-        *index.iterdir(),
-        *map(options.out.joinpath, write_clips.RESULTS),
-    ]:
-        old.unlink(missing_ok=True)
-    for number, file in enumerate(sorted(options.out.glob("clips-*.arrayrecord"))):
-        if not notes.note(options.out, number).is_file():
+def reopen(options: PrepareOptions, paths: list[str], manifest: dict[str, Any]) -> None:
+    """Turns a finished directory into an interrupted one: shards that this run would write again in the same way get
+    their notes back, and all other results are deleted.
+
+    Args:
+      options: of the run.
+      paths: all recordings.
+      manifest: of the finished directory.
+    """
+    out, size = options.out, options.shard_size
+    rejects, words = notes.rejects(out), _fingerprints(options)
+    (out / "work").mkdir(exist_ok=True)
+    first_clip = 0
+    for number, file in enumerate(sorted(out.glob("clips-*.arrayrecord"))):
+        headers = notes.headers(out, number)
+        entries = _entries(paths[number * size : (number + 1) * size], headers, rejects)
+        if file.name in manifest["files"] and entries is not None:
+            notes.write(out, number, entries, words[first_clip : first_clip + len(headers)])
+        first_clip += len(headers)
+    (out / "manifest.json").unlink()
+    results: list[pathlib.Path] = [out / name for name in resume.RESULTS]
+    for file in [*out.glob("examples-*.arrayrecord"), *(out / "index").iterdir(), *results]:
+        file.unlink(missing_ok=True)
+    for number, file in enumerate(sorted(out.glob("clips-*.arrayrecord"))):
+        if not notes.note_file(out, number).is_file():
             file.unlink()
 
 
-def _words(options: Options) -> list[np.ndarray]:
-    """The fingerprints of all clips, in order."""
+def _fingerprints(options: PrepareOptions) -> list[np.ndarray]:
+    """The fingerprints of all clips of a finished directory, in order, u64[F] each."""
     index = options.out / "index"
     count = len(np.load(index / "clip_shard.npy"))
     if not options.fingerprints:
         return [notes.NO_WORDS] * count
-    saved = np.load(index / "fingerprint.npy"), np.load(index / "fingerprint_end.npy")
-    return np.split(saved[0], saved[1])[:-1] if count else []
+    words, end = np.load(index / "fingerprint.npy"), np.load(index / "fingerprint_end.npy")
+    return np.split(words, end)[:-1] if count else []
 
 
-def _entries(part: list[str], headers: list[Entry], rejects: dict[str, str]) -> list[Entry] | None:
-    """The entries of a shard of the recordings in `part`; None if it holds others, or clips of an earlier version."""
-    entries, left = [], iter(headers)
-    for name in part:
-        if (shown := printable(name)) in rejects:
-            entries.append({"name": name, "reason": rejects[shown]})
+def _entries(paths: list[str], headers: list[Entry], rejects: dict[str, str]) -> list[Entry] | None:
+    """The entries of a shard, from the headers of its clips and from rejects.jsonl.
+
+    Args:
+      paths: the recordings that this run would write to the shard.
+      headers: of the clips in it.
+      rejects: printable name -> reason.
+
+    Returns:
+      None if the shard has other clips, or clips of an earlier version.
+    """
+    entries, remaining = [], iter(headers)
+    for path in paths:
+        if (name := printable(path)) in rejects:
+            entries.append({"name": path, "reason": rejects[name]})
             continue
-        header = next(left, None)
-        if header is None or header["name"] != shown or "source_rate" not in header:
+        header = next(remaining, None)
+        if header is None or header["name"] != name or "source_rate" not in header:
             return None
-        entries.append({"name": name, **{key: header[key] for key in write_clips.NOTED if key in header}})
-    return entries if next(left, None) is None else None
+        entries.append({"name": path, **{key: header[key] for key in write_clips.NOTED if key in header}})
+    return entries if next(remaining, None) is None else None

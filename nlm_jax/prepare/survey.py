@@ -1,121 +1,111 @@
-"""The first stage of `nlm prepare`: which examples are taken, and which recordings they need."""
+"""Surveys of the annotations: which recordings the examples need, before any of them is converted."""
 
 import array
 import dataclasses
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection
 from typing import NoReturn
 
 from nlm_jax.core.errors import UserError
 from nlm_jax.data.schema import Example, whole
-from nlm_jax.prepare.options import Options
+from nlm_jax.prepare.annotations import Annotations, Exclusion
 from nlm_jax.prepare.readers import registry
-from nlm_jax.prepare.tasks import with_tasks
 
 
 @dataclasses.dataclass(frozen=True)
 class Survey:
-    """Recordings in the order of their first example; some 300 bytes each."""
+    """Recordings in the order of their first example; about 300 bytes each."""
 
     paths: dict[str, int]
+    """Recording -> its number."""
     splits: array.array
-    """Per recording the number of the set of splits in whose examples it is."""
-    sets: list[frozenset[str]]
+    """Per recording the index in `split_sets` of the splits whose examples need it."""
+    split_sets: list[frozenset[str]]
     examples: int
+    """Number of examples."""
 
 
-@with_tasks.asked
-def selected(options: Options, tell: Callable[[Example, str, str], None] | None = None) -> Iterator[Example]:
-    """Examples without those that training must not hear; `tell(example, why, name)` hears of each.
-
-    Behind each come the instructions about it that the options ask for: what training must not hear is in none of them.
-    `why` is "family", "genus", "species", "common name" (of a held-out taxon), "id" or "file name" (of a benchmark).
-    """
-    taxa, against = options.taxa, options.against
-    for example in options.examples():
-        if options.training(example.split):
-            found = taxa.reason(example) if taxa else None
-            leak = against.named(example) if against and not found else None
-            if found or leak:
-                if tell:
-                    tell(example, *(found or leak))
-                if found or options.leakage == "drop":
-                    continue
-        yield example
-
-
-def candidates(options: Options) -> dict[str, int]:
-    """The recordings, numbered, that examples need or may need once the held-out part is drawn.
-
-    Raises:
-      UserError: as `survey`.
-    """
-    if not options.hold_out:
-        return survey(options).paths
-    options.division.of({example.split for example in options.read()})
-    paths: dict[str, int] = {}
-    count = 0
-    for count, example in enumerate(options.examples(), start=1):  # noqa: B007
-        for path in example.paths:
-            paths.setdefault(path, len(paths))
-    if not count:
-        _refuse(options)
-    return paths
-
-
-def divide(options: Options, paths: Collection[str], rejected: Collection[str]) -> None:
-    """Draws the held-out part among examples whose clips can be used.
+def survey(annotations: Annotations, paths: Collection[str] = ()) -> Survey:
+    """Surveys the examples of the prepared corpus.
 
     Args:
-      options: of the run.
-      paths: of all clips.
-      rejected: of those that cannot be used.
-    """
-    usable = {whole(path) for path in paths if path not in rejected}
-    lost = {(reject.name, reject.where) for reject in options.report.rejects}
-
-    def can_be_used(example: Example) -> bool:
-        if example.paths and (example.paths[0], example.where) in lost:
-            return False
-        return all(whole(path) in usable and path not in rejected for path in example.paths)
-
-    options.division.draw(filter(can_be_used, options.read()))
-
-
-def survey(options: Options, paths: dict[str, int] | None = None) -> Survey:
-    """The recordings that the examples need, numbered on behind `paths`.
+      annotations: of the run, whose held-out part is drawn.
+      paths: recordings that come first, as they are in shards already.
 
     Raises:
-      UserError: there are no examples, or none is left.
+      UserError: there are no examples, or all are excluded.
     """
-    paths = dict(paths or {})
-    splits, sets, codes = array.array("H", bytes(2 * len(paths))), [frozenset()], {}
-    count, dropped = 0, []
+    numbers = {path: number for number, path in enumerate(paths)}
+    splits, split_sets = array.array("H", bytes(2 * len(numbers))), [frozenset()]
+    codes: dict[tuple[int, str], int] = {}
+    count = 0
+    excluded: list[Exclusion] = []
 
-    def tell(example: Example, why: str, name: str) -> None:
-        if not dropped:
-            dropped.append(f"{example.where}: {why} {name}")
+    def keep_first(exclusion: Exclusion) -> None:
+        if not excluded:
+            excluded.append(exclusion)
 
-    for count, example in enumerate(selected(options, tell), start=1):  # noqa: B007
+    for count, example in enumerate(annotations.examples(keep_first), start=1):  # noqa: B007
         for path in example.paths:
-            number = paths.setdefault(path, len(paths))
+            number = numbers.setdefault(path, len(numbers))
             if number == len(splits):
                 splits.append(0)
             key = (splits[number], example.split)
             if key not in codes:
-                grown = sets[key[0]] | {example.split}
-                if grown not in sets:
-                    sets.append(grown)
-                codes[key] = sets.index(grown)
+                union = split_sets[key[0]] | {example.split}
+                if union not in split_sets:
+                    split_sets.append(union)
+                codes[key] = split_sets.index(union)
             splits[number] = codes[key]
-    if not count and dropped:
-        raise UserError(f"{options.annotations}: every example is of a held-out taxon or a benchmark ({dropped[0]})")
+    if not count and excluded:
+        first = f"{excluded[0].example.where}: {excluded[0].reason} {excluded[0].name}"
+        raise UserError(
+            f"{annotations.options.annotations}: every example is of a held-out taxon or a benchmark ({first})"
+        )
     if not count:
-        _refuse(options)
-    return Survey(paths, splits, sets, count)
+        _raise_no_examples(annotations)
+    return Survey(numbers, splits, split_sets, count)
 
 
-def _refuse(options: Options) -> NoReturn:
-    if options.report.rejects:
-        raise UserError(f"{options.annotations}: {registry.unusable(options.report.rejects)}")
+def candidate_recordings(annotations: Annotations) -> list[str]:
+    """The recordings that examples may need once the held-out part is drawn, in the order of their first example.
+
+    Raises:
+      UserError: there are no examples.
+    """
+    if annotations.options.split is not None:  # which examples may move to it depends on the splits of all of them
+        for _ in annotations.division.assign(annotations.read()):
+            pass
+    paths: dict[str, None] = {}
+    count = 0
+    for count, example in enumerate(annotations.candidates(), start=1):  # noqa: B007
+        paths.update(dict.fromkeys(example.paths))
+    if not count:
+        _raise_no_examples(annotations)
+    return list(paths)
+
+
+def draw_held_out(annotations: Annotations, paths: Collection[str], rejected: Collection[str]) -> None:
+    """Draws the held-out part among the examples whose recordings can be used.
+
+    Args:
+      annotations: of the run; `candidate_recordings` has read them.
+      paths: all recordings.
+      rejected: those that cannot be used.
+    """
+    usable = {whole(path) for path in paths if path not in rejected}
+    rejected_rows = {(reject.name, reject.where) for reject in annotations.report.rejects}
+
+    def is_usable(example: Example) -> bool:
+        if example.paths and (example.paths[0], example.where) in rejected_rows:
+            return False
+        return all(whole(path) in usable and path not in rejected for path in example.paths)
+
+    annotations.division.draw(filter(is_usable, annotations.read()))
+
+
+def _raise_no_examples(annotations: Annotations) -> NoReturn:
+    options, rejects = annotations.options, annotations.report.rejects
+    if rejects:
+        raise UserError(f"{options.annotations}: {registry.unusable(rejects)}")
     of = f" of split {options.split!r}" if options.split else ""
     raise UserError(f"{options.annotations}: holds no examples{of}; check the file and --split")

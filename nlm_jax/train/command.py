@@ -44,7 +44,8 @@ def official(args: argparse.Namespace) -> "TrainConfig":
 
     from rich.console import Console
 
-    from nlm_jax.prepare.command import Options, prepare
+    from nlm_jax.prepare.options import PrepareOptions
+    from nlm_jax.prepare.pipeline import prepare
     from nlm_jax.train.config import TrainConfig, train_config
     from nlm_jax.train.official_config import translate, unprepared, write_sides
 
@@ -57,6 +58,8 @@ def official(args: argparse.Namespace) -> "TrainConfig":
     jobs = unprepared(found, config)
     write_sides(found)
     for out, annotations in jobs.items():
-        options = Options(pathlib.Path(annotations), pathlib.Path(out), tokenizer=config.tokenizer or found.tokenizer)
+        options = PrepareOptions(
+            pathlib.Path(annotations), pathlib.Path(out), tokenizer=config.tokenizer or found.tokenizer
+        )
         prepare(options, workers=os.cpu_count() or 1, console=console)
     return config

@@ -13,7 +13,8 @@ from nlm_jax.data.choices import Chooser
 from nlm_jax.data.clips import Waves
 from nlm_jax.data.config import AugmentConfig
 from nlm_jax.data.dataset import Corpus
-from nlm_jax.prepare.command import Options, prepare
+from nlm_jax.prepare.options import PrepareOptions
+from nlm_jax.prepare.pipeline import prepare
 
 T = 16_000
 KINDS = {
@@ -72,7 +73,7 @@ def corpus(tmp_path_factory):
              for task in ("common-name", "common-simple-detection")]  # fmt: skip
     rows.append({"files": [], "task": "common-name", "prompt": "Say owl.", "text": "owl"})
     (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    prepare(Options(folder / "rows.jsonl", folder / "out", encoding="pcm16"))
+    prepare(PrepareOptions(folder / "rows.jsonl", folder / "out", encoding="pcm16"))
     return Corpus([folder / "out"])
 
 
@@ -213,7 +214,7 @@ def test_recorded_rooms(corpus, tmp_path):
     soundfile.write(tmp_path / "clap.wav", clap, T)
     row = {"path": "clap.wav", "task": "room", "prompt": "?", "text": "room"}
     (tmp_path / "rooms.jsonl").write_text(json.dumps(row))
-    prepare(Options(tmp_path / "rooms.jsonl", tmp_path / "rooms", encoding="pcm16"))
+    prepare(PrepareOptions(tmp_path / "rooms.jsonl", tmp_path / "rooms", encoding="pcm16"))
     config = AugmentConfig(reverb_prob=1.0, reverb_dirs=(str(tmp_path / "rooms"),))
     example = examples(corpus, "common-name", "long.wav")[0]
     stored, changed = Waves(corpus, config, T, True, 3).steps(Chooser(corpus, config, 3).choose(0, example), 0)
@@ -223,7 +224,7 @@ def test_recorded_rooms(corpus, tmp_path):
     np.testing.assert_allclose(wet, augment.limit(expected), atol=1e-3)
     row = {"files": [], "task": "room", "prompt": "?", "text": "room"}
     (tmp_path / "text.jsonl").write_text(json.dumps(row))
-    prepare(Options(tmp_path / "text.jsonl", tmp_path / "text"))
+    prepare(PrepareOptions(tmp_path / "text.jsonl", tmp_path / "text"))
     with pytest.raises(UserError, match=r"data\.augment\.reverb_dirs: no example there has a recording"):
         Waves(corpus, dataclasses.replace(config, reverb_dirs=(str(tmp_path / "text"),)), T, True, 3)
 

@@ -3,12 +3,13 @@
 import numpy as np
 
 from nlm_jax import testing
-from nlm_jax.prepare.command import Options, prepare
+from nlm_jax.prepare.options import PrepareOptions
+from nlm_jax.prepare.pipeline import prepare
 
 
 def test_corpus_prepares_without_rejects(tmp_path):
     paths = testing.write_corpus(tmp_path / "corpus", clips=8)
-    manifest = prepare(Options(paths["train"], tmp_path / "out"))
+    manifest = prepare(PrepareOptions(paths["train"], tmp_path / "out"))
     assert manifest["clips"] == 8
     assert manifest["examples"] == 16
     assert not any(manifest["rejected"].values())

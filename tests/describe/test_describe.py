@@ -13,7 +13,8 @@ import soundfile
 from nlm_jax.core.chat import DEFAULT_END_SYM, DEFAULT_TEMPLATE
 from nlm_jax.data.dataset import Corpus
 from nlm_jax.describe import index, levels, show
-from nlm_jax.prepare.command import Options, prepare
+from nlm_jax.prepare.options import PrepareOptions
+from nlm_jax.prepare.pipeline import prepare
 
 T = 16_000
 CROW = "Chordata;Aves;Passeriformes;Corvidae;Corvus;Corvus corone"
@@ -89,7 +90,7 @@ def known(tmp_path_factory):
     ]
     (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     out = folder / "known"
-    prepare(Options(folder / "rows.jsonl", out, encoding="pcm16"))
+    prepare(PrepareOptions(folder / "rows.jsonl", out, encoding="pcm16"))
     taxa = json.loads((out / "index" / "taxa.json").read_text())
     (out / "index" / "taxa.json").write_text(json.dumps([CROW if t == "crow" else t for t in taxa]))
     return out

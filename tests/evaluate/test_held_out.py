@@ -8,7 +8,8 @@ import pytest
 from nlm_jax import testing
 from nlm_jax.cli import main
 from nlm_jax.generate.api import NatureLM
-from nlm_jax.prepare.command import Options, prepare
+from nlm_jax.prepare.options import PrepareOptions
+from nlm_jax.prepare.pipeline import prepare
 
 HELD = 4
 
@@ -21,7 +22,7 @@ def data(tmp_path_factory):
     rows = files["train"].read_text().splitlines() + files["valid"].read_text().splitlines()[: 2 * HELD]
     (folder / "all.jsonl").write_text("\n".join(rows) + "\n")
     out = folder / "prepared"
-    prepare(Options(folder / "all.jsonl", out))
+    prepare(PrepareOptions(folder / "all.jsonl", out))
     return out
 
 
@@ -116,7 +117,7 @@ def test_what_is_wrong_is_said(data, model, tmp_path, capsys, flags, says):
 
 def test_a_corpus_without_another_split_has_no_baselines(model, tmp_path):
     files = testing.write_corpus(tmp_path / "c", clips=4, seconds=0.6)
-    prepare(Options(files["valid"], tmp_path / "p"))
+    prepare(PrepareOptions(files["valid"], tmp_path / "p"))
     assert evaluate(tmp_path / "p", tmp_path / "scores") == 0
     found = json.loads((tmp_path / "scores" / "metrics.json").read_text())["tasks"]
     assert "logistic" not in found["common-name"]

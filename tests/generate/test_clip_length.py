@@ -21,7 +21,8 @@ from nlm_jax.evaluate.beans_zero import dataset
 from nlm_jax.evaluate.corpus import questions
 from nlm_jax.generate.api import NatureLM
 from nlm_jax.generate.audio_inputs import clips_of
-from nlm_jax.prepare.command import Options, prepare
+from nlm_jax.prepare.options import PrepareOptions
+from nlm_jax.prepare.pipeline import prepare
 
 AUDIO = AudioConfig(1.0, "kaiser_best")
 RATE = 22_050
@@ -96,7 +97,7 @@ def test_evaluation_hears_clips_of_that_length(model, folder, recording, tmp_pat
         assert item.waveform().shape == (round(seconds * 16_000),)
         np.testing.assert_allclose(item.waveform(), windows[0], atol=1e-6)
     files = testing.write_corpus(tmp_path / "c", clips=4, seconds=1.4)
-    prepare(Options(files["valid"], tmp_path / "p"))
+    prepare(PrepareOptions(files["valid"], tmp_path / "p"))
     asked = list(questions.questions([str(tmp_path / "p")], "valid", audio_config(folder).samples))
     assert {clip.shape for question in asked for clip in question.waveform()} == {(16_000,)}
 

@@ -10,7 +10,8 @@ from nlm_jax.core.errors import UserError
 from nlm_jax.data.dataset import Corpus
 from nlm_jax.data.schema import Example
 from nlm_jax.prepare import heldout_taxa
-from nlm_jax.prepare.command import Options, prepare
+from nlm_jax.prepare.options import PrepareOptions
+from nlm_jax.prepare.pipeline import prepare
 
 LEAKING = ("Aratinga nenday", "Cacicus latirostris", "Cacomantis leucolophus", "Stizoptera bichenovii")
 
@@ -209,21 +210,21 @@ def test_prepared(nlm, recordings, tmp_path):
 
 
 def test_asked_for_all_splits(recordings, tmp_path):
-    manifest = prepare(Options(recordings, tmp_path / "out", held_out_taxa="paper", training_splits="*"))
+    manifest = prepare(PrepareOptions(recordings, tmp_path / "out", held_out_taxa="paper", training_splits="*"))
     assert (manifest["examples"], manifest["held_out_taxa"]["examples_dropped"]) == (2, 5)
 
 
 def test_none_is_the_default(recordings, tmp_path):
-    manifest = prepare(Options(recordings, tmp_path / "out"))
+    manifest = prepare(PrepareOptions(recordings, tmp_path / "out"))
     assert manifest["examples"] == 7
     assert "held_out_taxa" not in manifest
     with pytest.raises(UserError, match="made with other held_out_taxa"):
-        prepare(Options(recordings, tmp_path / "out", held_out_taxa="paper"))
+        prepare(PrepareOptions(recordings, tmp_path / "out", held_out_taxa="paper"))
 
 
 def test_nothing_left(tmp_path, recordings):
     rows = tmp_path / "rows.jsonl"
     rows.write_text(json.dumps({"path": "1.wav", "prompt": "?", "text": "Zebra Finch", "task": "t"}))
     with pytest.raises(UserError, match=r"every example is of a held-out taxon .*rows\.jsonl.*Zebra Finch"):
-        prepare(Options(rows, tmp_path / "out", audio_root=recordings.parent, held_out_taxa="paper"))
+        prepare(PrepareOptions(rows, tmp_path / "out", audio_root=recordings.parent, held_out_taxa="paper"))
     assert not (tmp_path / "out").exists()

@@ -8,7 +8,8 @@ from annotation_tools import RAVEN, read, sound, write
 from nlm_jax.core.errors import UserError
 from nlm_jax.data.dataset import Corpus
 from nlm_jax.prepare import splits
-from nlm_jax.prepare.command import Options, prepare
+from nlm_jax.prepare.options import PrepareOptions
+from nlm_jax.prepare.pipeline import prepare
 from nlm_jax.prepare.readers import cells, registry
 from nlm_jax.prepare.windowing import PROMPT
 
@@ -130,7 +131,7 @@ def test_layouts(tmp_path, layout, whole_folder):
     found, report = read(tmp_path / "field" if whole_folder else table, root=tmp_path / "field")
     assert found == want
     assert report.read_as.startswith("read as: ")
-    manifest = prepare(Options(tmp_path / "field", tmp_path / "out", duplicates="none"))
+    manifest = prepare(PrepareOptions(tmp_path / "field", tmp_path / "out", duplicates="none"))
     assert manifest["clips"] == len(want)
 
 
@@ -208,7 +209,7 @@ def test_several_labels_in_a_cell(tmp_path):
     write(tmp_path / "in", "d.Table.1.selections.txt", [
         f"{RAVEN}\tSpecies", "1\tS\t1\t0.5\t1\t0\t1\tRobin; Wren", "2\tS\t1\t0.7\t1.5\t0\t1\tRobin, Wren",
         "3\tS\t1\t1\t2\t0\t1\tWren"], "d.wav")  # fmt: skip
-    prepare(Options(tmp_path / "in", tmp_path / "out", window=3.0, hop=3.0))
+    prepare(PrepareOptions(tmp_path / "in", tmp_path / "out", window=3.0, hop=3.0))
     assert Corpus([tmp_path / "out"]).entry(0).text == "Robin, Wren"
     assert read(tmp_path / "in")[0][:2] == [("d.wav#t=0.5,1", "Robin"), ("d.wav#t=0.5,1", "Wren")]
     table = write(tmp_path, "x.csv", ["id,file,common_name", "7,a.wav,Robin; Wren"])
@@ -221,7 +222,7 @@ def test_empty_tables_are_negatives(tmp_path):
     write(folder, "a.Table.1.selections.txt", [f"{RAVEN}\tSpecies", "1\tS\t1\t0.5\t1\t0\t1\tRobin"], "a.wav")
     write(folder, "b.Table.1.selections.txt", [f"{RAVEN}\tSpecies"], "b.wav")
     write(folder, "c.Table.1.selections.txt", [f"{RAVEN}\tSpecies"])  # of no recording
-    prepare(Options(folder, tmp_path / "out", window=1.0, hop=1.0))
+    prepare(PrepareOptions(folder, tmp_path / "out", window=1.0, hop=1.0))
     corpus = Corpus([tmp_path / "out"])
     assert [corpus.entry(e).text for e in range(len(corpus))] == ["Robin", *["None"] * 5]
     assert "no recording c" in (tmp_path / "out" / "rejects.jsonl").read_text()
@@ -310,11 +311,11 @@ def test_the_channel_of_a_selection(tmp_path):
     ]  # fmt: skip
     assert [r.reason for r in report.rejects] == ["channel 3 of a recording with 2"]
     assert {splits.recording(e) for e in registry.read(folder)} == {"mono.wav", "st.wav"}
-    prepare(Options(folder, tmp_path / "out", duplicates="none"))
+    prepare(PrepareOptions(folder, tmp_path / "out", duplicates="none"))
     corpus = Corpus([tmp_path / "out"])
     waves = [corpus.clip(e, 0) for e in range(3)]
     assert [round(float(wave.mean()), 3) for wave in waves[1:]] == [0.25, -0.5]
-    prepare(Options(folder, tmp_path / "cut", duplicates="none", window=1.5, hop=1.5))
+    prepare(PrepareOptions(folder, tmp_path / "cut", duplicates="none", window=1.5, hop=1.5))
     corpus = Corpus([tmp_path / "cut"])
     texts = [corpus.entry(e).text for e in range(len(corpus))]
     assert texts == ["M", "None", "R", "W"]  # no negatives of a recording of which a label is rejected
@@ -339,7 +340,7 @@ def test_a_long_recording_at_a_low_rate(tmp_path):
     (tmp_path / "in" / "labels.csv").write_text(
         'file,label,start,end\nr.wav,Robin,"1,234","1,236"\nr.wav,Wren,900,902\n'
     )
-    prepare(Options(tmp_path / "in", tmp_path / "out", duplicates="none"))
+    prepare(PrepareOptions(tmp_path / "in", tmp_path / "out", duplicates="none"))
     corpus = Corpus([tmp_path / "out"])
     assert [corpus.clip_names(e) for e in range(2)] == [["r.wav#t=1234,1236"], ["r.wav#t=900,902"]]
     assert [corpus.clip(e, 0).size for e in range(2)] == [32_000, 32_000]

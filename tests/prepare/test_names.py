@@ -8,7 +8,8 @@ import pytest
 import soundfile
 
 from nlm_jax.data.dataset import Corpus
-from nlm_jax.prepare.command import Options, prepare
+from nlm_jax.prepare.options import PrepareOptions
+from nlm_jax.prepare.pipeline import prepare
 
 
 @pytest.fixture
@@ -47,7 +48,7 @@ def test_answers_that_are_no_text_are_rejects(tmp_path):
     soundfile.write(tmp_path / "a.wav", np.full(8000, 0.1), 16_000)
     rows = [{"path": "a.wav", "prompt": "p", "text": text, "task": "k"} for text in ("owl", "\ud83d", "caf\udce9")]
     (tmp_path / "x.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    made = prepare(Options(tmp_path / "x.jsonl", tmp_path / "out"))
+    made = prepare(PrepareOptions(tmp_path / "x.jsonl", tmp_path / "out"))
     assert (made["examples"], made["rejected"]) == (1, {"clips": 0, "examples": 2})
     rejects = (tmp_path / "out" / "rejects.jsonl").read_text(encoding="utf-8")
     assert rejects.count("bytes that are no text; write the name of the file, folder or label in UTF-8") == 2
@@ -59,5 +60,5 @@ def test_names_that_no_file_has(tmp_path, window):
     names = ["a.wav", "\ud83d.wav", "x" * 300, "x" * 300 + "#t=0,1", "nul\0.wav", "nul\0.wav#t=0,1", "."]
     rows = [{"path": name, "prompt": "p", "text": "t", "task": "k"} for name in names]
     (tmp_path / "x.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    made = prepare(Options(tmp_path / "x.jsonl", tmp_path / "out", window=window))
+    made = prepare(PrepareOptions(tmp_path / "x.jsonl", tmp_path / "out", window=window))
     assert (made["examples"], made["rejected"]["examples"]) == (1, len(rows) - 1)

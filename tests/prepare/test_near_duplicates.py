@@ -12,9 +12,10 @@ from nlm_jax.core.errors import UserError
 from nlm_jax.data import shards
 from nlm_jax.data.dataset import Corpus
 from nlm_jax.prepare import leakage, near_duplicates
-from nlm_jax.prepare.command import Options, prepare
 from nlm_jax.prepare.fingerprint import fingerprint
 from nlm_jax.prepare.near_duplicates import Prints
+from nlm_jax.prepare.options import PrepareOptions
+from nlm_jax.prepare.pipeline import prepare
 
 RATE = 16000
 
@@ -167,7 +168,7 @@ def test_reported(nlm, folder, tmp_path):
 
 
 def test_dropped_from_training_only(folder, tmp_path):
-    manifest = prepare(Options(folder / "rows.jsonl", tmp_path / "out", duplicates="drop"), workers=2)
+    manifest = prepare(PrepareOptions(folder / "rows.jsonl", tmp_path / "out", duplicates="drop"), workers=2)
     assert manifest["duplicates"]["examples_dropped"] == 4
     assert texts(tmp_path / "out", "train") == ["song1.wav", "song3.wav"]
     assert texts(tmp_path / "out", "valid") == ["copy0.mp3", "copy2.wav", "song5.wav"]
@@ -175,12 +176,12 @@ def test_dropped_from_training_only(folder, tmp_path):
     gone = {e["second"]: e["dropped"] for e in lines(tmp_path / "out" / "duplicates.jsonl")}
     assert gone["copy1.flac"] == ["copy1.flac"]
     assert gone["copy0.mp3"] == ["song0.wav"]
-    one = prepare(Options(folder / "rows.jsonl", tmp_path / "one", duplicates="drop", shard_size=3), workers=1)
+    one = prepare(PrepareOptions(folder / "rows.jsonl", tmp_path / "one", duplicates="drop", shard_size=3), workers=1)
     assert {k: v for k, v in one.items() if k != "files"} == {k: v for k, v in manifest.items() if k != "files"}
 
 
 def test_which_splits_are_training(folder, tmp_path):
-    options = Options(folder / "rows.jsonl", tmp_path / "out", duplicates="drop", training_splits="train, valid")
+    options = PrepareOptions(folder / "rows.jsonl", tmp_path / "out", duplicates="drop", training_splits="train, valid")
     prepare(options)
     assert texts(tmp_path / "out", "test") == ["song4.wav"]
     assert texts(tmp_path / "out", "train") == ["song0.wav", "song1.wav", "song2.wav", "song3.wav"]
@@ -188,7 +189,7 @@ def test_which_splits_are_training(folder, tmp_path):
 
 
 def test_not_looked_for(folder, tmp_path):
-    manifest = prepare(Options(folder / "rows.jsonl", tmp_path / "out", duplicates="none"))
+    manifest = prepare(PrepareOptions(folder / "rows.jsonl", tmp_path / "out", duplicates="none"))
     assert "duplicates" not in manifest
     assert not (tmp_path / "out" / "duplicates.jsonl").exists()
     assert not (tmp_path / "out" / "index" / "fingerprint.npy").exists()
@@ -251,7 +252,9 @@ def test_leakage(nlm, folder, exam, tmp_path):
 
 
 def test_leakage_reported(folder, exam, tmp_path):
-    options = Options(folder / "rows.jsonl", tmp_path / "out", benchmark=exam, leakage="report", duplicates="none")
+    options = PrepareOptions(
+        folder / "rows.jsonl", tmp_path / "out", benchmark=exam, leakage="report", duplicates="none"
+    )
     manifest = prepare(options)
     assert (manifest["examples"], manifest["leakage"]["examples_dropped"]) == (10, 0)
     assert len(lines(tmp_path / "out" / "leakage.jsonl")) == 5
@@ -259,11 +262,11 @@ def test_leakage_reported(folder, exam, tmp_path):
 
 def test_other_forms_of_a_benchmark(folder, exam, tmp_path):
     """A prepared directory, and saved fingerprints, find what the recordings find."""
-    prepare(Options(exam, tmp_path / "exam"))
+    prepare(PrepareOptions(exam, tmp_path / "exam"))
     leakage.load(exam).save(tmp_path / "exam.npz")
     found = []
     for k, source in enumerate((exam, tmp_path / "exam", tmp_path / "exam.npz")):
-        manifest = prepare(Options(folder / "rows.jsonl", tmp_path / f"out{k}", benchmark=source))
+        manifest = prepare(PrepareOptions(folder / "rows.jsonl", tmp_path / f"out{k}", benchmark=source))
         found.append({k: v for k, v in manifest["leakage"].items() if k != "benchmark"})
     assert found[0] == found[1] == found[2]
 
@@ -284,7 +287,7 @@ def test_beans_zero_in_parquet(folder, tmp_path):
     }
     (tmp_path / "data").mkdir()
     parquet.write_table(pyarrow.table(columns), tmp_path / "data" / "test-00000.parquet")
-    options = Options(folder / "rows.jsonl", tmp_path / "out", benchmark=tmp_path / "data")
+    options = PrepareOptions(folder / "rows.jsonl", tmp_path / "out", benchmark=tmp_path / "data")
     leakage = prepare(options)["leakage"]
     assert leakage["clips"] == {"exact": 0, "near": 2}  # song 0, and its copy in valid
     assert leakage["examples"] == {"file name": 1, "id": 1}

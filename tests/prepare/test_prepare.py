@@ -12,7 +12,8 @@ from nlm_jax.core.errors import UserError
 from nlm_jax.data import shards
 from nlm_jax.data.dataset import Corpus
 from nlm_jax.prepare import command, write_clips
-from nlm_jax.prepare.command import Options
+from nlm_jax.prepare.options import PrepareOptions
+from nlm_jax.prepare.pipeline import prepare
 from nlm_jax.prepare.readers import registry
 
 
@@ -74,25 +75,25 @@ def test_manifest_gives_every_task_of_a_clip(annotations):
 def test_bad_annotations(tmp_path, lines, message):
     file = write(tmp_path / "x.jsonl", lines)
     with pytest.raises(UserError, match=message):
-        command.prepare(Options(file, tmp_path / "out"))
+        prepare(PrepareOptions(file, tmp_path / "out"))
 
 
 def test_other_mistakes(tmp_path, annotations):
     for options, message in (
-        (Options(tmp_path / "none.jsonl", tmp_path / "o"), r"none\.jsonl: no such annotation file"),
-        (Options(annotations, tmp_path / "o", split="tset"), r"no examples of split 'tset'"),
-        (Options(annotations, tmp_path), r"exists and is no prepared corpus"),
-        (Options(annotations, tmp_path / "o", format="csv"), r"--format=csv"),
-        (Options(annotations, tmp_path / "o", shard_size=0), r"--shard-size"),
+        (PrepareOptions(tmp_path / "none.jsonl", tmp_path / "o"), r"none\.jsonl: no such annotation file"),
+        (PrepareOptions(annotations, tmp_path / "o", split="tset"), r"no examples of split 'tset'"),
+        (PrepareOptions(annotations, tmp_path), r"exists and is no prepared corpus"),
+        (PrepareOptions(annotations, tmp_path / "o", format="csv"), r"--format=csv"),
+        (PrepareOptions(annotations, tmp_path / "o", shard_size=0), r"--shard-size"),
     ):
         (tmp_path / "something").touch()
         with pytest.raises(UserError, match=message):
-            command.prepare(options)
+            prepare(options)
     for name in ("plan.json", "manifest.json"):
-        command.prepare(Options(annotations, tmp_path / name, split="valid"))
+        prepare(PrepareOptions(annotations, tmp_path / name, split="valid"))
         (tmp_path / name / name).write_text("{cut")
         with pytest.raises(UserError, match=rf"{name}: not valid JSON"):
-            command.prepare(Options(annotations, tmp_path / name, split="valid"))
+            prepare(PrepareOptions(annotations, tmp_path / name, split="valid"))
     with pytest.raises(UserError, match=r"manifest\.json: not valid JSON"):
         Corpus([tmp_path / "manifest.json"])
     (tmp_path / "binary.jsonl").write_bytes(b"\xff\xfe\x00\x80")
@@ -109,7 +110,7 @@ def test_bad_audio_is_rejected_by_name(tmp_path):
     rows = [{**ROW, "path": f"{name}.wav"} for name in names] + [
         {**ROW, "path": "good.wav", "prompt": "<AudioHere>" * 2}
     ]
-    manifest = command.prepare(Options(write(tmp_path / "x.jsonl", rows), tmp_path / "out"), workers=2)
+    manifest = prepare(PrepareOptions(write(tmp_path / "x.jsonl", rows), tmp_path / "out"), workers=2)
     assert (manifest["examples"], manifest["clips"]) == (1, 1)
     assert manifest["rejected"] == {"clips": 4, "examples": 5}
     rejects = [json.loads(line) for line in (tmp_path / "out" / "rejects.jsonl").read_text().splitlines()]
@@ -124,17 +125,17 @@ def test_bad_audio_is_rejected_by_name(tmp_path):
     assert "2 <AudioHere> for 1 audio clip" in rejects[-1]["reason"]
     assert rejects[-1]["file"].endswith("x.jsonl:6")
     with pytest.raises(UserError, match=r"none of its 4 examples can be used.*rejects\.jsonl"):
-        command.prepare(Options(write(tmp_path / "y.jsonl", rows[1:5]), tmp_path / "out2"))
+        prepare(PrepareOptions(write(tmp_path / "y.jsonl", rows[1:5]), tmp_path / "out2"))
 
 
 def test_workers_do_not_change_a_byte(annotations, prepared, tmp_path):
-    command.prepare(Options(annotations, tmp_path / "again", shard_size=16, encoding="pcm16"), workers=1)
+    prepare(PrepareOptions(annotations, tmp_path / "again", shard_size=16, encoding="pcm16"), workers=1)
     assert contents(tmp_path / "again") == contents(prepared)
 
 
 def test_processes_do_not_change_a_byte(annotations, prepared, tmp_path, monkeypatch):
     monkeypatch.setattr(write_clips, "PROCESSES_FROM", 10)
-    command.prepare(Options(annotations, tmp_path / "again", shard_size=16, encoding="pcm16"), workers=2)
+    prepare(PrepareOptions(annotations, tmp_path / "again", shard_size=16, encoding="pcm16"), workers=2)
     assert contents(tmp_path / "again") == contents(prepared)
 
 
@@ -152,7 +153,7 @@ def test_a_worker_is_only_a_few_recordings_ahead(annotations, tmp_path, monkeypa
 
     monkeypatch.setattr(write_clips, "convert", convert)
     monkeypatch.setattr(shards, "write_records", writing)
-    manifest = command.prepare(Options(annotations, tmp_path / "out", shard_size=50), workers=2)
+    manifest = prepare(PrepareOptions(annotations, tmp_path / "out", shard_size=50), workers=2)
     assert manifest["rejected"]["clips"] == 0
     assert len(started) == 60
 
@@ -166,23 +167,23 @@ def test_a_killed_run_continues(annotations, prepared, tmp_path, monkeypatch):
         decoded.append(path)
         return real(recipe, path)
 
-    options = Options(annotations, tmp_path / "out", shard_size=16, encoding="pcm16")
+    options = PrepareOptions(annotations, tmp_path / "out", shard_size=16, encoding="pcm16")
     monkeypatch.setattr(write_clips, "convert", clip)
     with pytest.raises(KeyboardInterrupt):
-        command.prepare(options)
+        prepare(options)
     with pytest.raises(UserError, match="finish it with nlm prepare"):
         Corpus([tmp_path / "out"])
     kept = (tmp_path / "out" / "clips-00001.arrayrecord").stat().st_mtime_ns
     decoded.clear()
-    command.prepare(options)
+    prepare(options)
     assert len(decoded) == 60 - 32  # two shards of 16 were finished
     assert (tmp_path / "out" / "clips-00001.arrayrecord").stat().st_mtime_ns == kept
     assert contents(tmp_path / "out") == contents(prepared)
     decoded.clear()
-    assert command.prepare(options)["clips"] == 60  # finished: nothing is done again
+    assert prepare(options)["clips"] == 60  # finished: nothing is done again
     assert not decoded
     with pytest.raises(UserError, match=r"made with other max_seconds"):
-        command.prepare(Options(annotations, tmp_path / "out", shard_size=16, encoding="pcm16", max_seconds=3.0))
+        prepare(PrepareOptions(annotations, tmp_path / "out", shard_size=16, encoding="pcm16", max_seconds=3.0))
 
 
 def test_manifest(annotations, prepared):
@@ -281,7 +282,7 @@ def test_real_recordings(shared, tmp_path):
     mini = [row for row in rows if row["mini"]]
     chosen = [row for d in ("bioacoustic", "environment", "music", "speech") for row in mini if row["domain"] == d][::9]
     file = write(tmp_path / "mini.jsonl", chosen)
-    manifest = command.prepare(Options(file, tmp_path / "out", audio_root=source.parent), workers=2)
+    manifest = prepare(PrepareOptions(file, tmp_path / "out", audio_root=source.parent), workers=2)
     assert manifest["clips"] == len(chosen) >= 10
     assert manifest["rejected"] == {"clips": 0, "examples": 0}
     assert set(manifest["domains"]) == {row["domain"] for row in chosen}

@@ -9,7 +9,8 @@ import soundfile
 from nlm_jax.core.errors import UserError
 from nlm_jax.data.dataset import Corpus
 from nlm_jax.data.schema import part_of
-from nlm_jax.prepare.command import Options, prepare
+from nlm_jax.prepare.options import PrepareOptions
+from nlm_jax.prepare.pipeline import prepare
 from nlm_jax.prepare.readers import registry
 
 
@@ -21,7 +22,7 @@ def sound(file, seconds=2.0, rate=16_000):
 
 def prepared(annotations, out):
     """The corpus made of `annotations`, and the waveforms of its examples."""
-    manifest = prepare(Options(annotations, out))
+    manifest = prepare(PrepareOptions(annotations, out))
     corpus = Corpus((out,))
     return manifest, [corpus.clip(e, 0) for e in range(len(corpus))]
 
@@ -126,10 +127,10 @@ def test_a_changed_table_is_another_corpus(tmp_path):
     folder = tmp_path / "field"
     sound(folder / "a.wav")
     (folder / "labels.csv").write_text("file,label\na.wav,Robin\n")
-    prepare(Options(folder, tmp_path / "out"))
+    prepare(PrepareOptions(folder, tmp_path / "out"))
     (folder / "labels.csv").write_text("file,label\na.wav,Raven\n")
     with pytest.raises(UserError, match="holds a corpus made with other annotations"):
-        prepare(Options(folder, tmp_path / "out"))
+        prepare(PrepareOptions(folder, tmp_path / "out"))
 
 
 @pytest.mark.parametrize(

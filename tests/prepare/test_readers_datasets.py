@@ -19,7 +19,8 @@ from nlm_jax.core import arrow
 from nlm_jax.core.errors import UserError
 from nlm_jax.data.dataset import Corpus
 from nlm_jax.prepare import audio_sources, tars
-from nlm_jax.prepare.command import Options, prepare
+from nlm_jax.prepare.options import PrepareOptions
+from nlm_jax.prepare.pipeline import prepare
 from nlm_jax.prepare.readers import registry, subset
 from nlm_jax.prepare.rejects import Report
 
@@ -138,7 +139,7 @@ def test_the_training_set_in_each_layout(tmp_path, layout):
     expected |= {"phylum": "Chordata", "scientific_name": "Corvus corax", "recordist": "A. Nyman", "url": "u/0"}
     assert found[0].facts == expected
     assert {e.split for e in found} == {"splits": {"train", "test"}, "parquet": {"train"}}.get(layout, {""})
-    manifest = prepare(Options(data, tmp_path / "out", shard_size=4), workers=2)
+    manifest = prepare(PrepareOptions(data, tmp_path / "out", shard_size=4), workers=2)
     assert (manifest["examples"], manifest["clips"], manifest["rejected"]["clips"]) == (9, 9, 0)
     corpus = Corpus([tmp_path / "out"])
     assert [corpus.entry(e).id for e in range(9)] == [f"id-{k}" for k in levels(corpus)]
@@ -187,7 +188,7 @@ def _stamp(file):
 
 
 def test_options_travel_to_other_processes(tmp_path):
-    options = Options(lay("parquet", tmp_path / "data"), tmp_path / "out", taxon=("Aves",))
+    options = PrepareOptions(lay("parquet", tmp_path / "data"), tmp_path / "out", taxon=("Aves",))
     assert len(list(pickle.loads(pickle.dumps(options)).examples())) == 6
 
 
@@ -229,7 +230,7 @@ def test_bad_files(tmp_path, monkeypatch):
             list(registry.read(tmp_path / "none", kind))
     parquet.write_table(table([row(0)]).slice(0, 0), tmp_path / "empty.parquet")
     with pytest.raises(UserError, match=r"empty\.parquet: holds no examples"):
-        prepare(Options(tmp_path / "empty.parquet", tmp_path / "out"))
+        prepare(PrepareOptions(tmp_path / "empty.parquet", tmp_path / "out"))
     for name in ("pyarrow", "pyarrow.parquet"):
         monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(UserError, match=r"read with pyarrow; pip install 'nlm_jax\[data\]'"):
@@ -242,7 +243,7 @@ def test_rows_without_audio_are_rejects(tmp_path):
     (tmp_path / "beside.wav").write_bytes(encoded(4, "WAV"))
     rows.append({**row(4), "audio": {"bytes": None, "path": "beside.wav"}})
     parquet.write_table(table(rows), tmp_path / "x.parquet")
-    manifest = prepare(Options(tmp_path / "x.parquet", tmp_path / "out"))
+    manifest = prepare(PrepareOptions(tmp_path / "x.parquet", tmp_path / "out"))
     assert (manifest["examples"], manifest["rejected"]["clips"]) == (2, 3)
     assert levels(Corpus([tmp_path / "out"])) == [0, 4]
     rejects = [json.loads(line) for line in (tmp_path / "out" / "rejects.jsonl").read_text().splitlines()]
@@ -258,7 +259,7 @@ def test_a_dataset_with_labels(tmp_path):
     found = list(registry.read(tmp_path / "x.parquet"))
     assert [(e.text, e.label, e.task, e.prompt) for e in found] == [
         (name, name, "common-name", COMMON) for name in ("dog", "rooster")]  # fmt: skip
-    prepare(Options(tmp_path / "x.parquet", tmp_path / "out"))
+    prepare(PrepareOptions(tmp_path / "x.parquet", tmp_path / "out"))
     assert levels(Corpus([tmp_path / "out"])) == [0, 1]
     silent = [{"sound": {"bytes": encoded(0), "path": None}, "number": 3}]
     parquet.write_table(table(silent, features), tmp_path / "y.parquet")
@@ -272,7 +273,7 @@ def test_a_table_with_paths(tmp_path):
     rows = [{"file_name": f"{name}.flac", "label": name} for name in "ab"]
     parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "metadata.parquet")
     assert [e.paths[0] for e in registry.read(tmp_path)] == ["a.flac", "b.flac"]
-    assert prepare(Options(tmp_path / "metadata.parquet", tmp_path / "out"))["rejected"]["clips"] == 1
+    assert prepare(PrepareOptions(tmp_path / "metadata.parquet", tmp_path / "out"))["rejected"]["clips"] == 1
     assert levels(Corpus([tmp_path / "out"])) == [5]
 
 
@@ -286,7 +287,7 @@ def test_an_audio_folder(tmp_path):
     assert found["train"].text == "A bird, calling 0"
     assert (found["test"].task, found["test"].facts["common_name"]) == ("caption", "Wren")
     assert found["test"].paths == ("test/a.wav",)
-    assert prepare(Options(tmp_path / "data", tmp_path / "out", split="test"))["examples"] == 1
+    assert prepare(PrepareOptions(tmp_path / "data", tmp_path / "out", split="test"))["examples"] == 1
     assert levels(Corpus([tmp_path / "out"])) == [1]
     (tmp_path / "data" / "test" / "metadata.csv").write_text("name;caption\na.wav;x\n")
     report = Report()
@@ -444,7 +445,7 @@ def test_a_hub_id_with_recordings_and_one_that_is_none(nlm, tmp_path, monkeypatc
     hub = Hub(lay("audio and metadata", tmp_path / "remote"), tmp_path / "cache")
     monkeypatch.setattr(huggingface_hub, "snapshot_download", hub.snapshot_download)
     name = pathlib.Path("EarthSpeciesProject/NatureLM-audio-training")
-    assert prepare(Options(name, tmp_path / "out"))["clips"] == 9
+    assert prepare(PrepareOptions(name, tmp_path / "out"))["clips"] == 9
 
     def refuse(*args, **kwargs):
         raise OSError("no network")
@@ -484,7 +485,7 @@ def test_webdataset(tmp_path):
     assert found[3].prompt == "Who?"
     for pattern in ("s-{000..001}.tar", "s-*.tar", "s-00[01].tar", "s-{000,001}.tar"):
         assert list(registry.read(tmp_path / pattern)) == found
-    manifest = prepare(Options(tmp_path / "s-{000..001}.tar", tmp_path / "out"), workers=2)
+    manifest = prepare(PrepareOptions(tmp_path / "s-{000..001}.tar", tmp_path / "out"), workers=2)
     assert (manifest["clips"], manifest["rejected"]["clips"]) == (4, 0)
     corpus = Corpus([tmp_path / "out"])
     assert [round(float(np.median(corpus.clip(e, 0))) * 64) - 1 for e in (0, 1, 3)] == [0, 1, 3]

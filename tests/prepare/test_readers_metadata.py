@@ -8,7 +8,8 @@ import soundfile
 
 from nlm_jax.core.errors import UserError
 from nlm_jax.data.dataset import Corpus
-from nlm_jax.prepare.command import Options, prepare
+from nlm_jax.prepare.options import PrepareOptions
+from nlm_jax.prepare.pipeline import prepare
 from nlm_jax.prepare.readers import recording_facts, registry
 
 COMMON = "What is the common name for the focal species in the audio?"
@@ -89,7 +90,7 @@ def test_xeno_canto(archive, shape, tmp_path_factory):
     assert known == {"sex": "female", "life_stage": "juvenile", "call_type": "call"}
     assert "others" not in second.facts
     out = tmp_path_factory.mktemp("out") / "o"
-    assert prepare(Options(file, out))["examples"] == 2
+    assert prepare(PrepareOptions(file, out))["examples"] == 2
     assert list(rejected(out)) == ["XC9-lost.mp3"]
     assert [round(float(Corpus([out]).clip(e, 0)[0]), 2) for e in range(2)] == [0.25, 0.5]
 
@@ -98,7 +99,7 @@ def test_xeno_canto_with_another_audio_root(archive, tmp_path_factory):
     folder, rows = archive
     file = tmp_path_factory.mktemp("elsewhere") / "x.json"
     file.write_text(json.dumps({"recordings": rows}))
-    assert prepare(Options(file, file.parent / "out", audio_root=folder))["clips"] == 2
+    assert prepare(PrepareOptions(file, file.parent / "out", audio_root=folder))["clips"] == 2
 
 
 @pytest.mark.parametrize(
@@ -162,7 +163,7 @@ def test_a_darwin_core_archive(tmp_path, caplog):
     assert (second.prompt, second.licence) == ("What is the genus of the focal species in the audio?", "CC BY-NC 4.0")
     assert second.facts["place"] == "52.1, 20.5"
     assert "species" not in second.facts
-    assert prepare(Options(folder, tmp_path / "out"))["clips"] == 3
+    assert prepare(PrepareOptions(folder, tmp_path / "out"))["clips"] == 3
     assert [round(float(Corpus([tmp_path / "out"]).clip(e, 0)[0]), 2) for e in range(3)] == [0.25, 0.5, 0.75]
 
 
@@ -174,7 +175,7 @@ def test_a_table_of_occurrences_alone(tmp_path):
     (tmp_path / "occurrence.csv").write_text(lines + "2;Corvus;corone;\n3;Pica;pica;https://h/three.mp3\n")
     assert [(e.id, e.paths[0], e.text) for e in registry.read(tmp_path / "occurrence.csv")] == [
         ("1", "one.wav", "Corvus corax"), ("2", "2.wav", "Corvus corone"), ("3", "three.mp3", "Pica pica")]  # fmt: skip
-    assert prepare(Options(tmp_path / "occurrence.csv", tmp_path / "out"))["rejected"]["clips"] == 1
+    assert prepare(PrepareOptions(tmp_path / "occurrence.csv", tmp_path / "out"))["rejected"]["clips"] == 1
     (tmp_path / "occurrence.csv").write_text("occurrenceID,genus\nx,Corvus\n")
     with pytest.raises(UserError, match=r"occurrence\.csv: no occurrence has a sound; give its file in a column"):
         list(registry.read(tmp_path / "occurrence.csv"))
@@ -203,7 +204,7 @@ def test_the_export_of_inaturalist(tmp_path, tmp_path_factory):
     assert list(registry.read(tmp_path, "inaturalist")) == [one]
     (tmp_path / "observations-2.csv").write_text(header + line.replace("10,u-u", "12,v-v"), encoding="utf-8")
     assert [e.id for e in registry.read(tmp_path)] == ["10", "12"]
-    assert prepare(Options(tmp_path, tmp_path_factory.mktemp("out") / "o"))["clips"] == 1
+    assert prepare(PrepareOptions(tmp_path, tmp_path_factory.mktemp("out") / "o"))["clips"] == 1
 
 
 # Captions.
@@ -238,7 +239,7 @@ def test_animalspeak(tmp_path, shape):
     assert two.facts == {**names, "genus": "Corvus", "species": "Corvus corax", "caption": "Croaks in the woods"}
     assert (one.paths, one.licence, one.domain) == (("16/1.wav",), "CC BY 4.0", "Xeno-canto")
     assert (three.task, three.text, three.paths) == ("common-name", "Killer Whale", ("2.wav",))
-    manifest = prepare(Options(file, tmp_path / "out"))
+    manifest = prepare(PrepareOptions(file, tmp_path / "out"))
     assert (manifest["examples"], manifest["clips"]) == (3, 2)
 
 
@@ -271,7 +272,7 @@ def test_empty_tables(tmp_path):
     ):  # fmt: skip
         (tmp_path / name).write_text(header + "\n")
         with pytest.raises(UserError, match=f"{name}: holds no examples; check"):
-            prepare(Options(tmp_path / name, tmp_path / "out"))
+            prepare(PrepareOptions(tmp_path / name, tmp_path / "out"))
 
 
 def test_labels_with_semicolons_and_a_mark(tmp_path):

@@ -8,7 +8,8 @@ import soundfile
 
 from nlm_jax.core.errors import UserError
 from nlm_jax.data.dataset import Corpus
-from nlm_jax.prepare.command import Options, prepare
+from nlm_jax.prepare.options import PrepareOptions
+from nlm_jax.prepare.pipeline import prepare
 from nlm_jax.prepare.readers import registry
 from nlm_jax.prepare.rejects import Report
 from nlm_jax.prepare.windowing import PROMPT
@@ -34,7 +35,7 @@ def test_bad_rows_are_listed_with_their_line(tmp_path):
     rows = ["a.wav,Robin,0,1", "a.wav,Wren,2,1", "a.wav,Wren,-0.01,1", "a.wav,Wren,one,2", "a.wav,Wren,nan,inf",
             "a.wav,Wren,1,", "a.wav,,1,2", ",Wren,1,2", "a.wav,Owl,1,2"]  # fmt: skip
     (folder / "labels.csv").write_text("file,label,start,end\n" + "\n".join(rows) + "\n")
-    manifest = prepare(Options(folder, tmp_path / "out"))
+    manifest = prepare(PrepareOptions(folder, tmp_path / "out"))
     assert answers(tmp_path / "out") == ["Robin", "Owl"]
     lines = rejected(tmp_path / "out")
     assert [entry["where"] for entry in lines] == [f"{folder / 'labels.csv'}:{n}" for n in range(3, 10)]
@@ -52,7 +53,7 @@ def test_bad_rows_are_listed_with_their_line(tmp_path):
 def test_nothing_usable_is_an_error_with_the_reasons(tmp_path):
     (tmp_path / "labels.csv").write_text("file,label,start,end\na.wav,Wren,2,1\na.wav,,1,2\n")
     with pytest.raises(UserError, match=r"none of 2 rows can be used; .*labels\.csv:2: ends at 1 s.*labels\.csv:3"):
-        prepare(Options(tmp_path, tmp_path / "out"))
+        prepare(PrepareOptions(tmp_path, tmp_path / "out"))
     assert not (tmp_path / "out").exists()
 
 
@@ -72,11 +73,11 @@ def test_points_in_time(tmp_path):
     folder = tmp_path / "field"
     sound(folder / "d.wav")
     (folder / "d.txt").write_text("0.2\t0.8\tRobin\n1.0\t1.0\tTick\n-0.01\t0.5\tWren\n")
-    prepare(Options(folder, tmp_path / "plain"))
+    prepare(PrepareOptions(folder, tmp_path / "plain"))
     assert answers(tmp_path / "plain") == ["Robin"]
     assert {(e["file"], e["where"].rpartition(":")[2]) for e in rejected(tmp_path / "plain")} == {
         ("d.wav#t=1,1", "2"), ("d.wav", "3")}  # fmt: skip
     (folder / "d.txt").write_text("0.2\t0.8\tRobin\n1.0\t1.0\tTick\n")
-    prepare(Options(folder, tmp_path / "cut", window=1.0, hop=1.0))
+    prepare(PrepareOptions(folder, tmp_path / "cut", window=1.0, hop=1.0))
     assert answers(tmp_path / "cut") == ["Robin", "Tick", "None"]
     assert Corpus([tmp_path / "cut"]).entry(1).prompt.endswith(PROMPT)

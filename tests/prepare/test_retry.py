@@ -11,7 +11,8 @@ import soundfile
 from nlm_jax.core.errors import UserError
 from nlm_jax.data.dataset import Corpus
 from nlm_jax.prepare import notes, write_clips
-from nlm_jax.prepare.command import Options, prepare
+from nlm_jax.prepare.options import PrepareOptions
+from nlm_jax.prepare.pipeline import prepare
 
 
 def sound(file, seed, seconds=0.5):
@@ -57,7 +58,7 @@ def converted(monkeypatch):
 @pytest.mark.parametrize("flags", [{}, {"duplicates": "none", "encoding": "pcm16"}, {"window": 0.3, "hop": 0.2}])
 def test_repaired_recordings_come_in(field, tmp_path, converted, source, flags):
     """What is made again is what a fresh run makes; shards without a repaired recording stay."""
-    options = Options(field / source, tmp_path / "out", shard_size=4, **flags)
+    options = PrepareOptions(field / source, tmp_path / "out", shard_size=4, **flags)
     before = prepare(options)
     assert before["rejected"] == {"clips": 2, "examples": 2}
     first = (options.out / "clips-00000.arrayrecord").stat().st_mtime_ns
@@ -67,7 +68,7 @@ def test_repaired_recordings_come_in(field, tmp_path, converted, source, flags):
     assert made["rejected"] == {"clips": 1, "examples": 1}
     assert (options.out / "clips-00000.arrayrecord").stat().st_mtime_ns == first
     assert "0.wav" not in converted
-    fresh = Options(field / source, tmp_path / "fresh", shard_size=4, **flags)
+    fresh = PrepareOptions(field / source, tmp_path / "fresh", shard_size=4, **flags)
     assert prepare(fresh) == made
     assert contents(fresh.out) == contents(options.out)
     repair(field, 10, 2.0)
@@ -101,11 +102,11 @@ def test_a_recording_that_its_table_did_not_find(tmp_path):
     table = folder / "list.txt"
     rows = "".join(f"1\t0.2\t0.6\t0.2\t{name}\t{name}.wav\n" for name in "ab")
     table.write_text(f"Selection\tBegin Time (s)\tEnd Time (s)\tFile Offset (s)\tSpecies\tBegin File\n{rows}")
-    options = Options(table, tmp_path / "out", window=1.0)
+    options = PrepareOptions(table, tmp_path / "out", window=1.0)
     assert prepare(options)["rejected"]["examples"] == 1
     sound(folder / "b.wav", 2, 2.0)
     assert prepare(options)["rejected"]["examples"] == 0
-    prepare(Options(table, tmp_path / "fresh", window=1.0))
+    prepare(PrepareOptions(table, tmp_path / "fresh", window=1.0))
     assert contents(tmp_path / "fresh") == contents(options.out)
 
 
@@ -117,7 +118,7 @@ def test_a_recording_that_a_table_in_a_folder_did_not_find(tmp_path, flags):
         sound(folder / f"{k}.wav", k, 2.0)
     for k in range(3):
         (folder / f"{k}.txt").write_text(f"0.5\t1.5\tbird{k % 2}\n")
-    options = Options(folder, tmp_path / "out", shard_size=1, **flags)
+    options = PrepareOptions(folder, tmp_path / "out", shard_size=1, **flags)
     assert prepare(options)["rejected"]["examples"] == 1
     sound(folder / "2.wav", 2, 2.0)
     sound(folder / "new.wav", 3)  # that no table names
@@ -136,7 +137,7 @@ def test_what_was_used_must_not_have_changed(tmp_path, name):
     sound(folder / "0.wav", 0, 2.0)
     for k in range(2):
         (folder / f"{k}.txt").write_text("0.5\t1.5\tbird\n")
-    options = Options(folder, tmp_path / "out")
+    options = PrepareOptions(folder, tmp_path / "out")
     prepare(options)
     sound(folder / "1.wav", 1, 2.0)
     if name == "0.wav":
@@ -148,7 +149,7 @@ def test_what_was_used_must_not_have_changed(tmp_path, name):
 
 
 def test_another_reason_is_shown(field, tmp_path):
-    options = Options(field / "labels.csv", tmp_path / "out")
+    options = PrepareOptions(field / "labels.csv", tmp_path / "out")
     prepare(options)
     (field / "7.wav").touch()
     prepare(options)
@@ -156,7 +157,7 @@ def test_another_reason_is_shown(field, tmp_path):
 
 
 def test_other_changes_of_a_folder_are_refused(field, tmp_path):
-    options = Options(field, tmp_path / "out")
+    options = PrepareOptions(field, tmp_path / "out")
     prepare(options)
     before = contents(options.out)
     sound(field / "0.wav", 99, 0.7)
@@ -174,24 +175,27 @@ def test_a_repair_during_an_interruption(field, tmp_path, monkeypatch):
         done.append(name)
         return real(recipe, name)
 
-    options = Options(field / "labels.csv", tmp_path / "out", shard_size=2)
+    options = PrepareOptions(field / "labels.csv", tmp_path / "out", shard_size=2)
     monkeypatch.setattr(write_clips, "convert", convert)
     with pytest.raises(KeyboardInterrupt):
         prepare(options)
     monkeypatch.setattr(write_clips, "convert", real)
     repair(field, 7)
     prepare(options)
-    prepare(Options(field / "labels.csv", tmp_path / "fresh", shard_size=2))
+    prepare(PrepareOptions(field / "labels.csv", tmp_path / "fresh", shard_size=2))
     assert contents(tmp_path / "fresh") == contents(options.out)
 
 
-def test_shards_of_an_earlier_version_are_converted_again(field, tmp_path, monkeypatch):
+def test_shards_of_an_earlier_version_are_converted_again(field, tmp_path):
     """Notes of an interrupted run without a version lack what the manifest needs."""
-    options = Options(field / "labels.csv", tmp_path / "out", shard_size=4)
-    monkeypatch.setattr(write_clips, "Clips", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    options = PrepareOptions(field / "labels.csv", tmp_path / "out", shard_size=4)
+
+    def write_and_stop(*args):
+        write_clips.write_clips(*args, workers=1)
+        raise KeyboardInterrupt
+
     with pytest.raises(KeyboardInterrupt):
-        prepare(options)
-    monkeypatch.undo()
+        prepare(options, write=write_and_stop)
     note = options.out / "work" / "00000.json"
     content = json.loads(note.read_text())
     del content["version"]
@@ -199,7 +203,7 @@ def test_shards_of_an_earlier_version_are_converted_again(field, tmp_path, monke
         entry.pop("source_rate", None)
     note.write_text(json.dumps(content))
     prepare(options)
-    prepare(Options(field / "labels.csv", tmp_path / "fresh", shard_size=4))
+    prepare(PrepareOptions(field / "labels.csv", tmp_path / "fresh", shard_size=4))
     assert contents(tmp_path / "fresh") == contents(options.out)
 
 
@@ -217,7 +221,7 @@ def owls(tmp_path):
 @pytest.mark.parametrize("flags", [{}, {"window": 0.2}])
 def test_a_label_is_never_in_the_held_out_part_alone(owls, tmp_path, name, flags):
     (owls / "owl" / f"{name}.wav").write_bytes(b"no sound")
-    made = prepare(Options(owls, tmp_path / "out", hold_out=0.5, **flags))
+    made = prepare(PrepareOptions(owls, tmp_path / "out", hold_out=0.5, **flags))
     assert set(answers(tmp_path / "out", "train")) == {"owl", "robin"}
     assert set(answers(tmp_path / "out", "valid")) == {"robin"}
     assert made["hold_out"] == {"training_only": ["owl"]}
@@ -227,8 +231,8 @@ def test_a_label_is_never_in_the_held_out_part_alone(owls, tmp_path, name, flags
 def test_a_held_out_part_by_itself(owls, tmp_path, split):
     """Either side of the division is the same whether it is prepared alone or with the other."""
     (owls / "owl" / "p.wav").write_bytes(b"no sound")
-    both = Options(owls, tmp_path / "both", hold_out=0.5, shard_size=2)
-    alone = Options(owls, tmp_path / "alone", hold_out=0.5, shard_size=2, split=split)
+    both = PrepareOptions(owls, tmp_path / "both", hold_out=0.5, shard_size=2)
+    alone = PrepareOptions(owls, tmp_path / "alone", hold_out=0.5, shard_size=2, split=split)
     prepare(both)
     made = prepare(alone)
     assert answers(alone.out) == answers(both.out, split)
@@ -238,20 +242,20 @@ def test_a_held_out_part_by_itself(owls, tmp_path, split):
     shutil.rmtree(both.out)
     prepare(both)
     assert answers(alone.out) == answers(both.out, split)
-    fresh = Options(owls, tmp_path / "fresh", hold_out=0.5, shard_size=2, split=split)
+    fresh = PrepareOptions(owls, tmp_path / "fresh", hold_out=0.5, shard_size=2, split=split)
     prepare(fresh)
     assert contents(fresh.out) == contents(alone.out)
 
 
 def test_an_interrupted_division_goes_on(owls, tmp_path, monkeypatch):
     """Also one that was stopped after the clips of the other side were taken out."""
-    options = Options(owls, tmp_path / "out", hold_out=0.5, shard_size=2, split="valid")
+    options = PrepareOptions(owls, tmp_path / "out", hold_out=0.5, shard_size=2, split="valid")
     monkeypatch.setattr("nlm_jax.prepare.write_examples.write_examples", lambda *args: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         prepare(options)
     monkeypatch.undo()
     prepare(options)
-    fresh = Options(owls, tmp_path / "fresh", hold_out=0.5, shard_size=2, split="valid")
+    fresh = PrepareOptions(owls, tmp_path / "fresh", hold_out=0.5, shard_size=2, split="valid")
     prepare(fresh)
     assert contents(fresh.out) == contents(options.out)
 
@@ -262,7 +266,7 @@ def test_a_second_label_of_a_held_out_recording_stays_in_training(tmp_path):
         sound(tmp_path / "in" / f"{k}.wav", k, 1.0)
         rows += [f"{k}.wav,robin,0,0.4", f"{k}.wav,bird {k},0.5,0.9"]
     (tmp_path / "in" / "labels.csv").write_text("file,label,start,end\n" + "\n".join(rows) + "\n")
-    prepare(Options(tmp_path / "in", tmp_path / "out", hold_out=0.5))
+    prepare(PrepareOptions(tmp_path / "in", tmp_path / "out", hold_out=0.5))
     assert set(answers(tmp_path / "out", "train")) >= {f"bird {k}" for k in range(6)}
 
 
@@ -273,10 +277,13 @@ def test_a_training_part_that_is_all_there_is_can_be_divided(tmp_path):
     for k in range(4):
         sound(tmp_path / f"{k}.wav", k)
     (tmp_path / "x.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    assert prepare(Options(tmp_path / "x.jsonl", tmp_path / "out", hold_out=0.25))["splits"] == {"train": 3, "valid": 1}
+    assert prepare(PrepareOptions(tmp_path / "x.jsonl", tmp_path / "out", hold_out=0.25))["splits"] == {
+        "train": 3,
+        "valid": 1,
+    }
     (tmp_path / "x.jsonl").write_text(
         "".join(json.dumps({**r, "split": r["split"] * (r["path"] > "2")}) + "\n" for r in rows)
     )
-    made = prepare(Options(tmp_path / "x.jsonl", tmp_path / "mixed", hold_out=0.25))
+    made = prepare(PrepareOptions(tmp_path / "x.jsonl", tmp_path / "mixed", hold_out=0.25))
     assert made["splits"] == {"train": 3, "valid": 1}
     assert Corpus([tmp_path / "mixed"], "valid").clip_names(0)[0] in ("0.wav", "1.wav")

@@ -13,7 +13,8 @@ import soundfile
 from nlm_jax.core.errors import UserError
 from nlm_jax.data.dataset import Corpus
 from nlm_jax.prepare import audio_column, audio_sources
-from nlm_jax.prepare.command import Options, prepare
+from nlm_jax.prepare.options import PrepareOptions
+from nlm_jax.prepare.pipeline import prepare
 from nlm_jax.prepare.readers import registry
 from nlm_jax.prepare.rejects import Report
 
@@ -66,7 +67,7 @@ def test_lists_of_recordings(tmp_path, suffix, spelling):
     assert found[0].paths == (f"x.{suffix}#row=0&clip=1", f"x.{suffix}#row=0&clip=2")
     assert [(r.name, r.reason) for r in report.rejects] == [
         (f"x.{suffix}#row=1", "names no recording in column 'audio'")]  # fmt: skip
-    manifest = prepare(Options(folder, tmp_path / "out"), workers=2)
+    manifest = prepare(PrepareOptions(folder, tmp_path / "out"), workers=2)
     assert (manifest["examples"], manifest["clips"]) == (3, 6)
     corpus = Corpus([tmp_path / "out"])
     heard = [[round(100 * float(corpus.clip(e, k).mean())) for k in range(corpus.n_clips[e])] for e in range(3)]
@@ -80,7 +81,7 @@ def test_lists_of_paths(tmp_path):
     for k, column in enumerate(("audio", "files")):
         file = tmp_path / str(k) / "x.parquet"
         save(file, {column: [c and [v and f"../{v}" for v in c] for c in cells], "label": list("uvwxy")})
-        manifest = prepare(Options(file, tmp_path / f"out{k}"))
+        manifest = prepare(PrepareOptions(file, tmp_path / f"out{k}"))
         assert (manifest["examples"], manifest["rejected"]["examples"]) == (2, 3)
         assert Corpus([tmp_path / f"out{k}"]).n_clips.tolist() == [2, 1]
 
@@ -181,7 +182,7 @@ def test_cells_that_are_no_audio_are_rejects(tmp_path, kind, suffix):
     except (pyarrow.ArrowInvalid, pyarrow.ArrowTypeError) as error:
         pytest.skip(f"no such column: {error}")
     save(folder / f"y.{suffix}", {"audio": [{"bytes": encoded(0.1), "path": None}], "label": ["b"]})
-    manifest = prepare(Options(folder, tmp_path / "out"))
+    manifest = prepare(PrepareOptions(folder, tmp_path / "out"))
     assert (manifest["examples"], manifest["rejected"]["examples"]) == (1, 1)
     (entry,) = rejected(tmp_path / "out")
     assert re.search(reason, entry["reason"]), entry
@@ -221,7 +222,7 @@ def test_rows_with_times_are_parts(tmp_path):
         "x.parquet#row=1",
     ]
     assert [r.where.rpartition(" ")[2] for r in report.rejects] == ["2", "3"]
-    prepare(Options(folder, tmp_path / "out"))
+    prepare(PrepareOptions(folder, tmp_path / "out"))
     assert [Corpus([tmp_path / "out"]).clip(k, 0).size for k in range(2)] == [RATE, 3 * RATE]
 
 
@@ -304,7 +305,7 @@ def test_tars_as_strangers_write_them(tmp_path):
     assert found[1].paths == ("test-000.tar#member=c.wav#t=0.5,1.25",)
     assert [r.name for r in report.rejects] == ["test-000.tar#member=a.wav", "test-000.tar#member=e.wav#t=1.5,1"]
     assert any(".m4a" in text for text in report.notices)
-    made = prepare(Options(tmp_path / "test-000.tar", tmp_path / "out"))
+    made = prepare(PrepareOptions(tmp_path / "test-000.tar", tmp_path / "out"))
     assert (made["examples"], made["clips"], made["rejected"]["examples"]) == (2, 3, 2)
 
 
@@ -324,7 +325,7 @@ def soundscapes(file):
 def test_rows_of_one_soundscape_share_its_windows(tmp_path):
     """What one row names is heard in the window that another row names as well; the content tells, not the name."""
     soundscapes(tmp_path / "x.parquet")
-    options = Options(tmp_path / "x.parquet", tmp_path / "out", window=5, hop=5)
+    options = PrepareOptions(tmp_path / "x.parquet", tmp_path / "out", window=5, hop=5)
     made = prepare(options)
     corpus = Corpus([str(tmp_path / "out")])
     assert [(corpus.clip_names(k), corpus.entry(k).text) for k in range(made["examples"])] == [
@@ -332,7 +333,7 @@ def test_rows_of_one_soundscape_share_its_windows(tmp_path):
         (["x.parquet#row=0#t=5,10"], "rebwoo, amerob"),
         (["x.parquet#row=2"], "norcar"),
     ]
-    prepare(Options(tmp_path / "x.parquet", tmp_path / "fine", window=1, hop=1))
+    prepare(PrepareOptions(tmp_path / "x.parquet", tmp_path / "fine", window=1, hop=1))
     fine = Corpus([str(tmp_path / "fine")])
     answers = {fine.clip_names(k)[0]: fine.entry(k).text for k in range(len(fine))}
     assert answers["x.parquet#row=0#t=5,6"] == "None"  # all labels of that recording are known
@@ -341,7 +342,7 @@ def test_rows_of_one_soundscape_share_its_windows(tmp_path):
 
 def test_rows_of_one_soundscape_are_held_out_together(tmp_path):
     soundscapes(tmp_path / "x.parquet")
-    options = Options(tmp_path / "x.parquet", tmp_path / "out", hold_out=0.5)
+    options = PrepareOptions(tmp_path / "x.parquet", tmp_path / "out", hold_out=0.5)
     division = options.division
     division.of([""])
     division.draw(options.read())

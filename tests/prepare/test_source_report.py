@@ -8,7 +8,8 @@ import soundfile
 
 from nlm_jax.data import shards
 from nlm_jax.data.dataset import Corpus
-from nlm_jax.prepare.command import Options, prepare
+from nlm_jax.prepare.options import PrepareOptions
+from nlm_jax.prepare.pipeline import prepare
 
 
 def tone(hertz, rate, seconds=1.0):
@@ -63,7 +64,7 @@ def test_channels_are_recordings_of_one_file(tmp_path):
     rows += [{"path": "0.wav#channel=2#t=0.25,0.75", "label": "c2", "text": "part"}]
     lines = "".join(json.dumps({"prompt": "p", "task": "k", **row}) + "\n" for row in rows)
     (tmp_path / "in" / "x.jsonl").write_text(lines)
-    made = prepare(Options(tmp_path / "in" / "x.jsonl", tmp_path / "out", hold_out=0.5))
+    made = prepare(PrepareOptions(tmp_path / "in" / "x.jsonl", tmp_path / "out", hold_out=0.5))
     assert made["rejected"] == {"clips": 1, "examples": 1}
     assert "channel" in (tmp_path / "out" / "rejects.jsonl").read_text()
     corpus = Corpus([tmp_path / "out"])

@@ -10,7 +10,8 @@ from nlm_jax.core.errors import UserError
 from nlm_jax.data.dataset import Corpus
 from nlm_jax.data.schema import Example
 from nlm_jax.prepare import splits
-from nlm_jax.prepare.command import Options, prepare
+from nlm_jax.prepare.options import PrepareOptions
+from nlm_jax.prepare.pipeline import prepare
 
 
 def labelled(counts, parts=1):
@@ -40,7 +41,7 @@ def test_something_is_left_on_both_sides(fraction):
 def test_parts_of_a_recording_stay_together():
     examples = list(labelled({"owl": 8, "wren": 8}, parts=5))
     split = {}
-    for example in splits.divided(examples, splits.draw(examples, 0.25)[0]):
+    for example in splits.assign(examples, splits.draw(examples, 0.25)[0]):
         split.setdefault(splits.recording(example), set()).add(example.split)
     assert len(split) == 16
     assert all(len(sides) == 1 for sides in split.values())
@@ -60,7 +61,7 @@ def test_splits_that_a_file_gives_stay():
     free = list(labelled({"owl": 5}))
     held, _ = splits.draw([*given, *free], 0.4)
     assert not held & {e.paths[0] for e in given}
-    sides = [e.split for e in splits.divided([*given, *free], held)]
+    sides = [e.split for e in splits.assign([*given, *free], held)]
     assert sides[:5] == ["test"] * 5
     assert sorted(sides[5:]) == ["train"] * 3 + ["valid"] * 2
 
@@ -104,15 +105,15 @@ def test_a_stopped_run_goes_on_with_the_same_division(folder, tmp_path, monkeypa
         seen.append(path)
         return real(recipe, path)
 
-    straight = prepare(Options(folder, tmp_path / "straight", hold_out=0.4, shard_size=2))
+    straight = prepare(PrepareOptions(folder, tmp_path / "straight", hold_out=0.4, shard_size=2))
     monkeypatch.setattr(write_clips, "convert", convert)
-    options = Options(folder, tmp_path / "out", hold_out=0.4, shard_size=2)
+    options = PrepareOptions(folder, tmp_path / "out", hold_out=0.4, shard_size=2)
     with pytest.raises(KeyboardInterrupt):
         prepare(options)
     with pytest.raises(UserError, match="made with other hold_out"):
-        prepare(Options(folder, tmp_path / "out", hold_out=0.2, shard_size=2))
+        prepare(PrepareOptions(folder, tmp_path / "out", hold_out=0.2, shard_size=2))
     with pytest.raises(UserError, match="made with other hold_out"):
-        prepare(Options(folder, tmp_path / "out", shard_size=2))
+        prepare(PrepareOptions(folder, tmp_path / "out", shard_size=2))
     monkeypatch.setattr(write_clips, "convert", real)
     assert prepare(options)["files"] == straight["files"]
 
@@ -131,7 +132,7 @@ def test_what_has_one_sound_is_one_recording_when_duplicates_are_dropped(tmp_pat
         (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
         soundfile.write(tmp_path / "in" / name, rng.uniform(-0.3, 0.3, 16_000), 16_000)
     (tmp_path / "in/owl/copy.wav").write_bytes((tmp_path / "in/owl/a.wav").read_bytes())
-    made = prepare(Options(tmp_path / "in", tmp_path / "out", hold_out=0.4, duplicates="drop"))
+    made = prepare(PrepareOptions(tmp_path / "in", tmp_path / "out", hold_out=0.4, duplicates="drop"))
     corpus = Corpus([str(tmp_path / "out")])
     names, codes = corpus.codes("split")
     splits = {corpus.entry(k).text: set() for k in range(len(corpus))}

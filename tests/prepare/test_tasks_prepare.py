@@ -12,8 +12,11 @@ from nlm_jax.data.config import DataConfig
 from nlm_jax.data.dataset import Corpus
 from nlm_jax.data.pipeline import train_set
 from nlm_jax.data.schema import Example
-from nlm_jax.prepare import command, survey
-from nlm_jax.prepare.command import Options
+from nlm_jax.prepare import command
+from nlm_jax.prepare.annotations import Annotations
+from nlm_jax.prepare.options import PrepareOptions
+from nlm_jax.prepare.pipeline import prepare
+from nlm_jax.prepare.resume import resume_key
 from nlm_jax.prepare.tasks import templates
 from nlm_jax.prepare.tasks.generate import with_instructions
 from nlm_jax.prepare.tasks.schema import same
@@ -50,8 +53,8 @@ def annotated(recordings):
 
 def test_prepare_writes_instructions_by_split(annotated, tmp_path):
     tasks = "common-classification,common-detection-random,icl-individual-count,compare-same-species"
-    options = Options(annotated, tmp_path / "out", instruct=tasks, max_clips=4, encoding="pcm16", seed=7)
-    manifest = command.prepare(options)
+    options = PrepareOptions(annotated, tmp_path / "out", instruct=tasks, max_clips=4, encoding="pcm16", seed=7)
+    manifest = prepare(options)
     counts = manifest["tasks"]
     assert counts["common-classification"] == 19
     assert counts["common-detection-random"] == 19
@@ -74,8 +77,10 @@ def test_prepare_writes_instructions_by_split(annotated, tmp_path):
 
 
 def test_several_clips_reach_the_batch(annotated, tmp_path, tokenizer, fmt):
-    options = Options(annotated, tmp_path / "out", split="train", instruct="icl-individual-count", encoding="pcm16")
-    command.prepare(options)
+    options = PrepareOptions(
+        annotated, tmp_path / "out", split="train", instruct="icl-individual-count", encoding="pcm16"
+    )
+    prepare(options)
     config = DataConfig(
         train=(str(tmp_path / "out"),), tasks=("icl-*",), seconds=0.2, rows=2, row_tokens=512, window_rows=4
     )
@@ -100,9 +105,9 @@ def test_a_directory_remembers_what_was_asked(annotated, tmp_path, recordings):
     )
     (mine / "a.yaml").write_text(text)
     options = {"instruct": "voice,common-*-options", "templates": mine, "seed": 1, "tasks_per_recording": 1}
-    first = command.prepare(Options(annotated, out, encoding="pcm16", **options))
+    first = prepare(PrepareOptions(annotated, out, encoding="pcm16", **options))
     assert first["tasks"]["voice"] + first["tasks"]["common-classification-options"] == 19
-    assert command.prepare(Options(annotated, out, encoding="pcm16", **options)) == first
+    assert prepare(PrepareOptions(annotated, out, encoding="pcm16", **options)) == first
     for change in (
         {"seed": 2},
         {"tasks_per_recording": 0},
@@ -110,21 +115,21 @@ def test_a_directory_remembers_what_was_asked(annotated, tmp_path, recordings):
         {"max_clips": 3},
     ):
         with pytest.raises(UserError, match=f"other {next(iter(change))}"):
-            command.prepare(Options(annotated, out, encoding="pcm16", **(options | change)))
+            prepare(PrepareOptions(annotated, out, encoding="pcm16", **(options | change)))
     (mine / "a.yaml").write_text(text.replace("Name it", "Say who it is"))
     with pytest.raises(UserError, match="other templates"):
-        command.prepare(Options(annotated, out, encoding="pcm16", **options))
-    plain = Options(annotated, tmp_path / "plain", encoding="pcm16")
-    assert not {"instruct", "templates", "seed", "tasks_per_recording", "max_clips"} & set(plain.plan())
+        prepare(PrepareOptions(annotated, out, encoding="pcm16", **options))
+    plain = PrepareOptions(annotated, tmp_path / "plain", encoding="pcm16")
+    assert not {"instruct", "templates", "seed", "tasks_per_recording", "max_clips"} & set(resume_key(plain, annotated))
 
 
 def test_held_out_taxa_are_heard_in_no_training_question(annotated, tmp_path):
     (tmp_path / "taxa.txt").write_text("Strix aluco\n")
     tasks = "common-classification,common-*-options,icl-individual-count,compare-*"
-    options = Options(
+    options = PrepareOptions(
         annotated, tmp_path / "out", instruct=tasks, held_out_taxa=str(tmp_path / "taxa.txt"), encoding="pcm16"
     )
-    made = list(survey.selected(options))
+    made = list(Annotations(options).examples())
     owls = {f"{k}.wav" for k in range(18) if k % 3 == 1}
     training = [e for e in made if e.split == "train" and e.id != "bare"]
     assert len({e.task for e in training}) >= 5
@@ -132,7 +137,7 @@ def test_held_out_taxa_are_heard_in_no_training_question(annotated, tmp_path):
         assert not owls & set(e.paths), e
         assert "Owl" not in e.prompt + e.text, e
     assert any("Tawny Owl" in e.text for e in made if e.split == "valid"), "they are asked about in evaluation"
-    assert command.prepare(options)["examples"] == len(made)
+    assert prepare(options)["examples"] == len(made)
 
 
 def test_mistakes_of_the_flags(annotated, tmp_path):
@@ -145,7 +150,7 @@ def test_mistakes_of_the_flags(annotated, tmp_path):
         ({"instruct": "all", "max_clips": 0}, "--max-clips at least 1"),
     ):
         with pytest.raises(UserError, match=message):
-            command.prepare(Options(annotated, tmp_path / "out", **given))
+            prepare(PrepareOptions(annotated, tmp_path / "out", **given))
     assert not (tmp_path / "out").exists()
 
 

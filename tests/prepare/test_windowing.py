@@ -11,7 +11,8 @@ from nlm_jax.audio import wave
 from nlm_jax.core.errors import UserError
 from nlm_jax.data.dataset import Corpus
 from nlm_jax.data.schema import Example, part_of
-from nlm_jax.prepare.command import Options, prepare
+from nlm_jax.prepare.options import PrepareOptions
+from nlm_jax.prepare.pipeline import prepare
 from nlm_jax.prepare.rejects import Reject, Report
 from nlm_jax.prepare.windowing import PROMPT, Windows
 
@@ -125,7 +126,7 @@ def folder(tmp_path_factory):
 
 
 def test_prepared(folder, tmp_path):
-    manifest = prepare(Options(folder, tmp_path / "out", window=1.0, hop=0.5, encoding="pcm16"))
+    manifest = prepare(PrepareOptions(folder, tmp_path / "out", window=1.0, hop=0.5, encoding="pcm16"))
     corpus = Corpus([tmp_path / "out"])
     assert [corpus.entry(e).text for e in range(len(corpus))] == ["Robin, Wren", "Wren", "Wren", "None", "Owl"]
     assert (manifest["audio"]["window"], manifest["audio"]["hop"]) == (1.0, 0.5)
@@ -141,7 +142,7 @@ def test_prepared(folder, tmp_path):
 def test_labels_of_whole_recordings_hold_in_each_window(folder, tmp_path):
     rows = [{"path": "long.flac", "prompt": "What?", "text": "Robin", "task": "t"}]
     (tmp_path / "rows.jsonl").write_text(json.dumps(rows[0]))
-    options = Options(tmp_path / "rows.jsonl", tmp_path / "out", audio_root=folder, window=1.0, max_seconds=0.5)
+    options = PrepareOptions(tmp_path / "rows.jsonl", tmp_path / "out", audio_root=folder, window=1.0, max_seconds=0.5)
     manifest = prepare(options)
     assert (manifest["examples"], manifest["tasks"]) == (4, {"t": 4})
     assert np.load(tmp_path / "out" / "index" / "clip_samples.npy").tolist() == [16000, 16000, 16000, 12800]
@@ -156,7 +157,7 @@ def test_a_long_recording_is_not_decoded_whole(folder, tmp_path, monkeypatch):
         return read[-1]
 
     monkeypatch.setattr(soundfile.SoundFile, "buffer_read_into", reading)
-    prepare(Options(folder, tmp_path / "out", window=0.5))
+    prepare(PrepareOptions(folder, tmp_path / "out", window=0.5))
     assert max(read) < 0.8 * 22050
 
 
@@ -261,7 +262,7 @@ def test_labels_of_an_unreadable_recording_are_kept_for_its_reject():
 def test_labels_behind_the_end_in_a_corpus(folder, tmp_path, flags):
     rows = ["short.wav,Owl,0.1,0.2", "short.wav,Owl,100,200", "short.wav,Owl,0.3,70", "short.wav,Wren,0.4,0.8"]
     (tmp_path / "labels.csv").write_text("file,label,start,end\n" + "\n".join(rows) + "\n")
-    manifest = prepare(Options(tmp_path / "labels.csv", tmp_path / "out", audio_root=folder, **flags))
+    manifest = prepare(PrepareOptions(tmp_path / "labels.csv", tmp_path / "out", audio_root=folder, **flags))
     corpus = Corpus([tmp_path / "out"])
     assert {corpus.entry(e).text for e in range(len(corpus))} <= {"Owl", "Wren", "Owl, Wren"}
     rejects = [json.loads(line) for line in (tmp_path / "out" / "rejects.jsonl").read_text().splitlines()]

@@ -1,100 +1,60 @@
-"""What `nlm prepare --instruct` adds to the examples that annotations give."""
+"""The stage of `nlm prepare --instruct`: each example is followed by questions generated from its recording's facts."""
 
-import argparse
-import functools
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
 
-from nlm_jax.core import remote
 from nlm_jax.core.errors import UserError
 from nlm_jax.data.schema import Example
+from nlm_jax.prepare.options import PrepareOptions
 from nlm_jax.prepare.tasks import templates
 from nlm_jax.prepare.tasks.generate import about, with_instructions
 from nlm_jax.prepare.tasks.pools import Pools
+from nlm_jax.prepare.tasks.schema import Task
 
-FIELDS = ("instruct", "templates", "seed", "tasks_per_recording", "max_clips")
-"""Options of `nlm prepare` that are read here."""
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--instruct",
-        nargs="?",
-        const=templates.ALL,
-        default="",
-        metavar="TASKS",
-        help="make questions from the facts of each recording: all (default), or names with * and commas",
-    )
-    parser.add_argument("--templates", type=remote.input_path, metavar="DIR", help="folder of task files of your own")
-    parser.add_argument("--seed", type=int, default=0, help="of phrasings and candidates (default 0)")
-    parser.add_argument(
-        "--tasks-per-recording", type=int, default=0, metavar="N", help="so many of its tasks, by chance (0: all)"
-    )
-    parser.add_argument(
-        "--max-clips", type=int, default=8, metavar="N", help="clips in one question; data.row_clips (default 8)"
-    )
+SHOWN = 8
+"""Facts that a message lists at most."""
 
 
-def asked(read: Callable[..., Iterator[Example]]) -> Callable[..., Iterator[Example]]:
-    """Wraps what reads the examples of options: behind each come its instructions, where the options ask for any.
-
-    The pools are made once, of the same examples.
-    """
-
-    @functools.wraps(read)
-    def examples(options, *args, **kwargs) -> Iterator[Example]:
-        if not options.instruct:
-            if options.templates:
-                raise UserError("--templates goes with --instruct; give --instruct as well")
-            return read(options, *args, **kwargs)
-        kept = vars(options).setdefault("_instructions", {})
-        if not kept:
-            tasks = chosen(options)
-            held_out = options.taxa.reason if options.taxa else None  # no wrong answers either
-            kept |= {"tasks": tasks, "pools": Pools.collect(read(options), tasks.values(), held_out)}
-        return _counted(options, read(options, *args, **kwargs), **kept)
-
-    return examples
-
-
-def chosen(options) -> dict[str, templates.Task]:
-    """The tasks that the options name.
+def selected_tasks(options: PrepareOptions) -> dict[str, Task]:
+    """The tasks that `--instruct` selects, of the package and of `--templates`.
 
     Raises:
-      UserError: faulty files, a task that does not exist, or numbers that cannot be.
+      UserError: faulty task files, or a task that does not exist.
     """
-    if options.tasks_per_recording < 0 or options.max_clips < 1:
-        raise UserError("--tasks-per-recording must be at least 0 (0 = all of them), --max-clips at least 1")
     return templates.select(templates.load(options.templates), options.instruct)
 
 
-def plan(options) -> dict[str, Any]:
-    """What a continued run must have in common, for the plan of the directory; nothing without --instruct."""
-    if not options.instruct:
-        return {}
-    said = {name: getattr(options, name) for name in FIELDS if name != "templates"}
-    return {**said, "templates": templates.digest(chosen(options))}
+def with_tasks(
+    examples: Iterable[Example], tasks: Mapping[str, Task], pools: Pools, options: PrepareOptions
+) -> Iterator[Example]:
+    """Yields the examples, each followed by the questions about its recording.
 
+    Args:
+      examples: those of the annotations.
+      tasks: see `selected_tasks`.
+      pools: of all `examples` and the same tasks.
+      options: seed, tasks per recording and clips per question.
 
-def _counted(options, examples, tasks, pools) -> Iterator[Example]:
-    seen = made = 0
+    Raises:
+      UserError: at the end, if no recording has the facts that the tasks need.
+    """
+    has_examples = has_questions = False
 
-    def each() -> Iterator[Example]:
-        nonlocal seen
+    def originals() -> Iterator[Example]:
+        nonlocal has_examples
         for example in examples:
-            seen += 1
+            has_examples = True
             yield example
 
-    def make(example: Example) -> list[Example]:
-        nonlocal made
-        new = about(example, tasks, options.seed, None, pools, options.tasks_per_recording, options.max_clips)
-        made += len(new)
-        return new
+    def generate(example: Example) -> list[Example]:
+        nonlocal has_questions
+        questions = about(example, tasks, options.seed, None, pools, options.tasks_per_recording, options.max_clips)
+        has_questions = has_questions or bool(questions)
+        return questions
 
-    yield from with_instructions(each(), make)
-    if seen and not made:
-        wanted = sorted({fact for task in tasks.values() for fact in task.facts()})
+    yield from with_instructions(originals(), generate)
+    if has_examples and not has_questions:
+        needed = sorted({fact for task in tasks.values() for fact in task.facts()})
         raise UserError(
             f"--instruct={options.instruct}: {options.annotations} has no recording with the facts that these tasks "
-            f"need ({', '.join(wanted[:8])}{', ...' if len(wanted) > 8 else ''}); nlm data tasks lists them"
+            f"need ({', '.join(needed[:SHOWN])}{', ...' if len(needed) > SHOWN else ''}); nlm data tasks lists them"
         )
