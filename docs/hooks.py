@@ -104,11 +104,14 @@ def config_fields(cls: type) -> list[tuple[str, str, str, str]]:
 
 
 def _default(value: ast.expr | None) -> str:
-    """The default as it is written; of `field(default_factory=X)`, X()."""
+    """The default as it is written; of `field(default=X)` X, of `field(default_factory=X)` X()."""
     if value is None:
         return "required"
     if isinstance(value, ast.Call) and ast.unparse(value.func).endswith("field"):
-        factory = next(ast.unparse(k.value) for k in value.keywords if k.arg == "default_factory")
+        keywords = {k.arg: ast.unparse(k.value) for k in value.keywords}
+        if "default" in keywords:
+            return keywords["default"]
+        factory = keywords["default_factory"]
         return factory.removeprefix("lambda: ") if factory.startswith("lambda") else f"{factory}()"
     return ast.unparse(value)
 

@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import pathlib
-from typing import TYPE_CHECKING
 
 import numpy as np
 import soundfile
@@ -13,9 +12,6 @@ from nlm_jax.core.dims import SAMPLE_RATE
 from nlm_jax.data.text import Tokenizer
 from nlm_jax.models.config import NatureLMConfig
 from nlm_jax.models.presets import preset
-
-if TYPE_CHECKING:
-    from nlm_jax.generate.api import NatureLM
 
 NAMES = ("Low Hummer", "Middle Piper", "High Chirper", "Hissing Beetle")
 """The animals of `write_corpus`: three pitches and a noise. (The corpus of the demo is more realistic.)"""
@@ -33,9 +29,13 @@ def tiny_config(vocab: int | None = None) -> NatureLMConfig:
     )
 
 
-def tiny_model(seed: int = 0) -> "NatureLM":
-    """A model of `tiny_config` with random weights. It answers at once, and its answers are noise."""
-    # The data tools import this module for its recordings; they need no model.
+def tiny_model(seed: int = 0):
+    """An `nlm_jax.NatureLM` of `tiny_config` with random weights: it answers immediately, with noise.
+
+    Args:
+      seed: of the weights.
+    """
+    # Imported here: tests of the data tools use this module for its recordings and need no model.
     import jax.numpy as jnp
     from flax import nnx
 

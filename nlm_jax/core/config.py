@@ -18,6 +18,10 @@ import ml_collections
 from nlm_jax.core.errors import UserError
 from nlm_jax.core.remote import local_with_folder
 
+FREE_ON_RESUME = {"resume": "free"}
+"""Metadata of a field that may change when a run resumes: neither the batches nor what is computed from them depends on
+it. Without it, a resumed run must have the value it was started with."""
+
 
 def build(cls: type, values: Mapping[str, Any] | Any, where: str = "config"):
     """Builds the frozen dataclass `cls` from a mapping (dict or ConfigDict), field by field and nested.

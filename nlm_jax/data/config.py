@@ -3,6 +3,7 @@
 import dataclasses
 import math
 
+from nlm_jax.core.config import FREE_ON_RESUME
 from nlm_jax.core.errors import UserError
 
 BALANCES = ("", "taxon", "sqrt")
@@ -143,12 +144,12 @@ class DataConfig:
     random_crop: bool = True
     """Training crops at random as the reference does; evaluation always takes the start."""
     seed: int = 0
-    workers: int = 0
+    workers: int = dataclasses.field(default=0, metadata=FREE_ON_RESUME)
     """Processes that build rows; 0 = threads of this process."""
-    threads: int = 4
-    prefetch: int = 4
+    threads: int = dataclasses.field(default=4, metadata=FREE_ON_RESUME)
+    prefetch: int = dataclasses.field(default=4, metadata=FREE_ON_RESUME)
     """Batches made ahead."""
-    cache_gb: float = 50.0
+    cache_gb: float = dataclasses.field(default=50.0, metadata=FREE_ON_RESUME)
     """Room for local copies of shards of directories in buckets, in 10^9 bytes; of this user, whatever the run. Every
     epoch fetches again what does not fit."""
     mixture: MixtureConfig = dataclasses.field(default_factory=MixtureConfig)

@@ -34,7 +34,7 @@ from nlm_jax.prepare.options import PrepareOptions
 from nlm_jax.prepare.pipeline import prepare
 from nlm_jax.train.config import Init, TrainConfig
 from nlm_jax.train.loop import train
-from nlm_jax.train.weights import settle
+from nlm_jax.train.weights import resolve_model
 
 BATCH = 64  # questions per batch of generation
 ENCODER_SECONDS = 10.0  # of a real recording, used for pre-training the encoder
@@ -193,7 +193,7 @@ def _encoder(
     paths = list(dict.fromkeys(e.paths[0] for e in examples))
     load = data.waves(root, seconds + MARGIN if demo.recordings is None else ENCODER_SECONDS)
     mel = encoder.features([load(path) for path in paths])
-    sizes = settle(config, [], 1).beats
+    sizes = resolve_model(config, [], 1).beats
     with progress_printer(console, "encoder") as report:
         model, loss = encoder.pretrain(mel, [tags[path] for path in paths], seconds, sizes, demo.encoder, report)
     leaves = {f"beats/{path}": leaf for path, leaf in named_leaves(nnx.state(model)).items() if "predictor" not in path}

@@ -17,7 +17,7 @@ from nlm_jax.models.config import NatureLMConfig
 from nlm_jax.plan.census import Census, census
 from nlm_jax.train.config import TrainConfig
 from nlm_jax.train.program import Program, make_program
-from nlm_jax.train.weights import settle
+from nlm_jax.train.weights import resolve_model
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +40,7 @@ def model_config(config: TrainConfig) -> NatureLMConfig:
     """The model config from the preset and the overrides, without opening a checkpoint."""
     from nlm_jax.models.presets import preset
 
-    return settle(config, [], preset(config.model.preset).llama.vocab)
+    return resolve_model(config, [], preset(config.model.preset).llama.vocab)
 
 
 def program(config: TrainConfig, stage: int, devices, sizes: tuple[int, int, int]) -> Program:

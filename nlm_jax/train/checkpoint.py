@@ -1,4 +1,4 @@
-"""Saving and restoring: what trains, the optimiser and the place in the data go together or not at all."""
+"""Checkpoints of a stage: trained weights, optimizer and position in the data, saved together or not at all."""
 
 import dataclasses
 import logging
@@ -15,57 +15,64 @@ from nlm_jax.core.config import build
 from nlm_jax.core.tree import named_leaves, nest
 
 PARTIAL = ".orbax-checkpoint-tmp"
-"""What Orbax puts behind the step of a save that is under way."""
+"""What Orbax appends to the step in the name of an unfinished save."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Meta:
-    """What a checkpoint says of itself."""
+    """Progress of a run at a checkpoint, stored in it."""
 
     stage: str
     step: int
-    """Steps done within the stage."""
+    """Steps done in the stage."""
     position: int
-    """Batches taken from the stage's stream: the place where it goes on."""
+    """Batches taken from the stage's stream; the next one has this index."""
     best: float | None
     """Lowest validation loss so far in the stage."""
     config: dict[str, Any]
     digests: dict[str, dict[str, str]]
-    """Of the base that is not saved, see convert/run_file.py."""
+    """Digests of the base weights, which the checkpoint does not hold; see convert/run_file.py."""
     checksums: bool = False
     """Whether the checkpoint was saved with checksums of its files."""
 
 
 def manager(workdir: epath.Path, stage: str, kind: str, keep: int = 1) -> ocp.CheckpointManager:
-    """Checkpoints of one stage. `kind` is "last" (with optimiser) or "best" (weights only). Writes behind."""
-    # orbax tells every file it does not find, and prints the trace of every error that it raises here later.
+    """Orbax's manager of the checkpoints of one stage, which saves asynchronously.
+
+    Args:
+      workdir: directory of the run.
+      stage: name of the stage.
+      kind: "last" (with optimizer) or "best" (weights only).
+      keep: number of newest checkpoints kept.
+    """
+    # Orbax logs every file that is missing, and the trace of every error that it also raises here later.
     logging.getLogger("absl").setLevel(logging.CRITICAL)
-    # By default each replica saves a slice of its own, cut out by a program compiled per shape: no gain here.
+    # By default each replica saves a slice of each array, cut out by a program compiled per shape: no gain here.
     whole = ocp.type_handlers.ArrayHandler(use_replica_parallel=False)
     ocp.type_handlers.register_type_handler(jax.Array, whole, override=True)
     directory = workdir / CHECKPOINTS / stage / kind
-    # Orbax calls it in the first process, once all files of a save are there and before it is visible as saved.
-    behind = ocp.AsyncOptions(post_finalization_callback=lambda: write_checksums(unfinished(directory)))
-    options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True, async_options=behind)
+    # Orbax calls it in the first process, after all files of a save are written and before it counts as saved.
+    checksums = ocp.AsyncOptions(post_finalization_callback=lambda: write_checksums(unfinished(directory)))
+    options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True, async_options=checksums)
     return ocp.CheckpointManager(directory, options=options)
 
 
 def unfinished(directory: epath.Path) -> epath.Path:
-    """The checkpoint that is being saved: under a name of its own, or in buckets without the file that ends it."""
-    found = list(directory.iterdir())
-    begun = [path for path in found if is_partial(path.name)]
-    open_ended = (path for path in found if path.name.isdigit() and not (path / COMMIT_FILE).exists())
-    return begun[0] if begun else next(open_ended)
+    """The checkpoint that is being saved: it has a temporary name or, in buckets, no commit file yet."""
+    paths = list(directory.iterdir())
+    partial = [path for path in paths if is_partial(path.name)]
+    uncommitted = (path for path in paths if path.name.isdigit() and not (path / COMMIT_FILE).exists())
+    return partial[0] if partial else next(uncommitted)
 
 
 def is_partial(name: str) -> bool:
-    """Whether a directory has the name of a save that is under way, or was when its process ended."""
+    """Whether a directory has the name of an unfinished save."""
     step, _, rest = name.partition(PARTIAL)
     return step.isdigit() and PARTIAL in name and (not rest or rest[1:].isdigit())
 
 
-def optimiser(leaves: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of a state's leaves (by path) that is counters and moments."""
+def optimizer_leaves(leaves: Mapping[str, Any]) -> dict[str, Any]:
+    """The leaves of a state (by path) that are no parameters: step count, optimizer counters and moments."""
     return {p: leaf for p, leaf in leaves.items() if not p.startswith(("trainable/", "frozen/"))}
 
 
@@ -75,11 +82,13 @@ def save(
     meta: Meta,
     opt: Mapping[str, jax.Array] | None = None,
 ) -> None:
-    """Starts saving under `meta.step`; nothing happens where that step is there already.
+    """Starts saving as `meta.step`; does nothing if that step is saved already.
 
     Args:
-      params: path -> leaf of everything that training has changed.
-      opt: what `optimiser` gives; None saves weights only.
+      to: manager of the checkpoints.
+      params: path -> leaf of everything that has been trained.
+      meta: progress of the run.
+      opt: from `optimizer_leaves`; None saves weights only.
     """
     if meta.step in to.all_steps():
         return
@@ -93,13 +102,23 @@ def save(
 
 
 def read_meta(of: ocp.CheckpointManager, step: int) -> Meta:
-    """What the checkpoint of `step` says of itself."""
+    """The meta data of the checkpoint of `step`."""
     return build(
         Meta, of.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore())).meta, f"step {step}: meta"
     )
 
 
 def restore(of: ocp.CheckpointManager, step: int, item: str, targets: Mapping[str, jax.ShapeDtypeStruct]):
-    """Path -> array of `item` ("params" or "opt"), onto the shardings of `targets`, whatever mesh it was saved on."""
+    """Reads one item of a checkpoint, whatever mesh it was saved on.
+
+    Args:
+      of: manager of the checkpoints.
+      step: of the checkpoint.
+      item: "params" or "opt".
+      targets: path -> shape, dtype and sharding of each leaf.
+
+    Returns:
+      path -> array on the sharding of its target.
+    """
     args = ocp.args.Composite(**{item: ocp.args.StandardRestore(nest(targets))})
     return named_leaves(of.restore(step, args=args)[item])

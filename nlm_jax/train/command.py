@@ -2,14 +2,10 @@
 
 import argparse
 import os
-from typing import TYPE_CHECKING
 
 from nlm_jax.core.config import load, override
 
-if TYPE_CHECKING:
-    from nlm_jax.train.config import TrainConfig
-
-SUMMARY = "train from a config file; resumes by itself"
+SUMMARY = "train from a config file; resumes automatically"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -18,16 +14,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--config", required=True, help="a .py file with get_config(), such as configs/stage1.py; or an official YAML"
     )
     parser.add_argument(
-        "--workdir", required=True, help="directory of the run, a bucket's too; the same one again goes on"
+        "--workdir", required=True, help="directory or bucket URL of the run; a run that is there resumes"
     )
     parser.epilog = "--config.a.b=value overrides any field of the config, such as --config.mesh.tensor=4. "
-    parser.epilog += (
-        "SIGTERM and Ctrl-C save and stop; the same command goes on. Status 0 after SIGTERM, 130 after Ctrl-C."
-    )
+    parser.epilog += "SIGTERM and Ctrl-C save a checkpoint and stop; the same command resumes. "
+    parser.epilog += "Status 0 after SIGTERM, 130 after Ctrl-C."
 
 
 def run(args: argparse.Namespace) -> int:
-    """Trains; 0 when finished or when SIGTERM stopped it, 130 when Ctrl-C did; a stopped run is saved."""
+    """Trains; returns 0 if finished or stopped by SIGTERM, 130 if stopped by Ctrl-C. A stopped run has been saved."""
     from nlm_jax.train.config import TrainConfig, train_config
     from nlm_jax.train.loop import train
     from nlm_jax.train.official_config import is_official
@@ -38,8 +33,15 @@ def run(args: argparse.Namespace) -> int:
     return train(train_config(load(args.config, args.overrides, TrainConfig)), args.workdir)
 
 
-def official(args: argparse.Namespace) -> "TrainConfig":
-    """The config of an official YAML file, its annotations prepared."""
+def official(args: argparse.Namespace):
+    """Translates an official YAML file and prepares its annotations.
+
+    Args:
+      args: of `nlm train`; `args.config` is the file.
+
+    Returns:
+      the `TrainConfig`, with the overrides of `args`.
+    """
     import pathlib
 
     from rich.console import Console
@@ -50,16 +52,16 @@ def official(args: argparse.Namespace) -> "TrainConfig":
     from nlm_jax.train.official_config import translate, unprepared, write_sides
 
     console = Console(stderr=True)
-    found = translate(args.config, args.workdir)
-    for warning in found.warnings:
+    translated = translate(args.config, args.workdir)
+    for warning in translated.warnings:
         console.print(f"warning: {warning}", highlight=False, soft_wrap=True)
-    override(found.config, args.overrides, TrainConfig)
-    config = train_config(found.config)
-    jobs = unprepared(found, config)
-    write_sides(found)
+    override(translated.config, args.overrides, TrainConfig)
+    config = train_config(translated.config)
+    jobs = unprepared(translated, config)
+    write_sides(translated)
     for out, annotations in jobs.items():
         options = PrepareOptions(
-            pathlib.Path(annotations), pathlib.Path(out), tokenizer=config.tokenizer or found.tokenizer
+            pathlib.Path(annotations), pathlib.Path(out), tokenizer=config.tokenizer or translated.tokenizer
         )
         prepare(options, workers=os.cpu_count() or 1, console=console)
     return config

@@ -1,29 +1,39 @@
-"""What a training run is: every field of a `configs/*.py` file, with its default."""
+"""The config of a training run: every field of a `configs/*.py` file, with its default.
+
+A field with the metadata `FREE_ON_RESUME` may change when a run resumes; nothing else has to know of it.
+"""
 
 import dataclasses
+import typing
+from collections.abc import Iterator
 from typing import Any, Literal
 
 import ml_collections
 
-from nlm_jax.core.config import build
+from nlm_jax.core.config import FREE_ON_RESUME, build
 from nlm_jax.core.errors import UserError
 from nlm_jax.data.config import DataConfig
+from nlm_jax.models.config import NatureLMConfig
 from nlm_jax.train.optim import OptimConfig
 from nlm_jax.train.partition import Components
 
 
 @dataclasses.dataclass(frozen=True)
 class ModelSetup:
-    """Sizes and numerics. Imported weights bring their own sizes; the preset fills in what they lack."""
+    """Sizes and numerics of the model. Imported weights bring their own sizes; the preset fills in the rest.
+
+    A field that `NatureLMConfig` has too is copied into the model's config by its name.
+    """
 
     preset: str = "tiny"
     compute_dtype: Literal["float32", "bfloat16"] = "float32"
     base_dtype: Literal["float32", "bfloat16", "int8"] = "bfloat16"
-    """Storage of the frozen language model; "int8": of its layers' kernels (nn/int8.py). What trains is float32."""
-    remat: str = "none"
-    """What the backward pass finds saved: none, full, dots, attention, mlp (see nn/stack.py)."""
-    attention: Literal["auto", "xla", "cudnn", "splash"] = "auto"
-    """Of the language model: plain, NVIDIA's fused kernel or the TPU's; auto: the TPU's there, else plain."""
+    """Storage of the frozen language model; "int8" applies to the kernels of its layers (nn/int8.py). Trained
+    parameters are float32."""
+    remat: str = dataclasses.field(default="none", metadata=FREE_ON_RESUME)
+    """Which activations are saved for the backward pass: none, full, dots, attention, mlp (see nn/stack.py)."""
+    attention: Literal["auto", "xla", "cudnn", "splash"] = dataclasses.field(default="auto", metadata=FREE_ON_RESUME)
+    """Attention kernel of the language model: plain, NVIDIA's fused or the TPU's; auto: splash on TPUs, else plain."""
     max_txt_len: int = 160
     overrides: dict[str, Any] = dataclasses.field(default_factory=dict)
     """Any other field of NatureLMConfig, nested: {"llama": {"lora": {"rank": 8}}}."""
@@ -31,31 +41,31 @@ class ModelSetup:
 
 @dataclasses.dataclass(frozen=True)
 class Init:
-    """Where weights come from. A leaf is taken from the first of these that has it; the rest is random."""
+    """Sources of the initial weights. Each leaf is taken from the first source that has it; the rest is random."""
 
     run: str = ""
-    """Another run of ours (its --workdir), such as stage 1's."""
+    """Another run of `nlm train` (its --workdir), such as stage 1's."""
     run_which: Literal["best", "last"] = "last"
     naturelm: str = ""
     """A whole model: official directory or .pth, or a directory of format nlm."""
     config: str = ""
-    """The official config.json of a `naturelm` that is a bare .pth."""
+    """The official config.json, if `naturelm` is a bare .pth."""
     llm: str = ""
-    """Language model under `naturelm` where that does not carry it."""
+    """Language model of `naturelm`, if that does not include it."""
     llama: str = ""
     """Hugging Face Llama directory or hub id."""
     beats: str = ""
-    """Microsoft's BEATs .pt, or an encoder exported by us."""
+    """Microsoft's BEATs .pt, or an encoder exported by nlm."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
-    """One stage of the curriculum: its own data, optimiser and schedule; the weights go on from the stage before."""
+    """One stage of the curriculum, with its own data, optimizer and schedule; it continues from the stage before."""
 
     name: str = "stage1"
     steps: int = 1000
-    accumulate: int = 1
-    """Parts in which a batch is computed, one after another, to save memory."""
+    accumulate: int = dataclasses.field(default=1, metadata=FREE_ON_RESUME)
+    """Micro-batches of each batch, computed one after another to save memory."""
     start: Literal["last", "best"] = "last"
     """Which weights of the stage before this one starts from."""
     data: DataConfig = dataclasses.field(default_factory=DataConfig)
@@ -65,7 +75,7 @@ class Stage:
 
 @dataclasses.dataclass(frozen=True)
 class MeshConfig:
-    """Sizes of the mesh's axes; -1 takes the devices that are left."""
+    """Sizes of the mesh's axes; -1 takes the remaining devices."""
 
     data: int = 1
     fsdp: int = -1
@@ -78,16 +88,20 @@ class MeshConfig:
 
 @dataclasses.dataclass(frozen=True)
 class CheckpointConfig:
+    """When checkpoints are saved and how many are kept."""
+
     every: int = 1000
     """Steps between checkpoints; the last step of a stage is always saved."""
     keep: int = 2
-    """Newest checkpoints retained, and as many of the best by validation loss. With 1 there is none to go back to if
-    the newest is damaged. On disk each of the newest takes up to 12 bytes per trained weight (with the optimiser), each
-    of the best up to 4."""
+    """Number of newest checkpoints kept, and of the best by validation loss. With 1 there is no fallback if the newest
+    is damaged. On disk each of the newest takes up to 12 bytes per trained weight (with the optimizer), each of the
+    best up to 4."""
 
 
 @dataclasses.dataclass(frozen=True)
 class EvalConfig:
+    """Validation during training."""
+
     every: int = 1000
     """Steps between validations; 0 = never."""
     examples: int = 0
@@ -99,7 +113,10 @@ class EvalConfig:
 
 @dataclasses.dataclass(frozen=True)
 class LogConfig:
+    """Logging during training."""
+
     every: int = 20
+    """Steps between records of the metrics."""
     tensorboard: bool = True
 
 
@@ -109,20 +126,23 @@ class TrainConfig:
 
     stages: tuple[Stage, ...] = (Stage(),)
     seed: int = 0
-    compile_cache: str = "auto"
+    compile_cache: str = dataclasses.field(default="auto", metadata=FREE_ON_RESUME)
     """Directory of compiled programs, "" for none; auto: the user's cache, on accelerators (core/compile_cache.py)."""
     tokenizer: str = ""
     """Directory, hub id or "embedded"; empty = the one that came with the weights, else "embedded"."""
     model: ModelSetup = dataclasses.field(default_factory=ModelSetup)
     init: Init = dataclasses.field(default_factory=Init)
-    mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig)
-    checkpoint: CheckpointConfig = dataclasses.field(default_factory=CheckpointConfig)
-    eval: EvalConfig = dataclasses.field(default_factory=EvalConfig)
-    log: LogConfig = dataclasses.field(default_factory=LogConfig)
+    mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig, metadata=FREE_ON_RESUME)
+    checkpoint: CheckpointConfig = dataclasses.field(default_factory=CheckpointConfig, metadata=FREE_ON_RESUME)
+    eval: EvalConfig = dataclasses.field(default_factory=EvalConfig, metadata=FREE_ON_RESUME)
+    log: LogConfig = dataclasses.field(default_factory=LogConfig, metadata=FREE_ON_RESUME)
 
 
 def train_config(values: Any) -> TrainConfig:
     """A checked `TrainConfig` from what `get_config()` returned.
+
+    Args:
+      values: nested mapping of the fields; missing fields have their defaults.
 
     Raises:
       UserError: an unknown or badly typed field, no stage, two stages of one name, or a count below its minimum.
@@ -131,7 +151,7 @@ def train_config(values: Any) -> TrainConfig:
 
 
 def check(config: TrainConfig) -> TrainConfig:
-    """`config` itself, if a run can be made of it.
+    """`config` itself, if it is valid.
 
     Raises:
       UserError: no stage, two stages of one name, or a count below its minimum.
@@ -147,7 +167,7 @@ def check(config: TrainConfig) -> TrainConfig:
                 raise UserError(f"config.stages[{i}].{field}: must be at least 1, got {value}")
         if stage.train.base and config.model.base_dtype == "int8":
             raise UserError(
-                f"config.stages[{i}].train.base: the base is held in int8, which cannot train; "
+                f"config.stages[{i}].train.base: the base is stored in int8, which cannot be trained; "
                 "set model.base_dtype to bfloat16"
             )
         if stage.data.rows % stage.accumulate:
@@ -164,38 +184,71 @@ def check(config: TrainConfig) -> TrainConfig:
     return config
 
 
-FREE = ("mesh", "checkpoint", "eval", "log", "compile_cache", "model.remat", "model.attention")
-FREE_STAGE = ("accumulate", "data.workers", "data.threads", "data.prefetch", "data.cache_gb")
-"""What may change when a run goes on: it does not touch the stream of batches or what is computed from them."""
+def model_fields() -> tuple[str, ...]:
+    """Names of the fields of `ModelSetup` that set the field of `NatureLMConfig` with the same name."""
+    names = {field.name for field in dataclasses.fields(NatureLMConfig)}
+    return tuple(field.name for field in dataclasses.fields(ModelSetup) if field.name in names)
 
 
-def changed(old: dict[str, Any], new: dict[str, Any]) -> tuple[str, Any, Any] | None:
-    """The first field (name, old value, new value) in which two configs differ and a run may not."""
-    old, new = flat(old), flat(new)
+def free_model_fields() -> tuple[str, ...]:
+    """Names of the fields of `NatureLMConfig` that may differ from those the run was started with."""
+    return tuple(name for name in free_fields(ModelSetup) if name in model_fields())
+
+
+def free_fields(cls: type, prefix: str = "") -> Iterator[str]:
+    """Dotted names of all fields of a config that may change on resume; `*` is the number of an element of a tuple.
+
+    Args:
+      cls: a dataclass, in whose fields other dataclasses may be nested.
+      prefix: of each name.
+    """
+    hints = typing.get_type_hints(cls)
+    for field in dataclasses.fields(cls):
+        name, hint = prefix + field.name, hints[field.name]
+        if field.metadata.get("resume") == "free":
+            yield name
+        elif dataclasses.is_dataclass(hint):
+            yield from free_fields(hint, f"{name}.")
+        elif typing.get_origin(hint) is tuple and dataclasses.is_dataclass(typing.get_args(hint)[0]):
+            yield from free_fields(typing.get_args(hint)[0], f"{name}.*.")
+
+
+def first_difference(old: dict[str, Any], new: dict[str, Any]) -> tuple[str, Any, Any] | None:
+    """The first field in which two configs differ, those that may change on resume aside.
+
+    Args:
+      old: a config as nested dicts, such as that of a run.
+      new: another one.
+
+    Returns:
+      (dotted name, old value, new value); None if there is no difference.
+    """
+    old, new = flatten(old), flatten(new)
+    free = set(free_fields(TrainConfig))
     for name in sorted({*old, *new}):
-        parts = name.split(".")
-        free = (".".join(parts[2:]) in FREE_STAGE) if parts[0] == "stages" else (parts[0] in FREE or name in FREE)
-        if not free and old.get(name) != new.get(name):
+        parts = ["*" if part.isdigit() else part for part in name.split(".")]
+        is_free = any(".".join(parts[:n]) in free for n in range(1, len(parts) + 1))
+        if not is_free and old.get(name) != new.get(name):
             return name, old.get(name), new.get(name)
     return None
 
 
-def flat(values: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested mappings and lists as one mapping with dotted names; tuples and lists of plain values stay whole."""
+def flatten(values: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested mappings and lists as one mapping with dotted names; tuples and lists of plain values are not split."""
     if isinstance(values, dict) and values:
         items = values.items()
     elif isinstance(values, list | tuple) and any(isinstance(v, dict) for v in values):
         items = enumerate(values)
     else:
         return {prefix: list(values) if isinstance(values, tuple) else values}
-    found: dict[str, Any] = {}
+    flat: dict[str, Any] = {}
     for key, value in items:
-        found |= flat(value, f"{prefix}.{key}" if prefix else str(key))
-    return found
+        flat |= flatten(value, f"{prefix}.{key}" if prefix else str(key))
+    return flat
 
 
 def config_dict(config: TrainConfig) -> ml_collections.ConfigDict:
-    """What a config file's `get_config()` returns: every field is there, so that every field can be overridden."""
+    """`config` as `get_config()` of a config file returns it, with every field, so that each can be overridden."""
     values = dataclasses.asdict(config)
     values["stages"] = [ml_collections.ConfigDict(stage) for stage in values["stages"]]
     return ml_collections.ConfigDict(values)

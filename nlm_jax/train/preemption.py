@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a wish, not an accident: the loop finishes its step, saves, and leaves."""
+"""Graceful shutdown on SIGINT and SIGTERM: the loop finishes its step, saves a checkpoint and exits."""
 
 import contextlib
 import dataclasses
@@ -14,67 +14,71 @@ from nlm_jax.mesh import hosts
 from nlm_jax.train.throughput import IN_FLIGHT
 
 AHEAD = IN_FLIGHT + 1
-"""Steps from the one in which a process is told to stop to the one after which all of them do.
+"""Steps between the one in which a process gets a signal and the one after which all processes stop.
 
-No process starts step n + AHEAD before step n + 1 is done, which takes part of the process that was told before n + 1.
+No process starts step n + AHEAD before step n + 1 is done, in which the signalled process takes part after it published
+where to stop.
 """
 _runs = itertools.count()
 
 
 @dataclasses.dataclass
 class Stop:
-    """The first signal that came, if any."""
+    """Whether to stop, and the signal that asked for it."""
 
     signal: int | None = None
+    """The first signal of this process or, once all processes agreed, of any."""
     key: str = dataclasses.field(default_factory=lambda: f"nlm/stop/{next(_runs)}")
-    """Under which the processes of a job tell each other where to stop."""
+    """Key in the job's key-value store of the last step before stopping."""
 
-    def agreed(self, step: int) -> bool:
-        """Whether to stop after this step, asked before each. All processes stop after the same one.
+    def all_hosts_agree(self, step: int) -> bool:
+        """Whether to stop now; called before each step. All processes stop after the same step.
 
         Args:
           step: steps done in all stages of the run.
         """
         if not hosts.is_multiprocess():
             return self.signal is not None
-        word = hosts.lookup(self.key)
-        if word is None and self.signal:
-            word = hosts.publish(self.key, f"{step + AHEAD} {self.signal}")
-        if word is None:
+        published = hosts.lookup(self.key)
+        if published is None and self.signal:
+            published = hosts.publish(self.key, f"{step + AHEAD} {self.signal}")
+        if published is None:
             return False
-        last, self.signal = map(int, word.split())
+        last, self.signal = map(int, published.split())
         return step >= last
 
-    def agreed_between(self) -> bool:
-        """The same between two stages, where all processes wait for each other."""
+    def all_hosts_agree_between_stages(self) -> bool:
+        """Whether to stop after a stage: yes if any process got a signal. All processes wait for each other here."""
         if hosts.is_multiprocess():
             self.signal = int(multihost_utils.process_allgather(np.array(self.signal or 0)).max()) or None
         return self.signal is not None
 
     @property
     def status(self) -> int:
-        """Exit status: 0 after SIGTERM, which asks for the machine and not for the run, else what a shell reports."""
+        """Exit status: 0 after SIGTERM, by which a scheduler takes back the machine, else the shell's 128 + signal."""
         return 128 + self.signal if self.signal not in (None, signal.SIGTERM) else 0
 
 
 @contextlib.contextmanager
-def stoppable() -> Iterator[Stop]:
-    """Catches the first SIGINT or SIGTERM; a second one acts as it always does. Inactive outside the main thread."""
+def catch_signals() -> Iterator[Stop]:
+    """Catches the first SIGINT or SIGTERM; a second one has its usual effect. No effect outside the main thread."""
     stop = Stop()
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
     before = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
 
-    def handle(number, _frame):
-        stop.signal = number
-        for s, handler in before.items():
-            signal.signal(s, handler)
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
-    for s in before:
-        signal.signal(s, handle)
+    def handle(number, _frame) -> None:
+        stop.signal = number
+        restore()
+
+    for number in before:
+        signal.signal(number, handle)
     try:
         yield stop
     finally:
-        for s, handler in before.items():
-            signal.signal(s, handler)
+        restore()

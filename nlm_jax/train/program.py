@@ -1,4 +1,4 @@
-"""A stage made ready to run: the shapes and places of its state, and its compiled functions."""
+"""A stage ready to run: shapes and shardings of its state, and its compiled step."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -22,12 +22,12 @@ from nlm_jax.train.optim import optimizer, schedule
 from nlm_jax.train.partition import check, trainable
 from nlm_jax.train.state import TrainState, abstract_state, state_shardings
 from nlm_jax.train.step import make_step
-from nlm_jax.train.weights import complete
+from nlm_jax.train.weights import init_missing
 
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-    """Everything of a stage that is fixed before its first step."""
+    """Everything about a stage that is fixed before its first step."""
 
     stage: Stage
     model: NatureLMConfig
@@ -44,25 +44,30 @@ class Program:
 
     def targets(self) -> dict[str, jax.ShapeDtypeStruct]:
         """State path -> shape, dtype and sharding of every leaf."""
-        places = named_leaves(self.shardings)
+        shardings = named_leaves(self.shardings)
         leaves = named_leaves(self.abstract)
-        return {p: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=places[p]) for p, x in leaves.items()}
+        return {p: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=shardings[p]) for p, x in leaves.items()}
 
     def params(self) -> dict[str, jax.ShapeDtypeStruct]:
-        """The same of the model's parameters, by their own paths."""
+        """Parameter path -> shape, dtype and sharding of every leaf of the model."""
         parts = {p: x for p, x in self.targets().items() if p.startswith(("trainable/", "frozen/"))}
         return {p.partition("/")[2]: x for p, x in parts.items()}
 
     def start(self, params: Mapping[str, jax.Array], opt: Mapping[str, jax.Array] | None = None) -> TrainState:
-        """A state with the weights `params`, random ones where it lacks some, and `opt` or a fresh optimiser."""
-        leaves = complete(self.build, self.params(), params)
+        """The state in which the stage starts or resumes.
+
+        Args:
+          params: path -> weights; missing ones are random.
+          opt: state path -> leaf of a saved step count and optimizer state; a fresh optimizer if None.
+        """
+        leaves = init_missing(self.build, self.params(), params)
         parts = [
             map_named(lambda path, _: leaves[path], part) for part in (self.abstract.trainable, self.abstract.frozen)
         ]
         if opt is None:
-            places = (self.shardings.step, self.shardings.opt)
-            fresh = jax.jit(lambda t: (jnp.zeros((), jnp.int32), self.tx.init(t)), out_shardings=places)
-            step, moments = fresh(parts[0])
+            shardings = (self.shardings.step, self.shardings.opt)
+            init = jax.jit(lambda t: (jnp.zeros((), jnp.int32), self.tx.init(t)), out_shardings=shardings)
+            step, moments = init(parts[0])
         else:
             step = opt["step"]
             moments = map_named(lambda path, _: opt[f"opt/{path}"], self.abstract.opt)
@@ -70,7 +75,14 @@ class Program:
 
 
 def make_program(config: TrainConfig, stage: Stage, model: NatureLMConfig, mesh: Mesh, rules: Rules) -> Program:
-    """Traces the model once without allocating it; compilation waits for the first step.
+    """Traces the model of a stage without allocating it; the step is compiled when it is first called.
+
+    Args:
+      config: of the run.
+      stage: one of its stages.
+      model: config of the model, from `resolve_model`.
+      mesh: of all devices.
+      rules: logical axis -> mesh axes.
 
     Raises:
       UserError: the mesh does not divide rows or heads, or a component to be trained has no parameters.
@@ -83,17 +95,16 @@ def make_program(config: TrainConfig, stage: Stage, model: NatureLMConfig, mesh:
     model = dataclasses.replace(model, attention=attention)
 
     def build():
-        made = NatureLMModel(model, rngs=nnx.Rngs(params=config.seed))
-        return int8_base(made) if config.model.base_dtype == "int8" else made
+        module = NatureLMModel(model, rngs=nnx.Rngs(params=config.seed))
+        return int8_base(module) if config.model.base_dtype == "int8" else module
 
     tx = optimizer(stage.optim, stage.steps)
     graphdef, template = nnx.split(nnx.eval_shape(build))
     check(stage.train, named_leaves(template))
     abstract = abstract_state(template, tx, trainable(stage.train), config.model.base_dtype)
-    places = state_shardings(abstract, mesh, rules)
+    shardings = state_shardings(abstract, mesh, rules)
     learning_rate, seed = schedule(stage.optim, stage.steps), config.seed + config.stages.index(stage)
     step = make_step(graphdef, tx, learning_rate, seed=seed, accumulate=stage.accumulate, rules=rules)
-    batch, whole = rows_sharding(mesh), replicated(mesh)
     return Program(
         stage=stage,
         model=model,
@@ -102,6 +113,11 @@ def make_program(config: TrainConfig, stage: Stage, model: NatureLMConfig, mesh:
         build=build,
         tx=tx,
         abstract=abstract,
-        shardings=places,
-        step=jax.jit(step, in_shardings=(places, batch), out_shardings=(places, whole), donate_argnums=0),
+        shardings=shardings,
+        step=jax.jit(
+            step,
+            in_shardings=(shardings, rows_sharding(mesh)),
+            out_shardings=(shardings, replicated(mesh)),
+            donate_argnums=0,
+        ),
     )

@@ -1,6 +1,6 @@
-"""Before a run resumes: left-overs of an interrupted process are cleared, damaged checkpoints are set aside.
+"""Before a run resumes: leftovers of an interrupted process are removed, damaged checkpoints are set aside.
 
-The first process does it for all, before any of them opens a checkpoint, so that all see the same directories.
+The first process does it before any process opens a checkpoint, so that all see the same directories.
 """
 
 import contextlib
@@ -24,14 +24,15 @@ KINDS = ("last", "best")
 
 
 @contextlib.contextmanager
-def exclusively(workdir: pathlib.Path, active: bool) -> Iterator[None]:
-    """Keeps other processes of this machine, or of a file system with locks, from training in `workdir` meanwhile.
+def exclusive_lock(workdir: pathlib.Path, active: bool) -> Iterator[None]:
+    """Holds a lock on `workdir` against other processes of this machine, or of a file system with locks.
 
     Args:
-      active: whether this process takes the lock; one of a job does.
+      workdir: directory of the run.
+      active: whether this process takes the lock; one per job does.
 
     Raises:
-      UserError: another process trains there.
+      UserError: another process is training there.
     """
     with contextlib.ExitStack() as stack:
         if active:
@@ -42,9 +43,9 @@ def exclusively(workdir: pathlib.Path, active: bool) -> Iterator[None]:
 
 
 def lock(file: IO[str], workdir: pathlib.Path) -> None:
-    """Locks an open file until it is closed; where a system or file system has no locks, nothing happens.
+    """Locks an open file until it is closed; does nothing if the system or file system has no locks.
 
-    The lock belongs to the process and not to its children: workers that outlive it do not hold it.
+    The lock belongs to the process and not to its children: workers that outlive it do not keep it.
     """
     try:
         import fcntl
@@ -54,7 +55,7 @@ def lock(file: IO[str], workdir: pathlib.Path) -> None:
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError) as error:
         raise UserError(
-            f"--workdir={workdir}: another nlm train is working in it; wait for its end, stop it, or give another "
+            f"--workdir={workdir}: another nlm train is running in it; wait until it ends, stop it, or give another "
             "--workdir"
         ) from error
     except OSError:  # a file system without locks
@@ -62,23 +63,28 @@ def lock(file: IO[str], workdir: pathlib.Path) -> None:
 
 
 @dataclasses.dataclass(frozen=True)
-class Found:
-    """The checkpoints of one kind of a stage, newest first: damaged ones until the first whole one."""
+class SearchResult:
+    """Result of a search for an intact checkpoint, from the newest to the oldest."""
 
-    whole: epath.Path | None
+    intact: epath.Path | None
+    """The newest intact one; None if there is none."""
     damaged: tuple[tuple[epath.Path, str], ...]
+    """The damaged ones newer than it, newest first: (path, what is wrong)."""
 
 
 def recover(root: epath.Path, stages: Sequence[str], keep: int) -> list[str]:
-    """Clears and mends the checkpoints of a run; sentences about what was damaged.
+    """Repairs the checkpoints of a run so that it can resume.
 
     Args:
       root: the directory that holds `checkpoints`.
       stages: names of the run's stages, in order.
-      keep: checkpoints of each kind that are retained.
+      keep: number of checkpoints of each kind that are kept.
+
+    Returns:
+      a message about each damaged checkpoint.
 
     Raises:
-      UserError: there are checkpoints, and none of them is whole. Nothing has been changed then.
+      UserError: there are checkpoints, but none is intact; nothing is changed then.
     """
     folders = {stage: root / CHECKPOINTS / stage for stage in stages}
     if is_remote(root):
@@ -86,25 +92,25 @@ def recover(root: epath.Path, stages: Sequence[str], keep: int) -> list[str]:
         for step in abandoned:
             if not is_complete(step):
                 step.rmtree()
-    bad: list[tuple[epath.Path, str]] = []
+    damaged: list[tuple[epath.Path, str]] = []
     stage = last = None
     for stage in reversed(stages):
-        searched = newest_whole(folders[stage] / "last", WHOLE)
-        bad += searched.damaged
-        if last := searched.whole:
+        searched = newest_intact(folders[stage] / "last", WHOLE)
+        damaged += searched.damaged
+        if last := searched.intact:
             break
-    if last is None and bad:
-        step, what = bad[0]
+    if last is None and damaged:
+        step, fault = damaged[0]
         raise UserError(
-            f"{step}: damaged checkpoint: {what}; no whole one is left to go on from: restore it from a copy, or give "
-            "another --workdir to start anew"
+            f"{step}: damaged checkpoint: {fault}; there is no intact one to resume from: restore it from a copy, or "
+            "give another --workdir to start from scratch"
         )
     messages = []
-    for step, what in bad:
-        messages.append(f"{step}: damaged checkpoint: {what}; set aside as {set_aside(step)}, going on from {last}")
+    for step, fault in damaged:
+        messages.append(f"{step}: damaged checkpoint: {fault}; set aside as {set_aside(step)}, resuming from {last}")
     if last is not None:
-        messages += mend_best(folders[stage], last)
-    # What was the best past the step where the run goes on will be again.
+        messages += repair_best(folders[stage], last)
+    # Best checkpoints of later steps than the one from which the run resumes will be computed again.
     for name in stages[stages.index(stage) if last else 0 :]:
         best, end = folders[name] / "best", int(last.name) if last and name == stage else 0
         for step in [step for step in saved_steps(best) if step > end]:
@@ -116,40 +122,54 @@ def recover(root: epath.Path, stages: Sequence[str], keep: int) -> list[str]:
 
 
 def any_saved(root: epath.Path) -> bool:
-    """Whether any stage has saved anything."""
+    """Whether any stage has a checkpoint."""
     stages = list((root / CHECKPOINTS).iterdir()) if (root / CHECKPOINTS).exists() else []
     return any(saved_steps(stage / kind) for stage in stages for kind in KINDS)
 
 
-def newest_whole(directory: epath.Path, items: Sequence[str], up_to: int | None = None) -> Found:
-    """Looks for the newest whole checkpoint among those of `directory`, of steps up to `up_to`."""
+def newest_intact(directory: epath.Path, items: Sequence[str], up_to: int | None = None) -> SearchResult:
+    """Searches for the newest intact checkpoint.
+
+    Args:
+      directory: of the checkpoints of one kind.
+      items: items that an intact checkpoint has.
+      up_to: largest step to consider; None = all.
+    """
     damaged = []
     for step in reversed(saved_steps(directory)):
         if up_to is not None and step > up_to:
             continue
-        what = problem(directory / str(step), items)
-        if what is None:
-            return Found(directory / str(step), tuple(damaged))
-        damaged.append((directory / str(step), what))
-    return Found(None, tuple(damaged))
+        fault = problem(directory / str(step), items)
+        if fault is None:
+            return SearchResult(directory / str(step), tuple(damaged))
+        damaged.append((directory / str(step), fault))
+    return SearchResult(None, tuple(damaged))
 
 
-def mend_best(folder: epath.Path, last: epath.Path) -> list[str]:
-    """Sets the damaged best checkpoints of a stage aside, and makes the newest of them anew if that step is at hand."""
-    searched, messages = newest_whole(folder / "best", (META, PARAMS), int(last.name)), []
-    for number, (step, what) in enumerate(searched.damaged):
-        same, sentence = folder / "last" / step.name, f"{step}: damaged checkpoint: {what}; "
-        sentence += f"set aside as {set_aside(step)}"
+def repair_best(folder: epath.Path, last: epath.Path) -> list[str]:
+    """Sets damaged best checkpoints aside; restores the newest from the "last" checkpoint of its step, if there is one.
+
+    Args:
+      folder: of the stage's checkpoints.
+      last: the checkpoint from which the run resumes.
+
+    Returns:
+      a message about each damaged checkpoint.
+    """
+    searched, messages = newest_intact(folder / "best", (META, PARAMS), int(last.name)), []
+    for number, (step, fault) in enumerate(searched.damaged):
+        same, message = folder / "last" / step.name, f"{step}: damaged checkpoint: {fault}; "
+        message += f"set aside as {set_aside(step)}"
         if number == 0 and same.exists() and problem(same) is None:
             copy_weights(same, step)
-            return [f"{sentence}, made anew from {same}"]
-        after = f"the best one is {searched.whole} now" if searched.whole else "there is no best one until the next"
-        messages.append(f"{sentence}, {after}")
+            return [f"{message}, restored from {same}"]
+        now = searched.intact or "none until the next validation"
+        messages.append(f"{message}, the best one is now {now}")
     return messages
 
 
 def set_aside(step: epath.Path) -> str:
-    """Renames a damaged checkpoint; its new name."""
+    """Renames a damaged checkpoint and returns its new name."""
     names = (step.name + DAMAGED + suffix for suffix in ("", *(f".{n}" for n in range(2, 1000))))
     name = next(name for name in names if not (step.parent / name).exists())
     step.rename(step.parent / name)
@@ -157,7 +177,7 @@ def set_aside(step: epath.Path) -> str:
 
 
 def copy_weights(source: epath.Path, target: epath.Path) -> None:
-    """A checkpoint of weights only from one with an optimiser, whole or not at all."""
+    """Copies a checkpoint without its optimizer, atomically."""
     part = target.parent / f"{target.name}{PARTIAL}"
     for name in files(source):
         if ("/" not in name and name.endswith(".json")) or name.split("/")[0] == OPT:
@@ -169,10 +189,10 @@ def copy_weights(source: epath.Path, target: epath.Path) -> None:
 
 
 def clear(directory: epath.Path, keep: int) -> None:
-    """Deletes saves that were never completed, and what a kill left beyond the checkpoints that are retained."""
+    """Deletes unfinished saves, and older checkpoints than the `keep` newest, which a killed process may have left."""
     for path in list(directory.iterdir()) if directory.exists() else ():
         if path.is_dir() and is_partial(path.name):
             path.rmtree()
     for step in [directory / str(step) for step in saved_steps(directory)[:-keep]]:
-        if is_complete(step):  # a folder of somebody else has a number for a name at most
+        if is_complete(step):  # not a folder of another program with a number as its name
             step.rmtree()

@@ -1,4 +1,4 @@
-"""A run whose --workdir is a bucket: what is small goes through a local mirror, checkpoints go with it or directly."""
+"""A run whose --workdir is in a bucket: small files go through a local mirror, checkpoints too or directly."""
 
 import dataclasses
 
@@ -9,38 +9,38 @@ from nlm_jax.core.errors import UserError
 from nlm_jax.core.remote import Mirror
 
 DIRECT = ("gs", "s3")
-"""What Orbax writes to by itself."""
+"""Protocols of buckets that Orbax can write to."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Bucket:
-    """Where a run belongs whose files are in `mirror.local`."""
+class RemoteWorkdir:
+    """The bucket of a run, whose files are mirrored in `mirror.local`."""
 
     mirror: Mirror
     direct: str = ""
-    """URL to which Orbax writes the checkpoints itself; "" where they go through the mirror."""
+    """URL to which Orbax writes the checkpoints directly; "" if they go through the mirror."""
 
-    def deliver(self) -> None:
-        """Sends what is new; the first process does, which alone writes it."""
+    def upload(self) -> None:
+        """Uploads new and changed files. Only the first process does, which alone writes them."""
         if jax.process_index() == 0:
             self.mirror.push()
 
 
-def bucket(url: str, processes: int) -> Bucket:
-    """The bucket at `url`, for so many processes.
+def open_remote_workdir(url: str, processes: int) -> RemoteWorkdir:
+    """The run directory at `url`, for a job of `processes` processes.
 
-    One process writes checkpoints to its own disk and sends them. Of several, each holds a part of the arrays, so Orbax
-    writes to the bucket directly, which it can for some kinds only.
+    A single process writes checkpoints to its own disk and uploads them. With several, each process holds a part of the
+    arrays, so Orbax writes to the bucket directly, which only some kinds of bucket allow.
 
     Raises:
-      UserError: several processes, and a kind of bucket that Orbax cannot write to; or no access.
+      UserError: several processes and a kind of bucket that Orbax cannot write to, or no access.
     """
     if processes == 1:
-        return Bucket(Mirror(url))
+        return RemoteWorkdir(Mirror(url))
     protocol = url.partition("://")[0]
     if protocol not in DIRECT:
         raise UserError(
             f"--workdir={url}: several processes can write to gs:// and s3:// only; mount the bucket and give the "
             "mounted path"
         )
-    return Bucket(Mirror(url, beside=(CHECKPOINTS,)), url)
+    return RemoteWorkdir(Mirror(url, beside=(CHECKPOINTS,)), url)

@@ -1,9 +1,9 @@
-"""The run's directory: begun once, or found and checked, with the weights that every stage stands on."""
+"""The directory of a run: created once, opened and checked on resume, with the base weights that no stage trains."""
 
 import dataclasses
 import functools
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,146 +22,189 @@ from nlm_jax.core.tree import named_leaves
 from nlm_jax.data.shard_cache import index
 from nlm_jax.data.text import Tokenizer
 from nlm_jax.nn.int8 import SCALE, dequantize, scale_path
-from nlm_jax.train.config import TrainConfig, changed
+from nlm_jax.train.config import TrainConfig, first_difference, free_model_fields
 from nlm_jax.train.partition import component
 from nlm_jax.train.program import Program
-from nlm_jax.train.remote_workdir import Bucket
+from nlm_jax.train.remote_workdir import RemoteWorkdir
 from nlm_jax.train.state import TrainState
-from nlm_jax.train.weights import Weights, as_int8, copy_tokenizer
+from nlm_jax.train.weights import Weights, copy_tokenizer, quantize_to
 
 
 @dataclasses.dataclass(frozen=True)
-class Session:
-    """A run under way in `workdir`."""
+class RunDir:
+    """The directory of a run that this process works in."""
 
     config: TrainConfig
-    workdir: Path
+    path: Path
     weights: Weights
     run: Run | None
-    """What `run.json` said when this process started; None for a new run."""
-    place: Bucket | None = None
-    """The bucket that `workdir` mirrors."""
+    """Content of `run.json`; None until a new run is created."""
+    remote: RemoteWorkdir | None = None
+    """The bucket that `path` mirrors, if it does."""
 
     @property
-    def where(self) -> str:
-        """What the user calls the work directory."""
-        return self.place.mirror.url if self.place else str(self.workdir)
+    def name(self) -> str:
+        """Path or URL of the directory, as the user gave it."""
+        return self.remote.mirror.url if self.remote else str(self.path)
 
     @property
-    def checkpoints(self) -> epath.Path:
-        """The folder below which checkpoints are written."""
-        return epath.Path(self.place.direct if self.place and self.place.direct else self.workdir)
+    def checkpoint_root(self) -> epath.Path:
+        """The directory that holds the folder of checkpoints."""
+        return epath.Path(self.remote.direct if self.remote and self.remote.direct else self.path)
 
     @functools.cached_property
     def tokenizer(self) -> Tokenizer:
-        """Of the language model."""
+        """The language model's tokenizer."""
         return Tokenizer.from_pretrained(self.weights.tokenizer)
 
-    def base(self, state: TrainState) -> dict[str, jax.Array]:
+    def base_leaves(self, state: TrainState) -> dict[str, jax.Array]:
         """Path -> leaf of what no stage trains."""
-        chosen = {name for stage in self.config.stages for name in stage.train.named()}
-        return {path: leaf for path, leaf in named_leaves(state.frozen).items() if component(path) not in chosen}
+        trained = {name for stage in self.config.stages for name in stage.train.named()}
+        return {path: leaf for path, leaf in named_leaves(state.frozen).items() if component(path) not in trained}
 
-    def moved(self, leaves: Mapping[str, Any], stage: int) -> dict[str, Any]:
-        """The part of `leaves` (by path) that the stages up to number `stage` train: what its checkpoints must hold."""
-        chosen = {name for s in self.config.stages[: stage + 1] for name in s.train.named()}
-        return {path: leaf for path, leaf in leaves.items() if component(path) in chosen}
+    def trained_leaves(self, leaves: Mapping[str, Any], stage: int) -> dict[str, Any]:
+        """The leaves (by path) that the stages up to number `stage` train: what its checkpoints must hold."""
+        trained = {name for s in self.config.stages[: stage + 1] for name in s.train.named()}
+        return {path: leaf for path, leaf in leaves.items() if component(path) in trained}
 
 
-def open_session(config: TrainConfig, workdir: Path, weights: Weights, place: Bucket | None = None) -> Session:
-    """The run in `workdir`, or a new one there.
+def open_run_dir(config: TrainConfig, workdir: Path, weights: Weights, remote: RemoteWorkdir | None = None) -> RunDir:
+    """Opens the run in `workdir` to resume it, or prepares a new one; nothing is written.
 
     Raises:
-      UserError: the run there was started with another config or other weights, or the directory is no run's.
+      UserError: the run there was started with another config, other weights or other data, or `workdir` is a file.
     """
     if not is_run(workdir):
         if workdir.is_file():
             raise UserError(f"--workdir={workdir}: is a file; give a directory")
-        return Session(config, workdir, weights, None, place)
+        return RunDir(config, workdir, weights, None, remote)
     run = read_run(workdir)
-    if found := changed(run.config, dataclasses.asdict(config)):
-        name, old, new = found
+    if difference := first_difference(run.config, dataclasses.asdict(config)):
+        name, old, new = difference
         raise UserError(
             f"--workdir={workdir}: its run was started with config.{name}={old!r}, this config has {new!r}; "
             "set it back, or give another --workdir"
         )
-    free = {name: getattr(run.model, name) for name in ("remat", "attention", "audio")}
-    model = dataclasses.replace(weights.model, **free)
-    if found := changed(dataclasses.asdict(run.model), dataclasses.asdict(model)):
-        name, old, new = found
+    # `audio` follows from config.stages[-1].data, which was compared above.
+    ignored = {name: getattr(run.model, name) for name in (*free_model_fields(), "audio")}
+    model = dataclasses.replace(weights.model, **ignored)
+    if difference := first_difference(dataclasses.asdict(run.model), dataclasses.asdict(model)):
+        name, old, new = difference
         raise UserError(
             f"--workdir={workdir}: mismatched checkpoint: its model has {name}={old!r}, the imported weights have "
             f"{new!r}; restore the files the run was started with"
         )
-    now = fingerprints(config)
+    now = data_digests(config)
     for directory, digest in run.data.items():
         if now.get(directory, digest) != digest:
             raise UserError(
-                f"--workdir={workdir}: its run was started with other data in {directory}, prepared anew since; "
-                "restore it, or give another --workdir"
+                f"--workdir={workdir}: its run was started with other data in {directory}, which was prepared again "
+                "since; restore it, or give another --workdir"
             )
-    return Session(config, workdir, weights, run, place)
+    return RunDir(config, workdir, weights, run, remote)
 
 
-def fingerprints(config: TrainConfig) -> dict[str, str]:
-    """Directory -> digest of its manifest, for all data of all stages that is there."""
-    named = [
+def data_digests(config: TrainConfig) -> dict[str, str]:
+    """Directory -> digest of its manifest, for the prepared data of all stages that exists."""
+    directories = [
         directory
         for data in (stage.data for stage in config.stages)
         for directory in (*data.train, *data.valid, *data.augment.noise_dirs, *data.augment.reverb_dirs)
     ]
-    files = {directory: index(directory) / "manifest.json" for directory in named}
+    files = {directory: index(directory) / "manifest.json" for directory in directories}
     return {d: hashlib.sha256(f.read_bytes()).hexdigest()[:32] for d, f in files.items() if f.is_file()}
 
 
-def stand_on(session: Session, program: Program, *, everything: bool) -> dict[str, jax.Array]:
-    """Weights from the imports: of the whole model (`everything`), or only of what no stage trains.
+# --- base weights: what no stage trains is stored once and not in the checkpoints -------------------------------------
+#
+#   a leaf that is ...                     is stored in              digest in run.json
+#   importable                             the imported file only    yes
+#   random (or trained by an earlier run)  frozen.safetensors        yes
+#   the same in int8                       frozen.safetensors,       no: quantizing the float32 values gives the same
+#                                          dequantized to float32    integers and scales again
+
+
+def create_run(run_dir: RunDir, state: TrainState) -> Run:
+    """Writes `run.json`, the tokenizer and `frozen.safetensors` of a new run.
+
+    Args:
+      run_dir: the run.
+      state: the state in which its first stage starts.
+
+    Returns:
+      the content of `run.json`.
+    """
+    base, importable = run_dir.base_leaves(state), run_dir.weights.importable()
+    if jax.process_index() == 0:
+        run_dir.path.mkdir(parents=True, exist_ok=True)
+        copy_tokenizer(run_dir.weights.tokenizer, run_dir.path / TOKENIZER)
+    if entries := frozen_entries(base, importable):
+        write_safetensors(run_dir.path / FROZEN, entries)
+    dequantized = {path for path, leaf in base.items() if leaf.dtype == jnp.int8 and path not in importable}
+    without_digest = dequantized | {scale_path(path) for path in dequantized}
+    run = Run(
+        model=run_dir.weights.model,
+        imports=run_dir.weights.imports,
+        digests=digest_base({path: leaf for path, leaf in base.items() if path not in without_digest}),
+        stages=tuple(stage.name for stage in run_dir.config.stages),
+        config=dataclasses.asdict(run_dir.config),
+        data=data_digests(run_dir.config),
+        official=run_dir.weights.source_config("official"),
+        llama=run_dir.weights.source_config("llama"),
+    )
+    if jax.process_index() == 0:
+        write_run(run_dir.path, run)
+    return run
+
+
+def frozen_entries(base: Mapping[str, jax.Array], importable: Collection[str]) -> list[Entry]:
+    """Entries of `frozen.safetensors`: the leaves of `base` that cannot be imported again.
+
+    Args:
+      base: path -> leaf of what no stage trains; an int8 kernel and its scales are two leaves.
+      importable: paths whose leaves the imports of the run provide.
+    """
+    entries = []
+    for path, leaf in base.items():
+        if path in importable or path.endswith(SCALE):
+            continue
+        if leaf.dtype == jnp.int8:
+            values = functools.partial(dequantize, leaf, base[scale_path(path)])
+            entries.append(frozen_entry(path, leaf.shape, np.dtype("float32"), values))
+        else:
+            entries.append(frozen_entry(path, leaf.shape, leaf.dtype, lambda leaf=leaf: leaf))
+    return entries
+
+
+def frozen_entry(path: str, shape: tuple[int, ...], dtype: np.dtype, values: Callable[[], jax.Array]) -> Entry:
+    """Entry of one leaf, whose `values` are computed when it is written."""
+    return Entry(path, tuple(shape), dtype, lambda: parts(path, values()))
+
+
+def load_base(run_dir: RunDir, program: Program, *, whole_model: bool) -> dict[str, jax.Array]:
+    """Weights that the run starts from, except those in its checkpoints.
+
+    Args:
+      run_dir: the run.
+      program: of the stage that starts or resumes.
+      whole_model: whether to load also what stages train (for a first stage without checkpoint).
+
+    Returns:
+      path -> leaf, on the shardings of `program`. Leaves that neither an import nor the run has are missing.
 
     Raises:
       UserError: the base is not the one the run was started with.
     """
     targets = program.params()
-    if session.run is None:
-        return session.weights.load(targets)
+    if run_dir.run is None:
+        return run_dir.weights.load(targets)
     leaves: dict[str, jax.Array] = {}
-    file = session.workdir / FROZEN
+    file = run_dir.path / FROZEN
     if file.is_file():
         tensors = read_safetensors(file)
-        own = {path: targets[path] for path in tensors}
-        leaves = load(find([Source(str(file), tensors, native(tensors))], own), own, kept=as_int8(targets))
-    wanted = targets if everything else session.run.digests
-    leaves |= session.weights.load({path: targets[path] for path in wanted if path not in leaves})
-    verify(leaves, session.run.digests, str(session.workdir))
+        frozen = {path: targets[path] for path in tensors}
+        leaves = load(find([Source(str(file), tensors, native(tensors))], frozen), frozen, kept=quantize_to(targets))
+    paths = targets if whole_model else run_dir.run.digests
+    leaves |= run_dir.weights.load({path: targets[path] for path in paths if path not in leaves})
+    verify(leaves, run_dir.run.digests, str(run_dir.path))
     return leaves
-
-
-def begin(session: Session, state: TrainState) -> Run:
-    """Writes down what the run stands on: `run.json`, the tokenizer, and what can be had nowhere else."""
-    base, importable = session.base(state), session.weights.importable()
-    held = {path: base[scale_path(path)] for path, leaf in base.items() if leaf.dtype == jnp.int8}
-    drawn = {p: leaf for p, leaf in base.items() if p not in importable and not p.endswith(SCALE)}
-    if jax.process_index() == 0:
-        session.workdir.mkdir(parents=True, exist_ok=True)
-        copy_tokenizer(session.weights.tokenizer, session.workdir / TOKENIZER)
-    # Integers drawn at random are their own only source: read back from their float32 form, they are what they were.
-    unseen = {q for p in held if p in drawn for q in (p, scale_path(p))}
-    if drawn:
-        made = []
-        for path, leaf in drawn.items():
-            whole = functools.partial(dequantize, leaf, held[path]) if path in held else lambda leaf=leaf: leaf
-            dtype = np.dtype("float32") if path in held else leaf.dtype
-            made.append(Entry(path, tuple(leaf.shape), dtype, lambda path=path, whole=whole: parts(path, whole())))
-        write_safetensors(session.workdir / FROZEN, made)
-    run = Run(
-        model=session.weights.model,
-        imports=session.weights.imports,
-        digests=digest_base({p: leaf for p, leaf in base.items() if p not in unseen}),
-        stages=tuple(stage.name for stage in session.config.stages),
-        config=dataclasses.asdict(session.config),
-        data=fingerprints(session.config),
-        official=session.weights.carried("official"),
-        llama=session.weights.carried("llama"),
-    )
-    if jax.process_index() == 0:
-        write_run(session.workdir, run)
-    return run

@@ -1,7 +1,7 @@
-"""Where a run's weights come from: opens what the config names, settles the model's sizes, and fills a state.
+"""Initial weights of a run: opens the sources that the config names, derives the model's config, fills a state.
 
 Priority, leaf by leaf: (1) the run's own checkpoint, (2) another run, such as stage 1's, (3) a whole model, (4) base
-weights: a Llama and a BEATs, (5) random numbers from the seed.
+weights: a Llama and a BEATs, (5) random values from the seed.
 """
 
 import dataclasses
@@ -32,7 +32,7 @@ from nlm_jax.data.text import Tokenizer
 from nlm_jax.models.config import NatureLMConfig, check
 from nlm_jax.models.presets import preset
 from nlm_jax.nn.int8 import quantize, scale_path
-from nlm_jax.train.config import Init, TrainConfig
+from nlm_jax.train.config import Init, TrainConfig, model_fields
 from nlm_jax.train.state import TrainState
 
 log = logging.getLogger(__name__)
@@ -40,66 +40,72 @@ log = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True)
 class Weights:
-    """What was opened for a run. Nothing is loaded yet."""
+    """The opened sources of a run's weights. Nothing is loaded yet."""
 
     model: NatureLMConfig
     opened: tuple[Opened, ...]
+    """The sources, in order of preference."""
     imports: tuple[dict[str, Any], ...]
-    """How to open them again, for `run.json`."""
+    """Arguments of `open_checkpoint` that open the imported ones again, for `run.json`."""
     tokenizer: str
-    changed: tuple[str, ...] = ()
-    """Paths that an earlier run trained: they cannot be had from the imports."""
+    trained_before: tuple[str, ...] = ()
+    """Paths of leaves that an earlier run trained: the imports have other values."""
 
-    def carried(self, name: str) -> dict[str, Any]:
-        """`official` or `llama`: the configs that came with the imports."""
+    def source_config(self, name: str) -> dict[str, Any]:
+        """The config called `name` ("official" or "llama") that came with a source; empty if none has it."""
         return next((dict(getattr(o, name)) for o in self.opened if getattr(o, name)), {})
 
     def importable(self) -> set[str]:
-        """Paths whose weights the imports of `run.json` give again, as they are here."""
+        """Paths of leaves that can be loaded from `imports` again with the same values."""
         files = (o for o in self.opened if not isinstance(o, OpenedRun))
-        return {path for o in files for path in o.targets()} - set(self.changed)
+        return {path for o in files for path in o.targets()} - set(self.trained_before)
 
     def load(self, targets: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, jax.Array]:
-        """The leaves of `targets` that an import has, streamed to the shardings and dtypes of `targets`."""
+        """Loads the leaves of `targets` that a source has, streamed to the shardings and dtypes of `targets`.
+
+        Returns:
+          path -> leaf; leaves that no source has are missing.
+        """
         leaves: dict[str, jax.Array] = {}
         for opened in self.opened:
-            wanted = {p: targets[p] for p in opened.targets() if p in targets and p not in leaves}
-            if wanted:
-                leaves |= opened.load(wanted, storage=functools.partial(read_as, targets), kept=as_int8(targets)).leaves
+            missing = {p: targets[p] for p in opened.targets() if p in targets and p not in leaves}
+            if missing:
+                dtype, quantized = functools.partial(read_dtype, targets), quantize_to(targets)
+                leaves |= opened.load(missing, storage=dtype, kept=quantized).leaves
         return leaves
 
 
-def read_as(targets: Mapping[str, jax.ShapeDtypeStruct], path: str, _) -> np.dtype:
-    """Dtype to read a leaf in: its own, or bfloat16 where int8 is made of it."""
+def read_dtype(targets: Mapping[str, jax.ShapeDtypeStruct], path: str, _) -> np.dtype:
+    """Dtype in which a leaf is read: its target's, or bfloat16 if that is int8, to which it is quantized then."""
     dtype = np.dtype(targets[path].dtype)
     return np.dtype(jnp.bfloat16) if dtype == np.int8 else dtype
 
 
-def as_int8(targets: Mapping[str, jax.ShapeDtypeStruct]) -> Kept:
-    """What is kept of a leaf that was read: integers and scales where `targets` wants int8, else the leaf itself."""
+def quantize_to(targets: Mapping[str, jax.ShapeDtypeStruct]) -> Kept:
+    """A function of (path, leaf as read) that gives integers and scales if the target is int8, else the leaf itself."""
 
-    def kept(path: str, leaf: jax.Array) -> dict[str, jax.Array]:
+    def convert(path: str, leaf: jax.Array) -> dict[str, jax.Array]:
         if targets[path].dtype != jnp.int8:
             return {path: leaf}
         scale = scale_path(path)
-        made = jax.jit(quantize, out_shardings=(targets[path].sharding, targets[scale].sharding))(leaf)
-        return dict(zip((path, scale), jax.block_until_ready(made), strict=True))  # the leaf itself can go now
+        quantized = jax.jit(quantize, out_shardings=(targets[path].sharding, targets[scale].sharding))(leaf)
+        return dict(zip((path, scale), jax.block_until_ready(quantized), strict=True))  # the leaf can be freed now
 
-    return kept
+    return convert
 
 
 def open_weights(config: TrainConfig) -> Weights:
-    """Opens every import the config names.
+    """Opens every source that the config names.
 
     Raises:
-      UserError: a path that is not there or does not fit, a tokenizer larger than the language model's vocabulary.
+      UserError: a source that does not exist or does not fit, a tokenizer larger than the model's vocabulary.
     """
     init, opened, imports, tokenizer = config.init, [], [], config.tokenizer
     if init.run:
         run = open_checkpoint(init.run, "run", which=init.run_which)
         opened, imports = [run, *(open_checkpoint(**entry) for entry in run.imports)], list(run.imports)
         tokenizer = tokenizer or str(run.tokenizer or "")
-    for field, entry in entries(init).items():
+    for field, entry in import_entries(init).items():
         one = open_checkpoint(**entry)
         tokenizer = tokenizer or str(one.tokenizer or "")
         if field in PARTS and one.parts != (PARTS[field],):
@@ -108,49 +114,58 @@ def open_weights(config: TrainConfig) -> Weights:
                 "config.init.naturelm, a run as config.init.run"
             )
         if entry["kind"] == "llama":
-            entry |= {"pad_rows": appended(one, tokenizer)}
+            entry |= {"pad_rows": pad_rows(one, tokenizer)}
             one = open_checkpoint(**entry)
         opened.append(one)
         imports.append(entry)
     tokenizer = tokenizer or "embedded"
-    model = settle(config, opened, Tokenizer.from_pretrained(tokenizer).vocab_size)
+    model = resolve_model(config, opened, Tokenizer.from_pretrained(tokenizer).vocab_size)
     model = dataclasses.replace(model, audio=audio_of_data(config, model.audio))
-    changed = opened[0].trained if opened and isinstance(opened[0], OpenedRun) else ()
-    return Weights(model, tuple(opened), tuple(imports), tokenizer, changed)
+    trained = opened[0].trained if opened and isinstance(opened[0], OpenedRun) else ()
+    return Weights(model, tuple(opened), tuple(imports), tokenizer, trained)
 
 
 PARTS = {"llama": "llama", "beats": "beats"}
-"""Field of `Init` -> the one part of a model that it takes."""
+"""Field of `Init` -> the part of a model that it provides."""
 
 
-def entries(init: Init) -> dict[str, dict[str, Any]]:
+def import_entries(init: Init) -> dict[str, dict[str, Any]]:
     """Field of `init` -> arguments of `open_checkpoint`, in order of preference. Local paths become absolute."""
-    made = {}
+    entries = {}
     if init.naturelm:
-        beside = {"llm": init.llm, "config": init.config}
-        options = {k: absolute(v) for k, v in beside.items() if v}
-        made["naturelm"] = {"src": absolute(init.naturelm), "kind": "auto"} | options
+        options = {"llm": init.llm, "config": init.config}
+        options = {name: absolute(value) for name, value in options.items() if value}
+        entries["naturelm"] = {"src": absolute(init.naturelm), "kind": "auto"} | options
     for field in PARTS:
         if src := absolute(getattr(init, field)):
-            kind = kind_of(src)  # a part may have been imported; of a whole model the parts will be named
-            made[field] = {"src": src, "kind": kind if kind in ("nlm", "naturelm", "run") else field}
-    return made
+            kind = kind_of(src)  # an imported part keeps its kind; a whole model is refused later, with its parts
+            entries[field] = {"src": src, "kind": kind if kind in ("nlm", "naturelm", "run") else field}
+    return entries
 
 
-def appended(llama: Opened, tokenizer: str) -> int:
-    """Rows that the vocabulary of a Hugging Face Llama gets: none where `tokenizer`, [PAD] included, fits as it is."""
+def pad_rows(llama: Opened, tokenizer: str) -> int:
+    """Rows to append to the vocabulary of a Hugging Face Llama: 0 if `tokenizer`, [PAD] included, fits already."""
     own = llama.llama["vocab_size"]
     fits = Tokenizer.from_pretrained(tokenizer or "embedded").vocab_size <= own
     return 0 if fits else llama.config.llama.vocab - own
 
 
 def absolute(name: str) -> str:
-    """A path that stays true from another directory; hub ids are left as they are."""
+    """An existing path as an absolute one; hub ids are unchanged."""
     return str(Path(name).absolute()) if name and Path(name).exists() else name
 
 
-def settle(config: TrainConfig, opened: list[Opened], vocab_size: int) -> NatureLMConfig:
-    """The model's config: the preset, the sizes of what is imported, then the config's own settings."""
+def resolve_model(config: TrainConfig, opened: list[Opened], vocab_size: int) -> NatureLMConfig:
+    """The model's config: the preset, then the sizes of what is imported, then the settings of `config.model`.
+
+    Args:
+      config: of the run.
+      opened: the sources of weights, in order of preference.
+      vocab_size: number of tokens of the tokenizer; rows of a language model that is not imported.
+
+    Raises:
+      UserError: an impossible size, an override of `audio`, a tokenizer larger than the vocabulary.
+    """
     setup = config.model
     model = preset(setup.preset)
     if not any("llama" in o.parts for o in opened):
@@ -167,8 +182,8 @@ def settle(config: TrainConfig, opened: list[Opened], vocab_size: int) -> Nature
         raise UserError(
             "config.model.overrides: audio follows from the data; set data.seconds, and --quality of nlm prepare"
         )
-    own = {name: getattr(setup, name) for name in ("compute_dtype", "remat", "attention", "max_txt_len")}
-    model = build(NatureLMConfig, merge(dataclasses.asdict(model), own | setup.overrides), "config.model.overrides")
+    changes = {name: getattr(setup, name) for name in model_fields()} | setup.overrides
+    model = build(NatureLMConfig, merge(dataclasses.asdict(model), changes), "config.model.overrides")
     check(model, "config.model")
     if vocab_size > model.llama.vocab:
         raise UserError(
@@ -179,10 +194,11 @@ def settle(config: TrainConfig, opened: list[Opened], vocab_size: int) -> Nature
 
 
 def audio_of_data(config: TrainConfig, imported: AudioConfig) -> AudioConfig:
-    """How the last stage's clips are made: of its `data.seconds`, resampled as `nlm prepare` did.
+    """The audio config of the last stage's clips: its `data.seconds`, and the resampling quality of `nlm prepare`.
 
     Args:
-      imported: of the weights the run starts from; counts where no manifest says how its data was resampled.
+      config: of the run.
+      imported: audio config of the imported weights, used if no manifest records how its data was resampled.
     """
     data = config.stages[-1].data
     files = {directory: index(directory) / "manifest.json" for directory in data.train}
@@ -199,7 +215,7 @@ def audio_of_data(config: TrainConfig, imported: AudioConfig) -> AudioConfig:
 
 
 def merge(values: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """`values` with `changes` written over it, level by level."""
+    """`values` updated with `changes`, level by level."""
     merged = dict(values)
     for name, change in changes.items():
         deeper = isinstance(change, Mapping) and isinstance(merged.get(name), dict)
@@ -207,26 +223,31 @@ def merge(values: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def complete(
+def init_missing(
     build: Callable[[], nnx.Module], targets: Mapping[str, jax.ShapeDtypeStruct], params: Mapping[str, jax.Array]
 ) -> dict[str, jax.Array]:
-    """Path -> leaf for every path of `targets`: from `params`, moved and cast as wanted, else random from `build`.
+    """Path -> leaf for every path of `targets`: from `params`, with the target's dtype and sharding, else random.
 
-    Only what is missing is computed, in place: no random 8B is drawn to be thrown away.
+    Only missing leaves are computed, on their own shardings: no random 8B is drawn to be dropped.
+
+    Args:
+      build: the model with random weights.
+      targets: path -> shape, dtype and sharding.
+      params: path -> leaf of what has been loaded.
     """
     missing = {path: target for path, target in targets.items() if path not in params}
-    made: dict[str, jax.Array] = {}
+    leaves: dict[str, jax.Array] = {}
     if missing:
 
         def draw():
             drawn = named_leaves(nnx.state(build()))
             return {path: drawn[path].astype(target.dtype) for path, target in missing.items()}
 
-        made = jax.jit(draw, out_shardings={path: target.sharding for path, target in missing.items()})()
+        leaves = jax.jit(draw, out_shardings={path: target.sharding for path, target in missing.items()})()
     for path, target in targets.items():
-        if path not in made:
-            made[path] = jax.device_put(cast(params[path], target.dtype), target.sharding)
-    return made
+        if path not in leaves:
+            leaves[path] = jax.device_put(cast(params[path], target.dtype), target.sharding)
+    return leaves
 
 
 @functools.partial(jax.jit, static_argnames="dtype")
@@ -235,12 +256,12 @@ def _cast(leaf, dtype):
 
 
 def cast(leaf: jax.Array, dtype) -> jax.Array:
-    """`leaf` in `dtype`, where it is."""
+    """`leaf` in `dtype`, on its own sharding."""
     return leaf if leaf.dtype == dtype else _cast(leaf, dtype)
 
 
 def copy_tokenizer(source: str, target: Path) -> None:
-    """The tokenizer's own files unchanged, where it is a directory; otherwise as Hugging Face would save it."""
+    """Copies the files of a tokenizer's directory unchanged; saves one from the hub or "embedded" in HF's format."""
     target.mkdir(parents=True, exist_ok=True)
     if not (Path(source) / "tokenizer.json").is_file():
         Tokenizer.from_pretrained(source).save(target)

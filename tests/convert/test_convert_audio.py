@@ -86,7 +86,7 @@ def test_a_run_has_the_length_of_the_stage_that_was_saved(tmp_path, old):
 
 def test_a_new_run_hears_as_its_data_was_prepared(tmp_path, caplog):
     from nlm_jax.train.config import train_config
-    from nlm_jax.train.weights import audio_of_data, settle
+    from nlm_jax.train.weights import audio_of_data, resolve_model
 
     for name, quality in (("a", "VHQ"), ("b", "VHQ"), ("c", "kaiser_best")):
         (tmp_path / name).mkdir()
@@ -103,4 +103,4 @@ def test_a_new_run_hears_as_its_data_was_prepared(tmp_path, caplog):
         assert audio("a", "c") == AudioConfig(3.0, "VHQ")
     assert "--quality VHQ in some directories and kaiser_best in others" in caplog.text
     with pytest.raises(UserError, match="audio follows from the data"):
-        settle(train_config({"model": {"overrides": {"audio": {"seconds": 2.0}}}}), [], 10)
+        resolve_model(train_config({"model": {"overrides": {"audio": {"seconds": 2.0}}}}), [], 10)

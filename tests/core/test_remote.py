@@ -10,7 +10,7 @@ import soundfile
 from nlm_jax.cli import main
 from nlm_jax.core import remote
 from nlm_jax.core.errors import UserError
-from nlm_jax.train.remote_workdir import bucket as bucket_of
+from nlm_jax.train.remote_workdir import open_remote_workdir
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def test_what_somebody_else_writes_beside_is_theirs(bucket):
 
 def test_several_processes_write_to_what_orbax_writes_to():
     with pytest.raises(UserError, match="several processes can write to gs:// and s3:// only"):
-        bucket_of("memory://run", 2)
+        open_remote_workdir("memory://run", 2)
 
 
 def test_a_network_that_fails_now_and_then(bucket, monkeypatch):

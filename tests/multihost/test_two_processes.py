@@ -213,7 +213,7 @@ def test_a_signal_to_one_stops_both_at_one_step(stopped):
     assert [status for status, *_ in said] == [0, 0], said
     last = finished(checkpoints(workdir))[-1]
     assert f"stage1: step {began} of 8" in said[0][1]
-    assert f"stopped at step {last} of stage1, saved" in said[0][1]
+    assert f"stopped at step {last} of stage1, checkpoint saved" in said[0][1]
     assert last == began + 1 + AHEAD
 
 

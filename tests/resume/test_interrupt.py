@@ -31,7 +31,7 @@ def test_ctrl_c(config, cache, tmp_path):
                 break
         rest, errors = process.communicate()
     assert process.returncode == 130, errors
-    assert "saved; the same command goes on" in rest
+    assert "checkpoint saved; rerun the same command to resume" in rest
     assert "Traceback" not in errors
     stopped = finished(tmp_path / "run" / "checkpoints" / "stage1" / "last")[-1]
     assert 1 <= stopped < 4

@@ -1,6 +1,9 @@
 """Straight, interrupted, killed and moved to another mesh: one and the same run."""
 
+import io
+import itertools
 import json
+import re
 import shutil
 import signal
 
@@ -8,34 +11,29 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
+import rich.console
 
 from nlm_jax.convert.formats import open_checkpoint
 from nlm_jax.convert.saved import finished, read_params
 from nlm_jax.core.errors import UserError
 from nlm_jax.train.loop import train
-from nlm_jax.train.throughput import Meter
 
 
 class Killed(Exception):
     """Stands for a machine that goes away."""
 
 
-@pytest.fixture
-def at_step(monkeypatch):
-    """`at_step(n, act)`: calls `act` while the n-th step of this process is under way."""
+def at_step(n, act):
+    """A console for `train` that calls `act` when the metrics of the n-th step of the process are printed."""
+    steps = itertools.count(1)
 
-    def plan(n, act):
-        count = iter(range(1, 1000))
-        add = Meter.add
-
-        def counting(self, metrics, waited):
-            add(self, metrics, waited)
-            if next(count) == n:
+    class Terminal(io.StringIO):
+        def write(self, text):
+            if re.match(r"stage\d \d+/\d+ loss", text) and next(steps) == n:
                 act()
+            return len(text)
 
-        monkeypatch.setattr(Meter, "add", counting)
-
-    return plan
+    return rich.console.Console(file=Terminal(), width=200)
 
 
 def interrupt():
@@ -98,24 +96,21 @@ def test_the_straight_run_did_something(straight):
     assert not any("llama/layers/q_proj/kernel" in p for p in last)
 
 
-def test_interrupted_twice_and_resumed(config, straight, tmp_path, at_step):
+def test_interrupted_twice_and_resumed(config, straight, tmp_path):
     """In the middle of stage 1, where a later step would have saved, and in the middle of stage 2.
 
     Ctrl-C is a person's; SIGTERM is a cluster's that wants the machine back, and no failure.
     """
     for step, act, status in ((3, interrupt, 130), (2, preempt, 0)):  # of each process: steps 3 and 5 of the run
-        at_step(step, act)
-        assert train(config(), tmp_path / "run") == status
+        assert train(config(), tmp_path / "run", console=at_step(step, act)) == status
     assert train(config(), tmp_path / "run") == 0
     same_run(straight, tmp_path / "run")
 
 
-def test_killed_between_checkpoints(config, straight, tmp_path, at_step):
+def test_killed_between_checkpoints(config, straight, tmp_path):
     """At the end of stage 1, before its last checkpoint: step 3 is lost and computed again, and nothing shows it."""
-    at_step(4, die)
     with pytest.raises(Killed):
-        train(config(), tmp_path / "run")
-    at_step(1000, die)
+        train(config(), tmp_path / "run", console=at_step(4, die))
     assert train(config(), tmp_path / "run") == 0
     same_run(straight, tmp_path / "run")
 
@@ -145,11 +140,11 @@ def harmed(folder, name, harm):
     ("harms", "said"),
     [
         # The newest of the second stage, which goes on from the one before; its best one is computed again.
-        ([("last/3", "opt", "flipped"), ("best/3", "params", "deleted")], ["going on from {stage2}/last/2"]),
+        ([("last/3", "opt", "flipped"), ("best/3", "params", "deleted")], ["resuming from {stage2}/last/2"]),
         # Both of the second stage: it starts again from the end of the first.
-        ([("last/2", "meta", "flipped"), ("last/3", "params", "deleted")], ["going on from {stage1}/last/4"] * 2),
+        ([("last/2", "meta", "flipped"), ("last/3", "params", "deleted")], ["resuming from {stage1}/last/4"] * 2),
         # A best one that is the last one too.
-        ([("best/3", "params", "flipped")], ["made anew from {stage2}/last/3"]),
+        ([("best/3", "params", "flipped")], ["restored from {stage2}/last/3"]),
     ],
 )
 def test_damaged_checkpoints(config, straight, tmp_path, capsys, harms, said):
@@ -179,10 +174,9 @@ def test_checkpoints_without_their_run(config, straight, tmp_path):
     assert [p for p in sorted(workdir.rglob("*")) if p.name != ".lock"] == [p for p in before if p.name != ".lock"]
 
 
-def test_resumed_on_another_mesh(config, straight, tmp_path, at_step):
+def test_resumed_on_another_mesh(config, straight, tmp_path):
     """In the middle of stage 2: what stage 1 made and the optimiser's state move to the other mesh."""
-    at_step(5, interrupt)
-    assert train(config(), tmp_path / "run") == 130
+    assert train(config(), tmp_path / "run", console=at_step(5, interrupt)) == 130
     assert len(records(tmp_path / "run")) < len(records(straight))
     assert train(config(mesh=(2, 2, 2)), tmp_path / "run") == 0
     for (*_, ours), (*_, theirs) in zip(records(tmp_path / "run", "loss"), records(straight, "loss"), strict=True):

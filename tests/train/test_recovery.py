@@ -15,7 +15,7 @@ from nlm_jax.convert.saved import check, read_params
 from nlm_jax.core.errors import UserError
 from nlm_jax.train import checkpoint
 from nlm_jax.train.checkpoint import Meta
-from nlm_jax.train.recovery import exclusively, recover
+from nlm_jax.train.recovery import exclusive_lock, recover
 
 LEAVES = {"a/kernel": jnp.arange(6000, dtype=jnp.float32).reshape(60, 100), "a/bias": jnp.ones(7, jnp.bfloat16)}
 MOMENTS = {"opt/mu": jnp.linspace(0, 1, 500)}
@@ -107,7 +107,7 @@ def test_the_one_before_is_used(run, harm, item):
     said = recover(epath.Path(run), ["first"], 2)
     assert len(said) == 1
     assert said[0].startswith(f"{last(run) / '6'}: damaged checkpoint: {item}/")
-    assert said[0].endswith(f"set aside as 6.damaged, going on from {last(run) / '4'}")
+    assert said[0].endswith(f"set aside as 6.damaged, resuming from {last(run) / '4'}")
     assert names(last(run)) == ["2", "4", "6.damaged"]
     assert content(last(run) / "6.damaged") == before
     assert names(run / "checkpoints" / "first" / "best") == ["2"]  # 5 comes again
@@ -132,7 +132,7 @@ def test_none_is_whole(run):
         flip(last(run) / step / "opt" / "_METADATA")
     (last(run) / "8.orbax-checkpoint-tmp").mkdir()
     before = names(last(run)), content(run)
-    with pytest.raises(UserError, match=r"last/6: damaged checkpoint: opt/_METADATA .* no whole one is left"):
+    with pytest.raises(UserError, match=r"last/6: damaged checkpoint: opt/_METADATA .* there is no intact one"):
         recover(epath.Path(run), ["first"], 1)
     assert (names(last(run)), content(run)) == before
 
@@ -144,7 +144,7 @@ def test_a_stage_without_a_whole_one_starts_again(run):
     said = recover(epath.Path(run), ["first", "second"], 3)
     assert len(said) == 1
     assert "second/last/1: damaged checkpoint: params/manifest.ocdbt is missing" in said[0]
-    assert said[0].endswith(f"going on from {last(run) / '6'}")
+    assert said[0].endswith(f"resuming from {last(run) / '6'}")
     assert names(run / "checkpoints" / "second" / "best") == []
 
 
@@ -160,11 +160,11 @@ def test_the_best_one(run):
     best = run / "checkpoints" / "first" / "best"
     flip(best / "5" / "params" / "_METADATA")
     (said,) = recover(epath.Path(run), ["first"], 3)
-    assert said.endswith(f"set aside as 5.damaged, the best one is {best / '2'} now")
+    assert said.endswith(f"set aside as 5.damaged, the best one is now {best / '2'}")
     leaves, whole = read_params(best / "2"), content(best / "2" / "params")
     empty(best / "2" / "params" / "manifest.ocdbt")
     (said,) = recover(epath.Path(run), ["first"], 3)
-    assert said.endswith(f"set aside as 2.damaged, made anew from {last(run) / '2'}")
+    assert said.endswith(f"set aside as 2.damaged, restored from {last(run) / '2'}")
     assert content(best / "2" / "params").keys() != whole.keys() or damage(best / "2", ("meta", "params")) is None
     assert not (best / "2" / "opt").exists()
     for path, leaf in read_params(best / "2").items():
@@ -217,17 +217,17 @@ def test_left_overs_are_cleared_and_nothing_else(run):
 def test_one_process_at_a_time(tmp_path):
     """A lock of this process stops another one, and goes with the process however it ends."""
     hold = (
-        "import pathlib, sys, time\nfrom nlm_jax.train.recovery import exclusively\n"
-        f"with exclusively(pathlib.Path({str(tmp_path)!r}), True):\n"
+        "import pathlib, sys, time\nfrom nlm_jax.train.recovery import exclusive_lock\n"
+        f"with exclusive_lock(pathlib.Path({str(tmp_path)!r}), True):\n"
         "    print('locked', flush=True)\n    time.sleep(600)"
     )
     with subprocess.Popen([sys.executable, "-c", hold], stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout.readline() == "locked\n"
-        with pytest.raises(UserError, match="another nlm train is working in it"), exclusively(tmp_path, True):
+        with pytest.raises(UserError, match="another nlm train is running in it"), exclusive_lock(tmp_path, True):
             pass
-        with exclusively(tmp_path, False):
+        with exclusive_lock(tmp_path, False):
             pass
         other.kill()
         other.wait()
-        with exclusively(tmp_path, True):
+        with exclusive_lock(tmp_path, True):
             pass

@@ -8,7 +8,7 @@ import pytest
 
 from nlm_jax.core import config as core
 from nlm_jax.core.errors import UserError
-from nlm_jax.train.config import Stage, TrainConfig, changed, config_dict, train_config
+from nlm_jax.train.config import Stage, TrainConfig, config_dict, first_difference, train_config
 
 CONFIGS = pathlib.Path(__file__).resolve().parents[2] / "configs"
 
@@ -86,10 +86,10 @@ def test_what_may_change():
     old = dataclasses.asdict(made)
     stage = dataclasses.replace(made.stages[0], accumulate=2, data=dataclasses.replace(made.stages[0].data, workers=3))
     mesh = dataclasses.replace(made.mesh, fsdp=2)
-    assert changed(old, dataclasses.asdict(dataclasses.replace(made, stages=(stage,), mesh=mesh))) is None
+    assert first_difference(old, dataclasses.asdict(dataclasses.replace(made, stages=(stage,), mesh=mesh))) is None
     other = dataclasses.replace(made, stages=(Stage(), Stage(name="stage2")))
-    assert changed(old, dataclasses.asdict(other))[0].startswith("stages.1.")
-    assert changed(old, dataclasses.asdict(dataclasses.replace(made, seed=1))) == ("seed", 0, 1)
+    assert first_difference(old, dataclasses.asdict(other))[0].startswith("stages.1.")
+    assert first_difference(old, dataclasses.asdict(dataclasses.replace(made, seed=1))) == ("seed", 0, 1)
 
 
 def test_config_dict_is_the_config():
