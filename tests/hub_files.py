@@ -14,7 +14,8 @@ import transformers
 from flax import nnx
 
 from nlm_jax.convert import checkpoint, formats, io
-from nlm_jax.convert.leaves import abstract, nest
+from nlm_jax.convert.leaves import abstract
+from nlm_jax.core.tree import nest
 from nlm_jax.data.text import embedded_directory
 from nlm_jax.models.config import NatureLMConfig
 from nlm_jax.models.llama.model import LlamaModel

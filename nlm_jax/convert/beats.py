@@ -13,7 +13,7 @@ from nlm_jax.convert.io import (
     read_json,
     read_tensors,
     to_torch,
-    write_json,
+    write_config,
     write_safetensors,
 )
 from nlm_jax.convert.leaves import Source
@@ -57,7 +57,7 @@ def export_beats(
     made = entries(checkpoint.leaves, layout, storage)
     write_safetensors(out / SINGLE, made, duplicates(layout, layers), progress)
     if jax.process_index() == 0:
-        write_json(out / "config.json", {"cfg": cfg})
+        write_config(out / "config.json", {"cfg": cfg})
     if jax.process_index() == 0:
         try:
             import torch

@@ -15,6 +15,7 @@ from nlm_jax.convert.table import Layout, Rule
 from nlm_jax.convert.transfer import Leaf, fetch
 from nlm_jax.core import precision
 from nlm_jax.core.errors import UserError
+from nlm_jax.core.files import PART
 from nlm_jax.core.remote import with_urls
 from nlm_jax.mesh.rules import Rules
 from nlm_jax.models.config import NatureLMConfig
@@ -160,12 +161,9 @@ def duplicates(layout: Layout, layers: int) -> dict[str, str]:
     return {name: rule.name for rule in layout.rules for name in layout.duplicates(rule, layers)}
 
 
-UNFINISHED = ".part"
-
-
 def published(folder: pathlib.Path) -> str:
     """What a directory that is being written will be called: its absolute path, or its URL in a bucket."""
-    return with_urls(folder.absolute().with_name(folder.name.removesuffix(UNFINISHED)))
+    return with_urls(folder.absolute().with_name(folder.name.removesuffix(PART)))
 
 
 def language_model_in(dtype: str | None) -> Storage:

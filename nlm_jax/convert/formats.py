@@ -12,7 +12,7 @@ from nlm_jax.audio.config import AudioConfig
 from nlm_jax.convert import audio
 from nlm_jax.convert.beats import export_beats, open_beats
 from nlm_jax.convert.card import write_card
-from nlm_jax.convert.checkpoint import PARTS, UNFINISHED, Checkpoint, Opened
+from nlm_jax.convert.checkpoint import PARTS, Checkpoint, Opened
 from nlm_jax.convert.io import Progress, read_json
 from nlm_jax.convert.llama import export_merged, export_peft, open_llama
 from nlm_jax.convert.lora import interpolate
@@ -23,6 +23,7 @@ from nlm_jax.convert.run_file import audio_of, find_checkpoint, is_run, read_run
 from nlm_jax.convert.torch_file import read_torch
 from nlm_jax.core.config import build, unknown
 from nlm_jax.core.errors import UserError
+from nlm_jax.core.files import PART
 from nlm_jax.core.hub import model_path
 from nlm_jax.models.config import NatureLMConfig
 
@@ -173,7 +174,7 @@ def save(
         )
     check_free(out, overwrite)
     leaves = interpolate(dict(checkpoint.leaves), merging_alpha)
-    unfinished = out.resolve().with_name(out.resolve().name + UNFINISHED)
+    unfinished = out.resolve().with_name(out.resolve().name + PART)
     if jax.process_index() == 0:
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(parents=True)

@@ -6,6 +6,7 @@ direction ever holds a whole model in host memory. safetensors is read and writt
 and JSON), which gives bfloat16 without torch.
 """
 
+import contextlib
 import dataclasses
 import functools
 import json
@@ -22,7 +23,7 @@ import numpy as np
 
 from nlm_jax.convert.torch_file import read_torch, state_dict, unwrapped
 from nlm_jax.core.errors import UserError
-from nlm_jax.core.files import read_json
+from nlm_jax.core.files import atomic, read_json, write_text
 
 DTYPES = {
     "BOOL": np.dtype(bool),
@@ -142,9 +143,9 @@ def _read_shards(path: pathlib.Path) -> dict[str, np.ndarray]:
     return views
 
 
-def write_json(path: pathlib.Path, value: Mapping[str, Any]) -> None:
-    """As `json.dumps(indent=2, sort_keys=True)`, which is how the official class writes its config."""
-    path.write_text(json.dumps(value, indent=2, sort_keys=True), encoding="utf-8")
+def write_config(path: pathlib.Path, value: Mapping[str, Any]) -> None:
+    """Writes a config byte for byte as the official class does: `json.dumps(indent=2, sort_keys=True)`."""
+    write_text(path, json.dumps(value, indent=2, sort_keys=True))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -193,8 +194,8 @@ def write_safetensors(
         header[entry.name] = {"dtype": _CODES[entry.dtype], "shape": list(entry.shape), "data_offsets": ends}
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)
-    writes, unfinished = jax.process_index() == 0, path.with_name(path.name + ".part")
-    with open(unfinished if writes else os.devnull, "wb") as file:
+    writes = jax.process_index() == 0
+    with atomic(path) if writes else contextlib.nullcontext(os.devnull) as part_file, open(part_file, "wb") as file:
         file.write(struct.pack("<Q", len(text)) + text)
         for entry in entries:
             for part in entry.parts():
@@ -204,11 +205,8 @@ def write_safetensors(
                     )
             if progress:
                 progress(entry.name)
-        written = file.tell()
-    if writes:
-        if written != 8 + len(text) + offset:
-            raise AssertionError(f"{path}: wrote {written} bytes where the header promises {8 + len(text) + offset}")
-        os.replace(unfinished, path)
+        if writes and file.tell() != 8 + len(text) + offset:
+            raise AssertionError(f"{path}: wrote {file.tell()} bytes, the header promises {8 + len(text) + offset}")
 
 
 def write_sharded(
@@ -235,6 +233,6 @@ def write_sharded(
         write_safetensors(directory / file, shard, metadata, progress)
         places |= {entry.name: file for entry in shard}
     if jax.process_index() == 0:
-        write_json(
+        write_config(
             directory / INDEX, {"metadata": {"total_size": sum(e.nbytes for e in entries)}, "weight_map": places}
         )

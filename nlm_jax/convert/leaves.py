@@ -15,7 +15,7 @@ from nlm_jax.convert.io import Progress
 from nlm_jax.convert.table import EMBED, HEAD, Layout, Rule
 from nlm_jax.convert.transfer import Lazy, NotFinite, finite, place
 from nlm_jax.core.errors import UserError
-from nlm_jax.core.tree import name as path_of
+from nlm_jax.core.tree import named_leaves, nest
 from nlm_jax.mesh.rules import Rules
 from nlm_jax.mesh.sharding import shardings
 from nlm_jax.models.config import NatureLMConfig
@@ -56,10 +56,10 @@ def _abstract_state(cfg: NatureLMConfig):
 def abstract(cfg: NatureLMConfig, mesh: Mesh | None = None, rules: Rules = ()) -> dict[str, jax.ShapeDtypeStruct]:
     """Path -> shape of every parameter of a model, with its sharding where a mesh is given. Allocates nothing."""
     state = _abstract_state(cfg)
-    leaves = by_path(state)
+    leaves = named_leaves(state)
     if mesh is None:
         return {path: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for path, leaf in leaves.items()}
-    places = by_path(shardings(state, mesh, rules))
+    places = named_leaves(shardings(state, mesh, rules))
     return {p: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=places[p]) for p, leaf in leaves.items()}
 
 
@@ -261,23 +261,6 @@ def _some(names: Iterable[str]) -> str:
     return names[0] + (f" (and {len(names) - 1} more)" if len(names) > 1 else "")
 
 
-def by_path(tree) -> dict:
-    """Path -> leaf, be it an array of jax or numpy or an abstract one."""
-    return {path_of(path): leaf for path, leaf in jax.tree.leaves_with_path(tree)}
-
-
-def nest(leaves: Mapping[str, jax.Array]) -> dict:
-    """Nested dict, as `nnx.replace_by_pure_dict` takes it, of leaves by path."""
-    tree: dict = {}
-    for path, leaf in leaves.items():
-        *parents, last = path.split("/")
-        node = tree
-        for parent in parents:
-            node = node.setdefault(parent, {})
-        node[last] = leaf
-    return tree
-
-
 def build(cfg: NatureLMConfig, leaves: Mapping[str, jax.Array]) -> NatureLMModel:
     """A model that holds `leaves`, all of them, in the dtypes they have."""
     return filled(lambda: NatureLMModel(cfg, rngs=nnx.Rngs(0)), leaves)
@@ -297,7 +280,7 @@ def filled(make: Callable[[], Module], leaves: Mapping[str, jax.Array]) -> Modul
       UserError: a parameter without a leaf, or a leaf without a parameter.
     """
     graphdef, state = nnx.split(nnx.eval_shape(make))
-    if odd := sorted(set(by_path(state)) ^ set(leaves)):
+    if odd := sorted(set(named_leaves(state)) ^ set(leaves)):
         raise UserError(f"{_some(odd)}: the weights do not fit the config, one has a parameter the other lacks")
     nnx.replace_by_pure_dict(state, nest(leaves))
     return nnx.merge(graphdef, state)

@@ -16,7 +16,7 @@ from nlm_jax.convert.io import (
     Progress,
     read_json,
     read_tensors,
-    write_json,
+    write_config,
     write_safetensors,
     write_sharded,
 )
@@ -100,7 +100,7 @@ def write_settings(checkpoint: Checkpoint, folder: pathlib.Path, rows: int, made
         own = ids.fill(own)
     if types := {entry.dtype.name for entry in made}:
         own |= {"torch_dtype": "float32" if "float32" in types else min(types)}
-    write_json(folder / "config.json", own)
+    write_config(folder / "config.json", own)
 
 
 def write_base(checkpoint: Checkpoint, folder: pathlib.Path, *, dtype, progress, max_shard_bytes) -> None:
@@ -172,7 +172,7 @@ def export_peft(
         folder.mkdir(exist_ok=True)
         write_base(checkpoint, folder, dtype=dtype, progress=progress, max_shard_bytes=max_shard_bytes)
     if jax.process_index() == 0:
-        write_json(out / "adapter_config.json", configs.adapter_json(lora, base))
+        write_config(out / "adapter_config.json", configs.adapter_json(lora, base))
         write_tokenizer(checkpoint, out, checkpoint.config.llama.vocab - checkpoint.pad_rows, generation=False)
     moved = "" if is_id(base) else "; if it moves, or the adapter is published, put its new path or hub id there"
     return (f"the adapter goes on the language model {base}, as adapter_config.json says{moved}",)

@@ -17,7 +17,7 @@ from nlm_jax.convert.checkpoint import (
     language_model_in,
     published,
 )
-from nlm_jax.convert.io import INDEX, SINGLE, Progress, read_json, read_tensors, write_json, write_safetensors
+from nlm_jax.convert.io import INDEX, SINGLE, Progress, read_json, read_tensors, write_config, write_safetensors
 from nlm_jax.convert.leaves import Source, abstract
 from nlm_jax.convert.table import official
 from nlm_jax.core.errors import UserError
@@ -204,8 +204,8 @@ def export_naturelm(
     llama_path, notes = _language_model(checkpoint, f"{published(out)}/{LLAMA_FOLDER}", with_base, llama_path)
     folder.mkdir(exist_ok=True)
     if jax.process_index() == 0:
-        write_json(out / "config.json", configs.official_json(cfg, checkpoint.official) | {"llama_path": llama_path})
-        write_json(out / QFORMER_FILE, configs.qformer_json(cfg.qformer))
+        write_config(out / "config.json", configs.official_json(cfg, checkpoint.official) | {"llama_path": llama_path})
+        write_config(out / QFORMER_FILE, configs.qformer_json(cfg.qformer))
         llama.write_settings(checkpoint, folder, cfg.llama.vocab - checkpoint.pad_rows)
     if with_base:
         llama.write_base(checkpoint, folder, dtype=dtype, progress=progress, max_shard_bytes=max_shard_bytes)

@@ -9,7 +9,7 @@ import numpy as np
 
 from nlm_jax.convert import table
 from nlm_jax.convert.checkpoint import Checkpoint, Opened, language_model_in
-from nlm_jax.convert.io import SINGLE, Entry, Progress, read_json, read_tensors, write_json, write_safetensors
+from nlm_jax.convert.io import SINGLE, Entry, Progress, read_json, read_tensors, write_config, write_safetensors
 from nlm_jax.convert.leaves import Source
 from nlm_jax.convert.transfer import Leaf, fetch
 from nlm_jax.convert.vocabulary import copy_tokenizer
@@ -20,6 +20,7 @@ from nlm_jax.models.config import NatureLMConfig, check
 
 FORMAT, VERSION = "nlm", 1
 TOKENIZER = "tokenizer"
+"""Folder of the tokenizer, in an export of this format and in a run."""
 
 
 def open_native(src: str | pathlib.Path) -> Opened:
@@ -74,10 +75,9 @@ def export_native(
             "base_changed": checkpoint.base_changed,
             "history": checkpoint.history,
         }
-        write_json(out / "config.json", content)
+        write_config(out / "config.json", content)
         if checkpoint.tokenizer:
-            (out / TOKENIZER).mkdir()
-            copy_tokenizer(checkpoint, out / TOKENIZER)
+            copy_tokenizer(checkpoint.tokenizer, out / TOKENIZER)
     return ()
 
 

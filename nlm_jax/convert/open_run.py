@@ -12,7 +12,8 @@ from nlm_jax.convert import table
 from nlm_jax.convert.checkpoint import PARTS, Checkpoint, Opened
 from nlm_jax.convert.io import read_safetensors
 from nlm_jax.convert.leaves import Source, Storage, as_stored
-from nlm_jax.convert.run_file import FROZEN, TOKENIZER, Run, Which, audio_of, find_checkpoint, read_run, verify
+from nlm_jax.convert.nlm_format import TOKENIZER
+from nlm_jax.convert.run_file import FROZEN, Run, Which, audio_of, find_checkpoint, read_run, verify
 from nlm_jax.convert.saved import PARAMS, check, read_params
 from nlm_jax.convert.transfer import fetch
 from nlm_jax.core.errors import UserError

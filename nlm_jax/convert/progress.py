@@ -4,8 +4,9 @@ import contextlib
 import dataclasses
 from collections.abc import Iterator
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import Progress, TaskID
+
+from nlm_jax.core.progress import progress_bar
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,12 +27,5 @@ class TensorBar:
 @contextlib.contextmanager
 def tensors(title: str) -> Iterator[TensorBar]:
     """A function to call with the name of each tensor; draws on stderr."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("{task.fields[name]}"),
-    )
-    with Progress(*columns, console=Console(stderr=True)) as bar:
+    with progress_bar(None, "name") as bar:
         yield TensorBar(bar, bar.add_task(title, total=None, name=""))

@@ -5,7 +5,6 @@ for random weights that never train), with a digest of each such leaf. Training 
 """
 
 import dataclasses
-import json
 import pathlib
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -15,15 +14,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from nlm_jax.audio.config import AudioConfig
-from nlm_jax.convert.io import read_json
 from nlm_jax.convert.saved import finished
 from nlm_jax.core.config import build
 from nlm_jax.core.errors import UserError
+from nlm_jax.core.files import read_json, write_json
 from nlm_jax.core.tree import digest
 from nlm_jax.models.config import NatureLMConfig
 from nlm_jax.nn.int8 import quantize
 
-RUN, FROZEN, TOKENIZER, CHECKPOINTS = "run.json", "frozen.safetensors", "tokenizer", "checkpoints"
+RUN, FROZEN, CHECKPOINTS = "run.json", "frozen.safetensors", "checkpoints"
 VERSION = 1
 Which = Literal["best", "last"]
 
@@ -54,10 +53,8 @@ def is_run(src: str | pathlib.Path) -> bool:
 
 
 def write_run(workdir: pathlib.Path, run: Run) -> None:
-    """Writes `run.json` whole or not at all."""
-    part = workdir / (RUN + ".part")
-    part.write_text(json.dumps(dataclasses.asdict(run), indent=1), encoding="utf-8")
-    part.replace(workdir / RUN)
+    """Writes `run.json`."""
+    write_json(workdir / RUN, dataclasses.asdict(run))
 
 
 def read_run(workdir: str | pathlib.Path) -> Run:

@@ -10,9 +10,9 @@ import tensorstore
 from etils import epath
 
 from nlm_jax.convert.checksums import META, OPT, PARAMS, damage, has_checksums, is_complete
-from nlm_jax.convert.leaves import by_path
 from nlm_jax.core.errors import UserError
 from nlm_jax.core.remote import is_remote
+from nlm_jax.core.tree import named_leaves
 
 WHOLE = (META, PARAMS, OPT)
 """Items of a checkpoint with everything needed to go on."""
@@ -35,7 +35,7 @@ def read_params(checkpoint: os.PathLike) -> dict[str, np.ndarray]:
     path = (epath.Path(checkpoint) / PARAMS).absolute()
     reader = ocp.PyTreeCheckpointHandler()  # alone: a Checkpointer looks for a file that lies one folder up, and warns
     args = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), reader.metadata(path).tree)
-    return by_path(reader.restore(path, args=ocp.args.PyTreeRestore(restore_args=args)))
+    return named_leaves(reader.restore(path, args=ocp.args.PyTreeRestore(restore_args=args)))
 
 
 def check(checkpoint: os.PathLike, items: Collection[str]) -> None:

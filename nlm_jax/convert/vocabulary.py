@@ -8,11 +8,11 @@ import dataclasses
 import json
 import pathlib
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from nlm_jax.convert.checkpoint import Checkpoint
-from nlm_jax.convert.io import read_json, write_json
+from nlm_jax.convert.io import read_json, write_config
 from nlm_jax.core.chat import CHAT_TEMPLATE, DEFAULT_TEMPLATE
 from nlm_jax.data.text import PAD, SPECIALS, Tokenizer
 
@@ -58,11 +58,24 @@ class SpecialIds:
         return out
 
 
-def copy_tokenizer(checkpoint: Checkpoint, folder: pathlib.Path) -> None:
-    """The tokenizer and generation settings that came with the language model, unchanged."""
-    for name in (*TOKENIZER_FILES, GENERATION) if checkpoint.tokenizer else ():
-        if (checkpoint.tokenizer / name).is_file():
-            shutil.copyfile(checkpoint.tokenizer / name, folder / name)
+def copy_tokenizer(source: str | pathlib.Path, folder: pathlib.Path) -> None:
+    """Copies a tokenizer and the generation settings beside it, unchanged.
+
+    Args:
+      source: directory of a tokenizer. A name that is not a directory, such as a hub id, is saved as Hugging Face does.
+      folder: created if missing.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    if (pathlib.Path(source) / TOKENIZER).is_file():
+        _copy_files((*TOKENIZER_FILES, GENERATION), pathlib.Path(source), folder)
+    else:
+        Tokenizer.from_pretrained(source).save(folder)
+
+
+def _copy_files(names: Iterable[str], source: pathlib.Path, folder: pathlib.Path) -> None:
+    for name in names:
+        if (source / name).is_file():
+            shutil.copyfile(source / name, folder / name)
 
 
 def write_tokenizer(
@@ -76,9 +89,7 @@ def write_tokenizer(
     source = checkpoint.tokenizer
     if source is None:
         return None
-    for name in TOKENIZER_FILES:
-        if (source / name).is_file():
-            shutil.copyfile(source / name, folder / name)
+    _copy_files(TOKENIZER_FILES, source, folder)
     tokenizer = Tokenizer.from_pretrained(source)
     content = read_json(folder / TOKENIZER)
     settings = read_json(folder / CONFIG) if (folder / CONFIG).is_file() else {}
@@ -93,7 +104,7 @@ def write_tokenizer(
     ids = _special_ids(content, settings, tokenizer, checkpoint.config.end_sym)
     if generation:
         given = read_json(source / GENERATION) if (source / GENERATION).is_file() else {}
-        write_json(folder / GENERATION, ids.fill(given))
+        write_config(folder / GENERATION, ids.fill(given))
     return ids
 
 

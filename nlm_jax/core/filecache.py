@@ -8,6 +8,8 @@ import pathlib
 import time
 from collections.abc import Callable, Iterator
 
+from nlm_jax.core.files import PART, atomic
+
 LOCKS = 64
 """Number of lock files; keys are hashed onto them."""
 TOUCH = 60.0
@@ -44,12 +46,8 @@ class FileCache:
         number = int(hashlib.sha256(key.encode()).hexdigest(), 16) % LOCKS
         with self._locked(f"{number:02d}"):
             if not self.use(key):
-                part = path.with_name(f"{key}.{os.getpid()}.part")
-                try:
+                with atomic(path, shared=True) as part:
                     fetch(part)
-                    part.replace(path)
-                finally:
-                    part.unlink(missing_ok=True)
         with self._locked("evict"):
             self._evict(path)
         return path
@@ -60,7 +58,7 @@ class FileCache:
         for path in (self.folder / "files").glob("*/*"):
             with contextlib.suppress(FileNotFoundError):
                 stat = path.stat()
-                if path.name.endswith(".part"):
+                if path.name.endswith(PART):
                     if time.time() - stat.st_mtime > 24 * 3600:  # left by a killed process
                         path.unlink()
                 elif path != new:

@@ -9,8 +9,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import rich.console
-import rich.progress
 import rich.table
+
+from nlm_jax.core.progress import progress_bar
 
 METRICS = "metrics.jsonl"
 
@@ -92,14 +93,7 @@ class RunLog:
         if not self.console.is_terminal or not self.active:
             yield
             return
-        columns = (
-            rich.progress.TextColumn("{task.description}"),
-            rich.progress.BarColumn(),
-            rich.progress.MofNCompleteColumn(),
-            rich.progress.TimeRemainingColumn(),
-            rich.progress.TextColumn("{task.fields[status]}"),
-        )
-        with rich.progress.Progress(*columns, console=self.console) as self._progress:
+        with progress_bar(self.console, "status") as self._progress:
             self._task = self._progress.add_task(title, total=total, completed=done, status="")
             try:
                 yield

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator, MutableSequence
 from typing import Any
 
 from nlm_jax.core.errors import UserError
+from nlm_jax.core.files import PART, atomic
 
 log = logging.getLogger(__name__)
 FILES = ".nlm_files.json"
@@ -147,9 +148,8 @@ class Mirror:
             target = self.local / name if name else self.local
             if previous.get(name) != version or not target.is_file():
                 target.parent.mkdir(parents=True, exist_ok=True)
-                part = target.with_name(f"{target.name}.{os.getpid()}.part")  # other processes may fetch it too
-                self._retry(lambda path=path, part=part: self._fs.get_file(path, str(part)))
-                part.replace(target)
+                with atomic(target, shared=True) as part:
+                    self._retry(lambda path=path, part=part: self._fs.get_file(path, str(part)))
         for name, target in self._files():
             if name not in remote_files:
                 target.unlink()
@@ -204,7 +204,7 @@ class Mirror:
         """Name and path of every local file."""
         if self.local.is_file():
             return [("", self.local)]
-        paths = sorted(p for p in self.local.rglob("*") if p.is_file() and not p.name.endswith(".part"))
+        paths = sorted(p for p in self.local.rglob("*") if p.is_file() and not p.name.endswith(PART))
         return [(p.relative_to(self.local).as_posix(), p) for p in paths]
 
     def _versions_file(self) -> pathlib.Path:

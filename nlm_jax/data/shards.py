@@ -5,6 +5,7 @@ plain 16-bit PCM, mono, 16 kHz.
 """
 
 import collections
+import contextlib
 import hashlib
 import io
 import itertools
@@ -24,7 +25,7 @@ from jaxtyping import Float
 
 from nlm_jax.core.dims import SAMPLE_RATE
 from nlm_jax.core.errors import UserError
-from nlm_jax.core.files import printable
+from nlm_jax.core.files import atomic, printable
 
 Encoding = Literal["flac", "pcm16"]
 MAGIC = b"NLM1"
@@ -122,16 +123,12 @@ class CorruptRecord(ValueError):
 
 
 def write_records(path: pathlib.Path, records: Iterable[bytes], options: str) -> int:
-    """Writes an ArrayRecord file under a temporary name and renames it when whole. Returns the number of records."""
-    part = path.with_name(path.name + ".part")
-    writer, count = array_record_module.ArrayRecordWriter(str(part), options), 0
-    try:
+    """Writes an ArrayRecord file atomically. Returns the number of records."""
+    count = 0
+    with atomic(path) as part, contextlib.closing(array_record_module.ArrayRecordWriter(str(part), options)) as writer:
         for record in records:
             writer.write(record)
             count += 1
-    finally:
-        writer.close()
-    part.rename(path)
     return count
 
 

@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 import rich.console
-import rich.progress
 from jaxtyping import Float
 
 from nlm_jax.core import remote
 from nlm_jax.core.config import build, load
 from nlm_jax.core.errors import UserError
+from nlm_jax.core.files import write_text
 from nlm_jax.core.frames import n_windows
+from nlm_jax.core.progress import progress_bar
 from nlm_jax.data import mixture_report
 from nlm_jax.data.config import AugmentConfig, DataConfig
 from nlm_jax.data.dataset import Corpus
@@ -57,8 +58,7 @@ def run(args: argparse.Namespace) -> int:
     told = index.numbers(corpus)
     own = {"train": tuple(directories)} if args.directories else {}  # the mixture of the config, of what is described
     told["mixture"] = [epochs(stage, dataclasses.replace(data, **own)) for stage, data in stages]
-    columns = (*rich.progress.Progress.get_default_columns(), rich.progress.MofNCompleteColumn())
-    with rich.progress.Progress(*columns, console=console) as progress:
+    with progress_bar(console) as progress:
         told["levels"], flagged = levels.levels(corpus, index.Clips(corpus), args.sample, args.workers, progress)
     told["answers"] = show.answers(corpus)
     samples = round(args.seconds * 16_000)
@@ -121,11 +121,9 @@ def mean_need(corpus: Corpus, stream: Stream, vectors: int) -> Float[np.ndarray,
 
 
 def write(out: pathlib.Path, told: dict[str, Any], document: str, flagged: list[dict[str, Any]]) -> None:
-    """The files, each renamed when whole."""
+    """Writes the files."""
     listed = "".join(json.dumps(one, ensure_ascii=False) + "\n" for one in flagged)
     out.mkdir(parents=True, exist_ok=True)
     said = json.dumps(told, ensure_ascii=False, indent=1) + "\n"
     for name, content in ((FLAGGED, listed), (JSON, said), (PAGE, document)):
-        part = out / f"{name}.part"
-        part.write_text(content, encoding="utf-8")
-        part.replace(out / name)
+        write_text(out / name, content)

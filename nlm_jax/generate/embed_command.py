@@ -58,7 +58,8 @@ def run(args: argparse.Namespace) -> int:
       UserError: wrong flags or paths, or not one recording that could be read.
     """
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from nlm_jax.core.progress import progress_bar
 
     if args.out.suffix not in SUFFIXES:
         raise UserError(f"--out {args.out}: give a file that ends in {' or '.join(SUFFIXES)}")
@@ -75,8 +76,7 @@ def run(args: argparse.Namespace) -> int:
     if not lengths:
         raise UserError(f"{args.audio[0]}: no recording could be read")
     model = load_model(args)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console) as bar:
+    with progress_bar(console) as bar:
         task = bar.add_task("windows", total=sum(n_spans(s, window, hop) for s in lengths.values()))
 
         def told(reason: str) -> None:

@@ -138,21 +138,12 @@ def ask(
     args, model, heard: Iterator[Heard], window: float, count: int, out, console, noticed: Noticed
 ) -> collections.Counter:
     """Answers windows while the next ones are read; a bar shows speed and time left."""
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
+    from nlm_jax.core.progress import progress_bar
 
     written: collections.Counter = collections.Counter()
     begun, hours = time.perf_counter(), 0.0
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[speed]}"),
-               TimeElapsedColumn(), TimeRemainingColumn())  # fmt: skip
     options = {"max_new_tokens": args.max_new_tokens, "num_beams": args.num_beams, "batch_size": args.batch_size}
-    with Progress(*columns, console=console) as bar, concurrent.futures.ThreadPoolExecutor(1) as reader:
+    with progress_bar(console, "speed") as bar, concurrent.futures.ThreadPoolExecutor(1) as reader:
         task = bar.add_task("windows", total=count, speed="")
 
         def following() -> concurrent.futures.Future[list[Heard]]:

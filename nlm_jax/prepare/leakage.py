@@ -13,6 +13,7 @@ from jaxtyping import UInt64
 
 from nlm_jax.core import arrow
 from nlm_jax.core.errors import UserError
+from nlm_jax.core.files import atomic
 from nlm_jax.data import shards
 from nlm_jax.data.schema import Example
 from nlm_jax.prepare import audio_sources, fingerprint
@@ -54,12 +55,10 @@ class Benchmark:
         """Writes what `load` reads again without the recordings: some 3 kB for ten seconds."""
         columns = {"ids": sorted(self.ids), "names": self.names, "source": self.source}
         text = np.frombuffer(json.dumps(columns).encode(), np.uint8)
-        part = path.with_name(path.name + ".part")
-        with part.open("wb") as file:
+        with atomic(path) as part, part.open("wb") as file:
             np.savez_compressed(
                 file, text=text, digests=self.digests, words=self.prints.words, end=self.prints.end, version=_VERSION
             )
-        part.replace(path)
 
 
 _VERSION = np.int64(fingerprint.VERSION)

@@ -19,10 +19,10 @@ from collections.abc import Callable
 from typing import Any
 
 import rich.console
-import rich.progress
 
 from nlm_jax.core.errors import UserError
 from nlm_jax.core.files import write_json
+from nlm_jax.core.progress import progress_bar
 from nlm_jax.data.text import Tokenizer
 from nlm_jax.prepare import manifest, notes, resume, retry, survey, write_clips, write_examples
 from nlm_jax.prepare.annotations import Annotations
@@ -87,8 +87,7 @@ def prepare(
         retry.reopen(options, paths, finished)
     retry.discard_stale(options, recipe if retry_rejected else None, paths)
 
-    columns = (*rich.progress.Progress.get_default_columns(), rich.progress.MofNCompleteColumn())
-    with rich.progress.Progress(*columns, console=console) as progress:
+    with progress_bar(console) as progress:
         # --- clips ----------------------------------------------------------------------------------------------------
         jobs = write_clips.missing_shards(paths, options.out, options.shard_size)
         done = len(paths) - sum(len(missing) for _, missing in jobs)

@@ -14,9 +14,10 @@ from etils import epath
 
 from nlm_jax.convert.io import Entry, read_safetensors, write_safetensors
 from nlm_jax.convert.leaves import Source, find, load
-from nlm_jax.convert.nlm_format import parts
-from nlm_jax.convert.run_file import FROZEN, TOKENIZER, Run, digest_base, is_run, read_run, verify, write_run
+from nlm_jax.convert.nlm_format import TOKENIZER, parts
+from nlm_jax.convert.run_file import FROZEN, Run, digest_base, is_run, read_run, verify, write_run
 from nlm_jax.convert.table import native
+from nlm_jax.convert.vocabulary import copy_tokenizer
 from nlm_jax.core.errors import UserError
 from nlm_jax.core.tree import named_leaves
 from nlm_jax.data.shard_cache import index
@@ -27,7 +28,7 @@ from nlm_jax.train.partition import component
 from nlm_jax.train.program import Program
 from nlm_jax.train.remote_workdir import RemoteWorkdir
 from nlm_jax.train.state import TrainState
-from nlm_jax.train.weights import Weights, copy_tokenizer, quantize_to
+from nlm_jax.train.weights import Weights, quantize_to
 
 
 @dataclasses.dataclass(frozen=True)

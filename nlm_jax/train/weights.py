@@ -7,7 +7,6 @@ weights: a Llama and a BEATs, (5) random values from the seed.
 import dataclasses
 import functools
 import logging
-import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,6 @@ from nlm_jax.convert.checkpoint import Opened
 from nlm_jax.convert.formats import kind_of, open_checkpoint
 from nlm_jax.convert.leaves import Kept
 from nlm_jax.convert.open_run import OpenedRun
-from nlm_jax.convert.vocabulary import GENERATION, TOKENIZER_FILES
 from nlm_jax.core.config import build
 from nlm_jax.core.errors import UserError
 from nlm_jax.core.files import read_json
@@ -258,17 +256,6 @@ def _cast(leaf, dtype):
 def cast(leaf: jax.Array, dtype) -> jax.Array:
     """`leaf` in `dtype`, on its own sharding."""
     return leaf if leaf.dtype == dtype else _cast(leaf, dtype)
-
-
-def copy_tokenizer(source: str, target: Path) -> None:
-    """Copies the files of a tokenizer's directory unchanged; saves one from the hub or "embedded" in HF's format."""
-    target.mkdir(parents=True, exist_ok=True)
-    if not (Path(source) / "tokenizer.json").is_file():
-        Tokenizer.from_pretrained(source).save(target)
-        return
-    for name in (*TOKENIZER_FILES, GENERATION):
-        if (Path(source) / name).is_file():
-            shutil.copyfile(Path(source) / name, target / name)
 
 
 def params_of(state: TrainState) -> dict[str, jax.Array]:

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from nlm_jax.convert import card, formats, io, run_file
-from nlm_jax.convert.leaves import nest
+from nlm_jax.core.tree import nest
 from nlm_jax.data.text import embedded_directory
 from nlm_jax.models.presets import preset
 

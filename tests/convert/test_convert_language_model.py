@@ -15,9 +15,9 @@ import transformers
 from flax import nnx
 
 from nlm_jax.convert import formats, io, run_file
-from nlm_jax.convert.leaves import nest
 from nlm_jax.core.chat import DEFAULT_TEMPLATE
 from nlm_jax.core.errors import UserError
+from nlm_jax.core.tree import nest
 from nlm_jax.data.text import Tokenizer, embedded_directory
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning:transformers", "ignore::UserWarning:peft")

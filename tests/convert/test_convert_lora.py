@@ -92,7 +92,7 @@ def build_llama(checkpoint):
     """The language model of a checkpoint that holds nothing else."""
     from flax import nnx
 
-    from nlm_jax.convert.leaves import nest
+    from nlm_jax.core.tree import nest
     from nlm_jax.models.llama.model import LlamaModel
 
     graphdef, state = nnx.split(nnx.eval_shape(lambda: LlamaModel(checkpoint.config.llama, rngs=nnx.Rngs(0))))

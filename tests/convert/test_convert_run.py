@@ -8,9 +8,9 @@ import pytest
 
 from nlm_jax.convert import formats, run_file
 from nlm_jax.convert.io import read_json
-from nlm_jax.convert.leaves import nest
 from nlm_jax.convert.transfer import fetch
 from nlm_jax.core.errors import UserError
+from nlm_jax.core.tree import nest
 
 
 @pytest.fixture

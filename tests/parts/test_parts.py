@@ -18,9 +18,9 @@ from flax import nnx
 from nlm_jax import testing
 from nlm_jax.convert import formats, io, run_file
 from nlm_jax.convert.checkpoint import Checkpoint
-from nlm_jax.convert.leaves import nest
 from nlm_jax.core.errors import UserError
 from nlm_jax.core.frames import n_tokens
+from nlm_jax.core.tree import nest
 from nlm_jax.data.text import embedded_directory
 from nlm_jax.models import Beats, BeatsModel, Llama, LlamaModel, NatureLMModel, QFormer, QFormerModel
 from nlm_jax.nn.attention import attend

@@ -3,7 +3,6 @@
 import argparse
 import collections
 import json
-import os
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 from nlm_jax.convert.audio import OFFICIAL
 from nlm_jax.convert.formats import audio_config
 from nlm_jax.core.errors import UserError
+from nlm_jax.core.files import write_text
 from nlm_jax.evaluate.beans_zero import dataset, report, spice
 from nlm_jax.evaluate.beans_zero.parts import CAPTIONING, kind_of
 from nlm_jax.evaluate.beans_zero.score import Answer, by_part, score, tied
@@ -37,7 +37,7 @@ def tell(
     except spice.Failed as error:
         console.print(f"captions are scored by CIDEr-D alone: {error}")
         found = score(rows, vocabulary)
-    replace(out / METRICS, json.dumps(found, indent=1))
+    write_text(out / METRICS, json.dumps(found, indent=1), shared=True)
     for made in tables(found):
         console.print(made)
     for part, mine in parts.items():
@@ -51,16 +51,9 @@ def tell(
     facts = {"answers": str(len(rows)), "predictions": str(args.predictions or out), "data": str(args.data or "")}
     if args.model:
         facts |= {"model": str(args.model), "replies": args.score, "merging alpha": f"{alpha:g}"}
-    replace(out / REPORT, report.page_of(found, parts, shown, clips(args, shown, console), facts))
+    write_text(out / REPORT, report.page_of(found, parts, shown, clips(args, shown, console), facts), shared=True)
     console.print(f"{out / METRICS}, {REPORT}: {len(rows)} answers scored")
     return found
-
-
-def replace(file: pathlib.Path, text: str) -> None:
-    """Writes a file in one step, as several processes may."""
-    beside = file.with_name(f".{file.name}.{os.getpid()}")
-    beside.write_text(text, encoding="utf-8")
-    beside.replace(file)
 
 
 def clips(args: argparse.Namespace, shown: Sequence[Answer], console) -> dict[tuple[str, str], dataset.Item]:
@@ -98,8 +91,10 @@ def compare(found: Mapping[float, dict[str, Any]], out: pathlib.Path, console) -
     """Writes what each alpha scores, and prints the main figure of every part by alpha."""
     from rich.table import Table
 
-    replace(out / SWEEP, json.dumps({f"{alpha:g}": figures for alpha, figures in found.items()}, indent=1))
-    replace(out / REPORT, report.sweep(found))
+    write_text(
+        out / SWEEP, json.dumps({f"{alpha:g}": figures for alpha, figures in found.items()}, indent=1), shared=True
+    )
+    write_text(out / REPORT, report.sweep(found), shared=True)
     made = Table("part", "figure", *(f"alpha {alpha:g}" for alpha in found), title="by merging alpha")
     for part, name, values in report.by_alpha(found, "beans_zero"):
         made.add_row(part, name, *(f"{value:.4f}" for value in values))

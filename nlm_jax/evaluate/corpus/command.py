@@ -63,7 +63,7 @@ def run(args: argparse.Namespace, console) -> int:
 
 
 def _answer(args: argparse.Namespace, asked: Sequence[Question], console) -> int:
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from nlm_jax.core.progress import progress_bar
 
     known = runner.known(args.out)
     todo = [q for q in asked if not known[q.part, q.id]]
@@ -71,8 +71,7 @@ def _answer(args: argparse.Namespace, asked: Sequence[Question], console) -> int
         return 0
     model = load_model(args, args.merging_alpha[0])
     options = {"max_new_tokens": args.max_new_tokens, "batch_size": args.batch_size, "num_beams": args.num_beams}
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console) as bar:
+    with progress_bar(console) as bar:
         task = bar.add_task("questions", total=len(asked), completed=len(asked) - len(todo))
         return runner.answer(
             todo,
