@@ -10,8 +10,8 @@ import pathlib
 
 import numpy as np
 
-from nlm_jax.data.mixture import Group, Stream
 from nlm_jax.data.planner import Planner
+from nlm_jax.data.train_stream import Group, TrainStream
 
 FIGURES = pathlib.Path(__file__).resolve().parent
 PACKAGE = FIGURES.parents[1] / "nlm_jax"
@@ -152,7 +152,7 @@ COLOURS = ("#fbd9a5", "#cfe3c8", "#dbe4ee", "#f3cfd1", "#e3d6ee", "#f6eeb4", "#c
 
 def stream() -> str:
     """The index spaces of the training data: positions, examples, windows, rows, batches, and one row in detail."""
-    order = Stream([Group("all", 1.0, len(NEEDS))], seed=0)
+    order = TrainStream([Group("all", 1.0, len(NEEDS))], seed=0)
     planner = Planner(lambda positions: NEEDS[order.lookup(positions)], CAPACITY, WINDOW_ROWS, seed=0)
     count, left, cell = 2 * planner.per_window, 120, 62
     examples = order.lookup(np.arange(count)).tolist()

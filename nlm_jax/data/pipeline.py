@@ -1,64 +1,66 @@
-"""From prepared corpora to batches: `train_set(...).batches(start, ...)` and `evaluation(...)`.
+"""Prepared corpora to training batches: `train_set(config, ...).batches(start, ...)`.
 
-Everything up to the batch is index-based: stream position -> example (mixture), row -> positions (plan), row -> arrays.
-Batch b is therefore a pure function of (config, seed, b); its rows are dealt to the hosts in order, so the position of
-a run is the number of batches consumed, whatever the number of hosts, workers or threads.
+Index spaces, from the stream to the arrays of a batch:
+
+  position  place in the endless stream of examples; whatever is random about an example is keyed by (seed, position)
+  example   number in the corpus; `TrainStream.lookup` gives the example at a position
+  window    consecutive positions that are planned together, and the `window_rows` rows they fill (`Planner`)
+  row       number of a packed sequence, counted through all windows; it holds the examples of a few positions
+  batch     `rows` consecutive rows, of which every host builds its own consecutive share
+  segment   place of an example in its row, from 1; 0 = padding
+  clip      recording of an example, counted within the example; in a row, counted within the row
+  slot      one of a row's fixed places: for clips, for answer tokens, and (`audio_slot`) for clip vectors
+
+Everything up to the arrays is computed from these indices alone, so batch b is a pure function of (config, seed, b),
+whatever the number of hosts, workers and threads, and the state of the data in a checkpoint is the number of batches.
 """
 
 import collections
-import dataclasses
-import gc
 import logging
-import os
-import time
-from collections.abc import Iterator, Sequence
 from typing import Any
 
-import grain
 import numpy as np
-from absl import flags
 from jaxtyping import Int
 
-from nlm_jax.core.batch import FIELDS, Batch
 from nlm_jax.core.errors import UserError
-from nlm_jax.data import mixture_report, pack, text
+from nlm_jax.data import mixture_report, pack
+from nlm_jax.data.batches import BatchIterator, HostBatches
 from nlm_jax.data.choices import Choice, Chooser
-from nlm_jax.data.clips import Waves
+from nlm_jax.data.clips import ClipReader
 from nlm_jax.data.config import DataConfig
 from nlm_jax.data.dataset import Corpus
-from nlm_jax.data.mixture import Stream, groups_of
+from nlm_jax.data.mixture import groups_of
 from nlm_jax.data.planner import Planner, check_fit
-from nlm_jax.data.shard_cache import CACHE_GB
 from nlm_jax.data.shards import CorruptRecord
-from nlm_jax.data.text import Format, Tokenizer
+from nlm_jax.data.text import Format, Tokenizer, TokenSequence
+from nlm_jax.data.train_stream import TrainStream
 
 log = logging.getLogger(__name__)
-REPLACEMENTS = 32  # examples tried in the place of a damaged one before giving up
-ENDLESS = 1 << 40
-
-
-def open_corpus(
-    directories: Sequence[str],
-    split: str = "",
-    tasks: Sequence[str] = (),
-    domains: Sequence[str] = (),
-    cache_gb: float = CACHE_GB,
-) -> Corpus:
-    """Examples of prepared directories. `UserError` where one is missing, unfinished, or nothing is left."""
-    return Corpus(directories, split, tuple(tasks), tuple(domains), cache_gb)
+REPLACEMENTS = 32
+"""Examples tried in place of a damaged one before giving up."""
 
 
 class TrainSet:
-    """The endless training stream of a config, row by row. Build one with `train_set`."""
+    """The endless training stream of a config, row by row; `train_set` builds one.
+
+    Args:
+      corpus: the examples.
+      tokenizer: of the language model.
+      fmt: how prompt, clips and answer become tokens.
+      config: row sizes, mixture, augmentation, workers.
+      seed: of shuffle, packing and augmentation.
+
+    Raises:
+      UserError: an example is longer than a row, or with `config.skip_long` every example is.
+    """
 
     def __init__(self, corpus: Corpus, tokenizer: Tokenizer, fmt: Format, config: DataConfig, seed: int):
         self.config, self.tokenizer, self.format, self.seed = config, tokenizer, fmt, seed
         self.shape = pack.RowShape(config.row_tokens, config.row_clips, config.row_answers, config.samples)
-        self._capacity = (config.row_tokens, config.row_clips, config.row_answers)
-        needs = corpus.needs(tokenizer, fmt)
+        sizes = corpus.sizes(tokenizer, fmt)
         self.skipped = 0
         if config.skip_long:
-            fits = (needs <= np.asarray(self._capacity)).all(axis=1)
+            fits = (sizes <= np.asarray(self.shape.capacity)).all(axis=1)
             self.skipped = int((~fits).sum())
             if self.skipped:
                 first = corpus.name(int(np.flatnonzero(~fits)[0]))
@@ -67,25 +69,25 @@ class TrainSet:
                 )
             if not fits.any():
                 raise UserError("every example is longer than a row; raise data.row_tokens, row_clips or row_answers")
-            corpus, needs = corpus.subset(fits), needs[fits]
-        check_fit(needs, self._capacity, corpus.name)
-        self.corpus, self._stored_needs = corpus, needs
-        self.stream = Stream(groups_of(corpus, config.mixture, seed), seed)
+            corpus, sizes = corpus.subset(fits), sizes[fits]
+        check_fit(sizes, self.shape.capacity, corpus.name)
+        self.corpus, self.stored_sizes = corpus, sizes
+        self.stream = TrainStream(groups_of(corpus, config.mixture, seed), seed)
         self._chooser = Chooser(corpus, config.augment, seed)
-        self._waves = Waves(corpus, config.augment, config.samples, config.random_crop, seed)
-        self.planner = Planner(self.needs, self._capacity, config.window_rows, seed)
+        self._clips = ClipReader(corpus, config.augment, config.samples, config.random_crop, seed)
+        self.planner = Planner(self.sizes, self.shape.capacity, config.window_rows, seed)
 
     def __reduce__(self):
-        # A worker process opens the data itself: cheaper than sending it the index, and files do not travel.
+        # A worker process opens the data itself: open files cannot be sent, and opening is cheaper than sending.
         return train_set, (self.config, self.tokenizer, self.format, self.seed)
 
     @property
     def batches_per_epoch(self) -> float:
-        """Batches in which as many examples pass as the corpus has."""
+        """Batches that hold as many examples as the corpus has."""
         return len(self.corpus) / self.planner.per_window * self.config.window_rows / self.config.rows
 
     def summary(self) -> dict[str, int | float]:
-        """What to show at the start: examples, those left out, batches an epoch, and how full rows are (0 to 1)."""
+        """Number of examples, of those left out, batches per epoch, and how full rows are (`Planner.report`)."""
         return {
             "examples": len(self.corpus),
             "left_out": self.skipped,
@@ -94,81 +96,99 @@ class TrainSet:
         }
 
     def exposure(self, batches: int) -> list[dict[str, Any]]:
-        """What so many batches hold of each source, domain and task, as `exposure.rows`."""
+        """Effective epochs of sources, domains, tasks and species in `batches` batches, as `mixture_report.rows`."""
         per_batch = self.planner.per_window / self.config.window_rows * self.config.rows
         return mixture_report.rows(self.corpus, self.stream, batches * per_batch)
 
-    def needs(self, positions: Int[np.ndarray, "N"]) -> Int[np.ndarray, "N 3"]:
-        """text.Sequence, clips and answer tokens of what stands at each stream position, augmented text included."""
+    def sizes(self, positions: Int[np.ndarray, "N"]) -> Int[np.ndarray, "N 3"]:
+        """Tokens, clips and answer tokens of the example at each position, with the text that augmentation changes."""
         examples = self.stream.lookup(positions)
-        needs = self._stored_needs[examples]
-        for at in self._chooser.changed(positions, examples):
+        sizes = self.stored_sizes[examples]
+        for k in self._chooser.changed(positions, examples):
             try:
-                needs[at] = self._count(self._sequence(self._choice(int(positions[at]), int(examples[at]))))
-            except CorruptRecord:  # the row's reader meets the same record, counts and replaces it
+                sizes[k] = self._sequence(self.choose(int(positions[k]), int(examples[k]))).size
+            except CorruptRecord:  # `build_row` reads the same record, reports and replaces it
                 continue
-        return needs
+        return sizes
 
-    def row(self, r: int, into: dict[str, np.ndarray]) -> list[str]:
-        """Row `r` into a row of `pack.empty`; the names of damaged examples that were replaced in it."""
+    def choose(self, position: int, example: int) -> Choice:
+        """What augmentation does to the text; nothing if the row could not hold the result alone."""
+        choice = self._chooser.choose(position, example)
+        if choice.text is None or (np.asarray(self._sequence(choice).size) <= self.shape.capacity).all():
+            return choice
+        return Choice(example)
+
+    def build_row(self, r: int, fields: dict[str, np.ndarray]) -> list[str]:
+        """Writes row `r` into one row of `pack.empty`; returns the names of damaged examples that were replaced."""
         positions, damaged = self.planner.row(r), []
         examples = self.stream.lookup(np.asarray(positions, np.int64)).tolist()
         items = [self._item(p, e, damaged) for p, e in zip(positions, examples, strict=True)]
         items = [item for item in items if item is not None]
-        pack.fill_row(into, items, self.shape, self.format.vectors_per_clip)
+        pack.fill_row(fields, items, self.shape, self.format.vectors_per_clip)
         return damaged
+
+    def retries(self) -> collections.Counter[str]:
+        """Transfers from buckets that this process retried so far, by kind of error."""
+        return self.corpus.retries()
 
     def batches(
         self, start: int = 0, process_index: int = 0, process_count: int = 1, workers: int | None = None
-    ) -> "BatchIterator":
-        """This host's rows of the batches `start`, `start` + 1, ...: numpy `Batch`es of rows / process_count rows."""
+    ) -> BatchIterator:
+        """This host's rows of the batches `start`, `start` + 1, ... as numpy arrays.
+
+        Args:
+          start: number of the first batch.
+          process_index: this host.
+          process_count: number of hosts; each gets `config.rows` / process_count rows of a batch.
+          workers: processes that build batches; `config.workers` if None.
+
+        Raises:
+          UserError: the rows cannot be divided among the hosts.
+        """
         rows = self.config.rows
         if rows % process_count:
             raise UserError(f"data.rows={rows}: does not divide over {process_count} processes; choose a multiple")
         if not 0 <= process_index < process_count:
             raise ValueError(f"process {process_index} of {process_count}")
-        source = _HostBatches(self, process_index * (rows // process_count), rows // process_count)
-        return BatchIterator(source, start, self.config, self.config.workers if workers is None else workers)
+        host_rows = rows // process_count
+        share = HostBatches(self, rows, process_index * host_rows, host_rows)
+        workers = self.config.workers if workers is None else workers
+        return BatchIterator(share, start, self.config.threads, self.config.prefetch, workers)
 
-    def _choice(self, position: int, example: int) -> Choice:
-        """The choice of the augmentation, or the stored example where the augmented one is longer than a row."""
-        choice = self._chooser.choose(position, example)
-        if choice.text is not None and (self._count(self._sequence(choice)) > np.asarray(self._capacity)).any():
-            return Choice(example)
-        return choice
-
-    def _count(self, sequence: text.Sequence) -> tuple[int, int, int]:
-        return len(sequence), sequence.n_clips, sequence.n_answers
-
-    def _sequence(self, choice: Choice) -> text.Sequence:
+    def _sequence(self, choice: Choice) -> TokenSequence:
         entry = self.corpus.entry(choice.example)
-        prompt = entry.prompt if choice.prompt is None else choice.prompt
-        answer = entry.text if choice.text is None else choice.text
+        prompt, answer = choice.texts(entry)
         return self.format.sequence(self.tokenizer, prompt, answer, entry.n_clips)
 
-    def _item(self, position: int, example: int, damaged: list[str]) -> pack.Item | None:
-        """The example at `position`, or another in the room planned for it; None where no example is that small."""
+    def _item(self, position: int, example: int, damaged: list[str]) -> pack.PackItem | None:
+        """The example at `position`; if it is damaged, another that is no larger, or None if there is none.
+
+        Args:
+          position: in the stream.
+          example: the stream's example there.
+          damaged: names of damaged examples are appended.
+        """
         try:
-            choice = self._choice(position, example)
-            return pack.Item(self._sequence(choice), self._waves.clips(choice, position))
+            choice = self.choose(position, example)
+            return pack.PackItem(self._sequence(choice), self._clips.clips(choice, position))
         except CorruptRecord as error:
             damaged.append(f"{self.corpus.name(example)} ({error})")
-        others = self._smaller(example, self.needs(np.asarray([position]))[0])
+        others = self._replacements(example, self.sizes(np.asarray([position]))[0])
         for other in others:
             try:
-                return pack.Item(self._sequence(Choice(other)), self._waves.clips(Choice(other), position))
+                return pack.PackItem(self._sequence(Choice(other)), self._clips.clips(Choice(other), position))
             except CorruptRecord as error:
                 damaged.append(f"{self.corpus.name(other)} ({error})")
         if len(others) < REPLACEMENTS:
             return None
         raise UserError(
-            f"{self.corpus.name(example)}: damaged, and so are the {REPLACEMENTS} examples that could stand for it; "
+            f"{self.corpus.name(example)}: damaged, and so are {REPLACEMENTS} examples tried in its place; "
             "the directory is not readable, run nlm prepare again"
         )
 
-    def _smaller(self, example: int, room: Int[np.ndarray, "3"]) -> list[int]:
-        """The next examples after `example` that need no more room than it."""
-        fitting = np.flatnonzero((self._stored_needs <= room).all(axis=1))
+    def _replacements(self, example: int, size: Int[np.ndarray, "3"]) -> list[int]:
+        """The next examples after `example` (cyclically) that are no larger than `size`."""
+        fitting = np.flatnonzero((self.stored_sizes <= size).all(axis=1))
         after = int(np.searchsorted(fitting, example, side="right"))
         others = np.concatenate([fitting[after:], fitting[:after]])
         return [int(e) for e in others[: REPLACEMENTS + 1] if e != example][:REPLACEMENTS]
@@ -186,105 +206,17 @@ def train_set(config: DataConfig, tokenizer: Tokenizer, fmt: Format, seed: int |
       batch = next(stream.batches(start=0))
 
     Args:
-      config: `config.train` names the directories, which `nlm prepare` wrote.
-      tokenizer: the language model's.
+      config: `config.train` names the directories, written by `nlm prepare`.
+      tokenizer: of the language model.
       fmt: how prompt, clips and answer become tokens; `vectors_per_clip` is `QFormerConfig.vectors(config.samples)`.
       seed: of shuffle, packing and augmentation; `config.seed` if None.
 
     Returns:
-      the stream; `batches(start)` gives numpy batches, and batch b is a function of (config, seed, b).
+      The stream; `batches(start)` gives numpy batches, and batch b is a function of (config, seed, b).
 
     Raises:
-      UserError: a directory that is missing or unfinished, no example left, or one longer than a row unless
-        `config.skip_long`.
+      UserError: a directory is missing or unfinished, no example is left, or one is longer than a row and
+        `config.skip_long` is off.
     """
-    corpus = open_corpus(config.train, config.train_split, config.tasks, config.domains, config.cache_gb)
+    corpus = Corpus(config.train, config.train_split, config.tasks, config.domains, config.cache_gb)
     return TrainSet(corpus, tokenizer, fmt, config, config.seed if seed is None else seed)
-
-
-@dataclasses.dataclass
-class _HostBatches:
-    """Random access to one host's batches, for grain."""
-
-    data: TrainSet
-    first_row: int
-    rows: int
-    closed: bool = False
-    busy: list[int] = dataclasses.field(default_factory=list)
-    """Batches that threads are making now."""
-
-    def __len__(self) -> int:
-        return ENDLESS
-
-    def __getitem__(self, b: int) -> dict[str, Any]:
-        self.busy.append(int(b))
-        try:
-            return self._make(int(b) * self.data.config.rows + self.first_row)
-        finally:
-            self.busy.remove(int(b))
-
-    def _make(self, first: int) -> dict[str, Any]:
-        fields, damaged = pack.empty(self.rows, self.data.shape), []
-        for number in range(self.rows):
-            if self.closed:
-                raise RuntimeError("the iterator was closed")  # seen by nobody: what was made ahead is dropped
-            damaged += self.data.row(first + number, {name: fields[name][number] for name in FIELDS})
-        return {**fields, "damaged": damaged, "retried": (os.getpid(), self.data.corpus.retries())}
-
-
-class BatchIterator(Iterator[Batch]):
-    """Batches in order, made ahead by threads or worker processes. `position` counts those handed out."""
-
-    def __init__(self, source: _HostBatches, start: int, config: DataConfig, workers: int):
-        self.position = start
-        self.damaged: collections.Counter[str] = collections.Counter()
-        """Damaged examples met so far, by name; each was replaced."""
-        self.retried: collections.Counter[str] = collections.Counter()
-        """Transfers from buckets that failed and were tried again since the data was opened, by kind of error."""
-        self._retried: dict[int, collections.Counter[str]] = {}  # by process; batches end in another order
-        options = grain.ReadOptions(num_threads=config.threads, prefetch_buffer_size=max(1, config.prefetch))
-        made = grain.MapDataset.source(source)[start:].to_iter_dataset(options)
-        if workers:
-            if not flags.FLAGS.is_parsed():
-                flags.FLAGS.mark_as_parsed()  # grain's worker processes read absl flags, which we do not use
-            made = made.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2))
-        self._source, self._made, self._workers = source, iter(made), workers
-
-    def __next__(self) -> Batch:
-        made = next(self._made)
-        for name in made.pop("damaged"):
-            if not self.damaged[name]:
-                log.warning("damaged example replaced: %s", name)
-            self.damaged[name] += 1
-        process, retried = made.pop("retried")
-        self._retried[process] = self._retried.get(process, collections.Counter()) | retried
-        self.retried = sum(self._retried.values(), collections.Counter())
-        self.position += 1
-        if self._workers:  # a device may keep what it is given, and what is shared must be gone when the process ends
-            made = {name: np.array(value) for name, value in made.items()}
-        return Batch(**made)
-
-    def close(self) -> None:
-        """Stops the threads or processes behind it; waits for the row that a thread is making, unless it takes long."""
-        self._source.closed = True
-        self._made.close()
-        self._made = iter(())
-        gc.collect()  # frees the memory that is shared with worker processes
-        patience = time.monotonic() + 5.0
-        while self._source.busy and time.monotonic() < patience:
-            time.sleep(0.01)
-
-
-def batches(
-    config: DataConfig,
-    tokenizer: Tokenizer,
-    fmt: Format,
-    *,
-    seed: int | None = None,
-    start: int = 0,
-    process_index: int = 0,
-    process_count: int = 1,
-    workers: int | None = None,
-) -> BatchIterator:
-    """`train_set(config, ...).batches(...)` in one call: the host's batches from the global batch `start` on."""
-    return train_set(config, tokenizer, fmt, seed).batches(start, process_index, process_count, workers)

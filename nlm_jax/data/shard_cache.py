@@ -1,4 +1,4 @@
-"""Where a prepared directory is: on this machine, or in a bucket, whose index is fetched whole and shards when read."""
+"""Prepared directories in a bucket: the index is downloaded whole, shards one by one when a record of them is read."""
 
 import dataclasses
 import functools
@@ -14,68 +14,74 @@ from nlm_jax.data import shards
 log = logging.getLogger(__name__)
 SHARDS = "*.arrayrecord"
 TRIES = 8
-"""Of one shard: about two minutes of a network that is away."""
+"""Attempts to download a shard: they bridge about two minutes without network."""
 CACHE_GB = 50.0
 
 
 @dataclasses.dataclass(frozen=True)
-class Bucket:
-    """The shards of a prepared directory at a URL."""
+class RemoteShards:
+    """The shards of a prepared directory at a URL, cached on this machine."""
 
     url: str
     digests: dict[str, str] = dataclasses.field(hash=False)
-    """SHA-256 of its files by name, as the manifest has them."""
+    """SHA-256 of its files by name, from the manifest."""
     cache: FileCache
-    again: list[str] = dataclasses.field(default_factory=list, hash=False, compare=False)
-    """Names of the errors after which a transfer was tried again."""
+    retried: list[str] = dataclasses.field(default_factory=list, hash=False, compare=False)
+    """Names of the errors after which a transfer was retried."""
+
+    @classmethod
+    def open(cls, url: str, digests: dict[str, str], cache_gb: float) -> "RemoteShards":
+        """Shards at `url`, in the cache that all remote directories share.
+
+        Args:
+          url: of the prepared directory.
+          digests: SHA-256 of its files by name.
+          cache_gb: size of the whole cache in 10^9 bytes.
+        """
+        return cls(url, digests, FileCache(remote.cache_folder() / "shards", round(cache_gb * 1e9)))
 
     def _key(self, name: str) -> str:
         digest = self.digests.get(name, "")[:16]
         return f"{hashlib.sha256(self.url.encode()).hexdigest()[:12]}-{digest}-{name}"
 
     def stamp(self, name: str) -> int | None:
-        """Number of the local copy of a shard; None where there is none."""
+        """Inode of the local copy of a shard; None if there is no copy."""
         try:
             return self.cache.path(self._key(name)).stat().st_ino
         except FileNotFoundError:
             return None
 
     def use(self, name: str) -> bool:
-        """Whether there is a local copy; it counts as used now."""
+        """Whether a shard has a local copy; marks it as used now."""
         return self.cache.use(self._key(name))
 
     def fetch(self, name: str) -> pathlib.Path:
-        """The local copy of a shard.
+        """The local copy of a shard, downloaded if necessary.
 
         Raises:
-          UserError: it is not there, may not be read, or the network failed in every try.
+          UserError: the shard does not exist, may not be read, or every attempt failed.
         """
         return self.cache.get(self._key(name), functools.partial(self._download, name))
 
     def _download(self, name: str, path: pathlib.Path) -> None:
-        url, wrong = f"{self.url}/{name}", ""
+        url, expected, previous = f"{self.url}/{name}", self.digests.get(name), ""
         fs, root = remote.filesystem(self.url)
         while True:
-            remote.retry(lambda: fs.get_file(f"{root}/{name}", str(path)), url, TRIES, self.again)
-            found, wanted = shards.file_digest(path), self.digests.get(name)
-            if wanted in (None, found):
+            remote.retry(lambda: fs.get_file(f"{root}/{name}", str(path)), url, TRIES, self.retried)
+            digest = shards.file_digest(path)
+            if expected in (None, digest):
                 return
-            if found == wrong:  # the same twice: it is so there, and single records of it may still be good
-                log.warning("%s: not the file its manifest names; damaged examples will be replaced", url)
+            if digest == previous:  # the same content twice: damaged in the bucket, though some records may be intact
+                log.warning("%s: differs from its digest in the manifest; corrupt examples will be replaced", url)
                 return
-            wrong = found
+            previous = digest
 
 
-def bucket(url: str, digests: dict[str, str], cache_gb: float) -> Bucket:
-    """Shards at `url`, with room for `cache_gb` of them here, together with those of other buckets."""
-    return Bucket(url, digests, FileCache(remote.cache_folder() / "shards", round(cache_gb * 1e9)))
-
-
-def index(directory: str | pathlib.Path) -> pathlib.Path:
-    """A prepared directory; of one at a URL a local copy of all but its shards.
+def local_index(directory: str | pathlib.Path) -> pathlib.Path:
+    """A prepared directory itself, or a local copy of one at a URL without its shards.
 
     Raises:
-      UserError: nothing is there.
+      UserError: there is nothing at the URL.
     """
     if not remote.is_remote(directory):
         return pathlib.Path(directory)

@@ -243,7 +243,7 @@ class Format:
     max_txt_len: int = 160
     """Tokens of an answer, end symbol included."""
 
-    def sequence(self, tokenizer: Tokenizer, prompt: str, answer: str | None, n_clips: int) -> "Sequence":
+    def sequence(self, tokenizer: Tokenizer, prompt: str, answer: str | None, n_clips: int) -> "TokenSequence":
         """`build_sequence` with these settings."""
         return build_sequence(
             tokenizer, prompt, answer, n_clips, self.vectors_per_clip, self.template, self.end_sym, self.max_txt_len
@@ -251,7 +251,7 @@ class Format:
 
 
 @dataclasses.dataclass(frozen=True)
-class Sequence:
+class TokenSequence:
     """Tokens of one example. `len()` is its length S."""
 
     tokens: list[int]
@@ -267,7 +267,13 @@ class Sequence:
 
     @property
     def n_answers(self) -> int:
+        """Answer tokens."""
         return len(self.tokens) - self.answer_start
+
+    @property
+    def size(self) -> tuple[int, int, int]:
+        """Tokens, clips and answer tokens: what the sequence takes of a row."""
+        return len(self.tokens), self.n_clips, self.n_answers
 
 
 def build_sequence(
@@ -279,7 +285,7 @@ def build_sequence(
     template: str = DEFAULT_TEMPLATE,
     end_sym: str = DEFAULT_END_SYM,
     max_txt_len: int = 160,
-) -> Sequence:
+) -> TokenSequence:
     """BOS ‖ prompt with clip vectors ‖ answer. `prompt` is user text with its placeholders (see `normalize_query`).
 
     Raises:
@@ -298,4 +304,4 @@ def build_sequence(
     if answer is not None:
         ids = answer_tokens(tokenizer, answer, end_sym, max_txt_len)
         tokens, slots = tokens + ids, slots + [-1] * len(ids)
-    return Sequence(tokens, slots, n_clips, start)
+    return TokenSequence(tokens, slots, n_clips, start)

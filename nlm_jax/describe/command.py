@@ -20,8 +20,8 @@ from nlm_jax.core.progress import progress_bar
 from nlm_jax.data import mixture_report
 from nlm_jax.data.config import AugmentConfig, DataConfig
 from nlm_jax.data.dataset import Corpus
-from nlm_jax.data.mixture import Stream, groups_of
-from nlm_jax.data.pipeline import open_corpus
+from nlm_jax.data.mixture import groups_of
+from nlm_jax.data.train_stream import TrainStream
 from nlm_jax.describe import index, levels, page, show
 
 SUMMARY = "what is in prepared corpora: hours, tasks, taxa, levels, examples to hear; a page and JSON"
@@ -98,8 +98,8 @@ def stages_of(config: str, overrides: list[str]) -> list[tuple[dict[str, Any], D
 
 def epochs(stage: dict[str, Any], data: DataConfig) -> dict[str, Any]:
     """Effective epochs of a stage. `nlm train` knows them exactly; here rows hold as many mean examples as fit."""
-    corpus = open_corpus(data.train, data.train_split, data.tasks, data.domains, data.cache_gb)
-    stream = Stream(groups_of(corpus, data.mixture, data.seed), data.seed)
+    corpus = Corpus(data.train, data.train_split, data.tasks, data.domains, data.cache_gb)
+    stream = TrainStream(groups_of(corpus, data.mixture, data.seed), data.seed)
     need = mean_need(corpus, stream, n_windows(data.samples))
     draws = stage["steps"] * data.rows * max(1.0, float((np.array(capacity(data)) / np.maximum(need, 1e-9)).min()))
     listed = mixture_report.rows(corpus, stream, draws)
@@ -111,11 +111,11 @@ def capacity(data: DataConfig) -> tuple[int, int, int]:
     return data.row_tokens, data.row_clips, data.row_answers
 
 
-def mean_need(corpus: Corpus, stream: Stream, vectors: int) -> Float[np.ndarray, "3"]:
+def mean_need(corpus: Corpus, stream: TrainStream, vectors: int) -> Float[np.ndarray, "3"]:
     """Tokens, clips and answer tokens of the mean example of the stream, by the token counts of the index."""
     columns = [np.asarray(corpus.column(name), np.float64) for name in ("text_tokens", "answer_tokens")]
     clips = corpus.n_clips
-    weights = mixture_report.per_example(corpus, stream, 1.0)
+    weights = mixture_report.expected_draws(corpus, stream, 1.0)
     each = np.stack([columns[0] + columns[1] + vectors * clips, clips, columns[1]])
     return each @ (weights / weights.sum())
 

@@ -74,7 +74,7 @@ def levels(
         k = int(np.searchsorted(clips.first, number, side="right")) - 1
         part = corpus.parts[k]
         try:
-            record = part.clip_records.read(*part.place(number - clips.first[k]))
+            record = part.clip_records.read(*part.address(number - clips.first[k]))
             name = shards.clip_header(record)[0]["name"]
             return {"directory": corpus.sources[k], "clip": name, **measure(shards.decode_clip(record))}
         except shards.CorruptRecord as error:

@@ -9,8 +9,8 @@ import numpy as np
 
 from nlm_jax.core.chat import DEFAULT_END_SYM, DEFAULT_TEMPLATE
 from nlm_jax.core.dims import SAMPLE_RATE
-from nlm_jax.data.choices import Choice, Chooser
-from nlm_jax.data.clips import Waves
+from nlm_jax.data.choices import Chooser
+from nlm_jax.data.clips import ClipReader
 from nlm_jax.data.config import AugmentConfig
 from nlm_jax.data.dataset import Corpus
 from nlm_jax.data.shards import CorruptRecord
@@ -129,18 +129,19 @@ def augmented(corpus: Corpus, config: AugmentConfig, samples: int, seed: int) ->
 def _augmented(corpus: Corpus, config: AugmentConfig, kind: str, samples: int, seed: int) -> tuple[Shown, Shown | None]:
     off = {field.name: 0.0 for field in dataclasses.fields(config) if field.name.endswith("_prob")}
     alone = dataclasses.replace(config, **{**off, f"{kind}_prob": 1.0})
-    chooser, waves = Chooser(corpus, alone, seed), Waves(corpus, alone, samples, True, seed)
+    chooser = Chooser(corpus, alone, seed)
+    reader = ClipReader(corpus, alone, samples, crop=True, seed=seed)
     said = {"kind": kind, "probability": getattr(config, f"{kind}_prob")}
     for position, example in enumerate(_candidates(corpus, chooser, kind)):
         try:
             entry, choice = corpus.entry(example), chooser.choose(position, example)
-            steps = list(waves.steps(choice, position))
+            steps = list(reader.steps(choice, position))
         except CorruptRecord:
             continue
         if steps[-1].name == kind and any(clip.any() for clip in steps[0].clips):
             before = {**said, "example": corpus.name(example), "task": entry.task}
-            after = {"parameters": {k: round(float(v), 4) for k, v in steps[-1].values.items()}}
-            texts = [(entry.prompt, entry.text), _texts(entry, choice)]
+            after = {"parameters": {k: round(float(v), 4) for k, v in steps[-1].parameters.items()}}
+            texts = [(entry.prompt, entry.text), choice.texts(entry)]
             levels = [[_clip("", w, w.size) for w in step.clips] for step in (steps[0], steps[-1])]
             first, second = (
                 {
@@ -153,13 +154,6 @@ def _augmented(corpus: Corpus, config: AugmentConfig, kind: str, samples: int, s
             )
             return Shown({**before, **first}, steps[0].clips), Shown({**after, **second}, steps[-1].clips)
     return Shown({**said, "skipped": f"no example takes it; {WHY[kind in ('mixup', 'none')]}"}, ()), None
-
-
-def _texts(entry, choice: Choice) -> tuple[str, str]:
-    return (
-        entry.prompt if choice.prompt is None else choice.prompt,
-        entry.text if choice.text is None else choice.text,
-    )
 
 
 def _candidates(corpus: Corpus, chooser: Chooser, kind: str) -> list[int]:

@@ -14,7 +14,7 @@ from nlm_jax.audio.wave import check_floats
 from nlm_jax.core.batch import Batch
 from nlm_jax.core.dims import SAMPLE_RATE
 from nlm_jax.core.errors import NotFinite, UserError
-from nlm_jax.data.pack import Item, assemble, shape_for
+from nlm_jax.data.pack import PackItem, assemble, shape_for
 from nlm_jax.data.text import Format, Tokenizer, build_sequence, normalize_query
 from nlm_jax.generate.audio_inputs import Clip, Sound
 from nlm_jax.models.config import NatureLMConfig
@@ -84,7 +84,7 @@ def user_text(query: str, template: str) -> str:
     return query
 
 
-def item(tokenizer: Tokenizer, clips: Seq[Clip], query: str, answer: str | None, samples: int, fmt: Format) -> Item:
+def item(tokenizer: Tokenizer, clips: Seq[Clip], query: str, answer: str | None, samples: int, fmt: Format) -> PackItem:
     """One example, its clips zero-padded to `samples` with a true padding mask.
 
     Raises:
@@ -94,10 +94,10 @@ def item(tokenizer: Tokenizer, clips: Seq[Clip], query: str, answer: str | None,
     sequence = build_sequence(
         tokenizer, prompt, answer, len(clips), fmt.vectors_per_clip, fmt.template, fmt.end_sym, fmt.max_txt_len
     )
-    return Item(sequence, tuple(c.wave for c in clips), tuple(c.length for c in clips))
+    return PackItem(sequence, tuple(c.wave for c in clips), tuple(c.length for c in clips))
 
 
-def teacher_forced(items: Seq[Item], samples: int, fmt: Format) -> Batch:
+def teacher_forced(items: Seq[PackItem], samples: int, fmt: Format) -> Batch:
     """One example a row, padded on the right to the longest: the reference's training batch."""
     shape = shape_for(items, samples)
     return Batch(**assemble([[one] for one in items], shape, fmt.vectors_per_clip))

@@ -13,7 +13,7 @@ from nlm_jax.core.compile_cache import keep_compiled
 from nlm_jax.core.errors import UserError
 from nlm_jax.core.logging import RunLog
 from nlm_jax.core.remote import is_remote
-from nlm_jax.data.eval_batches import Evaluation
+from nlm_jax.data.eval_batches import EvalSet
 from nlm_jax.data.pipeline import TrainSet, train_set
 from nlm_jax.data.text import Tokenizer
 from nlm_jax.generate.prompts import text_format
@@ -131,7 +131,7 @@ def run(config: TrainConfig, workdir: Path, console: Console | None, remote: Rem
     return stop.status
 
 
-def open_data(program: Program, tokenizer: Tokenizer, examples: int) -> tuple[TrainSet, Evaluation | None]:
+def open_data(program: Program, tokenizer: Tokenizer, examples: int) -> tuple[TrainSet, EvalSet | None]:
     """Training and validation data of a stage; at most `examples` examples are validated (0 = all)."""
     data, fmt = program.stage.data, text_format(program.model, program.stage.data.samples)
     return train_set(data, tokenizer, fmt), validation(data, tokenizer, fmt, examples)

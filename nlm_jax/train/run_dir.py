@@ -20,7 +20,7 @@ from nlm_jax.convert.table import native
 from nlm_jax.convert.vocabulary import copy_tokenizer
 from nlm_jax.core.errors import UserError
 from nlm_jax.core.tree import named_leaves
-from nlm_jax.data.shard_cache import index
+from nlm_jax.data.shard_cache import local_index
 from nlm_jax.data.text import Tokenizer
 from nlm_jax.nn.int8 import SCALE, dequantize, scale_path
 from nlm_jax.train.config import TrainConfig, first_difference, free_model_fields
@@ -112,7 +112,7 @@ def data_digests(config: TrainConfig) -> dict[str, str]:
         for data in (stage.data for stage in config.stages)
         for directory in (*data.train, *data.valid, *data.augment.noise_dirs, *data.augment.reverb_dirs)
     ]
-    files = {directory: index(directory) / "manifest.json" for directory in directories}
+    files = {directory: local_index(directory) / "manifest.json" for directory in directories}
     return {d: hashlib.sha256(f.read_bytes()).hexdigest()[:32] for d, f in files.items() if f.is_file()}
 
 

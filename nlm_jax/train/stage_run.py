@@ -12,8 +12,9 @@ import jax
 from nlm_jax.core.logging import RunLog
 from nlm_jax.core.tree import named_leaves
 from nlm_jax.data import mixture_report
-from nlm_jax.data.eval_batches import Evaluation
-from nlm_jax.data.pipeline import BatchIterator, TrainSet
+from nlm_jax.data.batches import BatchIterator
+from nlm_jax.data.eval_batches import EvalSet
+from nlm_jax.data.pipeline import TrainSet
 from nlm_jax.mesh.sharding import place_batch
 from nlm_jax.train import checkpoint, param_table
 from nlm_jax.train.checkpoint import Meta
@@ -39,7 +40,7 @@ class StageRun:
     """Number of the stage in the config."""
     program: Program
     training: TrainSet
-    validation: Evaluation | None
+    validation: EvalSet | None
     state: TrainState
     meta: Meta
     """Steps done, position in the data and best validation loss, as the next checkpoint will have them."""

@@ -10,8 +10,8 @@ from flax import nnx
 
 from nlm_jax.convert.transfer import fetch
 from nlm_jax.data.config import DataConfig
-from nlm_jax.data.eval_batches import Evaluation
-from nlm_jax.data.pipeline import open_corpus
+from nlm_jax.data.dataset import Corpus
+from nlm_jax.data.eval_batches import EvalSet
 from nlm_jax.data.text import Format, Tokenizer
 from nlm_jax.generate.audio_inputs import Clip
 from nlm_jax.generate.batch import answer_ids
@@ -24,19 +24,19 @@ from nlm_jax.train.step import row_scores
 log = logging.getLogger(__name__)
 
 
-def validation(data: DataConfig, tokenizer: Tokenizer, fmt: Format, examples: int) -> Evaluation | None:
+def validation(data: DataConfig, tokenizer: Tokenizer, fmt: Format, examples: int) -> EvalSet | None:
     """The stage's validation examples, `examples` of them spread evenly (0 = all); None where the config names none."""
     if not data.valid:
         return None
-    corpus = open_corpus(data.valid, data.valid_split, data.tasks, data.domains, data.cache_gb)
+    corpus = Corpus(data.valid, data.valid_split, data.tasks, data.domains, data.cache_gb)
     if 0 < examples < len(corpus):
         chosen = np.zeros(len(corpus), bool)
         chosen[np.linspace(0, len(corpus) - 1, examples).round().astype(int)] = True
         corpus = corpus.subset(chosen)
-    return Evaluation(corpus, tokenizer, fmt, data.rows, data.samples, jax.process_index(), jax.process_count())
+    return EvalSet(corpus, tokenizer, fmt, data.rows, data.samples, jax.process_index(), jax.process_count())
 
 
-def validate(program: Program, state: TrainState, evaluation: Evaluation) -> dict[str, Any]:
+def validate(program: Program, state: TrainState, evaluation: EvalSet) -> dict[str, Any]:
     """Loss and accuracy per answer token, and the share of examples that are right in every token.
 
     Returns:
@@ -73,7 +73,7 @@ def _answer_ids(*args, **options) -> list[list[int]]:
 def answers(
     program: Program,
     state: TrainState,
-    evaluation: Evaluation,
+    evaluation: EvalSet,
     tokenizer: Tokenizer,
     per_task: int,
     max_new_tokens: int,

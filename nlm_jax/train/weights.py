@@ -25,7 +25,7 @@ from nlm_jax.core.config import build
 from nlm_jax.core.errors import UserError
 from nlm_jax.core.files import read_json
 from nlm_jax.core.tree import named_leaves
-from nlm_jax.data.shard_cache import index
+from nlm_jax.data.shard_cache import local_index
 from nlm_jax.data.text import Tokenizer
 from nlm_jax.models.config import NatureLMConfig, check
 from nlm_jax.models.presets import preset
@@ -199,7 +199,7 @@ def audio_of_data(config: TrainConfig, imported: AudioConfig) -> AudioConfig:
       imported: audio config of the imported weights, used if no manifest records how its data was resampled.
     """
     data = config.stages[-1].data
-    files = {directory: index(directory) / "manifest.json" for directory in data.train}
+    files = {directory: local_index(directory) / "manifest.json" for directory in data.train}
     qualities = {d: read_json(f).get("audio", {}).get("quality") for d, f in files.items() if f.is_file()}
     first, *others = dict.fromkeys(filter(None, qualities.values())) or (imported.quality,)
     if others:

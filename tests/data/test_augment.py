@@ -10,7 +10,7 @@ import soundfile
 from nlm_jax.audio import augment
 from nlm_jax.core.errors import UserError
 from nlm_jax.data.choices import Chooser
-from nlm_jax.data.clips import Waves
+from nlm_jax.data.clips import ClipReader
 from nlm_jax.data.config import AugmentConfig
 from nlm_jax.data.dataset import Corpus
 from nlm_jax.prepare.options import PrepareOptions
@@ -86,7 +86,7 @@ def examples(corpus, task=None, path=None, clips=1):
 def heard(corpus, config, example, position, seed=3):
     """(choice, clips, names of the steps)."""
     choice = Chooser(corpus, config, seed).choose(position, example)
-    steps = list(Waves(corpus, config, T, crop=True, seed=seed).steps(choice, position))
+    steps = list(ClipReader(corpus, config, T, crop=True, seed=seed).steps(choice, position))
     return choice, steps[-1].clips, [step.name for step in steps]
 
 
@@ -96,7 +96,7 @@ def test_every_kind_is_a_function_of_seed_and_position(corpus):
         _, (first,), names = heard(corpus, config, example, 5)
         assert names == ["stored", kind]
         choice = Chooser(corpus, config, 3).choose(5, example)
-        np.testing.assert_array_equal(first, Waves(corpus, config, T, True, 3).clips(choice, 5)[0])
+        np.testing.assert_array_equal(first, ClipReader(corpus, config, T, True, 3).clips(choice, 5)[0])
         np.testing.assert_array_equal(first, heard(corpus, config, example, 5)[1][0])
         # a time scale may cut the same samples, so compare several places
         assert any((first != heard(corpus, config, example, p)[1][0]).any() for p in (6, 7)), kind
@@ -108,13 +108,13 @@ def test_switching_one_on_leaves_the_others_as_they_are(corpus):
     example = examples(corpus, "common-name", "long.wav")[0]
     every = dataclasses.replace(ALL, **{f.name: 1.0 for f in dataclasses.fields(ALL) if f.name.endswith("_prob")})
     choice = Chooser(corpus, AugmentConfig(), 3).choose(8, example)
-    steps = list(Waves(corpus, every, T, True, 3).steps(choice, 8))
+    steps = list(ClipReader(corpus, every, T, True, 3).steps(choice, 8))
     assert [s.name for s in steps] == ["stored", "time_scale", "time_shift", "band_stop", "reverb", "noise", "gain"]
     for step in steps[1:]:
         alone = dataclasses.replace(AugmentConfig(), **{f"{step.name}_prob": 1.0})
-        stored, changed = Waves(corpus, alone, T, True, 3).steps(choice, 8)
+        stored, changed = ClipReader(corpus, alone, T, True, 3).steps(choice, 8)
         np.testing.assert_array_equal(stored.clips[0], steps[0].clips[0])
-        assert changed.values == step.values
+        assert changed.parameters == step.parameters
 
 
 def test_probabilities(corpus):
@@ -171,7 +171,7 @@ def test_none_leaves_nothing_of_the_recording(corpus):
     (example,) = examples(corpus, "common-simple-detection", "long.wav")
     choice, (wave,), names = heard(corpus, dataclasses.replace(ALL, none_prob=1.0, gain_prob=0.0), example, 9)
     assert (choice.text, choice.prompt, names) == ("None", None, ["stored", "none"])
-    stored = Waves(corpus, AugmentConfig(), T, True, 3).clips(choice.__class__(example), 9)[0]
+    stored = ClipReader(corpus, AugmentConfig(), T, True, 3).clips(choice.__class__(example), 9)[0]
     assert abs(np.corrcoef(stored, wave)[0, 1]) < 0.05
 
 
@@ -180,14 +180,14 @@ def test_clips_of_one_example_are_treated_alike(corpus):
     (pair,) = examples(corpus, "common-name", clips=2)
     for kind in ("gain", "band_stop", "reverb", "time_scale"):
         choice = Chooser(corpus, KINDS[kind], 3).choose(2, pair)
-        stored, changed = Waves(corpus, KINDS[kind], T, True, 3).steps(choice, 2)
-        (value, *_) = changed.values.values()
+        stored, changed = ClipReader(corpus, KINDS[kind], T, True, 3).steps(choice, 2)
+        (value, *_) = changed.parameters.values()
         if kind == "gain":
             for before, after in zip(stored.clips, changed.clips, strict=True):
                 np.testing.assert_allclose(after, before * 10 ** (value / 20), rtol=1e-5)
         assert len(changed.clips) == 2
     _, (one, two), _ = heard(corpus, KINDS["noise"], pair, 2)
-    plain = Waves(corpus, AugmentConfig(), T, True, 3).clips(Chooser(corpus, ALL, 3).choose(10**6, pair), 2)
+    plain = ClipReader(corpus, AugmentConfig(), T, True, 3).clips(Chooser(corpus, ALL, 3).choose(10**6, pair), 2)
     assert abs(np.corrcoef(one - plain[0], two - plain[1])[0, 1]) < 0.2
     (text,) = examples(corpus, clips=0)
     assert heard(corpus, dataclasses.replace(ALL, gain_prob=1.0), text, 2)[1] == ()
@@ -217,7 +217,7 @@ def test_recorded_rooms(corpus, tmp_path):
     prepare(PrepareOptions(tmp_path / "rooms.jsonl", tmp_path / "rooms", encoding="pcm16"))
     config = AugmentConfig(reverb_prob=1.0, reverb_dirs=(str(tmp_path / "rooms"),))
     example = examples(corpus, "common-name", "long.wav")[0]
-    stored, changed = Waves(corpus, config, T, True, 3).steps(Chooser(corpus, config, 3).choose(0, example), 0)
+    stored, changed = ClipReader(corpus, config, T, True, 3).steps(Chooser(corpus, config, 3).choose(0, example), 0)
     dry, wet = stored.clips[0], changed.clips[0]
     expected = dry - 0.5 * np.concatenate([np.zeros(800, np.float32), dry[:-800]])
     expected *= np.sqrt(np.mean(dry**2) / np.mean(expected**2))
@@ -226,7 +226,7 @@ def test_recorded_rooms(corpus, tmp_path):
     (tmp_path / "text.jsonl").write_text(json.dumps(row))
     prepare(PrepareOptions(tmp_path / "text.jsonl", tmp_path / "text"))
     with pytest.raises(UserError, match=r"data\.augment\.reverb_dirs: no example there has a recording"):
-        Waves(corpus, dataclasses.replace(config, reverb_dirs=(str(tmp_path / "text"),)), T, True, 3)
+        ClipReader(corpus, dataclasses.replace(config, reverb_dirs=(str(tmp_path / "text"),)), T, True, 3)
 
 
 # --- the waveforms alone ----------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import pytest
 
 from nlm_jax.audio import augment
 from nlm_jax.data.choices import CROP, Chooser, generator, labels_of, mix_labels, mix_prompts, partner_tasks, uniform
-from nlm_jax.data.clips import Waves, crop_start
+from nlm_jax.data.clips import ClipReader, crop_start
 from nlm_jax.data.config import AugmentConfig
 from nlm_jax.data.dataset import Corpus
 
@@ -118,7 +118,7 @@ def test_merged_questions_ask_for_every_answer(corpus):
 
 def test_waves(corpus, prepared):
     example = max(range(len(corpus)), key=lambda e: corpus.clip_samples(e)[0] * (corpus.n_clips[e] == 1))
-    plain = Waves(corpus, AugmentConfig(), 32000, crop=True, seed=1)
+    plain = ClipReader(corpus, AugmentConfig(), 32000, crop=True, seed=1)
     chooser = Chooser(corpus, ALL, seed=1)
     crops = [plain.clips(chooser.choose(10**6, example), p)[0] for p in range(4)]
     whole = corpus.clip(example, 0)
@@ -128,9 +128,9 @@ def test_waves(corpus, prepared):
         start = int(np.argmax((windows == crop[:8]).all(axis=1)))
         np.testing.assert_array_equal(whole[start : start + 32000], crop)
     np.testing.assert_array_equal(crops[2], plain.clips(chooser.choose(10**6, example), 2)[0])
-    start = Waves(corpus, AugmentConfig(), 32000, crop=False, seed=1).clips(chooser.choose(10**6, example), 3)
+    start = ClipReader(corpus, AugmentConfig(), 32000, crop=False, seed=1).clips(chooser.choose(10**6, example), 3)
     np.testing.assert_array_equal(start[0], whole[:32000])
-    changed = Waves(corpus, dataclasses.replace(ALL, noise_dirs=(str(prepared),)), 32000, crop=True, seed=1)
+    changed = ClipReader(corpus, dataclasses.replace(ALL, noise_dirs=(str(prepared),)), 32000, crop=True, seed=1)
     seen = 0
     for position in range(60):
         choice = chooser.choose(position, detection(corpus))

@@ -6,7 +6,9 @@ import pytest
 from nlm_jax.core.errors import UserError
 from nlm_jax.data.config import MixtureConfig
 from nlm_jax.data.dataset import Corpus
-from nlm_jax.data.mixture import PERIOD, Group, Stream, groups_of, permute
+from nlm_jax.data.mixture import groups_of
+from nlm_jax.data.shuffle import permute
+from nlm_jax.data.train_stream import PERIOD, Group, TrainStream
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 64, 1000, 4097])
@@ -21,18 +23,18 @@ def test_permutation(size):
 
 
 def test_one_group_passes_every_example_once_an_epoch():
-    stream = Stream([Group("all", 1.0, 1000)], seed=3)
+    stream = TrainStream([Group("all", 1.0, 1000)], seed=3)
     epochs = stream.lookup(np.arange(5000)).reshape(5, 1000)
     np.testing.assert_array_equal(np.sort(epochs, axis=1), np.tile(np.arange(1000), (5, 1)))
     assert len({tuple(e) for e in epochs}) == 5
-    assert (Stream([Group("all", 1.0, 1000)], seed=4).lookup(np.arange(1000)) != epochs[0]).mean() > 0.9
+    assert (TrainStream([Group("all", 1.0, 1000)], seed=4).lookup(np.arange(1000)) != epochs[0]).mean() > 0.9
 
 
 def test_shares_are_exact_in_every_prefix():
     weights = {"a": 0.5, "b": 0.3, "c": 0.2, "rare": 1e-4}
     total = sum(weights.values())
     groups = [Group(n, w, 10, np.arange(10) + 10 * k) for k, (n, w) in enumerate(weights.items())]
-    stream = Stream(groups, seed=0)
+    stream = TrainStream(groups, seed=0)
     drawn = stream.lookup(np.arange(2 * PERIOD)) // 10
     for k, weight in enumerate(weights.values()):
         count = np.cumsum(drawn == k)
@@ -44,7 +46,7 @@ def test_shares_are_exact_in_every_prefix():
 
 def test_any_position_at_once():
     """A group of a hundred million examples, far out in the stream, in any order and company."""
-    stream = Stream([Group("big", 0.9, 10**8), Group("small", 0.1, 3, np.arange(3))], seed=1)
+    stream = TrainStream([Group("big", 0.9, 10**8), Group("small", 0.1, 3, np.arange(3))], seed=1)
     far = 10**14 + np.arange(1000)
     together = stream.lookup(far)
     assert together.max() < 10**8
@@ -57,7 +59,7 @@ def test_weights_of_a_corpus(prepared):
     assert [g.name for g in groups_of(corpus, MixtureConfig())] == ["all"]
     mixture = MixtureConfig(domain={"animal": 3.0, "speech": 1.0, "music": 0.0}, task={"cap*": 0.0, "same": 2.0})
     groups = groups_of(corpus, mixture)
-    shares = Stream(groups, 0).shares
+    shares = TrainStream(groups, 0).shares
     by_domain = {d: sum(s for n, s in shares.items() if n.split("/")[1] == d) for d in corpus.domains}
     assert by_domain["animal"] == pytest.approx(0.75, abs=1e-4)
     assert by_domain["music"] == 0.0
@@ -65,7 +67,7 @@ def test_weights_of_a_corpus(prepared):
     task = lambda t: shares[f"tones/animal/{t}"]  # noqa: E731
     pairs = sum(1 for e in range(len(corpus)) if corpus.entry(e).task == "same" and corpus.entry(e).domain == "animal")
     assert task("same") / task("common-name") == pytest.approx(2 * pairs / 20, rel=1e-3)
-    drawn = Stream(groups, 0).lookup(np.arange(4000))
+    drawn = TrainStream(groups, 0).lookup(np.arange(4000))
     assert {corpus.entry(int(e)).task for e in np.unique(drawn)} == {"common-name", "common-simple-detection", "same"}
 
 
@@ -74,14 +76,14 @@ def test_weights_of_a_corpus(prepared):
     [
         (MixtureConfig(domain={"animal": 1.0}), "no share for speech, music"),
         (MixtureConfig(task={"captoin": 1.0}), r"data\.mixture\.task\.captoin: not in the data"),
-        (MixtureConfig(source={"tones": -1.0}), r"-1\.0 is no weight"),
+        (MixtureConfig(source={"tones": -1.0}), r"-1\.0 is not a weight"),
         (MixtureConfig(source={"tones": 0.0}), "every weight is 0"),
         (MixtureConfig(domain=dict.fromkeys(("animal", "speech", "music"), 1.0), task={"*": 0.0}), "all have factor 0"),
     ],
 )
 def test_bad_weights(prepared, mixture, message):
     with pytest.raises(UserError, match=message):
-        Stream(groups_of(Corpus([prepared]), mixture), 0)
+        TrainStream(groups_of(Corpus([prepared]), mixture), 0)
 
 
 # --- taxa, temperature, balance, caps ---------------------------------------------------------------------------------
@@ -114,7 +116,7 @@ ANIMALS = Listed(
 
 
 def drawn(corpus, draws, seed=0, **fields):
-    stream = Stream(groups_of(corpus, MixtureConfig(**fields), seed), seed)
+    stream = TrainStream(groups_of(corpus, MixtureConfig(**fields), seed), seed)
     return stream.lookup(np.arange(draws))
 
 
@@ -154,15 +156,15 @@ def test_the_first_pattern_counts():
 def test_temperature_flattens_tasks():
     """Natural shares 400 : 25 : 200 : 75 become their square roots; sources keep their part of a task."""
     natural = {"name": 400, "call": 25, "word": 200, "caption": 75}
-    flat = Stream(groups_of(ANIMALS, MixtureConfig(temperature=2.0)), 0).shares
+    flat = TrainStream(groups_of(ANIMALS, MixtureConfig(temperature=2.0)), 0).shares
     total = sum(n**0.5 for n in natural.values())
     for task, n in natural.items():
         assert sum(s for name, s in flat.items() if name.endswith(task)) == pytest.approx(n**0.5 / total, abs=1e-4)
     assert flat["xc/bio/name"] / flat["inat/bio/name"] == pytest.approx(39, rel=1e-2)
-    inside = Stream(groups_of(ANIMALS, MixtureConfig(temperature=1e6, domain={"bio": 3, "speech": 1})), 0).shares
+    inside = TrainStream(groups_of(ANIMALS, MixtureConfig(temperature=1e6, domain={"bio": 3, "speech": 1})), 0).shares
     assert inside["inat/bio/call"] == pytest.approx(0.375, abs=1e-3)
     assert inside["digits/speech/caption"] == pytest.approx(0.125, abs=1e-3)
-    sharp = Stream(groups_of(ANIMALS, MixtureConfig(temperature=0.5)), 0).shares
+    sharp = TrainStream(groups_of(ANIMALS, MixtureConfig(temperature=0.5)), 0).shares
     assert sharp["digits/speech/word"] / sharp["digits/speech/caption"] == pytest.approx((200 / 75) ** 2, rel=1e-2)
 
 
@@ -211,7 +213,7 @@ def test_caps():
 
 
 def test_any_position_of_cells_at_once():
-    stream = Stream(groups_of(ANIMALS, MixtureConfig(balance="sqrt", taxon={"Rana*": 5.0}, temperature=2.0)), 7)
+    stream = TrainStream(groups_of(ANIMALS, MixtureConfig(balance="sqrt", taxon={"Rana*": 5.0}, temperature=2.0)), 7)
     far = 10**13 + np.arange(3_000)
     together = stream.lookup(far)
     np.testing.assert_array_equal(stream.lookup(far[::-11]), together[::-11])
@@ -221,7 +223,7 @@ def test_any_position_of_cells_at_once():
 
 def test_streams_of_earlier_versions_stay():
     """Positions 0.. of a run that has no taxa in its config: as they were before there were any."""
-    stream = Stream([Group("a", 0.7, 50, np.arange(50)), Group("b", 0.3, 7, 50 + np.arange(7))], seed=3)
+    stream = TrainStream([Group("a", 0.7, 50, np.arange(50)), Group("b", 0.3, 7, 50 + np.arange(7))], seed=3)
     assert stream.lookup(np.arange(12)).tolist() == [5, 54, 31, 4, 56, 10, 17, 43, 50, 29, 7, 51]
     assert stream.lookup(10**12 + np.arange(4)).tolist() == [11, 23, 50, 7]
 

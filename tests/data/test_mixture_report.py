@@ -8,7 +8,8 @@ import pytest
 from nlm_jax.data import mixture_report, pipeline
 from nlm_jax.data.config import DataConfig, MixtureConfig
 from nlm_jax.data.dataset import Corpus
-from nlm_jax.data.mixture import PERIOD, Stream, groups_of
+from nlm_jax.data.mixture import groups_of
+from nlm_jax.data.train_stream import PERIOD, TrainStream
 
 MIXTURES = {
     "plain": MixtureConfig(),
@@ -20,7 +21,7 @@ MIXTURES = {
 @pytest.mark.parametrize("name", MIXTURES)
 def test_epochs_are_what_the_stream_draws(prepared, name):
     corpus = Corpus([prepared])
-    stream = Stream(groups_of(corpus, MIXTURES[name], 4), 4)
+    stream = TrainStream(groups_of(corpus, MIXTURES[name], 4), 4)
     draws = 3 * PERIOD
     drawn = np.bincount(stream.lookup(np.arange(draws)), minlength=len(corpus))
     rows = {(r["of"], r["name"]): r for r in mixture_report.rows(corpus, stream, draws)}

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from nlm_jax.core.errors import UserError
-from nlm_jax.data import pack
-from nlm_jax.data.pack import Item, RowShape, assemble, fill_rows, shape_for
+from nlm_jax.data.pack import PackItem, RowShape, assemble, fill_rows, shape_for
 from nlm_jax.data.planner import Planner, check_fit
 
 CAPACITY = (100, 8, 30)
@@ -17,7 +16,7 @@ def items(tokenizer, fmt):
     made = []
     for k, (prompt, text, clips) in enumerate(cases):
         audio = tuple(np.full(50 + 10 * c, 0.1 * (k + 1) + 0.01 * c, np.float32) for c in range(clips))
-        made.append(Item(fmt.sequence(tokenizer, prompt, text, clips), audio))
+        made.append(PackItem(fmt.sequence(tokenizer, prompt, text, clips), audio))
     return made
 
 
@@ -55,7 +54,7 @@ def test_a_packed_row_holds_its_examples(items):
 
 
 def test_true_lengths_where_wanted(items):
-    item = pack.Item(items[2].sequence, items[2].audio, audio_length=(50, 60))
+    item = PackItem(items[2].sequence, items[2].audio, audio_length=(50, 60))
     rows = assemble([[item]], shape_for([item]), 5)
     assert rows["audio_length"].tolist() == [[50, 60]]
     assert rows["tokens"].shape == (1, len(item.sequence))
@@ -71,7 +70,7 @@ def test_rows_that_do_not_hold_their_examples(items):
         with pytest.raises(UserError, match=message):
             assemble([items[:1]], shape, 5)
     with pytest.raises(UserError, match="1 placeholders but 0 audio"):
-        assemble([[Item(items[0].sequence, ())]], RowShape(100, 4, 30, 80), 5)
+        assemble([[PackItem(items[0].sequence, ())]], RowShape(100, 4, 30, 80), 5)
 
 
 def random_needs(seed, count, long=0.0):
@@ -105,7 +104,7 @@ def test_plan_keeps_every_example_and_fills_rows(long):
         assert (window.used <= CAPACITY).all()
         assert all(window.rows)
     seen = sorted(p for window in windows for row in window.rows for p in row)
-    lost = sorted(p for window in windows for p in window.lost.tolist())
+    lost = sorted(p for window in windows for p in window.dropped.tolist())
     expected = set(range(8 * plan.per_window)) - set(windows[-1].carried.tolist())
     assert sorted(seen + lost) == sorted(expected)  # once each: none twice, none silently gone
     assert len(lost) <= 0.002 * len(seen)
@@ -123,7 +122,7 @@ def test_a_carried_example_lands_in_the_next_window():
     crowded, after = plan.window(30), plan.window(31)
     assert len(crowded.carried) == count - 8
     taken = {p for row in after.rows for p in row}
-    assert set(crowded.carried.tolist()) == (taken | set(after.lost.tolist())) - set(range(31 * count, 32 * count))
+    assert set(crowded.carried.tolist()) == (taken | set(after.dropped.tolist())) - set(range(31 * count, 32 * count))
 
 
 def test_a_row_depends_on_seed_and_number_alone():

@@ -12,10 +12,11 @@ import soundfile
 
 from nlm_jax.core.batch import FIELDS
 from nlm_jax.core.errors import UserError
-from nlm_jax.data import pipeline, shards
+from nlm_jax.data import shards
 from nlm_jax.data.config import AugmentConfig, DataConfig, MixtureConfig
 from nlm_jax.data.dataset import Corpus
-from nlm_jax.data.eval_batches import Evaluation
+from nlm_jax.data.eval_batches import EvalSet
+from nlm_jax.data.pipeline import train_set
 
 AUGMENTED = AugmentConfig(
     **{f"{kind}_prob": 0.2 for kind in ("none", "band_stop", "reverb", "gain", "time_shift", "time_scale")},
@@ -42,7 +43,7 @@ def config(prepared):
 
 @pytest.fixture(scope="module")
 def data(config, tokenizer, fmt):
-    return pipeline.train_set(config, tokenizer, fmt)
+    return train_set(config, tokenizer, fmt)
 
 
 def take(iterator, count):
@@ -86,7 +87,7 @@ def test_a_row_is_what_its_plan_says(data, straight, tokenizer):
     tokens, segments = straight[6].tokens[1], straight[6].segments[1]
     assert segments.max() == len(examples)
     for segment, (position, example) in enumerate(zip(positions, examples, strict=True), start=1):
-        entry, choice = data.corpus.entry(int(example)), data._choice(int(position), int(example))
+        entry, choice = data.corpus.entry(int(example)), data.choose(int(position), int(example))
         text = tokenizer.decode(tokens[segments == segment].tolist())
         assert text.endswith(entry.text if choice.text is None else choice.text)
 
@@ -95,7 +96,7 @@ def test_resumed_equals_straight(data, config, tokenizer, fmt, straight):
     for start in (1, 7):
         for a, b in zip(take(data.batches(start), 2), straight[start:], strict=False):
             same(a, b)
-    again = pipeline.batches(config, tokenizer, fmt, start=5)  # a new process would open everything anew
+    again = train_set(config, tokenizer, fmt).batches(start=5)  # a new process would open everything anew
     assert again.position == 5
     same(next(again), straight[5])
     assert again.position == 6
@@ -103,7 +104,7 @@ def test_resumed_equals_straight(data, config, tokenizer, fmt, straight):
 
 
 def test_seed_decides(config, tokenizer, fmt, straight):
-    (other,) = take(pipeline.batches(config, tokenizer, fmt, seed=12), 1)
+    (other,) = take(train_set(config, tokenizer, fmt, seed=12).batches(), 1)
     assert (other.tokens != straight[0].tokens).any()
 
 
@@ -120,7 +121,7 @@ def test_hosts_share_the_same_batches(data, straight, hosts):
 def test_threads_and_prefetch_change_nothing(config, tokenizer, fmt, straight):
     for threads, prefetch in ((1, 1), (8, 16)):
         changed = dataclasses.replace(config, threads=threads, prefetch=prefetch)
-        for a, b in zip(take(pipeline.batches(changed, tokenizer, fmt), 6), straight, strict=False):
+        for a, b in zip(take(train_set(changed, tokenizer, fmt).batches(), 6), straight, strict=False):
             same(a, b)
 
 
@@ -133,7 +134,7 @@ def test_worker_processes_change_nothing(data, straight):
 
 def test_split_and_mixture_are_kept(config, tokenizer, fmt):
     mixture = MixtureConfig(domain={"animal": 1.0, "speech": 0.0, "music": 0.0})
-    data = pipeline.train_set(dataclasses.replace(config, mixture=mixture), tokenizer, fmt)
+    data = train_set(dataclasses.replace(config, mixture=mixture), tokenizer, fmt)
     drawn = [data.corpus.entry(int(e)) for e in np.unique(data.stream.lookup(np.arange(2000)))]
     assert {entry.domain for entry in drawn} == {"animal"}
     assert {len(data.corpus), len(Corpus(config.train, split="train"))} == {165 - 5}
@@ -142,24 +143,24 @@ def test_split_and_mixture_are_kept(config, tokenizer, fmt):
 def test_augmented_text_is_planned(data):
     """No row overflows although merged questions are longer: their tokens were counted before."""
     positions = np.arange(600)
-    needs, stored = data.needs(positions), data._stored_needs[data.stream.lookup(positions)]
-    assert (needs[:, 0] > stored[:, 0]).sum() > 20
+    sizes, stored = data.sizes(positions), data.stored_sizes[data.stream.lookup(positions)]
+    assert (sizes[:, 0] > stored[:, 0]).sum() > 20
     for window in range(3):
         assert (data.planner.window(window).used <= (256, 6, 96)).all()
 
 
 def test_long_examples(config, data, tokenizer, fmt):
-    limit = int(np.sort(data._stored_needs[:, 0])[-10]) - 1
+    limit = int(np.sort(data.stored_sizes[:, 0])[-10]) - 1
     short = dataclasses.replace(config, row_tokens=limit)
     with pytest.raises(UserError, match=r"tones: example \d+: longer than a row.*data\.row_tokens=\d+ \(now \d+\)"):
-        pipeline.train_set(short, tokenizer, fmt)
-    data = pipeline.train_set(dataclasses.replace(short, skip_long=True), tokenizer, fmt)
+        train_set(short, tokenizer, fmt)
+    data = train_set(dataclasses.replace(short, skip_long=True), tokenizer, fmt)
     assert data.skipped > 0
     assert len(data.corpus) + data.skipped == 160
     batches = take(data.batches(), 2)
     assert (batches[0].segments > 0).any()
     with pytest.raises(UserError, match="every example is longer"):
-        pipeline.train_set(dataclasses.replace(short, row_tokens=8, skip_long=True), tokenizer, fmt)
+        train_set(dataclasses.replace(short, row_tokens=8, skip_long=True), tokenizer, fmt)
 
 
 @pytest.mark.parametrize(
@@ -182,8 +183,8 @@ def test_rows_must_divide(data):
 def damage(folder, corpus, clip):
     """Overwrites the bytes of one clip in its shard file."""
     part = corpus.parts[0]
-    record = part.clip_records.read(*part.place(clip))
-    path = folder / f"clips-{part.place(clip)[0]:05d}.arrayrecord"
+    record = part.clip_records.read(*part.address(clip))
+    path = folder / f"clips-{part.address(clip)[0]:05d}.arrayrecord"
     content = path.read_bytes()
     at = content.index(record[60:200])
     path.write_bytes(content[:at] + bytes(100) + content[at + 100 :])
@@ -201,8 +202,8 @@ def broken(prepared, tmp_path):
 
 def test_damaged_records_are_named_and_replaced(broken, config, tokenizer, fmt, straight, caplog):
     plain = dataclasses.replace(config, train=(str(broken),), augment=AugmentConfig())
-    whole = take(pipeline.batches(dataclasses.replace(config, augment=AugmentConfig()), tokenizer, fmt), 12)
-    iterator = pipeline.batches(plain, tokenizer, fmt)
+    whole = take(train_set(dataclasses.replace(config, augment=AugmentConfig()), tokenizer, fmt).batches(), 12)
+    iterator = train_set(plain, tokenizer, fmt).batches()
     got = take(iterator, 12)
     assert iterator.damaged
     assert all("tones: example" in name and "is damaged" in name for name in iterator.damaged)
@@ -212,13 +213,13 @@ def test_damaged_records_are_named_and_replaced(broken, config, tokenizer, fmt, 
         assert (a.segments.max(axis=1) == b.segments.max(axis=1)).all()  # as many examples as planned
         changed += sum((a.audio[r] != b.audio[r]).any() for r in range(4))
     assert 0 < changed <= sum(iterator.damaged.values())  # and only those rows differ
-    for a, b in zip(take(pipeline.batches(plain, tokenizer, fmt, start=4), 3), got[4:], strict=False):
+    for a, b in zip(take(train_set(plain, tokenizer, fmt).batches(start=4), 3), got[4:], strict=False):
         same(a, b)
 
 
 def test_damage_under_augmentation(broken, config, tokenizer, fmt):
     """Mixed and silenced examples need other room than the stored ones; what replaces them keeps to the plan."""
-    iterator = pipeline.batches(dataclasses.replace(config, train=(str(broken),)), tokenizer, fmt)
+    iterator = train_set(dataclasses.replace(config, train=(str(broken),)), tokenizer, fmt).batches()
     batches = take(iterator, 12)
     assert len(iterator.damaged) > 1
     assert all((batch.weights.sum(axis=1) > 0).all() for batch in batches)
@@ -232,7 +233,7 @@ def test_samples_that_are_not_finite_are_damage(prepared, config, tokenizer, fmt
 
     def batches(spoilt):
         monkeypatch.setattr(shards, "decode_clip", lambda record, *part: spoilt(record, decode(record, *part)))
-        iterator = pipeline.batches(config, tokenizer, fmt)
+        iterator = train_set(config, tokenizer, fmt).batches()
         made = take(iterator, 8)
         return made, dict(iterator.damaged)
 
@@ -276,12 +277,12 @@ def test_a_damaged_recording_of_noise_is_drawn_again(prepared, broken, config, t
     """It would otherwise fail whatever example stands there, and all that could stand for it."""
     augment = AugmentConfig(noise_dirs=(str(broken),), noise_prob=1.0)
     config = dataclasses.replace(config, train=(str(prepared),), augment=augment)
-    iterator = pipeline.batches(config, tokenizer, fmt)
+    iterator = train_set(config, tokenizer, fmt).batches()
     made = take(iterator, 12)
     assert not iterator.damaged
     named = [m for m in caplog.messages if "damaged recording of data.augment left out: " in m]
     assert 0 < len(named) == len(set(named))
-    for a, b in zip(take(pipeline.batches(config, tokenizer, fmt, start=6), 3), made[6:], strict=False):
+    for a, b in zip(take(train_set(config, tokenizer, fmt).batches(start=6), 3), made[6:], strict=False):
         same(a, b)
 
 
@@ -292,15 +293,15 @@ def test_everything_damaged(prepared, tmp_path, config, tokenizer, fmt):
         content = bytearray(file.read_bytes())
         content[40::5000] = bytes(len(content[40::5000]))
         file.write_bytes(content)
-    iterator = pipeline.batches(dataclasses.replace(config, train=(str(folder),)), tokenizer, fmt)
-    with pytest.raises(UserError, match=r"tones: example \d+: damaged, and so are the 32 examples"):
+    iterator = train_set(dataclasses.replace(config, train=(str(folder),)), tokenizer, fmt).batches()
+    with pytest.raises(UserError, match=r"tones: example \d+: damaged, and so are 32 examples"):
         next(iterator)
     iterator.close()
 
 
 def test_evaluation_keeps_the_order(prepared, tokenizer, fmt):
     corpus = Corpus([prepared], split="valid")
-    evaluation = Evaluation(corpus, tokenizer, fmt, rows=8, samples=16000)
+    evaluation = EvalSet(corpus, tokenizer, fmt, rows=8, samples=16000)
     batches = list(evaluation)
     assert len(batches) == len(evaluation) == 5
     numbers = [e for made in batches for e in made.examples]
@@ -315,14 +316,14 @@ def test_evaluation_keeps_the_order(prepared, tokenizer, fmt):
                 entry, weights = corpus.entry(e), made.batch.weights[row] > 0
                 assert tokenizer.decode(made.batch.targets[row][weights].tolist()) == entry.text
                 np.testing.assert_array_equal(made.batch.audio[row, 0], corpus.audio(e, 16000)[0])
-    hosts = [list(Evaluation(corpus, tokenizer, fmt, 8, 16000, p, 2)) for p in range(2)]
+    hosts = [list(EvalSet(corpus, tokenizer, fmt, 8, 16000, p, 2)) for p in range(2)]
     for whole, *parts in zip(batches, *hosts, strict=True):
         np.testing.assert_array_equal(whole.batch.tokens, np.concatenate([p.batch.tokens for p in parts]))
-    assert len(list(Evaluation(corpus, tokenizer, fmt, 8, 16000, limit=9))) == 2
+    assert len(list(EvalSet(corpus, tokenizer, fmt, 8, 16000, limit=9))) == 2
 
 
 def test_evaluation_leaves_damaged_examples_out(broken, tokenizer, fmt):
-    evaluation = Evaluation(Corpus([broken]), tokenizer, fmt, rows=8, samples=16000)
+    evaluation = EvalSet(Corpus([broken]), tokenizer, fmt, rows=8, samples=16000)
     numbers = [e for made in evaluation for e in made.examples][:195]
     assert numbers.count(-1) == len(evaluation.damaged) >= 9
     assert all(e in (k, -1) for k, e in enumerate(numbers))

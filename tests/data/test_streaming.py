@@ -16,9 +16,9 @@ from nlm_jax.core import filecache, remote
 from nlm_jax.core.batch import FIELDS
 from nlm_jax.core.errors import UserError
 from nlm_jax.core.filecache import FileCache
-from nlm_jax.data import pipeline
 from nlm_jax.data.config import AugmentConfig, DataConfig
 from nlm_jax.data.dataset import Corpus
+from nlm_jax.data.pipeline import train_set
 
 URL = "memory://bucket/tones"
 
@@ -89,8 +89,8 @@ def test_only_what_is_read_is_fetched(bucket):
 
 
 def test_batches_from_a_url_are_those_from_disk(bucket, config, prepared, tokenizer, fmt):
-    here = pipeline.batches(dataclasses.replace(config, train=(str(prepared),)), tokenizer, fmt)
-    there = pipeline.batches(config, tokenizer, fmt)
+    here = train_set(dataclasses.replace(config, train=(str(prepared),)), tokenizer, fmt).batches()
+    there = train_set(config, tokenizer, fmt).batches()
     for a, b in zip(take(here, 5), take(there, 5), strict=True):
         for name in FIELDS:
             np.testing.assert_array_equal(getattr(a, name), getattr(b, name), err_msg=name)
@@ -103,8 +103,8 @@ def test_the_cache_is_bounded(bucket, config, tokenizer, fmt, prepared, tmp_path
     sizes = [f.stat().st_size for f in prepared.glob("*.arrayrecord")]
     limit = sorted(sizes)[-1] + sorted(sizes)[-2] + 1
     small = dataclasses.replace(config, cache_gb=limit / 1e9)
-    want = take(pipeline.batches(dataclasses.replace(config, train=(str(prepared),)), tokenizer, fmt), 6)
-    for a, b in zip(take(pipeline.batches(small, tokenizer, fmt), 6), want, strict=True):
+    want = take(train_set(dataclasses.replace(config, train=(str(prepared),)), tokenizer, fmt).batches(), 6)
+    for a, b in zip(take(train_set(small, tokenizer, fmt).batches(), 6), want, strict=True):
         np.testing.assert_array_equal(a.audio, b.audio)
     assert sum(p.stat().st_size for p in cached(tmp_path)) <= limit
     assert len(shards_in(bucket.fetched)) > len(sizes)
@@ -121,7 +121,7 @@ def test_a_network_that_fails_now_and_then(bucket, config, tokenizer, fmt, monke
         return get_file(path, *args, **options)
 
     monkeypatch.setattr(bucket, "get_file", flaky)
-    iterator = pipeline.batches(config, tokenizer, fmt)
+    iterator = train_set(config, tokenizer, fmt).batches()
     with caplog.at_level(logging.WARNING):
         take(iterator, 10)  # by then every shard has come
     shards = sum(path.endswith(".arrayrecord") for path in failures)
@@ -178,7 +178,7 @@ def test_a_shard_that_is_damaged_there(bucket, caplog):
         except ValueError:
             bad += 1
     assert good > bad > 0
-    assert any("not the file its manifest names" in message for message in caplog.messages)
+    assert any("differs from its digest in the manifest" in message for message in caplog.messages)
 
 
 def test_mistakes(bucket):

@@ -17,7 +17,7 @@ from jax._src import compiler, distributed
 
 from nlm_jax import cli
 from nlm_jax.data import shards
-from nlm_jax.data.eval_batches import Evaluation
+from nlm_jax.data.eval_batches import EvalSet
 from nlm_jax.data.pipeline import TrainSet
 from nlm_jax.train.stage_run import StageRun
 
@@ -46,8 +46,8 @@ def count_decoded(path: str) -> None:
         return decode(*args)
 
     shards.decode_clip = noting
-    during(TrainSet, "row", "row")
-    during(Evaluation, "_item", "example")
+    during(TrainSet, "build_row", "row")
+    during(EvalSet, "read", "example")
     atexit.register(lambda: pathlib.Path(path).write_text(json.dumps(decoded)))
 
 

@@ -202,7 +202,7 @@ def test_manifest(annotations, prepared):
 
 def test_what_went_in_comes_out(annotations, prepared, tokenizer, fmt):
     corpus = Corpus([prepared])
-    needs = corpus.needs(tokenizer, fmt)
+    needs = corpus.sizes(tokenizer, fmt)
     for e, example in enumerate(registry.read(annotations)):
         entry = corpus.entry(e)
         assert (entry.id, entry.text, entry.task, entry.domain) == (
@@ -225,7 +225,7 @@ def test_lengths_for_another_tokenizer(prepared, golden, fmt):
     from nlm_jax.data.text import Tokenizer
 
     official, corpus = Tokenizer.from_pretrained(golden / "llama"), Corpus([prepared])
-    needs = corpus.needs(official, fmt)
+    needs = corpus.sizes(official, fmt)
     entry = corpus.entry(7)
     assert needs[7, 0] == len(fmt.sequence(official, entry.prompt, entry.text, entry.n_clips))
 
@@ -289,5 +289,5 @@ def test_real_recordings(shared, tmp_path):
     corpus = Corpus([tmp_path / "out"])
     part, digests = corpus.parts[0], {row["path"]: row["sha256"] for row in chosen}
     for clip in range(len(chosen)):
-        header, _ = shards.clip_header(part.clip_records.read(*part.place(clip)))
+        header, _ = shards.clip_header(part.clip_records.read(*part.address(clip)))
         assert header["sha256"].startswith(digests[header["name"]])

@@ -35,7 +35,7 @@ def test_ultrasound_is_said_once(nlm, bats, tmp_path, flags):
     assert audio["source_rates"] == {"16000": windows, "192000": 2 * windows}
     assert audio["ultrasound"] == {"recordings": 1, "first": ["bat/a.wav"]}
     part = Corpus([tmp_path / "out"]).parts[0]
-    headers = [shards.clip_header(part.clip_records.read(*part.place(k)))[0] for k in range(3 * windows)]
+    headers = [shards.clip_header(part.clip_records.read(*part.address(k)))[0] for k in range(3 * windows)]
     rates = {h["name"].partition("#")[0]: h["source_rate"] for h in headers}
     assert rates == {"bat/a.wav": 192_000, "owl/a.wav": 192_000, "wren/a.wav": 16_000}
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from nlm_jax.audio import mel
 from nlm_jax.core.errors import UserError
-from nlm_jax.data.pipeline import open_corpus
+from nlm_jax.data.dataset import Corpus
 from nlm_jax.data.shards import CorruptRecord
 from nlm_jax.evaluate import baselines
 from nlm_jax.evaluate.accuracy import Prediction, Score, score
@@ -64,7 +64,7 @@ def questions(data: Sequence[str], split: str, samples: int, limit: int = 0) -> 
     Raises:
       UserError: no prepared directory, or no such split in it.
     """
-    corpus = open_corpus(data, split)
+    corpus = Corpus(data, split)
     for e in spread(corpus, limit):
         yield Question(corpus, int(e), samples)
 
@@ -97,7 +97,7 @@ def compared(data: Sequence[str], split: str, made: Sequence[Prediction], asked:
     Returns:
       name -> predictions; empty where there is nothing to learn from.
     """
-    corpus = open_corpus(data)
+    corpus = Corpus(data)
     other = corpus.subset(~np.isin(_splits(corpus), [split]))
     if not len(other) or not asked:
         return {}
