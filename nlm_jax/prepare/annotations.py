@@ -47,9 +47,9 @@ class Annotations:
     def __init__(self, options: PrepareOptions):
         self.options = options
         self.held_out_taxa = heldout_taxa.load(options.held_out_taxa)
-        self.source = subset.located(options.annotations, options.taxon, options.task)
+        self.source = subset.fetch(options.annotations, options.taxon, options.task)
         """The annotations; the downloaded folder if `options.annotations` is a hub id."""
-        self.root = options.audio_root or registry.home(self.source)
+        self.root = options.audio_root or registry.default_root(self.source)
         """Folder of relative audio paths."""
         self.report = Report()
         """Rejects and notices, filled while examples are read."""

@@ -76,7 +76,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--max-clips", type=int, default=8, metavar="N", help="most clips in one question; data.row_clips (default 8)"
     )
-    parser.add_argument("--format", default="auto", help=f"of the annotations: {', '.join(registry.KINDS)}")
+    parser.add_argument("--format", default="auto", help=f"of the annotations: {', '.join(registry.FORMATS)}")
     parser.add_argument("--window", type=float, default=0.0, metavar="SECONDS", help="cut recordings into windows")
     parser.add_argument(
         "--hop", type=float, default=0.0, metavar="SECONDS", help="between starts of windows (default: half a window)"

@@ -118,7 +118,7 @@ def _prepared(source: pathlib.Path) -> Benchmark:
 
 def _heard(source: pathlib.Path) -> Benchmark:
     """Fingerprints every recording of annotations; those that cannot be read are compared by name only."""
-    root = registry.home(source)
+    root = registry.default_root(source)
     ids, paths = set(), {}
     for example in registry.read(source):
         ids.add(example.id)

@@ -40,7 +40,7 @@ class PrepareOptions:
     quality: Quality = "HQ"
     """Of the resampler."""
     format: str = "auto"
-    """Format of the annotations, see `readers.registry.KINDS`."""
+    """Format of the annotations, see `readers.registry.FORMATS`."""
     instruct: str = ""
     """Tasks that questions are generated for from the facts of recordings: names and patterns, or all; "" = none."""
     templates: pathlib.Path | None = None

@@ -106,6 +106,6 @@ def draw_held_out(annotations: Annotations, paths: Collection[str], rejected: Co
 def _raise_no_examples(annotations: Annotations) -> NoReturn:
     options, rejects = annotations.options, annotations.report.rejects
     if rejects:
-        raise UserError(f"{options.annotations}: {registry.unusable(rejects)}")
+        raise UserError(f"{options.annotations}: {registry.all_rejected(rejects)}")
     of = f" of split {options.split!r}" if options.split else ""
     raise UserError(f"{options.annotations}: holds no examples{of}; check the file and --split")

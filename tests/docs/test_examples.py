@@ -13,7 +13,7 @@ import soundfile
 
 from nlm_jax import cli
 from nlm_jax.core.config import load
-from nlm_jax.prepare.readers import detect_format, registry
+from nlm_jax.prepare.readers import read_report, registry
 from nlm_jax.prepare.rejects import Report
 from nlm_jax.train.config import TrainConfig, train_config
 
@@ -30,8 +30,8 @@ def test_example_of_a_reader(tmp_path, monkeypatch):
     (source,) = [block for block in blocks("howto/reader.md", "python") if block.startswith('"""')]
     reader = types.ModuleType("field_sheets")
     exec(source, reader.__dict__)
-    monkeypatch.setitem(registry.FILES, "field-sheets", reader)
-    monkeypatch.setitem(detect_format.TITLES, "field-sheets", "field sheets")
+    monkeypatch.setitem(registry.FILE_READERS, "field-sheets", reader)
+    monkeypatch.setitem(read_report.TITLES, "field-sheets", "field sheets")
     for name in ("a.wav", "b.wav"):
         soundfile.write(tmp_path / name, np.zeros(1600, np.float32), 16_000)
     sheet = tmp_path / "sheet.csv"
@@ -46,7 +46,7 @@ def test_example_of_a_reader(tmp_path, monkeypatch):
     assert examples[0].facts == {"common_name": "Barn owl"}
     (reject,) = report.rejects
     assert reject.where.endswith("sheet.csv:4")
-    assert "'OWL1' is no species code" in reject.reason
+    assert "'OWL1' is not a species code" in reject.reason
 
 
 PAGES = ["README.md", *sorted(file.relative_to(ROOT).as_posix() for file in (ROOT / "docs").rglob("*.md"))]

@@ -195,7 +195,7 @@ def test_options_travel_to_other_processes(tmp_path):
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"metadata": "{broken"}, r"x\.parquet: row 1: metadata of 'id-1' is no JSON"),
+        ({"metadata": "{broken"}, r"x\.parquet: row 1: metadata of 'id-1' is not valid JSON"),
         ({"metadata": "[1]"}, r"x\.parquet: row 1: metadata must be a JSON object"),
         ({"output": None}, r"x\.parquet: row 1: missing field 'output'"),
         ({"instruction": "", "instruction_text": ""}, r"x\.parquet: row 1: neither instruction_text nor instruction"),

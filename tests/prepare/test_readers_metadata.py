@@ -341,4 +341,4 @@ def test_names_of_licences(given, name):
     ],
 )
 def test_names_of_species(given, name):
-    assert recording_facts.binomial(given) == name
+    assert recording_facts.without_author(given) == name

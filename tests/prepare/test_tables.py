@@ -4,7 +4,7 @@ import pytest
 
 from nlm_jax.core.errors import UserError
 from nlm_jax.data.schema import Row
-from nlm_jax.prepare.readers import columns, tables
+from nlm_jax.prepare.readers import spans, tables
 from nlm_jax.prepare.rejects import Notice, Reject
 
 
@@ -121,9 +121,9 @@ def test_too_many_cells(tmp_path):
         read(tmp_path / "t.csv", "\n\n")
 
 
-def spans(file, content):
+def spans_in(file, content):
     file.write_text(content, encoding="utf-8")
-    return [tuple(columns.span(row)) for row in tables.rows(file)]
+    return [tuple(spans.span(row)) for row in tables.rows(file)]
 
 
 @pytest.mark.parametrize(
@@ -144,7 +144,7 @@ def spans(file, content):
     ],
 )
 def test_commas_in_numbers(tmp_path, content, want):
-    assert spans(tmp_path / "t.csv", content) == want
+    assert spans_in(tmp_path / "t.csv", content) == want
 
 
 @pytest.mark.parametrize(
@@ -158,7 +158,7 @@ def test_commas_in_numbers(tmp_path, content, want):
     ],
 )
 def test_clock_times(tmp_path, content, want):
-    assert spans(tmp_path / "t.csv", f"file,start,end\na,{content}\n") == [want]
+    assert spans_in(tmp_path / "t.csv", f"file,start,end\na,{content}\n") == [want]
 
 
 @pytest.mark.parametrize(
@@ -207,7 +207,7 @@ def test_clock_times(tmp_path, content, want):
 def test_columns_of_times(tmp_path, header, cells, want):
     (tmp_path / "t.csv").write_text(f"file,{header}\na,{cells}\n")
     (row,) = tables.rows(tmp_path / "t.csv")
-    assert tuple(columns.span(row)) == want
+    assert tuple(spans.span(row)) == want
 
 
 @pytest.mark.parametrize(
@@ -231,4 +231,4 @@ def test_times_that_are_not_understood(tmp_path, header, cells, says):
     (tmp_path / "t.csv").write_text(f"file,{header}\na,{cells}\n")
     (row,) = tables.rows(tmp_path / "t.csv")
     with pytest.raises(UserError, match=says):
-        columns.span(row)
+        spans.span(row)

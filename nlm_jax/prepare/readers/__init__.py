@@ -1,1 +1,1 @@
-"""Readers of annotations, one module per format; `registry` lists them and chooses one."""
+"""Readers of annotations: labels and metadata in the formats people have, as examples. Start at `registry.read`."""

@@ -8,30 +8,34 @@ from nlm_jax.prepare.readers import recording_facts
 
 
 def matches(row: Row) -> bool:
-    """An object that lists further tasks, or the domain and licence of its clip."""
+    """Whether an object lists further tasks, or the domain and licence of its clip."""
     return "extra_tasks" in row.values or {"domain", "licence", "split"} <= set(row.values)
 
 
 def examples(row: Row) -> Iterator[Example]:
-    """The main question of a clip, then its further ones; all share the recording."""
+    """The main question of a clip, then its further ones, about the same recording.
+
+    Raises:
+      UserError: a field is missing or invalid.
+    """
     paths, ident = row.paths(), row.text("id", "path", empty=False)
     extra = row.values.get("extra_tasks") or []
     if not isinstance(extra, list) or not all(isinstance(item, dict) for item in extra):
         raise UserError(f"{row.where}: field 'extra_tasks' must be a list of objects with task, prompt and text")
-    known = recording_facts.given(row.values)
+    facts = recording_facts.of_annotation(row.values)
     for number, item in enumerate([row.values, *extra]):
-        ask = Row(item, row.where if number == 0 else f"{row.where}: extra_tasks[{number - 1}]")
-        task = ask.text("task", empty=False)
+        question = Row(item, row.where if number == 0 else f"{row.where}: extra_tasks[{number - 1}]")
+        task = question.text("task", empty=False)
         yield Example(
             id=f"{ident}#{number}-{task}",
             paths=paths,
-            prompt=ask.text("prompt", empty=False),
-            text=ask.text("text"),
+            prompt=question.text("prompt", empty=False),
+            text=question.text("text"),
             task=task,
             domain=row.text("domain", default="unknown"),
             licence=row.text("licence", "license", default="unknown"),
             label=row.text("label", default=""),
             split=row.text("split", default=""),
             where=row.where,
-            facts=known,
+            facts=facts,
         )

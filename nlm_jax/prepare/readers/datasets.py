@@ -1,66 +1,81 @@
 """Datasets of the hub with an Audio column, saved as Parquet or by `save_to_disk`, and audio folders: recordings
-beside `metadata.csv` or `metadata.jsonl`. What is asked depends on the columns, see `labels.told`."""
+beside `metadata.csv` or `metadata.jsonl`. The question depends on the columns, see `row_examples.metadata_example`."""
 
 import dataclasses
 import datetime
 import json
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from nlm_jax.core.errors import UserError
 from nlm_jax.data.schema import Example, Row, part_name
-from nlm_jax.prepare.readers import columns, common, hf_rows, label_table, recording_facts, tables
+from nlm_jax.prepare.readers import (
+    columns,
+    hf_rows,
+    label_table,
+    recording_facts,
+    row_examples,
+    row_streams,
+    spans,
+    tables,
+)
 from nlm_jax.prepare.readers.lookup import Lookup
+from nlm_jax.prepare.rejects import Notice, Reject
 
 
 def opens(path: pathlib.Path) -> bool:
-    """A folder or file in one of the formats."""
+    """Whether a path is a folder or file in one of the formats."""
     return bool(hf_rows.files(path))
 
 
-def examples(path: pathlib.Path, root: pathlib.Path) -> Iterator[Example]:
-    """One question for each row; a row that says nothing about its recording is passed over, and counted.
+def examples(path: pathlib.Path, root: pathlib.Path) -> Iterator[Example | Reject | Notice]:
+    """One question for each row; rows that say nothing about their recording are rejects.
 
     Raises:
-      UserError: no dataset there, no audio in it, or no row that says anything.
+      UserError: not a dataset, without audio, or no row with a label.
     """
-    if not hf_rows.files(path):
+    files = hf_rows.files(path)
+    if not files:
         raise UserError(f"{path}: neither Parquet files, nor a folder of save_to_disk, nor recordings with metadata")
-    if timed := _timed(hf_rows.files(path)):
-        lookup = Lookup(root)
-        for file in timed:
-            yield from common.unique(label_table.LabelTable(file, lookup, hf_rows.split_of(file, path)).examples())
-        yield from lookup.notices()
+    if not _are_timed_tables(files):
+        items = hf_rows.convert_rows(hf_rows.rows(path, root), row_example)
+        yield from row_streams.without_skipped(path, items, hf_rows.column_names(path))
         return
-    yield from common.told_of(path, hf_rows.each(hf_rows.rows(path, root), asked), hf_rows.columns(path))
+    lookup = Lookup(root)
+    for file in files:
+        table = label_table.LabelTable(file, lookup, hf_rows.split_of(file, path))
+        yield from row_streams.unique_examples(table.examples())
+    yield from lookup.notices()
 
 
-def _timed(files: list[pathlib.Path]) -> list[pathlib.Path]:
-    """The files if they are tables of labels with times, such as a `metadata.csv` with start and end."""
-    found = [file for file in files if tables.is_table(file) and label_table.fits(file)]
-    return found if found == files and all(columns.layout(tables.header(file)).timed for file in found) else []
+def _are_timed_tables(files: Sequence[pathlib.Path]) -> bool:
+    """Whether all files are label tables with times, such as a `metadata.csv` with start and end."""
+    return all(
+        tables.is_table(file) and label_table.is_label_table(file) and columns.layout(tables.header(file)).timed
+        for file in files
+    )
 
 
-def asked(row: Row, names: tuple[str, ...]) -> Example:
+def row_example(row: Row, recordings: Sequence[str]) -> Example:
     """The question about the recordings of a row, or about the part of each between its start and its end.
 
     Raises:
-      UserError: the row says nothing that could be asked, or has times that are none.
+      UserError: the row has no label, or an invalid time.
     """
-    row = unfolded(row)
-    within = {k: v for k, v in row.values.items() if not isinstance(v, datetime.date | datetime.time)}  # times of a day
-    start, end = columns.span(Row(within, row.where))
+    row = with_metadata(row)
+    numbers = {k: v for k, v in row.values.items() if not isinstance(v, datetime.date | datetime.time)}
+    start, end = spans.span(Row(numbers, row.where))  # dates and times of day are not times in a recording
     if start is not None:
-        names = tuple(part_name(name, start, end) for name in names)
-    one = common.told(row, names[0], recording_facts.facts(row.values, sure=False))
-    return dataclasses.replace(one, paths=names)
+        recordings = [part_name(name, start, end) for name in recordings]
+    facts = recording_facts.of_columns(row.values, taxonomic=False)
+    return dataclasses.replace(row_examples.metadata_example(row, recordings[0], facts), paths=tuple(recordings))
 
 
-def unfolded(row: Row) -> Row:
-    """A row together with the keys of its column `metadata`, where that is an object or JSON."""
-    said = row.values.get("metadata")
+def with_metadata(row: Row) -> Row:
+    """A row with the keys of its column `metadata` as further columns, if that is an object or JSON of one."""
+    metadata = row.values.get("metadata")
     try:
-        said = json.loads(said) if isinstance(said, str) else said
+        metadata = json.loads(metadata) if isinstance(metadata, str) else metadata
     except json.JSONDecodeError:
         return row
-    return Row({**said, **row.values}, row.where) if isinstance(said, dict) else row
+    return Row({**metadata, **row.values}, row.where) if isinstance(metadata, dict) else row

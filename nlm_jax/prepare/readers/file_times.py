@@ -1,4 +1,8 @@
-"""Selections over several files, as Raven opens them: their times count through all files, one after the other."""
+"""Selections over several files, as Raven opens them: their times count through all files, one after the other.
+
+a.wav lasts 60 s                    b.wav begins at 60 s
+selection in b.wav at 75 s          is at 15 s of b.wav
+"""
 
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -7,28 +11,32 @@ from nlm_jax.audio import formats
 from nlm_jax.core.errors import UserError
 from nlm_jax.prepare import audio_sources
 
-SLACK = 0.05
+TOLERANCE = 0.05
 """Seconds by which a selection may begin outside of its file, for rounding."""
 
 
-def before(spans: Sequence[tuple[str, float, float]], root: pathlib.Path) -> dict[str, float | str]:
-    """Seconds that times count before each file, or why nobody can tell.
+def seconds_before(selections: Sequence[tuple[str, float, float]], root: pathlib.Path) -> dict[str, float | str]:
+    """Seconds that times count before each file.
 
-    The files follow each other in the order of their times, or it is all files of the folder by name that do, whichever
-    the times fit. If they fit neither, and each its own file, they count from the beginning of each.
+    The files follow each other in the order of their times, or all files of the folder do in that of their names; the
+    first order that all times fit is taken. If they fit neither, but each its own file, times count from the beginning
+    of each.
 
     Args:
-      spans: (file, start, end) of every selection in seconds.
+      selections: (file, start, end) of each in seconds.
       root: folder of relative names.
+
+    Returns:
+      File -> seconds, or the reason why they are unknown; nothing for a single file.
     """
-    order = list(dict.fromkeys(file for file, _, _ in sorted(spans, key=lambda span: span[1])))
+    order = list(dict.fromkeys(file for file, _, _ in sorted(selections, key=lambda selection: selection[1])))
     if len(order) < 2:
         return {}
     folder = (root / order[0]).parent
-    beside = [audio_sources.name_of(path, root) for path in sorted(folder.glob("*")) if formats.is_readable(path)]
-    lengths = {file: _length(root, file) for file in {*order, *beside}}
-    for starts in (_starts(order, lengths), _starts(beside, lengths), dict.fromkeys(order, 0.0)):
-        if _fit(spans, starts, lengths):
+    by_name = [audio_sources.name_of(path, root) for path in sorted(folder.glob("*")) if formats.is_readable(path)]
+    lengths = {file: _length(root, file) for file in {*order, *by_name}}
+    for starts in (_starts(order, lengths), _starts(by_name, lengths), dict.fromkeys(order, 0.0)):
+        if _fits(selections, starts, lengths):
             return dict(starts)
     reason = (
         f"the times count through {len(order)} files, and their lengths do not tell where this one begins; "
@@ -38,7 +46,7 @@ def before(spans: Sequence[tuple[str, float, float]], root: pathlib.Path) -> dic
 
 
 def _starts(files: Sequence[str], lengths: Mapping[str, float]) -> dict[str, float]:
-    """Where each file begins if they follow each other."""
+    """Seconds at which each file begins if they follow each other."""
     starts, total = {}, 0.0
     for file in files:
         starts[file] = total
@@ -46,13 +54,18 @@ def _starts(files: Sequence[str], lengths: Mapping[str, float]) -> dict[str, flo
     return starts
 
 
-def _fit(spans: Sequence[tuple[str, float, float]], starts: Mapping[str, float], lengths: Mapping[str, float]) -> bool:
+def _fits(
+    selections: Sequence[tuple[str, float, float]], starts: Mapping[str, float], lengths: Mapping[str, float]
+) -> bool:
     """Whether every selection begins within its file; none does in one of unknown length."""
-    return all(file in starts and -SLACK <= start - starts[file] < lengths[file] + SLACK for file, start, _ in spans)
+    return all(
+        file in starts and -TOLERANCE <= start - starts[file] < lengths[file] + TOLERANCE
+        for file, start, _ in selections
+    )
 
 
 def _length(root: pathlib.Path, file: str) -> float:
-    """Seconds of a recording; not a number if it cannot be read, so that nothing fits it or what follows it."""
+    """Seconds of a recording; NaN if it cannot be read, so that no selection fits in it or in the files after it."""
     try:
         return audio_sources.seconds(root, file)
     except UserError:

@@ -1,11 +1,11 @@
-"""Label tables of any program as annotations: one of them, or the one in a folder of recordings."""
+"""Label tables of any program as annotations: one of them, or those in a folder of recordings."""
 
 import pathlib
 from collections.abc import Iterator
 
 from nlm_jax.audio import formats
 from nlm_jax.data.schema import Example
-from nlm_jax.prepare.readers import common, label_table, tables
+from nlm_jax.prepare.readers import label_table, row_streams, tables
 from nlm_jax.prepare.readers.lookup import Lookup
 from nlm_jax.prepare.rejects import Notice, Reject
 
@@ -13,21 +13,22 @@ NAME = "labels.csv"
 
 
 def opens(path: pathlib.Path) -> bool:
-    """A label table, or a folder with some."""
+    """Whether a path is a label table, or a folder with some."""
     return bool(files(path))
 
 
 def files(path: pathlib.Path) -> list[pathlib.Path]:
-    """The label tables that a path is or has: `labels.csv` alone, else all with its columns but Raven's."""
+    """The label tables at a path: `labels.csv` alone if a folder has it, else all below it except Raven's."""
     if path.is_file():
-        return [path] * label_table.fits(path)
+        return [path] * label_table.is_label_table(path)
     if (path / NAME).is_file():
         return [path / NAME]
-    return [file for file in listed(path) if label_table.fits(file) and not label_table.is_selections(file)]
+    every = tables_below(path)
+    return [f for f in every if label_table.is_label_table(f) and not label_table.is_selection_table(f)]
 
 
-def listed(path: pathlib.Path) -> list[pathlib.Path]:
-    """The tables below a folder."""
+def tables_below(path: pathlib.Path) -> list[pathlib.Path]:
+    """The tables of text below a folder, sorted."""
     return sorted(filter(tables.is_table, formats.files_below(path)))
 
 
@@ -39,5 +40,5 @@ def examples(path: pathlib.Path, root: pathlib.Path) -> Iterator[Example | Rejec
     """
     lookup = Lookup(root)
     for file in files(path) or [path / NAME if path.is_dir() else path]:
-        yield from common.unique(label_table.LabelTable(file, lookup).examples())
+        yield from row_streams.unique_examples(label_table.LabelTable(file, lookup).examples())
     yield from lookup.notices()

@@ -1,251 +1,237 @@
 """Tables of labels with or without times: `labels.csv`, selections of Raven, results of BirdNET and Kaleidoscope,
-sequences of crowsetta, metadata of ESC-50 and BirdCLEF, and any other whose columns `columns.layout` understands."""
+sequences of crowsetta, metadata of ESC-50 and BirdCLEF, and any other that `columns.layout` understands.
+
+    file,start,end,species            examples
+    dawn.wav,0.5,1,Robin; Wren        dawn.wav#t=0.5,1: Robin    dawn.wav#t=0.5,1: Wren
+    dawn.wav,2,3,nocall               dawn.wav#t=2,3: None
+    dawn.wav,4,5,                     a reject: the row has no label
+"""
 
 import collections
 import functools
 import pathlib
 from collections.abc import Iterator
+from typing import NamedTuple
 
-from nlm_jax.audio import wave
 from nlm_jax.core.errors import UserError
 from nlm_jax.data.schema import Example, Row
-from nlm_jax.prepare import audio_sources
-from nlm_jax.prepare.readers import cells, columns, common, file_times, recording_facts, tables
+from nlm_jax.prepare.readers import (
+    cells,
+    columns,
+    file_times,
+    recording_facts,
+    row_examples,
+    row_recordings,
+    row_streams,
+    spans,
+    tables,
+)
 from nlm_jax.prepare.readers.lookup import Lookup
 from nlm_jax.prepare.rejects import Notice, Reject
 
-ASKS = {
-    **dict.fromkeys(("scientific_name", "species_scientific"), common.QUESTIONS["scientific_name"]),
-    "call_type": common.QUESTIONS["call_type"],
-    "sound_type": common.QUESTIONS["sound"],
+QUESTIONS = {
+    "scientificname": row_examples.QUESTIONS["scientific_name"],
+    "speciesscientific": row_examples.QUESTIONS["scientific_name"],
+    "calltype": row_examples.QUESTIONS["call_type"],
+    "soundtype": row_examples.QUESTIONS["sound"],
 }
-ASKS = {name.replace("_", ""): ask for name, ask in ASKS.items()}
-"""Column of the label -> what is asked, if that is not the common name."""
-BESIDE = ("metadata.csv",)
-"""Tables whose names of recordings begin in their own folder, not in the audio root."""
-OFFSET = ("file_offset_s", "file_offset")
-"""Where a selection of Raven begins in its own file: in a table over several files, Begin Time counts through all."""
-QUESTION = {*common.ASKS, "task", "files", "extra_tasks", "facts", "audio"}
-PARTS = {
-    *(
-        "selection",
-        "view",
-        "channel",
-        "begin_file",
-        "begin_path",
-        "file_offset_s",
-        "indir",
-        "outdir",
-        "folder",
-        "in_file",
-    ),
-    *("id", "prompt", "text", "task", "domain", "licence", "license", "split"),
+"""Label column, without separators -> its question, if that is not for the common name."""
+FILE_OFFSET = ("file_offset_s", "file_offset")
+"""Columns with the start of a selection of Raven in its own file. In a table over several files, Begin Time counts
+through all of them."""
+QUESTION_COLUMNS = {*row_examples.PROMPT_COLUMNS, "task", "files", "extra_tasks", "facts", "audio"}
+"""Columns of JSON rows that are questions of their own, not labels."""
+ROW_COLUMNS = {
+    *("selection", "view", "channel", "begin_file", "begin_path", "file_offset_s", "indir", "outdir", "folder"),
+    *("in_file", "id", "prompt", "text", "task", "domain", "licence", "license", "split"),
 }
-"""Columns that say which row, recording or question it is."""
+"""Columns about the row, its recording or its question."""
 
 
-def fits(file: pathlib.Path) -> bool:
-    """Whether a file is such a table: it has labels, and names recordings or has times for one. Rows of JSON that ask a
-    question are none."""
+def is_label_table(file: pathlib.Path) -> bool:
+    """Whether a file is a table with labels of recordings that it names, or with times of one. JSON rows with questions
+    are not."""
     names = tables.header(file)
     layout = columns.layout(names)
-    if not layout.label or (recording_facts.plain(layout.label) == "text" and not layout.timed):
+    if not layout.label or (cells.column_key(layout.label) == "text" and not layout.timed):
         return False
-    if not tables.is_table(file) and (not layout.file or QUESTION & set(names)):
+    if not tables.is_table(file) and (not layout.file or QUESTION_COLUMNS & set(names)):
         return False
     return bool(layout.file) or layout.timed
 
 
-def is_selections(file: pathlib.Path) -> bool:
+def is_selection_table(file: pathlib.Path) -> bool:
     """Whether a file is a selection table of Raven, with or without labels."""
     layout = columns.layout(tables.header(file) if tables.is_table(file) else ())
-    return layout.timed and recording_facts.plain(layout.start) in ("begin_time_s", "begin_time")
+    return layout.timed and cells.column_key(layout.start) in ("begin_time_s", "begin_time")
 
 
-def ignored(file: pathlib.Path) -> list[str]:
-    """Columns of such a table that nothing is made of."""
-    layout = columns.layout(tables.header(file))
-    used = {layout.file, layout.label, layout.start, layout.end, layout.duration}
-    meant, names = PARTS | recording_facts.MEANING.keys(), tables.header(file)
-    used.update(columns.named(names, columns.LABEL))
-    return [name for name in names if name not in used and recording_facts.plain(name) not in meant]
+def unused_columns(file: pathlib.Path) -> list[str]:
+    """Columns of a label table that nothing is read from."""
+    names = tables.header(file)
+    layout = columns.layout(names)
+    used = {layout.file, layout.label, *layout.times, *columns.matching(names, columns.LABEL)}
+    read = ROW_COLUMNS | recording_facts.MEANING.keys()
+    return [name for name in names if name not in used and cells.column_key(name) not in read]
 
 
 class LabelTable:
     """One table of labels."""
 
     def __init__(self, file: pathlib.Path, lookup: Lookup, split: str = ""):
-        """A table whose rows belong to `split` if they do not say to which."""
-        self.split = split
-        self.file = file
-        self.lookup = lookup
-        self.names = names = tables.header(file)
-        self.plain = {recording_facts.plain(name): name for name in reversed(names)}
-        self.layout = columns.layout(names)
-        self.raven = is_selections(file)
-        self.near = self.raven or self.file.name in BESIDE
-        self.kaleidoscope = {"folder", "in_file"} <= self.plain.keys()
-        self.offset = next((self.plain[name] for name in OFFSET if name in self.plain), "") if self.raven else ""
+        """Of a file.
+
+        Args:
+          file: the table.
+          lookup: finds its recordings.
+          split: that of rows without one.
+        """
+        self._file = file
+        self._split = split
+        self._root = lookup.root
+        self._names = tables.header(file)
+        self._layout = columns.layout(self._names)
+        self._is_raven = is_selection_table(file)
+        self._recordings = row_recordings.RowRecordings(file, lookup, self._names, self._is_raven)
+        offsets = (name for key in FILE_OFFSET for name in self._names if cells.column_key(name) == key)
+        self._offset = next(offsets, "") if self._is_raven else ""
 
     def examples(self) -> Iterator[Example | Reject | Notice]:
-        """One question for each label of each row, about its recording or its part; one that Raven lists in two views
-        (waveform and spectrogram) counts once.
+        """One question for each label of each row, about the recording or the part of it.
+
+        A selection that Raven lists in two views (waveform and spectrogram) counts once.
 
         Raises:
           UserError: no header, or not text.
         """
-        if not self.layout.label and self.names:
-            accepted = "species, label, common name, annotation, class, category, tags, sound type or call type"
-            has = f"the first line names {', '.join(self.names)}"
-            yield Reject(str(self.file), f"{self.file}:1", f"no label; name its column one of {accepted}; {has}")
-            return
-        if not self.count:
-            yield from self._empty()
-            return
-        yield from self._unused()
-        seen: set[tuple[object, ...]] = set()
-        for item in common.each(tables.rows(self.file), self._row, self._named):
-            key = (item.paths, item.text, item.prompt) if isinstance(item, Example) and self.raven else None
-            if key is None or key not in seen:
-                seen.add(key)
-                yield item
+        if not self._layout.label and self._names:
+            yield self._no_label_column()
+        elif not self._survey.rows:
+            yield from self._of_empty_table()
+        else:
+            for name in self._layout.unused if self._layout.timed else ():
+                yield Notice(f"{self._file}: column {name!r} looks like a time and is not used")
+            rows = tables.rows(self._file)
+            items = row_streams.convert_rows(rows, self._of_row, self._recordings.of_reject)
+            yield from _without_views(items) if self._is_raven else items
 
-    @functools.cached_property
-    def _survey(self) -> tuple[int, str, frozenset[str]]:
-        """Rows, the column with the labels (the first that is not all empty), and the labels that stand alone in it."""
-        candidates = columns.named(self.names, columns.LABEL)
-        single: dict[str, set[str]] = collections.defaultdict(set)
-        rows = 0
-        for row in tables.rows(self.file):
-            rows += isinstance(row, Row | Reject)
-            if isinstance(row, Row):
-                for name in candidates:
-                    single[name].update(cells.alone(row.values.get(name)))
-        column = next((name for name in candidates if single[name]), self.layout.label)
-        return rows, column, frozenset(single[column])
+    def _no_label_column(self) -> Reject:
+        accepted = "species, label, common name, annotation, class, category, tags, sound type or call type"
+        header = f"the first line names {', '.join(self._names)}"
+        reason = f"no label; name its column one of {accepted}; {header}"
+        return Reject(str(self._file), f"{self._file}:1", reason)
 
-    @property
-    def count(self) -> int:
-        return self._survey[0]
+    def _of_empty_table(self) -> Iterator[Example | Reject]:
+        """A selection table without rows says that nothing is heard in its recording; other tables say nothing."""
+        if self._is_raven:
+            row = Row({}, f"{self._file}:1")
+            yield from row_streams.convert_rows(
+                [row], lambda row: [row_examples.negative_example(row, self._recordings.of_table())]
+            )
 
-    def _empty(self) -> Iterator[Example | Reject]:
-        """A table of selections without any says that its recording was listened to, and nothing heard."""
-        if self.raven:
-            row = Row({}, f"{self.file}:1")
-            yield from common.each([row], lambda row: [common.negative(row, self._beside())])
+    # --- Rows ---
 
-    def _unused(self) -> Iterator[Notice]:
-        for name in self.layout.unused if self.layout.timed else ():
-            yield Notice(f"{self.file}: column {name!r} looks like a time and is not used")
+    def _of_row(self, row: Row) -> Iterator[Example]:
+        column = self._survey.label_column
+        labels = self._labels(row, column)
+        recording = self._recordings.of_row(row)
+        span = self._span(row, recording)
+        recording = self._recordings.channel(row, recording)
+        for values, label in self._label_rows(row, column, labels):
+            if cells.is_silent(label):
+                yield row_examples.negative_example(values, recording, *span)
+            else:
+                question = QUESTIONS.get(
+                    cells.column_key(column).replace("_", ""), row_examples.QUESTIONS["common_name"]
+                )
+                yield row_examples.label_example(values, recording, label, *span, question=question)
 
-    def _row(self, row: Row) -> Iterator[Example]:
-        _, column, single = self._survey
-        cell_labels = cells.labels(row.values.get(column), single)
-        if cells.is_object(row.values.get(column)):
+    def _labels(self, row: Row, column: str) -> list[str]:
+        cell = row.values.get(column)
+        if cells.is_object(cell):
             raise UserError(
                 f"{row.where}: {column!r} holds an object; export one row with start, end and label an event"
             )
-        if not cell_labels:
+        labels = cells.labels(cell, self._survey.vocabulary)
+        if not labels:
             raise UserError(f"{row.where}: missing field {column!r}: the row has no label")
-        file = self._recording(row)
-        start, end = self._span(row, file)
-        file = self._channel(row, file)
-        hidden = {"text"} if recording_facts.plain(column) == "text" else set()
-        for number, label in enumerate(cell_labels):
-            values = {name: value for name, value in row.values.items() if name not in hidden}
-            values = {"split": self.split, **values} if self.split else values
-            if len(cell_labels) > 1:
-                ident = {"id": f"{values['id']}#{number}"} if values.get("id") else {}
-                values = {**values, **ident, column: label}
-            one = Row(values, row.where)
-            if cells.is_silent(label):
-                yield common.negative(one, file, start, end)
-            else:
-                ask = ASKS.get(recording_facts.plain(column).replace("_", ""), common.QUESTIONS["common_name"])
-                yield common.example(one, file, label, start, end, ask=ask)
+        return labels
 
-    def _named(self, row: Row) -> str:
-        """The recording of a row that no example is made of."""
-        try:
-            return self._recording(row)
-        except UserError:
-            return common.written(row)
+    def _label_rows(self, row: Row, column: str, labels: list[str]) -> Iterator[tuple[Row, str]]:
+        """A row and its label, for each label of a row: with the label alone in its column, and an id of its own."""
+        values = dict(row.values)
+        if cells.column_key(column) == "text":  # not the answer of a question of its own
+            values.pop("text", None)
+        if self._split:
+            values = {"split": self._split, **values}
+        for number, label in enumerate(labels):
+            single = dict(values)
+            if len(labels) > 1:
+                single[column] = label
+                if values.get("id"):
+                    single["id"] = f"{values['id']}#{number}"
+            yield Row(single, row.where), label
 
-    def _recording(self, row: Row) -> str:
-        """The name of the recording of a row: of its columns, or of the table."""
-        if not self.layout.file:
-            try:
-                return self._beside()
-            except UserError as error:
-                raise UserError(f"{error}, and no column such as file or filename that names recordings") from error
-        return self.lookup.find(self._names(row), self.file.parent, near=self.near)
+    # --- Times ---
 
-    def _names(self, row: Row) -> list[str]:
-        """What a row calls its recording, the fullest name first."""
-        fields = {key: str(row.values[name]).strip() for key, name in self.plain.items() if row.values.get(name)}
-        if self.kaleidoscope:
-            folders = [fields.get("indir", ""), fields.get("folder", "")]
-            name = fields.get("in_file") or row.text(self.plain["in_file"], empty=False)
-            every = ["/".join(filter(None, (*folders[n:], name))) for n in range(3)]
-        elif self.raven and ("begin_path" in fields or "begin_file" in fields):
-            path, name = fields.get("begin_path", ""), fields.get("begin_file", "")
-            if path and name and not path.lower().endswith(name.lower()):
-                path = f"{path}/{name}"
-            every = [path, name]
-        elif self.raven and self.layout.file in (self.plain.get("begin_path"), self.plain.get("begin_file")):
-            return [self._beside()]
-        else:
-            every = [row.text(self.layout.file, empty=False).strip()]
-        return list(dict.fromkeys(filter(None, every)))
-
-    def _beside(self) -> str:
-        """The recording that has the name of the table."""
-        return common.beside(self.file, self.lookup)
-
-    def _span(self, row: Row, file: str) -> columns.Span:
-        start, end = columns.span(row)
-        if start is None and self.raven:
-            raise UserError(f"{row.where}: the selection has no times")
-        if start is None:
-            return columns.Span(None, None)
-        if self.offset and (own := columns.seconds(row, self.offset)) is not None:
-            return columns.Span(own, own + end - start)
-        before = self._before.get(file, 0.0)
+    def _span(self, row: Row, recording: str) -> spans.Span:
+        """The part of its recording that a row is about."""
+        span = spans.span(row)
+        if span.start is None:
+            if self._is_raven:
+                raise UserError(f"{row.where}: the selection has no times")
+            return span
+        if self._offset and (start := spans.seconds(row, self._offset)) is not None:
+            return spans.Span(start, start + span.end - span.start)
+        before = self._seconds_before.get(recording, 0.0)
         if isinstance(before, str):
             raise UserError(f"{row.where}: {before}")
-        return columns.Span(start - before, end - before)
+        return spans.Span(span.start - before, span.end - before)
 
     @functools.cached_property
-    def _before(self) -> dict[str, float | str]:
-        """Seconds that Begin Time counts before each file of a table over several; why that is not known."""
-        if not (self.raven and self.layout.file) or self.offset:
+    def _seconds_before(self) -> dict[str, float | str]:
+        """Recording -> seconds that Begin Time counts before it in a table over several; or why they are unknown."""
+        if not (self._is_raven and self._recordings.named) or self._offset:
             return {}
-        spans: list[tuple[str, float, float]] = []
-        for row in tables.rows(self.file):
+        selections: list[tuple[str, float, float]] = []
+        for row in tables.rows(self._file):
             try:
                 if isinstance(row, Row):
-                    spans.append((self._recording(row), *columns.span(row)))
+                    selections.append((self._recordings.of_row(row), *spans.span(row)))
             except UserError:
-                continue  # a reject of its own
-        return file_times.before(spans, self.lookup.root)
+                continue  # reported as a reject
+        return file_times.seconds_before(selections, self._root)
 
-    def _channel(self, row: Row, file: str) -> str:
-        """The channel of its recording that a selection is in, if that has several."""
-        channel = row.text(self.plain.get("channel", ""), default="").strip()
-        if not channel.isdigit() or not (self.raven or self.kaleidoscope):
-            return file
-        count, number = _channels(self.lookup.root / file), int(channel) + self.kaleidoscope
-        if not count or (count == 1 and number == 1):
-            return file
-        if not 1 <= number <= count:
-            raise UserError(f"{row.where}: channel {channel} of a recording with {count}")
-        return audio_sources.channel_name(file, number) if count > 1 else file
+    @functools.cached_property
+    def _survey(self) -> "_Survey":
+        candidates = columns.matching(self._names, columns.LABEL)
+        vocabularies: dict[str, set[str]] = collections.defaultdict(set)
+        rows = 0
+        for row in tables.rows(self._file):
+            rows += isinstance(row, Row | Reject)
+            if isinstance(row, Row):
+                for name in candidates:
+                    vocabularies[name].update(cells.single_labels(row.values.get(name)))
+        column = next((name for name in candidates if vocabularies[name]), self._layout.label)
+        return _Survey(rows, column, frozenset(vocabularies[column]))
 
 
-@functools.lru_cache(4096)
-def _channels(file: pathlib.Path) -> int:
-    """Channels of a recording, 0 if it cannot be read."""
-    try:
-        return wave.info(file).channels
-    except UserError:
-        return 0
+class _Survey(NamedTuple):
+    """What a first pass over a table collects."""
+
+    rows: int
+    label_column: str
+    """The first that is not empty in all rows."""
+    vocabulary: frozenset[str]
+    """Labels that stand alone in a cell of it."""
+
+
+def _without_views(items: Iterator[Example | Reject | Notice]) -> Iterator[Example | Reject | Notice]:
+    """The items without examples that repeat one."""
+    seen: set[tuple[object, ...]] = set()
+    for item in items:
+        if isinstance(item, Example):
+            if (key := (item.paths, item.text, item.prompt)) in seen:
+                continue
+            seen.add(key)
+        yield item

@@ -7,13 +7,18 @@ from nlm_jax.prepare.readers import recording_facts
 
 
 def matches(row: Row) -> bool:
-    """Any object: this reader comes last and names what is missing."""
+    """True for any object: this reader comes last and names what is missing."""
     return True
 
 
 def examples(row: Row) -> Iterator[Example]:
-    """The one example of an object."""
+    """The one example of an object.
+
+    Raises:
+      UserError: a field is missing or invalid.
+    """
     number = row.where.rpartition(":")[2].removeprefix(" entry ")
+    label = "" if isinstance(row.values.get("labels"), list) else row.text("label", "labels", default="")
     yield Example(
         id=row.text("id", default=number),
         paths=row.paths(),
@@ -22,8 +27,8 @@ def examples(row: Row) -> Iterator[Example]:
         task=row.text("task", empty=False),
         domain=row.text("domain", default="unknown"),
         licence=row.text("licence", "license", default="unknown"),
-        label=row.text("label", "labels", default="") if not isinstance(row.values.get("labels"), list) else "",
+        label=label,
         split=row.text("split", default=""),
         where=row.where,
-        facts=recording_facts.given(row.values),
+        facts=recording_facts.of_annotation(row.values),
     )

@@ -1,4 +1,4 @@
-"""Selection tables of Raven (Cornell): a time window a row, and what was heard in it."""
+"""Selection tables of Raven (Cornell): a part of a recording a row, and what is heard in it."""
 
 import pathlib
 from collections.abc import Iterator
@@ -11,18 +11,18 @@ from nlm_jax.prepare.rejects import Notice, Reject
 
 
 def opens(path: pathlib.Path) -> bool:
-    """A table whose header names the times of selections, or a folder with some."""
+    """Whether a path is a table whose header names the times of selections, or a folder with some."""
     return bool(files(path))
 
 
 def files(path: pathlib.Path) -> list[pathlib.Path]:
-    """The selection tables that a path is, or has below it."""
+    """The selection tables at or below a path, sorted."""
     every = sorted(formats.files_below(path)) if path.is_dir() else [path]
-    return [file for file in every if label_table.is_selections(file)]
+    return [file for file in every if label_table.is_selection_table(file)]
 
 
 def examples(path: pathlib.Path, root: pathlib.Path) -> Iterator[Example | Reject | Notice]:
-    """One question for each selection; of an empty table the one whose answer is that nothing is heard.
+    """One question for each selection; for an empty table one with the answer None.
 
     The recording is named in the table (Begin File, Begin Path), or is beside it under the table's own name.
     """

@@ -1,12 +1,12 @@
-"""What columns of metadata say about a recording, in the words of `schema.FACTS`, and names of licences."""
+"""What columns of metadata say about a recording, by the names of `schema.FACTS`, and the names of licences."""
 
 import functools
 import re
-import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
 from nlm_jax.data.schema import FACTS, RANKS
+from nlm_jax.prepare.readers import cells
 
 COLUMNS = {
     "common_name": "common_name commonname vernacularname english_name english en species_common taxon_common_name",
@@ -32,108 +32,97 @@ COLUMNS = {
     **{name: name for name in ("sound", "instrument", "pitch", "velocity", "quality", "speaker", "speakers", "gender")},
     **{name: name for name in ("count", "word")},
 }
-"""Fact -> columns that hold it, the first that is filled; columns are compared without capitals and signs."""
-APART = ("taxonomy", "specificepithet", "sp")
-"""Columns that hold no fact, but parts of some."""
+"""Fact -> columns with it, by priority; the first that is filled counts. Compared by `cells.column_key`."""
+PARTS_OF_NAMES = ("taxonomy", "specificepithet", "sp")
+"""Columns that are part of facts, not facts: a lineage, and the second word of a species."""
 MEANING = {name: (n, fact) for fact, names in COLUMNS.items() for n, name in enumerate(names.split())}
-MEANING |= {name: (0, name) for name in APART}
-NOTHING = {
-    *(
-        "",
-        "none",
-        "nan",
-        "null",
-        "nil",
-        "n/a",
-        "n.a.",
-        "na",
-        "#n/a",
-        "#na",
-        "<na>",
-        "<none>",
-        "nat",
-        "-",
-        "--",
-        "—",
-        "–",
-    ),
-    *("unknown", "uncertain", "?", "??", "no score", "not specified", "unlabelled", "unlabeled", "(none)", "."),
-    *("unidentified", "undetermined", "indet", "indet.", "unk", "noid", "no id", "missing", "not available", "k.a."),
-    "(not answered)",  # a window that the page or nlm infer has no answer for
-}
-"""What tables have in cells that say nothing."""
+MEANING |= {name: (0, name) for name in PARTS_OF_NAMES}
+"""Column -> (priority, fact)."""
 EPITHET = re.compile(r"[a-z][\w-]+")
 PARTICLES = {"de", "van", "von", "del", "da", "di", "la", "le", "et", "ex", "in", "and", "sensu"}
-MARKS = {"subsp.", "ssp.", "var.", "f.", "cf.", "aff."}
+"""Words in lower case of an author's name."""
+QUALIFIERS = {"subsp.", "ssp.", "var.", "f.", "cf.", "aff."}
 DEED = re.compile(r"creativecommons\.org/(?:licenses/([a-z-]+)|publicdomain/(zero|mark))(?:/([0-9.]+))?", re.I)
 CODE = re.compile(r"CC[ _-]*(0|(?:BY|NC|ND|SA)(?:[ _-]+(?:NC|ND|SA))*)(?:[ _-]+(\d[._]\d))?(?:[ _-]*INT.*)?", re.I)
 
 
-def facts(values: Mapping[str, Any], sure: bool = True) -> dict[str, str]:
-    """The facts of a row. `sure` = a column `species` is in Latin; other tables may hold any name there."""
-    table = {key: said for name, v in values.items() if (key := plain(name)) in MEANING and (said := text(v))}
-    found = {}
-    for name in sorted(table, key=MEANING.__getitem__, reverse=True):  # the first column of a fact comes last and stays
-        found[MEANING[name][1]] = table[name]
-    for name in APART:
-        found.pop(name, None)
-    if not sure and not {"genus", "family"} & set(found):  # `class` may be dog, and `order` anything
-        found = {fact: value for fact, value in found.items() if fact not in ("species", "class", "order")}
+def of_columns(values: Mapping[str, Any], taxonomic: bool = True) -> dict[str, str]:
+    """The facts of a row of metadata.
+
+    Args:
+      values: column -> cell.
+      taxonomic: whether `species`, `class` and `order` are taxa, as in xeno-canto and Darwin Core. In other tables
+        `species` may be any name, `class` a dog and `order` a number: they count only beside a genus or a family.
+
+    Returns:
+      Fact -> text, without facts that are not known.
+    """
+    table: dict[str, str] = {}
+    for name, value in values.items():
+        if (key := cells.column_key(name)) in MEANING and (text := cells.text(value)):
+            table[key] = text
+    facts: dict[str, str] = {}
+    for key in sorted(table, key=MEANING.__getitem__, reverse=True):  # the column of the first priority is set last
+        facts[MEANING[key][1]] = table[key]
+    for key in PARTS_OF_NAMES:
+        facts.pop(key, None)
+    if not taxonomic and not {"genus", "family"} & set(facts):
+        facts = {fact: value for fact, value in facts.items() if fact not in ("species", "class", "order")}
     lineage = re.split(r"[;\s]+", table["taxonomy"]) if "taxonomy" in table else ()
     if len(lineage) == len(RANKS):  # Chordata Aves Passeriformes Corvidae Corvus corax
-        found = {**dict(zip(RANKS, lineage, strict=True)), **found}
-    epithet = found.pop("species", "") or table.get("specificepithet", "") or table.get("sp", "")
-    if epithet and " " not in epithet and found.get("genus") and epithet not in ("sp.", "sp"):
-        epithet = f"{found['genus']} {epithet}"
-    full = binomial(found.pop("scientific_name", ""))
-    if not full and " " in epithet:
-        full = binomial(epithet) or epithet
+        facts = {**dict(zip(RANKS, lineage, strict=True)), **facts}
+    return _with_species(facts, table.get("specificepithet", "") or table.get("sp", ""))
+
+
+def _with_species(facts: dict[str, str], epithet: str) -> dict[str, str]:
+    """The facts with `scientific_name`, `species` and `genus` in agreement.
+
+    Args:
+      facts: with the columns `species` and `scientific_name` as the table has them.
+      epithet: the second word of the species, if it has a column of its own.
+    """
+    species = facts.pop("species", "") or epithet
+    if species and " " not in species and facts.get("genus") and species not in ("sp.", "sp"):
+        species = f"{facts['genus']} {species}"
+    full = without_author(facts.pop("scientific_name", ""))
+    if not full and " " in species:
+        full = without_author(species) or species
     if full:
-        found["scientific_name"] = full
-        found["species"] = " ".join(full.split()[:2])
-        found.setdefault("genus", full.split()[0])
-    return found
+        facts["scientific_name"] = full
+        facts["species"] = " ".join(full.split()[:2])
+        facts.setdefault("genus", full.split()[0])
+    return facts
 
 
-@functools.lru_cache(4096)
-def plain(name: str) -> str:
-    """The name of a column as it is compared: `begin_time_s` of `Begin Time (s)`, `debut` of `Début`."""
-    bare = "".join(c for c in unicodedata.normalize("NFKD", name) if not unicodedata.combining(c))
-    return re.sub(r"[^a-z0-9]+", "_", bare.lower()).strip("_")
-
-
-def given(values: Mapping[str, Any]) -> dict[str, str]:
-    """The facts of a row of annotations: of its columns, and of its object `facts`, which has the names of FACTS."""
+def of_annotation(values: Mapping[str, Any]) -> dict[str, str]:
+    """The facts of a row of annotations: of its columns, and of its object `facts`, whose keys are names of FACTS."""
     own = values.get("facts")
-    own = {k: text(v) for k, v in own.items() if k in FACTS and text(v)} if isinstance(own, dict) else {}
-    return {**facts(values, sure=False), **own}
-
-
-def text(value: Any) -> str:
-    """A value as text: lists by commas, "" for what says nothing."""
-    if isinstance(value, list | tuple):
-        return ", ".join(filter(None, map(text, value)))
-    if isinstance(value, bool | dict) or value is None:
-        return ""
-    bare = str(value).strip()
-    return "" if bare.lower() in NOTHING else bare
+    own = {k: cells.text(v) for k, v in own.items() if k in FACTS and cells.text(v)} if isinstance(own, dict) else {}
+    return {**of_columns(values, taxonomic=False), **own}
 
 
 @functools.lru_cache(1 << 16)
-def binomial(name: str) -> str:
-    """`Corvus corax Linnaeus, 1758` -> `Corvus corax`; a third epithet stays; "" for a name of one word."""
-    first, *rest = [w for w in name.split() if w not in MARKS and not w.startswith("(")] or [""]
-    kept = []
+def without_author(name: str) -> str:
+    """`Corvus corax` of `Corvus corax Linnaeus, 1758`; a third epithet stays; "" for a name of one word."""
+    first, *rest = [w for w in name.split() if w not in QUALIFIERS and not w.startswith("(")] or [""]
+    epithets = []
     for word in rest[:2]:
         if not EPITHET.fullmatch(word) or word in PARTICLES:
             break
-        kept.append(word)
-    return " ".join([first, *kept]) if kept else ""
+        epithets.append(word)
+    return " ".join([first, *epithets]) if epithets else ""
 
 
 @functools.lru_cache(1 << 12)
 def licence(value: str) -> str:
-    """`//creativecommons.org/licenses/by-nc-sa/4.0/` and `CC_BY_NC_SA_4_0` -> `CC BY-NC-SA 4.0`; others as they are."""
+    """The name of a licence.
+
+    Args:
+      value: a Creative Commons address or code: `//creativecommons.org/licenses/by-nc-sa/4.0/`, `CC_BY_NC_SA_4_0`.
+
+    Returns:
+      Such as `CC BY-NC-SA 4.0`; other names unchanged; "unknown" for "".
+    """
     if match := DEED.search(value):
         name = f"CC {match[1].upper()}" if match[1] else {"zero": "CC0", "mark": "Public Domain Mark"}[match[2].lower()]
         return f"{name} {match[3]}" if match[3] else name

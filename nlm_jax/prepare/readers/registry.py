@@ -1,5 +1,4 @@
-"""Readers of annotations. To add one, list its module here: of JSON objects, with `matches(row)` and `examples(row)`;
-of anything else, with `opens(path)` and `examples(path, root)`, which names recordings from the audio root."""
+"""Reads annotations of any format. A new format is a module listed here, see `protocol` for what it must define."""
 
 import glob
 import hashlib
@@ -22,13 +21,16 @@ from nlm_jax.prepare.readers import (
     naturelm,
     official_jsonl,
     raven,
+    read_report,
     webdataset,
     xeno_canto,
 )
+from nlm_jax.prepare.readers.protocol import FileReader, RowReader
 from nlm_jax.prepare.rejects import Notice, ReadAs, Reject, Report
 
-READERS = {"manifest": clip_manifest, "official": official_jsonl}  # the first that matches the first row is taken
-FILES = {  # from general to particular: the last that opens the path is taken
+ROW_READERS: dict[str, RowReader] = {"manifest": clip_manifest, "official": official_jsonl}
+"""By priority: the first that matches the first row is used."""
+FILE_READERS: dict[str, FileReader] = {
     "folder": folder,
     "table": label_files,
     "datasets": datasets,
@@ -41,68 +43,85 @@ FILES = {  # from general to particular: the last that opens the path is taken
     "audacity": audacity,
     "naturelm": naturelm,
 }
-KINDS = ("auto", *READERS, *FILES)
-SHOWN = 3
-"""Reasons that a message lists at most."""
+"""From general to particular: the last that opens the path is used."""
+FORMATS = ("auto", *ROW_READERS, *FILE_READERS)
 SUFFIXES = (*shards.TABLES, ".tar", ".parquet", ".arrow")
+"""Suffixes of files of annotations."""
+MAX_REASONS = 3
+"""Reasons of rejects in one message."""
 
 
 def read(
     path: str | pathlib.Path,
-    kind: str = "auto",
+    format: str = "auto",
     split: str | None = None,
     root: pathlib.Path | None = None,
     report: Report | None = None,
 ) -> Iterator[Example]:
-    """Examples of a file or folder of annotations, in its order; `split` keeps those of one split.
+    """The examples of a file or folder of annotations, in its order.
 
     Args:
       path: the annotations.
-      kind: one of `KINDS`.
-      split: keep the examples of this split.
-      root: folder of relative audio paths; default: the folder of the annotations.
-      report: takes the rows that no example is made of, and notices; without it notices are logged once a call.
+      format: one of `FORMATS`.
+      split: keep the examples of this split; None keeps all.
+      root: folder of relative audio paths; None: `default_root`.
+      report: takes rejects and notices; without it notices are logged once a call.
 
     Raises:
-      UserError: unreadable file, missing field (with file and line), unknown kind, or not one row that can be used.
+      UserError: unreadable file, missing field (with file and line), unknown format, or no row that can be used.
     """
-    kind, path, report = kind.replace("_", "-"), pathlib.Path(path), report or Report()
-    if kind not in KINDS:
-        raise UserError(f"--format={kind}: unknown; choose one of {', '.join(KINDS)}")
-    for example in usable(_all(path, kind, home(path) if root is None else root), path, report):
+    format, path, report = format.replace("_", "-"), pathlib.Path(path), report or Report()
+    if format not in FORMATS:
+        raise UserError(f"--format={format}: unknown; choose one of {', '.join(FORMATS)}")
+    items = _items(path, format, default_root(path) if root is None else root)
+    for example in _report_others(items, path, report):
         if split is None or example.split == split:
             yield example
 
 
-def usable(
-    stream: Iterable[Example | Reject | Notice | ReadAs], path: pathlib.Path, report: Report
+def _items(path: pathlib.Path, format: str, root: pathlib.Path) -> Iterator[Example | Reject | Notice | ReadAs]:
+    if format == "auto":
+        format = _detected(path, root) or format
+    if format in FILE_READERS:
+        examples = FILE_READERS[format].examples(path, root)
+        yield from read_report.with_read_as(examples, format, path, root)
+        return
+    reader = ROW_READERS.get(format)
+    for row in read_rows(path):
+        reader = reader or next(r for r in ROW_READERS.values() if r.matches(row))
+        yield from reader.examples(row)
+
+
+def _detected(path: pathlib.Path, root: pathlib.Path) -> str:
+    """The format of a path; "" for rows of JSON."""
+    if path.is_dir():
+        return detect_format.of_folder(path, root, FILE_READERS)
+    return detect_format.of_file(path, FILE_READERS)
+
+
+def _report_others(
+    items: Iterable[Example | Reject | Notice | ReadAs], path: pathlib.Path, report: Report
 ) -> Iterator[Example]:
-    """The examples of a stream; the report takes the rest.
+    """The examples among the items; the report takes the others.
 
     Raises:
-      UserError: there are rejects alone.
+      UserError: all items are rejects.
     """
-    used, rejects = False, Report()
-    for item in map(_checked, stream):
+    any_example, first_rejects = False, Report()
+    for item in map(_checked, items):
         if isinstance(item, Example):
-            used = True
+            any_example = True
             yield item
             continue
         report.add(item)
-        if isinstance(item, Reject) and not used:
-            rejects.add(item)
-    if rejects.rejects and not used:
-        raise UserError(f"{path}: {unusable(rejects.rejects)}")
-
-
-def unusable(rejects: Sequence[Reject]) -> str:
-    """That nothing is left of some rows, with the first reasons."""
-    first = list(dict.fromkeys(f"{reject.where}: {reject.reason}" for reject in rejects))[:SHOWN]
-    return f"none of {len(rejects)} rows can be used; {'; '.join(first)}"
+        if isinstance(item, Reject) and not any_example:
+            first_rejects.add(item)
+    if first_rejects.rejects and not any_example:
+        raise UserError(f"{path}: {all_rejected(first_rejects.rejects)}")
 
 
 def _checked(item: Example | Reject | Notice | ReadAs) -> Example | Reject | Notice | ReadAs:
-    """An example of a part that cannot be is a reject."""
+    """The item; a reject in place of an example of an invalid part of a recording."""
     try:
         for name in item.paths if isinstance(item, Example) else ():
             part_of(name)
@@ -111,34 +130,27 @@ def _checked(item: Example | Reject | Notice | ReadAs) -> Example | Reject | Not
     return item
 
 
-def _all(path: pathlib.Path, kind: str, root: pathlib.Path) -> Iterator[Example | Reject | Notice | ReadAs]:
-    if kind == "auto":
-        found = detect_format.of_folder(path, root, FILES) if path.is_dir() else detect_format.of_file(path, FILES)
-        kind = found or kind
-    if kind in FILES:
-        yield from detect_format.described(kind, path, root, FILES[kind].examples(path, root))
-        return
-    reader = READERS.get(kind)
-    for row in read_rows(path):
-        if reader is None:
-            reader = next(r for r in READERS.values() if r.matches(row))
-        yield from reader.examples(row)
+def all_rejected(rejects: Sequence[Reject]) -> str:
+    """A message that all rows were rejected, with the first reasons."""
+    reasons = list(dict.fromkeys(f"{reject.where}: {reject.reason}" for reject in rejects))[:MAX_REASONS]
+    return f"none of {len(rejects)} rows can be used; {'; '.join(reasons)}"
 
 
-def home(path: pathlib.Path) -> pathlib.Path:
+def default_root(path: pathlib.Path) -> pathlib.Path:
     """The folder of annotations: their own, that of their file, or the one above the first `*` or `{` of a pattern."""
     if path.is_dir():
         return path
-    kept = [] if path.exists() else list(path.parts)
-    first = next((n for n, part in enumerate(kept) if glob.has_magic(part) or "{" in part), None)
-    return path.parent if first is None else pathlib.Path(*kept[:first])
+    parts = [] if path.exists() else list(path.parts)
+    first = next((n for n, part in enumerate(parts) if glob.has_magic(part) or "{" in part), None)
+    return path.parent if first is None else pathlib.Path(*parts[:first])
 
 
 def digest(path: pathlib.Path) -> str:
-    """What changes with the annotations: of a snapshot of the hub its commit, of a pattern each tar's name and size."""
-    if path.is_dir() and path.parent.name == "snapshots":  # more of it may be fetched later
+    """A digest of annotations: SHA-256 of their content; of the commit for a snapshot of the hub, of which more files
+    may be fetched later; of the names and sizes of the tars for a pattern."""
+    if path.is_dir() and path.parent.name == "snapshots":
         return hashlib.sha256(f"{path.parent.parent.name}@{path.name}".encode()).hexdigest()
     if path.exists():
         return shards.digest(path)
-    lines = [f"{file.relative_to(home(path))} {file.stat().st_size} " for file in tars.matching(path)]
+    lines = [f"{file.relative_to(default_root(path))} {file.stat().st_size} " for file in tars.matching(path)]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()

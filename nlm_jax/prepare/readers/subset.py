@@ -1,8 +1,8 @@
-"""Subsets by taxon and task. Of the NatureLM training set, `annotations.jsonl` says which shards hold what is wanted,
-so that no other one is read or fetched; of everything else the facts of each example decide."""
+"""Subsets by taxon and task. For the NatureLM training set, `annotations.jsonl` tells which shards contain them, so
+that no other is read or downloaded; for other annotations the facts of each example decide."""
 
+import dataclasses
 import difflib
-import logging
 import pathlib
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -10,143 +10,209 @@ from nlm_jax.core import arrow, hub
 from nlm_jax.core.errors import UserError
 from nlm_jax.data.schema import RANKS, Example
 from nlm_jax.prepare.readers import hf_rows, naturelm, naturelm_index, registry
+from nlm_jax.prepare.readers.naturelm_index import IndexMatch
 from nlm_jax.prepare.rejects import Report
 
-log = logging.getLogger(__name__)
-NAMED = ("common_name", "scientific_name", *RANKS, "subspecies")
+TAXON_FACTS = ("common_name", "scientific_name", *RANKS, "subspecies")
 """Facts whose values are taxa."""
-SHOWN = 12
-"""Names that a message lists at most."""
+MAX_NAMES = 12
+"""Names in one message."""
 
 
-def located(source: pathlib.Path, taxa: Sequence[str] = (), tasks: Sequence[str] = ()) -> pathlib.Path:
-    """`source`, or the folder into which the hub dataset of that id was fetched: of a subset its shards only.
+# --- Download ---
+
+
+def fetch(source: pathlib.Path, taxa: Sequence[str] = (), tasks: Sequence[str] = ()) -> pathlib.Path:
+    """The folder of annotations; a dataset of the hub is downloaded, of a subset only its shards.
+
+    Args:
+      source: a path, or the id of a dataset.
+      taxa: names of any rank or common names; none select all.
+      tasks: patterns; none select all.
+
+    Returns:
+      `source` if it exists, else the folder of the download.
 
     Raises:
-      UserError: not to be had, or a taxon that the dataset's index does not have but resembles.
+      UserError: the dataset could not be downloaded, or its index lacks a taxon but has a similar one.
     """
     name = source.as_posix()
     if source.exists() or not hub.is_dataset_id(name) or source.suffix.lower() in registry.SUFFIXES:
         return source
-    shards = None
-    if (taxa or tasks) and (file := hub.download_dataset(name, [naturelm_index.NAME]) / naturelm_index.NAME).is_file():
-        found = naturelm_index.look_up(file, taxa, tasks)
-        for taxon in found.missing:
-            if near := _near(taxon, found.names, 0.8):
-                raise _unknown("taxon", taxon, name, near)
-        shards = None if found.missing or not found.narrows else found.shards
+    shards = _needed_shards(name, taxa, tasks) if taxa or tasks else None
     if shards is None:
         folder = hub.download_dataset(name, [*hub.TABLES, "*.json", "*.jsonl"])
         return folder if arrow.files(folder) else hub.download_dataset(name, None)
-    listed = hub.dataset_files(name)
-    wanted = naturelm_index.patterns(shards) if listed is None else _files(listed, shards)
-    folder = hub.download_dataset(name, [naturelm_index.NAME, "*dataset_info.json", *wanted]) if wanted else None
-    return folder if folder is not None and hf_rows.files(folder) else hub.download_dataset(name, None)
+    files = hub.dataset_files(name)
+    patterns = naturelm_index.patterns(shards) if files is None else _shard_files(files, shards)
+    if patterns:
+        folder = hub.download_dataset(name, [naturelm_index.NAME, "*dataset_info.json", *patterns])
+        if hf_rows.files(folder):
+            return folder
+    return hub.download_dataset(name, None)
 
 
-def _files(listed: Sequence[str], shards: frozenset[str]) -> list[str]:
+def _needed_shards(name: str, taxa: Sequence[str], tasks: Sequence[str]) -> frozenset[str] | None:
+    """The shards of a hub dataset with some taxa and tasks; None if it has no index, or the index does not tell."""
+    file = hub.download_dataset(name, [naturelm_index.NAME]) / naturelm_index.NAME
+    if not file.is_file():
+        return None
+    match = naturelm_index.look_up(file, taxa, tasks)
+    for taxon in match.missing:
+        if similar := _similar(taxon, match.names, 0.8):
+            raise _no_match("taxon", taxon, name, similar)
+    return match.shards if match.decides and not match.missing else None
+
+
+def _shard_files(files: Sequence[str], shards: frozenset[str]) -> list[str]:
     """The shards among the files of a hub dataset: tables, or folders of recordings with their metadata."""
-    held = [file for file in listed if file.endswith((".parquet", ".arrow"))]
-    if held:
-        return [file for file in held if naturelm_index.holds(file, shards)]
-    return [file for file in listed if naturelm_index.holds(file.rpartition("/")[0], shards)]
+    tables = [file for file in files if file.endswith((".parquet", ".arrow"))]
+    if tables:
+        return [file for file in tables if naturelm_index.is_shard(file, shards)]
+    return [file for file in files if naturelm_index.is_shard(file.rpartition("/")[0], shards)]
+
+
+# --- Selection ---
 
 
 def read(
     path: pathlib.Path,
-    kind: str = "auto",
+    format: str = "auto",
     split: str | None = None,
     root: pathlib.Path | None = None,
     taxa: Sequence[str] = (),
     tasks: Sequence[str] = (),
     report: Report | None = None,
 ) -> Iterator[Example]:
-    """`corpora.read` of the examples that have one of `taxa` (any rank or common name) and one of `tasks` (patterns).
+    """`registry.read` of the examples with one of the taxa and one of the tasks.
+
+    Args:
+      path: the annotations.
+      format: one of `registry.FORMATS`.
+      split: keep the examples of this split; None keeps all.
+      root: folder of relative audio paths; None: `registry.default_root`.
+      taxa: names of any rank or common names; none select all.
+      tasks: patterns; none select all.
+      report: takes rejects and notices.
 
     Raises:
-      UserError: a taxon or a pattern that no example fits, with what comes close; otherwise as `corpora.read`.
+      UserError: a taxon or a pattern that no example has, with similar ones; otherwise as `registry.read`.
     """
     if not taxa and not tasks:
-        return registry.read(path, kind, split, root, report)
-    chosen = _indexed(path, kind, root or registry.home(path), taxa, tasks, report)
-    return (example for example in chosen if split in (None, example.split))
+        return registry.read(path, format, split, root, report)
+    examples = _selected(path, format, root or registry.default_root(path), taxa, tasks, report)
+    return (example for example in examples if split in (None, example.split))
 
 
-def _indexed(path, kind, root, taxa, tasks, report) -> Iterator[Example]:
-    """The chosen examples, by way of the index where there is one that tells."""
-    folder = naturelm.folder(path)
-    file = (folder if folder.is_dir() else folder.parent) / naturelm_index.NAME
-    if kind not in ("auto", "naturelm") or not file.is_file() or not naturelm.opens(path):
-        yield from chosen(registry.read(path, kind, None, root, report), path, taxa, tasks)
+def _selected(
+    path: pathlib.Path,
+    format: str,
+    root: pathlib.Path,
+    taxa: Sequence[str],
+    tasks: Sequence[str],
+    report: Report | None,
+) -> Iterator[Example]:
+    """The examples, from the shards that an index names if there is one, else from all."""
+    folder = naturelm.dataset_folder(path)
+    index = (folder if folder.is_dir() else folder.parent) / naturelm_index.NAME
+    if format not in ("auto", "naturelm") or not index.is_file() or not naturelm.opens(path):
+        yield from select(registry.read(path, format, None, root, report), path, taxa, tasks)
         return
-    found = naturelm_index.look_up(file, taxa, tasks)
-    if found.missing or not found.narrows:  # a rank that the index leaves out, such as the class
-        yield from chosen(registry.read(path, kind, None, root, report), path, found.missing, tasks, found)
+    match = naturelm_index.look_up(index, taxa, tasks)
+    if match.missing or not match.decides:  # a rank that the index leaves out, such as the class
+        yield from select(registry.read(path, format, None, root, report), path, match.missing, tasks, match)
         return
 
-    def kept(part: pathlib.Path) -> bool:
-        return naturelm_index.holds(part.relative_to(file.parent).as_posix(), found.shards)
+    def in_shards(file: pathlib.Path) -> bool:
+        return naturelm_index.is_shard(file.relative_to(index.parent).as_posix(), match.shards)
 
-    met = 0
-    for keep in (kept, lambda part: not kept(part)):  # the others only if shards are numbered in some other way
-        if not met:
-            for example in chosen(naturelm.examples(path, root, keep, found.has), path, (), tasks):
-                met += 1
+    count = 0
+    for keep_file in (in_shards, lambda file: not in_shards(file)):  # the others if shards are numbered differently
+        if not count:
+            for example in select(naturelm.examples(path, root, keep_file, match.has), path, (), tasks):
+                count += 1
                 yield example
-    if not met:
+    if not count:
         raise UserError(
-            f"{path}: {naturelm_index.NAME} names {len(found.ids)} recordings that are not in it; fetch their shards"
+            f"{path}: {naturelm_index.NAME} names {len(match.ids)} recordings that are not in it; fetch their shards"
         )
 
 
-def chosen(
+def select(
     examples: Iterable[Example],
     path: pathlib.Path,
     taxa: Sequence[str],
     tasks: Sequence[str],
-    found: naturelm_index.Found | None = None,
+    match: IndexMatch | None = None,
 ) -> Iterator[Example]:
-    """The examples with one of `taxa` in their facts (or as their label) and one of `tasks`; none given = every one.
-    Those that an index has `found` for further taxa belong to them.
+    """The examples with one of the taxa in their facts (or as their label) and one of the tasks.
+
+    Args:
+      examples: of the annotations.
+      path: the annotations, for messages.
+      taxa: names of any rank or common names; none select all.
+      tasks: patterns; none select all.
+      match: what an index has of further taxa, whose examples are selected as well.
 
     Raises:
-      UserError: at the end, where nothing has a taxon, a task, or both.
+      UserError: at the end, if no example has a taxon, a task, or both.
     """
-    wanted = {taxon.strip().lower(): taxon for taxon in taxa}
-    names, kinds, met, fitted, count = set(found.names if found else ()), set(), set(), set(), 0
+    by_name = {taxon.strip().lower(): taxon for taxon in taxa}
+    seen = _Seen(taxa=set(match.names) if match else set())
+    any_selected = False
     for example in examples:
-        mine = taxa_of(example)
-        names |= mine
-        kinds.add(example.task)
-        hit = {name.lower() for name in mine} & wanted.keys()
+        names = taxa_of(example)
+        hit = {name.lower() for name in names} & by_name.keys()
         fit = {pattern for pattern in tasks if naturelm_index.fits(example.task, (pattern,))}
-        met, fitted = met | hit, fitted | fit
-        listed = found is not None and found.has(example.id)
-        if (hit or listed or not wanted) and (fit or not tasks):
-            count += 1
+        seen.add(names, example.task, hit, fit)
+        in_index = match is not None and match.has(example.id)
+        if (hit or in_index or not by_name) and (fit or not tasks):
+            any_selected = True
             yield example
-    for name, taxon in wanted.items():
-        if name not in met and kinds:
-            raise _unknown("taxon", taxon, path, _near(taxon, names, 0.6) or sorted(names)[:SHOWN])
+    if seen.tasks:
+        _check_all_matched(path, by_name, tasks, seen)
+        if not any_selected:
+            raise UserError(f"{path}: nothing of taxon {', '.join(taxa)} has a task {', '.join(tasks)}")
+
+
+@dataclasses.dataclass
+class _Seen:
+    """Taxa and tasks of the examples so far, and what of the selection matched some."""
+
+    taxa: set[str] = dataclasses.field(default_factory=set)
+    tasks: set[str] = dataclasses.field(default_factory=set)
+    matched_taxa: set[str] = dataclasses.field(default_factory=set)
+    matched_patterns: set[str] = dataclasses.field(default_factory=set)
+
+    def add(self, taxa: set[str], task: str, matched_taxa: set[str], matched_patterns: set[str]) -> None:
+        self.taxa |= taxa
+        self.tasks.add(task)
+        self.matched_taxa |= matched_taxa
+        self.matched_patterns |= matched_patterns
+
+
+def _check_all_matched(path: pathlib.Path, by_name: dict[str, str], tasks: Sequence[str], seen: _Seen) -> None:
+    """Raises UserError for a taxon or pattern that no example has, with similar ones or the first of all."""
+    for name, taxon in by_name.items():
+        if name not in seen.matched_taxa:
+            raise _no_match("taxon", taxon, path, _similar(taxon, seen.taxa, 0.6) or sorted(seen.taxa)[:MAX_NAMES])
     for pattern in tasks:
-        if pattern not in fitted and kinds:
-            raise _unknown("task", pattern, path, _near(pattern, kinds, 0.6) or sorted(kinds)[:SHOWN])
-    if kinds and not count:
-        raise UserError(f"{path}: nothing of taxon {', '.join(taxa)} has a task {', '.join(tasks)}")
+        if pattern not in seen.matched_patterns:
+            raise _no_match("task", pattern, path, _similar(pattern, seen.tasks, 0.6) or sorted(seen.tasks)[:MAX_NAMES])
 
 
 def taxa_of(example: Example) -> set[str]:
-    """Names of taxa that an example bears: every rank, the common name, or its label."""
-    found = {example.facts[name] for name in NAMED if example.facts.get(name)}
+    """The taxa of an example: every rank and the common name, or its label if it has none of these."""
+    taxa = {example.facts[name] for name in TAXON_FACTS if example.facts.get(name)}
     if full := example.facts.get("scientific_name"):
-        found |= {full.split()[0], " ".join(full.split()[:2])}
-    return found | ({example.label} if example.label and not found else set())
+        taxa |= {full.split()[0], " ".join(full.split()[:2])}
+    return taxa or ({example.label} if example.label else set())
 
 
-def _near(name: str, names: Iterable[str], cutoff: float) -> list[str]:
-    lower = {known.lower(): known for known in sorted(names)}
-    return [lower[near] for near in difflib.get_close_matches(name.strip().lower(), lower, 5, cutoff)]
+def _similar(name: str, names: Iterable[str], cutoff: float) -> list[str]:
+    by_lower = {other.lower(): other for other in sorted(names)}
+    return [by_lower[lower] for lower in difflib.get_close_matches(name.strip().lower(), by_lower, 5, cutoff)]
 
 
-def _unknown(flag: str, value: str, where: object, names: Sequence[str]) -> UserError:
+def _no_match(flag: str, value: str, where: object, names: Sequence[str]) -> UserError:
     return UserError(f"--{flag} {value!r}: nothing in {where} has it; close to it: {', '.join(names) or 'nothing'}")
