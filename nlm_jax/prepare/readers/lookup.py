@@ -2,7 +2,7 @@
 
 the table has                      found
 C:\\rec\\site1\\DAWN.WAV           site1/dawn.wav     (drive, back-slashes, capitals)
-/home/ann/rec/site1/dawn.wav       site1/dawn.wav     (the end of the path that agrees)
+/media/card/site1/dawn.wav         site1/dawn.wav     (the end of the path that agrees)
 dawn                               site1/dawn.flac    (no suffix, or another one)
 dawn.wav                           an error if both site1/dawn.wav and site2/dawn.wav exist
 """
