@@ -53,11 +53,11 @@ COMMANDS = {
     ),
     "embed": Command(
         "nlm_jax.generate.embed_command",
-        "vectors of recordings: of the encoder, the Q-Former, or as the language model hears them",
+        "vectors of recordings: of the encoder, the Q-Former, or in the language model's space",
     ),
     "check": Command(
         "nlm_jax.generate.check_command",
-        "look into a model: what each stage makes of a recording, and the known ways to fail",
+        "inspect a model: what each stage computes for a recording, and the known signs of failure",
     ),
     "plan": Command(
         "nlm_jax.plan.command",

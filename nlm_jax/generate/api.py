@@ -1,39 +1,31 @@
-"""`NatureLM`: a model with its tokenizer, for people. Load it, ask it, score with it, save it in any format."""
+"""`NatureLM`: a model with its tokenizer. Load it, ask it about recordings, score candidates, export it."""
 
-import itertools
 import pathlib
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Unpack
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
 from nlm_jax.convert.checkpoint import Checkpoint
 from nlm_jax.convert.formats import save
-from nlm_jax.core.batch import Batch
-from nlm_jax.core.dims import SAMPLE_RATE
-from nlm_jax.core.errors import NotFinite, UserError
-from nlm_jax.core.files import printable
 from nlm_jax.data.text import Tokenizer
 from nlm_jax.generate.audio_cache import Encodings
-from nlm_jax.generate.audio_inputs import Clip, array, clips_of
-from nlm_jax.generate.batch import answer
+from nlm_jax.generate.audio_inputs import check_waveforms, clips_of
+from nlm_jax.generate.batch import generate_batch
 from nlm_jax.generate.engine import Engine
 from nlm_jax.generate.forward import all_logits, encode, mean_loss
-from nlm_jax.generate.likelihood import NORMALIZE, log_likelihoods
+from nlm_jax.generate.likelihood import Candidates, score_candidates
 from nlm_jax.generate.load import load_checkpoint
-from nlm_jax.generate.options import Floats, GenerationOptions, Ints, Stop
-from nlm_jax.generate.prompts import check_pairs, check_texts, item, teacher_forced, text_format, waveforms_of
-from nlm_jax.generate.recording_windows import chosen, sounds, windows_of
-from nlm_jax.generate.request import Unanswered
+from nlm_jax.generate.options import GenerationOptions, Ints, OptionFields
+from nlm_jax.generate.prompts import check_pairs, text_format
+from nlm_jax.generate.teacher_forcing import example_batch
+from nlm_jax.generate.window_answers import answer_windows
 
-WINDOWS = 8
-"""Batches of windows that are read at once, so that rows that are finished have successors."""
 STREAM_STEPS = 4
-"""Tokens decoded before `stream` tells them."""
+"""Tokens decoded before `stream` yields their text."""
 
 
 class NatureLM:
@@ -47,12 +39,18 @@ class NatureLM:
     """
 
     def __init__(self, checkpoint: Checkpoint, tokenizer: Tokenizer, mesh: jax.sharding.Mesh | None = None):
-        """`checkpoint` must hold a whole model; `mesh` is where its weights lie, None for one device."""
+        """Use `from_pretrained`, or pass a checkpoint of a whole model.
+
+        Args:
+          checkpoint: all weights and the config.
+          tokenizer: the one that belongs to the weights.
+          mesh: the mesh that holds the weights, None for one device.
+        """
         self.checkpoint, self.tokenizer, self.mesh = checkpoint, tokenizer, mesh
         self.config = checkpoint.config
         self.graphdef, self.state = nnx.split(checkpoint.model())
         self.encodings = Encodings()
-        """Clips heard before, by content; see `encodings.Encodings`."""
+        """The cache of encoded clips."""
 
     @classmethod
     def from_pretrained(
@@ -65,16 +63,19 @@ class NatureLM:
         mesh: jax.sharding.Mesh | None = None,
         **options: Any,
     ) -> "NatureLM":
-        """Loads an official directory or checkpoint, one of our exports, or a training run of ours.
+        """Loads an official directory or checkpoint, an export of this package, or a training run.
+
+        Example:
+          model = NatureLM.from_pretrained("NatureLM-audio", llm="Meta-Llama-3.1-8B-Instruct", merging_alpha=0.8)
 
         Args:
           src: directory, `.pth` file, or hub id.
-          llm: Hugging Face Llama directory or hub id, where `src` does not carry the language model.
+          llm: Hugging Face Llama directory or hub id, if `src` does not include the language model.
           dtype: of the computation, "bfloat16" or "float32" (parity). Weights keep the dtype of the file.
           merging_alpha: 0 = the base language model, 1 = the trained one, between: interpolated (arXiv 2511.05171).
           qformer_config: path or dict with the Q-Former's sizes, which official configs lack; bert-base-uncased's with
             2 layers by default.
-          mesh: streams every weight to its place on this mesh.
+          mesh: loads every weight directly onto this mesh; None for one device.
           options: `config` (official config.json, for a bare `.pth`), `base` (a complete official checkpoint under a
             partial one), `which` ("best" or "last" of a training run); see `convert.formats.open_checkpoint`.
 
@@ -86,41 +87,23 @@ class NatureLM:
         )
         return cls(checkpoint, tokenizer, mesh)
 
-    def encode_audio(
-        self,
-        waveforms: Any,
-        padding_mask: Any = None,
-    ) -> Float[Array, "B WQ D"]:
-        """Vectors f32[B, W, D] in the LLM's embedding space of clips; another shape is a sentence, not a type error.
+    def save_pretrained(self, out: str | pathlib.Path, format: str = "naturelm", **options: Any) -> None:
+        """Exports the weights. Needs no torch.
+
+        Example:
+          model.save_pretrained("exported", "llama-merged")
 
         Args:
-          waveforms: f32[B, T] at 16 kHz, of numpy, jax, or a list of rows.
-          padding_mask: bool[B, T], True = padding.
+          out: the directory to write.
+          format: "naturelm", "peft", "llama-merged", "beats" or "nlm".
+          options: those of `convert.formats.save`.
 
         Raises:
-          UserError: other shapes, no floats, NaN, or clips too short for one window.
+          UserError: an unknown format, or a directory that cannot be written.
         """
-        audio, padding = waveforms_of(waveforms, padding_mask)
-        text_format(self.config, audio.shape[1])  # says so when the clips are too short
-        return encode(self.graphdef, self.state, audio, padding)
+        save(self.checkpoint, out, format, **options)
 
-    def logits(self, prompts: Sequence[str], texts: Sequence[str], audios: Sequence[Any]) -> Float[Array, "B S V"]:
-        """Teacher forcing: f32[B, S, V] of BOS ‖ prompt ‖ text, one example a row, padded on the right.
-
-        Args:
-          prompts: user texts with their `<AudioHere>`; the chat template is applied here.
-          texts: the answers.
-          audios: per prompt a list of f32[T] at 16 kHz. Clips of different length are zero-padded to the longest with a
-            true padding mask, as in the reference.
-
-        Raises:
-          UserError: no prompt, lists of different length, a clip that is no f32[T], placeholders that do not match.
-        """
-        return all_logits(self.graphdef, self.state, self._examples(prompts, texts, audios))
-
-    def loss(self, prompts: Sequence[str], texts: Sequence[str], audios: Sequence[Any]) -> float:
-        """Mean negative log-likelihood over the answer tokens of the whole batch, in evaluation mode."""
-        return float(mean_loss(self.graphdef, self.state, self._examples(prompts, texts, audios)))
+    # --- Answers ------------------------------------------------------------------------------------------------------
 
     def generate(
         self,
@@ -131,160 +114,45 @@ class NatureLM:
         *,
         options: GenerationOptions | None = None,
         batch_size: int = 8,
-        temperature: Floats | None = None,
-        top_k: Ints | None = None,
-        top_p: Floats | None = None,
-        seed: Ints | None = None,
-        min_length: Ints | None = None,
-        stop: Stop | None = None,
-        length_penalty: Floats | None = None,
-        repetition_penalty: Floats | None = None,
         right_pad: bool = False,
         stop_batch_at_id_2: bool = False,
         return_ids: bool = False,
+        **fields: Unpack[OptionFields],
     ) -> list[str] | list[list[int]]:
-        """An answer to each query.
+        """The answer to each query.
 
-        A field of `GenerationOptions` that is given by name counts instead of that of `options`. It may be one value
-        for all queries or a list with one per query, `stop` excepted.
+        Example:
+          texts = model.generate(["owl.wav", "wren.wav"], ["Which species?"] * 2, temperature=0.7, seed=[0, 1])
 
         Args:
-          audios: per query a path, an array f32[T] at 16 kHz, or a list of them. Files are cut or zero-padded to
-            the clip length of the checkpoint (`config.audio.seconds`), arrays are taken as they are and cut at it.
-          queries: user texts; where `<AudioHere>` is missing it is put in front, once per clip.
-          max_new_tokens: of each answer at most, the end symbol included; 300 by default.
+          audios: per query a path, an array f32[T] at 16 kHz, or a list of them. Files are cut or zero-padded to the
+            clip length of the checkpoint (`config.audio.seconds`); arrays are cut at it, but not padded.
+          queries: user texts; one without `<AudioHere>` gets one per clip in front.
+          max_new_tokens: most tokens of an answer, or a list with one per query; 300 by default.
           num_beams: 1 = no beam search; the paper decodes with 2.
-          options: how answers are decoded; the defaults of `GenerationOptions` if None.
-          batch_size: queries decoded together; a finished one is replaced at once. Answers do not depend on it, but
-            for rounding: in bfloat16 two tokens that are nearly equally likely may change places.
-          temperature: 0 (the default) = the most likely token, always; above, tokens are drawn.
-          top_k: draws from this many most likely tokens; 0 (the default) = all.
-          top_p: draws from the fewest tokens that hold this much probability; 1 (the default) = all.
-          seed: seed for sampling, 0 by default; results do not depend on the other queries.
-          min_length: tokens before the end symbol may come, 0 by default.
-          stop: texts or token ids that end an answer, beside the end symbols; they are left out of its text.
-          length_penalty: for beams: exponent of the length a score is divided by; above 0 favours long answers.
-          repetition_penalty: above 1 makes tokens the answer already holds less likely.
+          options: the defaults of `GenerationOptions` if None.
+          batch_size: queries decoded together; a finished one is replaced immediately. Answers do not depend on it
+            except for rounding: in bfloat16 two tokens that are nearly equally likely may swap.
           right_pad, stop_batch_at_id_2: two defects of the reference, for comparisons with it.
-          return_ids: token ids instead of texts, the end symbol (or what completed a stop text) included.
+          return_ids: return token ids, with the end symbol or the tokens that completed a stop text.
+          fields: `temperature`, `top_k`, `top_p`, `seed`, `min_length`, `stop`, `length_penalty`, `repetition_penalty`:
+            fields of `GenerationOptions`, which replace those of `options`; all but `stop` may be a list with one per
+            query.
 
         Returns:
           a text per query, or with `return_ids` its token ids.
 
         Raises:
-          UserError: a clip that cannot be read or is too short, placeholders that do not match the clips, a value that
-            means nothing.
+          UserError: a clip that cannot be read or is too short, placeholders that do not match the clips, an invalid
+            option.
+          Unanswered: logits that are not finite; it holds the answers to the other queries.
         """
         check_pairs(audios, queries)
-        fields = {
-            "max_new_tokens": max_new_tokens,
-            "temperature": temperature,
-            "top_k": top_k,
-            "top_p": top_p,
-            "seed": seed,
-            "min_length": min_length,
-            "stop": stop,
-            "length_penalty": length_penalty,
-            "repetition_penalty": repetition_penalty,
-        }
-        answers = answer(
-            self.graphdef,
-            self.state,
-            self.config,
-            self.tokenizer,
-            [clips_of(audio, self.config.audio) for audio in audios],
-            list(queries),
-            batch_size=batch_size,
-            num_beams=num_beams,
-            right_pad=right_pad,
-            stop_batch_at_id_2=stop_batch_at_id_2,
-            mesh=self.mesh,
-            encodings=self.encodings,
-            options=options,
-            **{name: value for name, value in fields.items() if value is not None},
-        )
+        clips = [clips_of(audio, self.config.audio) for audio in audios]
+        settings = {"right_pad": right_pad, "stop_batch_at_id_2": stop_batch_at_id_2, "options": options}
+        settings |= {k: v for k, v in {"max_new_tokens": max_new_tokens, **fields}.items() if v is not None}
+        answers = self._run(generate_batch, clips, queries, batch_size=batch_size, num_beams=num_beams, **settings)
         return [a.ids if return_ids else a.text for a in answers]
-
-    def engine(self, slots: int = 8, num_beams: int = 1, steps: int = 8, reserve: int = 0) -> Engine:
-        """Answers questions as they come; for servers. See `engine.Engine`: `submit`, `stream`, a thread of its own.
-
-        It decodes with the weights the model has now.
-        """
-        return Engine(
-            self.graphdef,
-            self.state,
-            self.config,
-            self.tokenizer,
-            slots=slots,
-            num_beams=num_beams,
-            steps=steps,
-            reserve=reserve,
-            mesh=self.mesh,
-            encodings=self.encodings,
-        )
-
-    def stream(self, audio: Any, query: str, options: GenerationOptions | None = None, **fields: Any) -> Iterator[str]:
-        """The answer to one query in pieces, as they are decoded; joined they are what `generate` answers.
-
-        Args:
-          audio, query: one entry of `generate`'s.
-          options: how the answer is decoded; the defaults of `GenerationOptions` if None.
-          fields: fields of `GenerationOptions` by name, in the place of those of `options`.
-
-        Returns:
-          pieces of text.
-        """
-        return self.engine(slots=1, steps=STREAM_STEPS).stream(audio, query, options, **fields)
-
-    def score(
-        self,
-        audios: Sequence[Any],
-        queries: Sequence[str],
-        candidates: Any,
-        normalize: str = "sum",
-        *,
-        against: str | None = None,
-        batch_size: int = 8,
-    ) -> list[Float[np.ndarray, "C"]]:
-        """How likely each candidate is as the answer: per query its log-likelihoods f32[C], in the candidates' order.
-
-        The candidate with the highest is the model's choice among them. Detection scores that are real numbers are the
-        log-likelihoods of the labels, `against="None"` those relative to hearing none of them.
-
-        Args:
-          audios, queries: as for `generate`.
-          candidates: texts for all queries, or per query a list of texts. Each is scored with the end symbol behind it,
-            cut at the config's max_txt_len as in training.
-          normalize: "sum" of the log-probabilities of a candidate's tokens, or their "mean", which does not favour
-            short labels.
-          against: a text whose log-likelihood, normalized likewise, is subtracted.
-          batch_size: queries computed together. Scores do not depend on it.
-
-        Raises:
-          UserError: no candidates or no texts, an unknown `normalize`, and what `generate` raises about clips.
-          Unanswered: scores that are not finite; those of the other queries are in it.
-        """
-        if normalize not in NORMALIZE:
-            raise UserError(f"normalize={normalize!r}: no such way; use one of {', '.join(NORMALIZE)}")
-        check_pairs(audios, queries)
-        found = []
-        for texts in (candidates,) if against is None else (candidates, [against]):
-            made = log_likelihoods(
-                self.graphdef,
-                self.state,
-                self.config,
-                self.tokenizer,
-                [clips_of(audio, self.config.audio) for audio in audios],
-                list(queries),
-                texts,
-                batch_size=batch_size,
-                mesh=self.mesh,
-                encodings=self.encodings,
-            )
-            found.append([total / length if normalize == "mean" else total for total, length in made])
-        scores = found[0] if against is None else [a - b for a, b in zip(*found, strict=True)]
-        Unanswered.check_scores(scores)
-        return scores
 
     def generate_windows(
         self,
@@ -294,44 +162,155 @@ class NatureLM:
         hop: float | None = None,
         **options: Any,
     ) -> list[tuple[float, float, str]]:
-        """(start, end, answer) of every window of a recording of any length, in seconds; `options` as of `generate`.
+        """The answer for every window of a recording of any length; only a few batches of windows are in memory.
 
-        Only a few batches of windows are in memory at a time. `window` is by default the clip length of the checkpoint,
-        which it must not exceed, and `hop` the window.
+        Example:
+          for start, end, text in model.generate_windows("night.flac", "Which species is it?", hop=5.0):
+            print(f"{start:.1f}-{end:.1f} s: {text}")
+
+        Args:
+          audio: path of the recording.
+          query: the question about each window.
+          window: seconds per window, by default the clip length of the checkpoint and at most that.
+          hop: seconds from one window to the next; by default the window.
+          options: keyword arguments of `generate`.
+
+        Returns:
+          (start, end, answer) of each window, in seconds.
 
         Raises:
           UserError: what is wrong with the recording, one of its windows, or the options.
+          NotFinite: logits of a window that are not finite.
         """
-        window, hop = chosen(window, hop, self.config.audio.seconds)
-        heard = sounds([windows_of(pathlib.Path(audio), window, hop)], self.config.audio.quality)
-        size, answered = WINDOWS * max(1, options.get("batch_size", 8)), []  # `generate` says what is wrong with 0
-        while part := list(itertools.islice(heard, size)):
-            if reason := next((reason for _, wave, reason in part if wave is None), ""):
-                raise UserError(reason)
-            try:
-                answers = self.generate([wave for _, wave, _ in part], [query] * len(part), **options)
-            except Unanswered as error:
-                raise NotFinite(f"{printable(audio)} at {part[error.query][0].start:g} s: {error.reason}") from error
-            answered += [(w.start, w.end, answer) for (w, _, _), answer in zip(part, answers, strict=True)]
-        return answered
+        return answer_windows(self.generate, self.config.audio, pathlib.Path(audio), query, window, hop, **options)
 
-    def save_pretrained(self, out: str | pathlib.Path, format: str = "naturelm", **options: Any) -> None:
-        """Writes the weights to the directory `out`: "naturelm", "peft", "llama-merged", "beats" or "nlm".
+    def stream(self, audio: Any, query: str, options: GenerationOptions | None = None, **fields: Any) -> Iterator[str]:
+        """The answer to one query in pieces of text, as they are decoded; joined they equal the answer of `generate`.
 
-        `options` are those of `convert.formats.save`. Needs no torch.
+        Example:
+          for piece in model.stream("owl.wav", "Describe the sound."):
+            print(piece, end="", flush=True)
+
+        Args:
+          audio, query: one entry of those of `generate`.
+          options: the defaults of `GenerationOptions` if None.
+          fields: fields of `GenerationOptions` by name, which replace those of `options`.
+
+        Raises:
+          UserError: as `generate`.
         """
-        save(self.checkpoint, out, format, **options)
+        return self.engine(slots=1, steps=STREAM_STEPS).stream(audio, query, options, **fields)
 
-    def _examples(self, prompts, texts, audios) -> Batch:
-        check_pairs(audios, prompts)
-        check_texts("texts", texts)
-        if len(texts) != len(prompts) or not prompts:
-            raise UserError(f"{len(texts)} texts for {len(prompts)} prompts; give one or more prompts with a text each")
-        clips = [[Clip.of(array(a)) for a in ([mine] if getattr(mine, "ndim", 0) == 1 else mine)] for mine in audios]
-        samples = max((len(c.wave) for mine in clips for c in mine), default=SAMPLE_RATE)
-        fmt = text_format(self.config, samples)
-        items = [
-            item(self.tokenizer, mine, prompt, text, samples, fmt)
-            for mine, prompt, text in zip(clips, prompts, texts, strict=True)
-        ]
-        return jax.tree.map(jnp.asarray, teacher_forced(items, samples, fmt))
+    def engine(self, slots: int = 8, num_beams: int = 1, steps: int = 8, reserve: int = 0) -> Engine:
+        """An engine that answers queries as they arrive, for servers. It uses the weights the model has now.
+
+        Example:
+          with model.engine(slots=16) as engine:
+            print(engine.submit("owl.wav", "Which species is it?").result().text)
+
+        Args:
+          slots, num_beams, steps, reserve: see `engine.Engine`.
+
+        Raises:
+          UserError: a number below 1.
+        """
+        return self._run(Engine, slots=slots, num_beams=num_beams, steps=steps, reserve=reserve)
+
+    # --- Scores and activations ---------------------------------------------------------------------------------------
+
+    def score(
+        self,
+        audios: Sequence[Any],
+        queries: Sequence[str],
+        candidates: Candidates,
+        normalize: str = "sum",
+        *,
+        against: str | None = None,
+        batch_size: int = 8,
+    ) -> list[Float[np.ndarray, "C"]]:
+        """The log-likelihood of each candidate as the answer; the highest is the model's choice.
+
+        Example:
+          labels = ["barn owl", "tawny owl", "None"]
+          scores = model.score(["owl.wav"], ["Which species is it?"], labels)[0]
+          print(labels[scores.argmax()])
+
+        Args:
+          audios, queries: as for `generate`.
+          candidates: texts for all queries, or per query a list of texts. Each is scored with the end symbol after it,
+            cut at the config's max_txt_len as in training.
+          normalize: "sum" of the log-probabilities of a candidate's tokens, or their "mean", which does not favour
+            short labels.
+          against: a text whose log-likelihood, normalized the same way, is subtracted. With "None" the scores of a
+            detection are relative to the absence of every label.
+          batch_size: queries computed together. Scores do not depend on it.
+
+        Returns:
+          per query f32[C], in the order of its candidates.
+
+        Raises:
+          UserError: no candidates, candidates that are not strings, an unknown `normalize`, and what `generate` raises
+            about clips.
+          Unanswered: scores that are not finite; it holds those of the other queries.
+        """
+        check_pairs(audios, queries)
+        clips = [clips_of(audio, self.config.audio) for audio in audios]
+        settings = {"normalize": normalize, "against": against, "batch_size": batch_size}
+        return self._run(score_candidates, clips, queries, candidates, **settings)
+
+    def encode_audio(self, waveforms: Any, padding_mask: Any = None) -> Float[Array, "B WQ D"]:
+        """Vectors of clips in the embedding space of the language model.
+
+        Example:
+          vectors = model.encode_audio(np.zeros((1, 160_000), np.float32))
+
+        Args:
+          waveforms: f32[B, T] at 16 kHz, from numpy, jax, or a list of rows.
+          padding_mask: bool[B, T], True = padding.
+
+        Returns:
+          f32[B, W * Q, D]: Q queries for each of W windows.
+
+        Raises:
+          UserError: other shapes, no floats, NaN, or clips too short for one window.
+        """
+        audio, padding = check_waveforms(waveforms, padding_mask)
+        text_format(self.config, audio.shape[1])  # refuses clips that are too short
+        return encode(self.graphdef, self.state, audio, padding)
+
+    def logits(self, prompts: Sequence[str], texts: Sequence[str], audios: Sequence[Any]) -> Float[Array, "B S V"]:
+        """Logits of BOS ‖ prompt ‖ text under teacher forcing.
+
+        Example:
+          logits = model.logits(["<AudioHere> Which species is it?"], ["barn owl"], [waveform])
+
+        Args:
+          prompts: user texts with their `<AudioHere>`; the chat template is applied here.
+          texts: the answers.
+          audios: per prompt an array f32[T] at 16 kHz or a list of them. Clips of different length are zero-padded to
+            the longest with a true padding mask, as in the reference.
+
+        Returns:
+          f32[B, S, V], one example per row, padded on the right.
+
+        Raises:
+          UserError: no prompts, lists of different length, a clip that is not f32[T], placeholders that do not match.
+        """
+        batch = example_batch(self.tokenizer, self.config, prompts, texts, audios)
+        return all_logits(self.graphdef, self.state, batch)
+
+    def loss(self, prompts: Sequence[str], texts: Sequence[str], audios: Sequence[Any]) -> float:
+        """Mean negative log-likelihood over the answer tokens of the whole batch, in evaluation mode.
+
+        Example:
+          loss = model.loss(["<AudioHere> Which species is it?"], ["barn owl"], [waveform])
+
+        Arguments and errors are those of `logits`.
+        """
+        batch = example_batch(self.tokenizer, self.config, prompts, texts, audios)
+        return float(mean_loss(self.graphdef, self.state, batch))
+
+    def _run(self, function: Callable[..., Any], *args: Any, **options: Any) -> Any:
+        """Calls a function that takes a model, with this one."""
+        model = (self.graphdef, self.state, self.config, self.tokenizer)
+        return function(*model, *args, mesh=self.mesh, encodings=self.encodings, **options)

@@ -56,7 +56,7 @@ class Knobs:
     ends: Any
     """i32[B, E]: ids that end the answer; filled up with the size of the vocabulary, which is no id."""
     stop_all_id: Any
-    """Ends every row of the engine when this row makes it; -1 = none. See `answer.REFERENCE_STOP_ID`."""
+    """Ends every row of the engine when this row makes it; -1 = none. See `batch.REFERENCE_STOP_ID`."""
 
     @staticmethod
     def joined(parts: "list[Knobs]") -> "Knobs":

@@ -1,4 +1,4 @@
-"""`nlm infer`: a question to every window of a recording or of a folder of recordings, as JSON lines."""
+"""`nlm infer`: asks a model about every window of recordings, and writes the answers as JSON lines."""
 
 import argparse
 import collections
@@ -8,15 +8,14 @@ import json
 import pathlib
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-
-import numpy as np
+from typing import TextIO
 
 from nlm_jax.convert.formats import audio_config
 from nlm_jax.core import remote
 from nlm_jax.core.errors import UserError
 from nlm_jax.core.files import printable
 from nlm_jax.generate import window_labels
-from nlm_jax.generate.answer_file import Answered, answered
+from nlm_jax.generate.answer_file import AnsweredWindows, answered_windows
 from nlm_jax.generate.model_args import (
     add_dtype_argument,
     add_merging_alpha_argument,
@@ -25,21 +24,21 @@ from nlm_jax.generate.model_args import (
 )
 from nlm_jax.generate.options import check_flags
 from nlm_jax.generate.recording_windows import (
-    Noticed,
+    Notices,
+    ReadWindow,
     Window,
     all_recordings,
-    chosen,
+    duration,
     n_spans,
-    seconds_of,
-    sounds,
+    read_windows,
+    window_and_hop,
     windows_of,
 )
 from nlm_jax.generate.request import NO_ANSWER, Unanswered
 
 SUMMARY = "ask a question of recordings: files or folders of any length"
-AHEAD = 4
-"""Batches that are handed to the model at once: it replaces a finished answer by the next question."""
-Heard = tuple[Window, np.ndarray | None, str]
+BATCHES = 4
+"""Batches in one call of the model, which replaces a finished answer by the next query."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,9 +49,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         required=True,
         nargs="+",
         type=remote.input_path,
-        help="recordings, or folders of them (with all below)",
+        help="recordings, or folders of them (with subfolders)",
     )
-    parser.add_argument("--query", required=True, help="what to ask of every window")
+    parser.add_argument("--query", required=True, help="the question about every window")
     parser.add_argument(
         "--out", required=True, type=remote.output_path, help="JSON lines; a second run adds what is missing"
     )
@@ -61,9 +60,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         choices=window_labels.FORMATS,
         default=(),
-        help="write these too, equal neighbours merged",
+        help="also write these formats, identical answers of adjacent windows merged",
     )
-    parser.add_argument("--window", type=float, help="seconds heard at a time (default: the model's clip length)")
+    parser.add_argument("--window", type=float, help="seconds per question (default: the model's clip length)")
     parser.add_argument("--hop", type=float, help="seconds from one window to the next (default: the window)")
     parser.add_argument("--batch-size", type=int, default=8, help="windows answered together (default 8)")
     parser.add_argument("--max-new-tokens", type=int, default=300, help="longest answer, in tokens (default 300)")
@@ -73,10 +72,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Answers every window that `--out` does not hold yet. A recording that cannot be read becomes an error row.
+    """Answers every window that `--out` does not have yet. A recording that cannot be read becomes an error row.
 
     Raises:
-      UserError: wrong flags or paths, or not one recording that could be read.
+      UserError: invalid flags or paths, or no recording could be read.
     """
     from rich.console import Console
 
@@ -84,23 +83,23 @@ def run(args: argparse.Namespace) -> int:
     if args.out.is_dir():
         raise UserError(f"--out {args.out}: is a folder; give a file such as {args.out / 'answers.jsonl'}")
     console = Console(stderr=True, markup=False, highlight=False)
-    noticed = Noticed()
-    files, done = all_recordings(args.audio, noticed.unread), answered(args.out, args.query)
+    notices = Notices()
+    files, answered = all_recordings(args.audio, notices.unread), answered_windows(args.out, args.query)
     audio = audio_config(args.model)
-    window, hop = chosen(args.window, args.hop, audio.seconds)
-    lengths, count, errors = plan(files, window, hop, done, noticed)
+    window, hop = window_and_hop(args.window, args.hop, audio.seconds)
+    lengths, count, errors = plan(files, window, hop, answered, notices)
     model = load_model(args, args.merging_alpha) if count else None
     args.out.parent.mkdir(parents=True, exist_ok=True)
     with args.out.open("a", encoding="utf-8") as out:
-        written = _write(out, errors)
+        counts = _write(out, errors)
         if count:
-            heard = sounds(todo(lengths, window, hop, done), audio.quality, noticed)
-            written += ask(args, model, heard, window, count, out, console, noticed)
-    for sentence in noticed.sentences():
+            windows = read_windows(unanswered(lengths, window, hop, answered), audio.quality, notices)
+            counts += answer_all(args, model, windows, window, count, out, console, notices)
+    for sentence in notices.sentences():
         console.print(f"warning: {remote.with_urls(sentence)}")
-    there = f"; {len(done)} windows were there already" if len(done) else ""
-    console.print(f"{remote.with_urls(args.out)}: {written['answers']} answers, {written['errors']} error rows{there}")
-    if written["errors"] and not written["answers"] and not len(done):
+    earlier = f"; {len(answered)} windows were there already" if len(answered) else ""
+    console.print(f"{remote.with_urls(args.out)}: {counts['answers']} answers, {counts['errors']} error rows{earlier}")
+    if counts["errors"] and not counts["answers"] and not len(answered):
         raise UserError(f"{args.audio[0]}: no recording could be read; the reasons are in {args.out}")
     for file in window_labels.write(args.out, args.query, args.labels) if args.labels else ():
         console.print(f"{file}: written")
@@ -108,67 +107,108 @@ def run(args: argparse.Namespace) -> int:
 
 
 def plan(
-    files: Iterable[pathlib.Path], window: float, hop: float, done: Answered, noticed: Noticed
+    files: Iterable[pathlib.Path], window: float, hop: float, answered: AnsweredWindows, notices: Notices
 ) -> tuple[dict[pathlib.Path, float], int, list[dict]]:
-    """Seconds of each recording, how many windows are still to be answered, and a row for each file that is not audio.
+    """Counts the windows without an answer. Reads headers only, unless one lacks the length of its recording.
 
-    Only headers are read, unless one does not say how long its recording is, and no window is made yet.
+    Args:
+      files: recordings.
+      window, hop: in seconds.
+      answered: windows that have an answer.
+      notices: collects warnings about the recordings.
+
+    Returns:
+      the seconds of each recording, the number of windows without an answer, and an error row for each file that is
+      not audio.
     """
     lengths, count, errors = {}, 0, []
     for file in files:
         try:
-            lengths[file] = seconds_of(file, noticed)
+            lengths[file] = duration(file, notices)
         except UserError as error:
             errors.append({"file": printable(file), "error": str(error)})
             continue
-        known = done.starts(printable(file), window)
+        starts = answered.starts(printable(file), window)
         total = n_spans(lengths[file], window, hop)
-        count += total - (sum(i * hop in known for i in range(total)) if known else 0)
+        count += total - (sum(i * hop in starts for i in range(total)) if starts else 0)
     return lengths, count, errors
 
 
-def todo(lengths: dict[pathlib.Path, float], window: float, hop: float, done: Answered) -> Iterator[Iterator[Window]]:
-    """Of each recording the windows still to be answered, made as they are asked for."""
+def unanswered(
+    lengths: Mapping[pathlib.Path, float], window: float, hop: float, answered: AnsweredWindows
+) -> Iterator[Iterator[Window]]:
+    """Per recording, an iterator over its windows without an answer.
+
+    Args:
+      lengths: recording -> seconds.
+      window, hop: in seconds.
+      answered: windows that have an answer.
+    """
     for file, seconds in lengths.items():
-        answers = done.starts(printable(file), window)
-        yield (one for one in windows_of(file, window, hop, seconds) if one.start not in answers)
+        starts = answered.starts(printable(file), window)
+        yield (w for w in windows_of(file, window, hop, seconds) if w.start not in starts)
 
 
-def ask(
-    args, model, heard: Iterator[Heard], window: float, count: int, out, console, noticed: Noticed
+def answer_all(
+    args: argparse.Namespace,
+    model,
+    windows: Iterator[ReadWindow],
+    window: float,
+    count: int,
+    out: TextIO,
+    console,
+    notices: Notices,
 ) -> collections.Counter:
-    """Answers windows while the next ones are read; a bar shows speed and time left."""
+    """Answers windows while the next ones are read; a progress bar shows speed and remaining time.
+
+    Args:
+      args: flags of the command.
+      model: a `NatureLM`.
+      windows: those without an answer.
+      window: seconds of a whole window.
+      count: expected number of windows.
+      out: the file to which rows are appended.
+      console: for the progress bar.
+      notices: the sample rates of the recordings.
+
+    Returns:
+      the number of "answers" and "errors" written.
+    """
     from nlm_jax.core.progress import progress_bar
 
-    written: collections.Counter = collections.Counter()
-    begun, hours = time.perf_counter(), 0.0
+    counts: collections.Counter = collections.Counter()
+    start, hours = time.perf_counter(), 0.0
     options = {"max_new_tokens": args.max_new_tokens, "num_beams": args.num_beams, "batch_size": args.batch_size}
     with progress_bar(console, "speed") as bar, concurrent.futures.ThreadPoolExecutor(1) as reader:
         task = bar.add_task("windows", total=count, speed="")
 
-        def following() -> concurrent.futures.Future[list[Heard]]:
-            return reader.submit(lambda: list(itertools.islice(heard, AHEAD * args.batch_size)))
+        def read_next() -> concurrent.futures.Future[list[ReadWindow]]:
+            return reader.submit(lambda: list(itertools.islice(windows, BATCHES * args.batch_size)))
 
-        ahead = following()
-        while group := ahead.result():
-            ahead = following()
-            written += _write(out, answer(model, group, args.query, window, noticed.rates, **options))
-            hours += sum(one.end - one.start for one, _, _ in group) / 3600
-            rate = hours / max(1e-9, (time.perf_counter() - begun) / 3600)
+        future = read_next()
+        while group := future.result():
+            future = read_next()
+            counts += _write(out, answer(model, group, args.query, window, notices.rates, **options))
+            hours += sum(w.end - w.start for w, _, _ in group) / 3600
+            rate = hours / max(1e-9, (time.perf_counter() - start) / 3600)
             bar.update(task, advance=len(group), speed=f"{rate:.1f} audio-hours an hour")
-        bar.update(task, total=written.total())  # fewer than planned where a recording ended before
+        bar.update(task, total=counts.total())  # fewer than planned if a recording ended early
     console.print(f"{hours:.2f} hours of audio, {rate:.1f} an hour")
-    return written
+    return counts
 
 
 def answer(
-    model, group: Sequence[Heard], query: str, length: float, rates: Mapping[pathlib.Path, int], **options
+    model, group: Sequence[ReadWindow], query: str, length: float, rates: Mapping[pathlib.Path, int], **options
 ) -> list[dict]:
-    """A row for every window in order: its answer, or why there is none.
+    """Rows of the answer file, one per window in order: its answer, or why there is none.
 
     Args:
+      model: a `NatureLM`.
+      group: windows with their audio.
+      query: the question about each.
       length: seconds of a whole window; the last one of a recording ends with it.
-      rates: Hz of each recording.
+      rates: sample rate in Hz of each recording.
+      options: those of `NatureLM.generate`.
     """
     audios = [audio for _, audio, _ in group if audio is not None]
     try:
@@ -187,7 +227,7 @@ def answer(
     return rows
 
 
-def _write(out, rows: list[dict]) -> collections.Counter:
+def _write(out: TextIO, rows: Sequence[dict]) -> collections.Counter:
     for row in rows:
         out.write(json.dumps(row, ensure_ascii=False) + "\n")
     out.flush()

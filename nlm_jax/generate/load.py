@@ -1,4 +1,4 @@
-"""Anything that holds a whole model -> its weights, ready to compute, and its tokenizer."""
+"""The weights of a whole model, ready to compute, and its tokenizer, from any supported source."""
 
 import dataclasses
 import pathlib
@@ -22,17 +22,19 @@ def load_checkpoint(
     mesh: jax.sharding.Mesh | None = None,
     **options: Any,
 ) -> tuple[Checkpoint, Tokenizer]:
-    """The weights of `src` set to compute in `dtype`, and the tokenizer they belong to.
+    """Loads a checkpoint configured to compute in `dtype`, and the tokenizer that belongs to it.
 
-    See `NatureLM.from_pretrained`; `options` are those of `convert.formats.open_checkpoint`.
+    Args:
+      src, dtype, merging_alpha, mesh: as for `NatureLM.from_pretrained`.
+      options: those of `convert.formats.open_checkpoint`.
 
     Raises:
       UserError: not a whole model, no tokenizer, a vocabulary that does not fit, and all that `convert` raises.
     """
     precision.dtype(dtype)
     opened = open_checkpoint(src, **options)
-    if lacking := [part for part in PARTS if part not in opened.parts]:
-        raise UserError(f"{src}: holds only {', '.join(opened.parts)}; a model needs {', '.join(lacking)} too")
+    if missing := [part for part in PARTS if part not in opened.parts]:
+        raise UserError(f"{src}: holds only {', '.join(opened.parts)}; a model needs {', '.join(missing)} too")
     if opened.tokenizer is None:
         raise UserError(f"{src}: no tokenizer with it; pass llm= with a directory that holds a tokenizer.json")
     tokenizer = Tokenizer.from_pretrained(opened.tokenizer)

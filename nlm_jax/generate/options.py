@@ -1,16 +1,16 @@
-"""`GenerationOptions`: how an answer is decoded, checked, one set per request."""
+"""`GenerationOptions`: how the answer to one request is decoded, with checked values."""
 
 import dataclasses
 import math
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 
 from nlm_jax.core.errors import UserError
 
 MAX_STOP_IDS = 8
-"""Token ids besides the tokenizer's end symbols that may end an answer."""
+"""Maximum number of token ids in `stop`, besides the tokenizer's end symbols."""
 
 BOUNDS = {
     "max_new_tokens": (1, 131_072, "must be at least 1 and at most 131072, the context of Llama 3.1"),
@@ -22,8 +22,8 @@ BOUNDS = {
     "repetition_penalty": (0.01, 100.0, "must be above 0, from 0.01 to 100; 1 changes nothing"),
     "length_penalty": (-5.0, 5.0, "must be between -5 and 5"),
 }
-"""Option -> its least and its largest value, and how a message says so: what the dtype holds, and what leaves scores
-finite in float32."""
+"""Option -> minimum, maximum, and the rule for messages: what its dtype represents and what keeps scores finite in
+float32."""
 MAX_BEAMS = 64
 
 Stop = int | str | Sequence[int | str]
@@ -50,61 +50,63 @@ class GenerationOptions:
     """
 
     max_new_tokens: int = 300
-    """Tokens of the answer at most, the end symbol included."""
+    """Maximum length of the answer in tokens, the end symbol included."""
     min_length: int = 0
     """Tokens of the answer before an end symbol may come. (In the reference it has no effect.)"""
     temperature: float = 0.0
-    """0 takes the most likely token, above 0 one is drawn: the logits are divided by it."""
+    """0 takes the most likely token; above 0, tokens are sampled from logits divided by it."""
     top_k: int = 0
-    """Draw from this many most likely tokens; 0 = all."""
+    """Sample from this many most likely tokens; 0 = all."""
     top_p: float = 1.0
-    """Draw from the fewest tokens that together have this probability; 1 = all."""
+    """Sample from the fewest tokens that together have this probability; 1 = all."""
     seed: int = 0
     """Seed for sampling, 0 <= seed < 2 ** 32; results do not depend on the other requests."""
     repetition_penalty: float = 1.0
-    """Divides positive scores of tokens the answer already holds, and multiplies negative ones."""
+    """Divides positive scores of tokens that the answer already has, and multiplies negative ones."""
     length_penalty: float = 1.0
     """In beam search, the exponent of the length that a score is divided by; above 0 favours long answers."""
     stop: Stop = ()
-    """What ends the answer besides the end symbols: token ids, at most 8, or texts. Texts leave it out."""
+    """What ends the answer besides the end symbols: token ids, at most 8, or texts. The text excludes them."""
 
     def __post_init__(self):
         stop = _stops(self.stop)
         object.__setattr__(self, "stop", stop)
         for name in ("max_new_tokens", "min_length", "top_k", "seed"):
-            _integer(name, getattr(self, name))
+            _check_integer(name, getattr(self, name))
         for name in ("temperature", "top_p", "repetition_penalty", "length_penalty"):
-            _number(name, getattr(self, name))
+            _check_number(name, getattr(self, name))
         for name, (least, most, rule) in BOUNDS.items():
             if not least <= getattr(self, name) <= most:
-                raise UserError(f"{name}={_shown(getattr(self, name))}: {rule}")
+                raise UserError(f"{name}={_short(getattr(self, name))}: {rule}")
         if self.min_length > self.max_new_tokens:
             raise UserError(
                 f"min_length={self.min_length}: is above max_new_tokens={self.max_new_tokens}; no answer can be both"
             )
-        for one in stop:
-            if isinstance(one, bool) or not isinstance(one, int | str) or one == "":
-                raise UserError(f"stop={_shown(one)}: give token ids or texts that are not empty")
-            if isinstance(one, int) and not 0 <= one < 2**31:
-                raise UserError(f"stop={_shown(one)}: a token id is 0 or more, and below the size of the vocabulary")
+        for entry in stop:
+            if isinstance(entry, bool) or not isinstance(entry, int | str) or entry == "":
+                raise UserError(f"stop={_short(entry)}: give token ids or texts that are not empty")
+            if isinstance(entry, int) and not 0 <= entry < 2**31:
+                raise UserError(f"stop={_short(entry)}: a token id is 0 or more, and below the size of the vocabulary")
         if len(self.stop_ids) > MAX_STOP_IDS:
             raise UserError(f"stop: {len(self.stop_ids)} token ids; at most {MAX_STOP_IDS} besides the end symbols")
 
     @property
     def stop_ids(self) -> tuple[int, ...]:
+        """The token ids in `stop`."""
         return tuple(s for s in self.stop if isinstance(s, int))
 
     @property
     def stop_texts(self) -> tuple[str, ...]:
+        """The texts in `stop`."""
         return tuple(s for s in self.stop if isinstance(s, str))
 
     def check(self, num_beams: int) -> "GenerationOptions":
-        """Itself. Raises UserError where it asks for what so many beams cannot do."""
-        _integer("num_beams", num_beams)
+        """Returns itself. Raises UserError if `num_beams` is invalid, or incompatible with these options."""
+        _check_integer("num_beams", num_beams)
         if num_beams < 1:
-            raise UserError(f"num_beams={_shown(num_beams)}: must be at least 1")
+            raise UserError(f"num_beams={_short(num_beams)}: must be at least 1")
         if num_beams > MAX_BEAMS:
-            raise UserError(f"num_beams={_shown(num_beams)}: must be at most {MAX_BEAMS}")
+            raise UserError(f"num_beams={_short(num_beams)}: must be at most {MAX_BEAMS}")
         if num_beams > 1 and self.temperature > 0:
             raise UserError(
                 f"temperature={self.temperature} with num_beams={num_beams}: beam search draws nothing; "
@@ -113,32 +115,51 @@ class GenerationOptions:
         return self
 
 
+class OptionFields(TypedDict, total=False):
+    """Fields of `GenerationOptions` as keywords of `NatureLM.generate`, which has `max_new_tokens` as an argument."""
+
+    min_length: Ints | None
+    temperature: Floats | None
+    top_k: Ints | None
+    top_p: Floats | None
+    seed: Ints | None
+    repetition_penalty: Floats | None
+    length_penalty: Floats | None
+    stop: Stop | None
+
+
 FLAGS = {"max_new_tokens": BOUNDS["max_new_tokens"][1], "num_beams": MAX_BEAMS, "batch_size": 4096}
-"""Flag of several commands -> its largest value; the least is 1."""
+"""Flag that several commands share -> its maximum; the minimum is 1."""
 
 
 def check_flags(args: Any) -> None:
-    """Raises UserError if a command's flag of `FLAGS` is out of its bounds; `args` may have any of them."""
+    """Raises UserError if a flag in `FLAGS` is out of its bounds; `args` may lack some of them."""
     for name, most in FLAGS.items():
         flag, value = f"--{name.replace('_', '-')}", getattr(args, name, 1)
         if value < 1:
-            raise UserError(f"{flag} {_shown(value)}: must be at least 1")
+            raise UserError(f"{flag} {_short(value)}: must be at least 1")
         if value > most:
-            raise UserError(f"{flag} {_shown(value)}: must be at most {most}")
+            raise UserError(f"{flag} {_short(value)}: must be at most {most}")
+
+
+def check_batch_size(batch_size: Any) -> None:
+    """Raises UserError unless `batch_size` is an integer of at least 1."""
+    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+        raise UserError(f"batch_size={batch_size!r}: must be at least 1")
 
 
 def one(base: GenerationOptions | None = None, **values: Any) -> GenerationOptions:
     """The options of one request.
 
     Args:
-      base: options that `values` change; the defaults if None.
-      values: fields by name.
+      base: options to start from; the defaults if None.
+      values: fields by name, which replace those of `base`.
 
     Raises:
-      UserError: an unknown name, or a value that means nothing.
+      UserError: an unknown name, or an invalid value.
     """
     _check_names(values)
-    return dataclasses.replace(_checked(base), **values)
+    return dataclasses.replace(_base(base), **values)
 
 
 def each(count: int, base: GenerationOptions | None = None, **values: Any) -> list[GenerationOptions]:
@@ -146,14 +167,14 @@ def each(count: int, base: GenerationOptions | None = None, **values: Any) -> li
 
     Args:
       count: number of requests.
-      base: options that `values` change; the defaults if None.
-      values: fields by name. All but `stop` may be a list, which then has one entry per request.
+      base: options to start from; the defaults if None.
+      values: fields by name, which replace those of `base`. All but `stop` may be a list, with one entry per request.
 
     Raises:
-      UserError: a list of another length, an unknown name, or a value that means nothing.
+      UserError: a list of another length, an unknown name, or an invalid value.
     """
     _check_names(values)
-    base = _checked(base)
+    base = _base(base)
     if "stop" in values:
         base = dataclasses.replace(base, stop=values.pop("stop"))
     columns = []
@@ -162,50 +183,52 @@ def each(count: int, base: GenerationOptions | None = None, **values: Any) -> li
         column = list(value) if several else [value] * count
         if len(column) != count:
             raise UserError(f"{name}: {len(column)} values for {count} queries; give one, or one per query")
-        columns.append([_plain(v) for v in column])
+        columns.append([_python_scalar(v) for v in column])
     rows = [dict(zip(values, (column[i] for column in columns), strict=True)) for i in range(count)]
     return [dataclasses.replace(base, **row) for row in rows]
 
 
-def _checked(base: Any) -> GenerationOptions:
-    if base is not None and not isinstance(base, GenerationOptions):
-        raise UserError(f"options={base!r:.80}: give GenerationOptions, or its fields by name")
-    return base or GenerationOptions()
+def _base(options: Any) -> GenerationOptions:
+    """`options`, or the defaults if None. Raises UserError for any other type."""
+    if options is not None and not isinstance(options, GenerationOptions):
+        raise UserError(f"options={options!r:.80}: give GenerationOptions, or its fields by name")
+    return options or GenerationOptions()
 
 
 def _check_names(values: dict[str, Any]) -> None:
     names = [f.name for f in dataclasses.fields(GenerationOptions)]
-    if wrong := next((name for name in values if name not in names), None):
-        raise UserError(f"{wrong}: no such option of generation; there are {', '.join(names)}")
+    if unknown := next((name for name in values if name not in names), None):
+        raise UserError(f"{unknown}: no such option of generation; there are {', '.join(names)}")
 
 
-def _stops(stop: Any) -> tuple:
+def _stops(stop: Any) -> tuple[Any, ...]:
+    """`stop` as a tuple."""
     if isinstance(stop, str | int):
         return (stop,)
     if not isinstance(stop, Sequence):
         raise UserError(f"stop={stop!r}: give a token id or a text, or a list of them")
-    return tuple(_plain(s) for s in stop)
+    return tuple(_python_scalar(s) for s in stop)
 
 
-def _plain(value: Any) -> Any:
-    """numpy's scalars as Python's."""
+def _python_scalar(value: Any) -> Any:
+    """A numpy scalar as a Python number; anything else unchanged."""
     return value.item() if hasattr(value, "item") and getattr(value, "ndim", 1) == 0 else value
 
 
-def _integer(name: str, value: Any) -> None:
+def _check_integer(name: str, value: Any) -> None:
     if isinstance(value, bool) or not isinstance(value, int):
-        raise UserError(f"{name}={_shown(value)}: must be a whole number")
+        raise UserError(f"{name}={_short(value)}: must be a whole number")
 
 
-def _number(name: str, value: Any) -> None:
+def _check_number(name: str, value: Any) -> None:
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise UserError(f"{name}={_shown(value)}: must be a number")
-    if isinstance(value, float) and not math.isfinite(value):  # an int of any size is finite, and has bounds
+        raise UserError(f"{name}={_short(value)}: must be a number")
+    if isinstance(value, float) and not math.isfinite(value):  # any integer is finite
         raise UserError(f"{name}={value!r}: must be a number")
 
 
-def _shown(value: Any) -> str:
-    """A value for a message: Python writes no whole number of more than some thousand digits."""
+def _short(value: Any) -> str:
+    """A value for a message. (Python refuses to format integers of more than some thousand digits.)"""
     if isinstance(value, int) and value.bit_length() > 128:
         return f"<a whole number of {value.bit_length()} bits>"
     return f"{value!r:.80}"

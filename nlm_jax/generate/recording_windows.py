@@ -1,4 +1,4 @@
-"""Recordings of any length, in windows: one window at a time is decoded."""
+"""Long recordings split into windows, which are decoded one at a time."""
 
 import dataclasses
 import itertools
@@ -16,14 +16,14 @@ from nlm_jax.core.errors import UserError
 from nlm_jax.core.files import printable
 
 SHORTEST = 0.5
-"""Seconds of a window at least: less gives the Q-Former nothing."""
-TOO_SHORT = 0.01
-"""Seconds behind the last full window that are not worth another."""
+"""Minimum length of a window in seconds: a shorter one gives the Q-Former no input."""
+NEGLIGIBLE = 0.01
+"""A rest of fewer seconds after the last full window gets no window of its own."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Window:
-    """Part of a recording, in seconds from its start. As planned, the last one may end behind the recording."""
+    """Part of a recording, in seconds from its start. As planned, the last one may extend past the recording's end."""
 
     file: pathlib.Path
     start: float
@@ -35,43 +35,48 @@ class Window:
         return wave.fit(wave.load(self.file, self.start, seconds, quality), round(seconds * SAMPLE_RATE))
 
 
+ReadWindow = tuple[Window, np.ndarray | None, str]
+"""A window with its audio f32[T] and "", or with None and the reason why it cannot be read."""
+
+
 @dataclasses.dataclass
-class Noticed:
-    """What is to be said of recordings once their windows were read."""
+class Notices:
+    """Warnings about recordings, collected while their windows are read."""
 
     unread: list[str] = dataclasses.field(default_factory=list)
-    """Sentences about sound in the folders that is not read at all."""
+    """Warnings about audio files in the folders that are not read at all."""
     rates: dict[pathlib.Path, int] = dataclasses.field(default_factory=dict)
-    """Hz of each."""
-    notices: dict[pathlib.Path, str] = dataclasses.field(default_factory=dict)
-    """Why less was read of one than there may be."""
+    """Sample rate in Hz of each recording."""
+    incomplete: dict[pathlib.Path, str] = dataclasses.field(default_factory=dict)
+    """Why a recording is not read to its end."""
     ultrasound: int = 0
     """Recordings with most of the energy above 8 kHz."""
 
-    def sentences(self, shown: int = 10) -> list[str]:
-        """One for each of the first recordings that are not read to their end, and one about ultrasound."""
-        said = [f"{printable(file)}: {notice}" for file, notice in itertools.islice(self.notices.items(), shown)]
-        if len(self.notices) > shown:
-            said.append(f"{len(self.notices) - shown} more recordings are not read to their end")
-        return self.unread + said + list(filter(None, [ultrasound_notice(self.ultrasound)]))
+    def sentences(self, limit: int = 10) -> list[str]:
+        """All warnings; of those about incomplete recordings the first `limit`, and the number of the others."""
+        incomplete = [f"{printable(file)}: {text}" for file, text in itertools.islice(self.incomplete.items(), limit)]
+        if len(self.incomplete) > limit:
+            incomplete.append(f"{len(self.incomplete) - limit} more recordings are not read to their end")
+        return self.unread + incomplete + list(filter(None, [ultrasound_notice(self.ultrasound)]))
 
 
 def check_spans(window: float, hop: float, longest: float = math.inf) -> None:
-    """Raises UserError: a window below 0.5 s or above `longest`, a hop that is not positive.
+    """Raises UserError if a window is below 0.5 s or above `longest`, or a hop is not positive.
 
     Args:
-      longest: the checkpoint's clip length in seconds. Shorter than 0.5 s, it is the only window there is.
+      window, hop: in seconds.
+      longest: the checkpoint's clip length in seconds. If it is below 0.5 s, windows must have this length.
     """
     least = min(SHORTEST, longest)
     if not (least <= window <= longest and window < math.inf):
         limits = f"{least:g} to {longest:g}" if least < longest < math.inf else f"at least {least:g}"
-        raise UserError(f"window={window:g}: the model hears {limits} seconds at a time")
+        raise UserError(f"window={window:g}: the model takes {limits} seconds at a time")
     if not 0 < hop < math.inf:
         raise UserError(f"hop={hop:g}: must be above 0 seconds")
 
 
-def chosen(window: float | None, hop: float | None, longest: float) -> tuple[float, float]:
-    """Window and hop in seconds: the longest clip, one after the other, where they are not given.
+def window_and_hop(window: float | None, hop: float | None, longest: float) -> tuple[float, float]:
+    """Window and hop in seconds; by default the window is `longest`, and the hop is the window.
 
     Raises:
       UserError: as `check_spans`.
@@ -83,23 +88,23 @@ def chosen(window: float | None, hop: float | None, longest: float) -> tuple[flo
 
 
 def n_spans(seconds: float, window: float, hop: float) -> int:
-    """How many windows `spans` makes."""
-    count = max(1, math.ceil((seconds - TOO_SHORT - window) / hop) + 1)
-    while (count - 1) * hop + window < seconds - TOO_SHORT:  # the division may be off by a rounding
+    """The number of windows of `spans`."""
+    count = max(1, math.ceil((seconds - NEGLIGIBLE - window) / hop) + 1)
+    while (count - 1) * hop + window < seconds - NEGLIGIBLE:  # the division may be off by a rounding error
         count += 1
-    while count > 1 and (count - 2) * hop + window >= seconds - TOO_SHORT:
+    while count > 1 and (count - 2) * hop + window >= seconds - NEGLIGIBLE:
         count -= 1
-    while count > 1 and (count - 1) * hop >= seconds - TOO_SHORT:  # a hop longer than the window: it leaps over the end
+    while count > 1 and (count - 1) * hop >= seconds - NEGLIGIBLE:  # a hop longer than the window may skip the end
         count -= 1
     return count
 
 
 def spans(seconds: float, window: float, hop: float) -> list[tuple[float, float]]:
-    """(start, end) of the windows over a recording of `seconds`: a hop apart until all of it has been heard.
+    """(start, end) of the windows over a recording of `seconds`, one every `hop` seconds until all of it is covered.
 
-    The reference leaves out the part behind the last full window; here a last window that reaches beyond the end hears
-    it, unless what is left is too short to be new (under a hundredth of a second). A hop longer than the window leaves
-    out what lies between two of them.
+    The reference ignores what follows the last full window; here one more window covers it and extends past the end,
+    unless less than a hundredth of a second is left. With a hop longer than the window, the parts between windows are
+    skipped.
 
     Raises:
       UserError: as `check_spans`.
@@ -108,60 +113,73 @@ def spans(seconds: float, window: float, hop: float) -> list[tuple[float, float]
     return [(i * hop, i * hop + window) for i in range(n_spans(seconds, window, hop))]
 
 
-def seconds_of(file: pathlib.Path, noticed: Noticed | None = None) -> float:
-    """Length of a recording: of what can be decoded, not what its header claims.
+def duration(file: pathlib.Path, notices: Notices | None = None) -> float:
+    """Length of a recording in seconds: of what can be decoded, not what its header claims.
+
+    Args:
+      file: the recording.
+      notices: collects a warning if the recording is not read to its end.
 
     Raises:
-      UserError: no such file, not audio, or no sample in it.
+      UserError: no such file, not audio, or no samples in it.
     """
     info = wave.info(file)
     if not info.frames:
         raise UserError(f"{printable(file)}: holds no audio samples; record or export it again")
-    if noticed is not None and info.notice:
-        noticed.notices[file] = info.notice
+    if notices is not None and info.notice:
+        notices.incomplete[file] = info.notice
     return info.seconds
 
 
 def windows_of(file: pathlib.Path, window: float, hop: float, seconds: float | None = None) -> Iterator[Window]:
-    """The windows of one recording, made as they are asked for; `seconds` is its length, where that is known.
+    """The windows of one recording.
+
+    Args:
+      file: the recording.
+      window, hop: in seconds.
+      seconds: length of the recording; read from the file if None.
 
     Raises:
-      UserError: as `seconds_of` and `check_spans`.
+      UserError: as `duration` and `check_spans`.
     """
     check_spans(window, hop)
-    for i in range(n_spans(seconds_of(file) if seconds is None else seconds, window, hop)):
+    for i in range(n_spans(duration(file) if seconds is None else seconds, window, hop)):
         yield Window(file, i * hop, i * hop + window)
 
 
-def sounds(
-    recordings: Iterable[Iterable[Window]], quality: Quality, noticed: Noticed | None = None
-) -> Iterator[tuple[Window, np.ndarray | None, str]]:
-    """(window, its audio f32[T], "") of one window after the other; (window, None, reason) of one that cannot be read.
+def read_windows(
+    recordings: Iterable[Iterable[Window]], quality: Quality, notices: Notices | None = None
+) -> Iterator[ReadWindow]:
+    """Reads the audio of windows, one at a time.
 
-    A recording stays open while its windows follow each other. It ends with the first window behind what decodes; the
-    last window before has the recording's end for its own, and is zero-padded.
+    A recording is opened once for its consecutive windows. It ends at the first window after the last decodable
+    sample; the window before that one gets the recording's end as its own, and zero-padded audio.
 
     Args:
-      recordings: the windows of each, in any order of time. One that cannot be opened gives its first window's reason.
-      quality: filter of resampling, the checkpoint's (`AudioConfig.quality`).
-      noticed: collects what is to be said of the recordings.
+      recordings: the windows of each recording, in any order of time. One that cannot be opened yields only its first
+        window, with the reason.
+      quality: filter for resampling, the checkpoint's (`AudioConfig.quality`).
+      notices: collects warnings about the recordings.
     """
-    noticed = Noticed() if noticed is None else noticed
+    notices = Notices() if notices is None else notices
     for windows in recordings:
         windows = iter(windows)
         if (first := next(windows, None)) is None:
             continue
         try:
             with wave.Recording(first.file) as recording:
-                yield from _sounds(recording, itertools.chain([first], windows), quality, noticed)
+                yield from _read(recording, itertools.chain([first], windows), quality, notices)
         except UserError as error:
             yield first, None, str(error)
 
 
-def _sounds(recording: wave.Recording, windows: Iterable[Window], quality: Quality, noticed: Noticed):
-    power = lost = 0.0
+def _read(
+    recording: wave.Recording, windows: Iterable[Window], quality: Quality, notices: Notices
+) -> Iterator[ReadWindow]:
+    """Reads the windows of one open recording."""
+    power = power_above_band = 0.0
     for window in windows:
-        planned = round((window.end - window.start) * SAMPLE_RATE)
+        samples = round((window.end - window.start) * SAMPLE_RATE)
         try:
             part = recording.part(window.start, window.end - window.start, quality)
         except wave.BehindEnd as error:
@@ -171,44 +189,46 @@ def _sounds(recording: wave.Recording, windows: Iterable[Window], quality: Quali
         except UserError as error:
             yield window, None, str(error)
             continue
-        noticed.rates[window.file] = part.rate
+        notices.rates[window.file] = part.rate
         if part.notice:
-            noticed.notices[window.file] = part.notice
-        power, lost = power + part.power * part.wave.size, lost + part.above_band * part.power * part.wave.size
-        if part.wave.size < planned:
-            if window.start and part.wave.size < TOO_SHORT * SAMPLE_RATE:
+            notices.incomplete[window.file] = part.notice
+        power += part.power * part.wave.size
+        power_above_band += part.above_band * part.power * part.wave.size
+        if part.wave.size < samples:
+            if window.start and part.wave.size < NEGLIGIBLE * SAMPLE_RATE:
                 break
             window = dataclasses.replace(window, end=window.start + part.wave.size / SAMPLE_RATE)
-        yield window, wave.fit(part.wave, planned), ""
-    noticed.ultrasound += lost > power / 2
+        yield window, wave.fit(part.wave, samples), ""
+    notices.ultrasound += power_above_band > power / 2
 
 
-def recordings(path: pathlib.Path, notices: list[str] | None = None) -> list[pathlib.Path]:
+def recordings(path: pathlib.Path, unread: list[str] | None = None) -> list[pathlib.Path]:
     """The file itself, or every recording below a folder, sorted.
 
     Args:
-      notices: collects sentences about sound in the folder that is not read.
+      path: a file or folder.
+      unread: collects warnings about audio files in the folder that are not read.
 
     Raises:
-      UserError: nothing there.
+      UserError: no such file or folder, or no recordings in it.
     """
     if path.is_dir():
         folder = formats.Folder.of(path)
         if not folder.recordings:
             reasons = "; ".join(folder.notices) or f"looked for {', '.join(formats.READABLE)}"
             raise UserError(f"{printable(path)}: no recordings below it; {reasons}")
-        if notices is not None:
-            notices += [f"{printable(path)}: {notice}" for notice in folder.notices]
+        if unread is not None:
+            unread += [f"{printable(path)}: {notice}" for notice in folder.notices]
         return folder.recordings
     if not path.is_file():
         raise UserError(f"{printable(path)}: no such file or folder")
     return [path]
 
 
-def all_recordings(paths: Iterable[pathlib.Path], notices: list[str] | None = None) -> list[pathlib.Path]:
-    """`recordings` of several paths, each file once though it be named in several ways."""
+def all_recordings(paths: Iterable[pathlib.Path], unread: list[str] | None = None) -> list[pathlib.Path]:
+    """The `recordings` of several paths; a file that occurs under several names is listed once."""
     files: dict[str, pathlib.Path] = {}
     for path in paths:
-        for file in recordings(path, notices):
+        for file in recordings(path, unread):
             files.setdefault(formats.identity(file), file)
     return list(files.values())

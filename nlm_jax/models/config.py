@@ -15,7 +15,7 @@ from nlm_jax.nn.stack import REMAT
 
 @dataclasses.dataclass(frozen=True)
 class NatureLMConfig:
-    """Everything that defines the model's function of (weights, audio, text)."""
+    """Everything besides the weights that the model's output depends on."""
 
     audio: AudioConfig = dataclasses.field(default_factory=AudioConfig)
     beats: BeatsConfig = dataclasses.field(default_factory=BeatsConfig)
@@ -24,19 +24,24 @@ class NatureLMConfig:
     compute_dtype: Literal["float32", "bfloat16"] = "float32"
     remat: str = "none"
     attention: Literal["auto", "xla", "cudnn", "splash"] = "xla"
-    """Of the language model over packed rows, see `nn.attention`; training settles "auto". Generation has its own."""
+    """Implementation for the language model over packed rows, see `nn.attention`; training resolves "auto". Generation
+    does not use it."""
     end_sym: str = DEFAULT_END_SYM
     prompt_template: str = DEFAULT_TEMPLATE
     max_txt_len: int = 160
-    """Answers are cut here, in tokens, the end symbol included: a cut answer has none."""
+    """Maximum length of an answer in tokens, the end symbol included; an answer that is cut has no end symbol."""
 
 
 def check(cfg: NatureLMConfig, where: str) -> NatureLMConfig:
-    """`cfg` itself, once its sizes are known to make a model; `where` is what to call it in a message.
+    """Returns `cfg` if its sizes are consistent.
+
+    Args:
+      cfg: sizes of a model.
+      where: the name of `cfg` in messages.
 
     Raises:
-      UserError: a size below 1, a share outside [0, 1), heads or groups that do not divide their width, a template
-        without its gap.
+      UserError: a size below 1, a rate outside [0, 1), heads or groups that do not divide their width, a template
+        without `{}`.
     """
     beats, qformer, llama = cfg.beats, cfg.qformer, cfg.llama
     parts = {"beats": beats, "qformer": qformer, "llama": llama, "llama.lora": llama.lora}
@@ -49,24 +54,24 @@ def check(cfg: NatureLMConfig, where: str) -> NatureLMConfig:
     for name in ("kernel", "stride"):
         if getattr(qformer, name) < 1:
             raise UserError(f"{where}: windows and their stride must hold at least one token, about 0.02 seconds")
-    for name, whole, share in (
+    for name, total, divisor in (
         ("beats.heads", beats.width, beats.heads),
         ("beats.conv_groups", beats.width, beats.conv_groups),
         ("qformer.heads", qformer.width, qformer.heads),
         ("llama.kv_heads", llama.heads, llama.kv_heads),
     ):
-        if whole % share:
-            raise UserError(f"{where}: {name}={share} does not divide {whole}")
+        if total % divisor:
+            raise UserError(f"{where}: {name}={divisor} does not divide {total}")
     check_audio(cfg.audio, f"{where}: audio")
     if cfg.remat not in REMAT:
         raise UserError(f"{where}: remat={cfg.remat!r} must be one of {', '.join(REMAT)}")
     if cfg.max_txt_len < 1 or "{}" not in cfg.prompt_template:
-        raise UserError(f"{where}: max_txt_len must be at least 1, and prompt_template hold {{}} where the prompt goes")
+        raise UserError(f"{where}: max_txt_len must be at least 1, and prompt_template contain {{}} for the prompt")
     return cfg
 
 
 def check_audio(audio: AudioConfig, where: str) -> AudioConfig:
-    """`audio` itself. Raises UserError unless its clips have a length."""
+    """Returns `audio`. Raises UserError unless the length of its clips is positive."""
     if not 0 < audio.seconds < math.inf:
         raise UserError(f"{where}: seconds={audio.seconds} must be positive")
     return audio

@@ -34,16 +34,23 @@ class NatureLMModel(nnx.Module):
     def encode_audio(
         self, audio: Float[Array, "B samples"], padding: Bool[Array, "B samples"] | None = None, *, key=None
     ) -> Float[Array, "B WQ D"]:
-        """Vectors [B, W * Q, D] in the LLM's embedding space, of waveforms f32[B, T] at 16 kHz.
+        """Vectors of waveforms in the embedding space of the language model.
 
-        `padding` (True = padding sample) reaches the encoder only: the Q-Former ignores it, as in the reference.
+        Args:
+          audio: f32[B, T] at 16 kHz.
+          padding: bool[B, T], True = padding sample. Only the encoder uses it: the Q-Former ignores it, as in the
+            reference.
+          key: enables dropout and layerdrop.
+
+        Returns:
+          [B, W * Q, D]: Q queries for each of W windows.
         """
         dtype = precision.dtype(self.cfg.compute_dtype)
         tokens = self.beats(audio, padding, dtype=dtype, remat=self.cfg.remat, key=subkey(key, 0))
         return constrain_rows(self.audio_proj(self.qformer(self.ln_audio(tokens), key=subkey(key, 1))))
 
     def embed(self, batch: Batch, *, key=None) -> Float[Array, "B S D"]:
-        """Input embeddings of packed rows: text, with each clip's vectors at its placeholders."""
+        """Input embeddings of packed rows: those of the tokens, with each clip's vectors at its placeholder."""
         b, a, t = batch.audio.shape
         padding = jnp.arange(t) >= batch.audio_length.reshape(-1, 1)
         vectors = self.encode_audio(batch.audio.reshape(b * a, t), padding, key=key)
@@ -51,7 +58,7 @@ class NatureLMModel(nnx.Module):
         return splice(text, vectors.reshape(b, -1, vectors.shape[-1]), batch.audio_slot)
 
     def hidden(self, batch: Batch, *, key=None) -> Float[Array, "B S D"]:
-        """Last hidden states of packed rows; examples of one row do not see each other."""
+        """Last hidden states of packed rows; attention stays within each example of a row."""
         attention = packed_attention(self.cfg.attention, batch.segments)
 
         def mix(cache, _layer, q, k, v):
@@ -61,9 +68,9 @@ class NatureLMModel(nnx.Module):
         return self.llama(x, batch.positions, mix, remat=self.cfg.remat, key=subkey(key, 1))[0]
 
     def answer_hidden(self, batch: Batch, *, key=None) -> Float[Array, "B M D"]:
-        """Hidden states only where an answer token is predicted (a sixth of the positions of the real mix)."""
+        """Hidden states at the positions that predict answer tokens (a sixth of those in real training data)."""
         return jnp.take_along_axis(self.hidden(batch, key=key), batch.answer_index[..., None], axis=1)
 
     def answer_logits(self, batch: Batch, *, key=None) -> Float[Array, "B M V"]:
-        """f32[B, M, V]: the logits there."""
+        """Logits f32[B, M, V] at the positions that predict answer tokens."""
         return self.llama.logits(self.answer_hidden(batch, key=key))

@@ -31,9 +31,9 @@ NAMES = ("tiny", *_LLAMA)
 
 
 def preset(name: str) -> NatureLMConfig:
-    """The configuration called `name`: "tiny" or an LLM of `NAMES`, each as it is or with "-no-pad" behind.
+    """The configuration of that name: "tiny" or an LLM in `NAMES`, optionally with the suffix "-no-pad".
 
-    The official checkpoints carry one embedding row more than the LLM, for [PAD]; "-no-pad" is the LLM without it.
+    The official checkpoints have one embedding row more than the LLM, for [PAD]; "-no-pad" is the LLM without it.
     LoRA is rank 32, alpha 32, dropout 0.1 (rank 4, alpha 8 for "tiny").
 
     Raises:
@@ -41,7 +41,9 @@ def preset(name: str) -> NatureLMConfig:
     """
     base = name.removesuffix("-no-pad")
     if base not in NAMES:
-        raise UserError(f"model preset {name!r} is unknown; use one of {', '.join(NAMES)}, or one with -no-pad behind")
+        raise UserError(
+            f"model preset {name!r} is unknown; use one of {', '.join(NAMES)}, optionally with -no-pad added"
+        )
     cfg = _TINY if base == "tiny" else NatureLMConfig(llama=_LLAMA[base])
     lora = LoraConfig(rank=4, alpha=8.0) if base == "tiny" else LoraConfig()
     rows = cfg.llama.vocab + (0 if name.endswith("-no-pad") else 1)

@@ -1,4 +1,4 @@
-"""Clip vectors go where the prompt's placeholders are."""
+"""Insertion of clip vectors at the placeholders of a prompt."""
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int

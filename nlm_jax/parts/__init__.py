@@ -1,1 +1,1 @@
-"""One part of the model with its weights, on its own: the encoder, the Q-Former, the language model."""
+"""Single parts of the model with their weights: the encoder, the Q-Former, the language model."""

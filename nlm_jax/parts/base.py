@@ -1,6 +1,7 @@
-"""What `Beats`, `QFormer` and `Llama` have in common: opening a checkpoint and reading one part of it."""
+"""The base class of `Beats`, `QFormer` and `Llama`: opens a checkpoint and reads one part of it."""
 
-from typing import Any, ClassVar
+import pathlib
+from typing import Any, ClassVar, Self
 
 import jax
 from flax import nnx
@@ -19,13 +20,21 @@ from nlm_jax.nn.norm import LayerNorm
 
 
 class Part:
-    """What the three have in common: weights from a checkpoint, of which only this part is read."""
+    """One part of the model, with its weights from a checkpoint; other weights are not read."""
 
     NEEDS: ClassVar[tuple[str, ...]]
-    """Parts of `convert.checkpoint.PARTS` that it is made of."""
+    """The entries of `convert.checkpoint.PARTS` that it consists of."""
 
     def __init__(self, checkpoint: Checkpoint, dtype: str = "float32"):
-        """`checkpoint` must hold the leaves of `NEEDS`; others are not looked at."""
+        """Use `from_pretrained`, or pass a checkpoint.
+
+        Args:
+          checkpoint: must hold the leaves of `NEEDS`; others are ignored.
+          dtype: of the computation, "float32" or "bfloat16".
+
+        Raises:
+          UserError: another dtype.
+        """
         self.dtype = precision.dtype(dtype)
         leaves = {path: leaf for path, leaf in checkpoint.leaves.items() if path.split("/")[0] in self.NEEDS}
         self.checkpoint = checkpoint
@@ -33,7 +42,15 @@ class Part:
         self.graphdef, self.state = nnx.split(self._modules)
 
     @classmethod
-    def _load(cls, src, dtype: str, mesh: jax.sharding.Mesh | None, merging_alpha: float = 1.0, **options) -> Any:
+    def _load(
+        cls,
+        src: str | pathlib.Path,
+        dtype: str,
+        mesh: jax.sharding.Mesh | None,
+        merging_alpha: float = 1.0,
+        **options: Any,
+    ) -> Self:
+        """Opens `src` and loads this part; arguments and errors are those of the subclasses' `from_pretrained`."""
         precision.dtype(dtype)
         opened = open_checkpoint(src, parts=cls.NEEDS, **options)
         if mesh is not None and "llama" in cls.NEEDS:
@@ -43,7 +60,7 @@ class Part:
 
 
 class Modules(nnx.Module):
-    """Some of the modules of `NatureLMModel`, under its names."""
+    """Some of the modules of `NatureLMModel`, under the same names."""
 
     def __init__(self, cfg: NatureLMConfig, parts: tuple[str, ...]):
         rngs = nnx.Rngs(0)

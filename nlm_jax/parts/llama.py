@@ -1,4 +1,4 @@
-"""The language model on its own: token ids to logits."""
+"""The language model: token ids to logits."""
 
 import functools
 import pathlib
@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from nlm_jax.core.errors import UserError
 from nlm_jax.data.text import Tokenizer
@@ -19,7 +19,7 @@ from nlm_jax.parts.base import Part
 
 
 class Llama(Part):
-    """The language model on its own: token ids to logits.
+    """The language model: token ids to logits.
 
     Example:
       from nlm_jax.models import Llama
@@ -40,19 +40,19 @@ class Llama(Part):
         merging_alpha: float = 1.0,
         **options: Any,
     ) -> "Llama":
-        """Loads the language model alone, with its LoRA adapter if it has one.
+        """Loads the language model only, with its LoRA adapter if it has one.
 
         Args:
           src: a Hugging Face Llama directory (an export of format llama-merged is one), an official NatureLM directory
-            or `.pth`, an export of ours (formats naturelm, nlm), a training run of ours, or a hub id.
+            or `.pth`, an export of this package (formats naturelm, nlm), a training run, or a hub id.
           dtype: of the computation, "bfloat16" or "float32". Weights keep the dtype of the file.
-          mesh: streams every weight to its place on this mesh; None for one device.
+          mesh: loads every weight directly onto this mesh; None for one device.
           merging_alpha: 0 = the base language model, 1 = the trained one, between: interpolated (arXiv 2511.05171).
-          options: those of `convert.formats.open_checkpoint`: `llm` (where `src` does not carry the language model),
+          options: those of `convert.formats.open_checkpoint`: `llm` (if `src` does not include the language model),
             `config`, `base`, `which`, `pad_rows`.
 
         Returns:
-          the language model; `tokenizer` is the one it came with, None if there was none.
+          the language model; its `tokenizer` is None if the source has none.
 
         Raises:
           UserError: no such file, no language model in it, or weights that do not fit, by name.
@@ -71,29 +71,30 @@ class Llama(Part):
         Raises:
           UserError: another shape, no integers, or ids outside the vocabulary.
         """
-        return _logits(self.graphdef, self.state, self._checked(ids), self.dtype)
+        return _logits(self.graphdef, self.state, self._check_ids(ids), self.dtype)
 
     def hidden(self, ids: Any) -> Float[Array, "B S D"]:
         """The hidden states f32[B, S, D] after the last norm; arguments and errors as of a call."""
-        return _hidden(self.graphdef, self.state, self._checked(ids), self.dtype)
+        return _hidden(self.graphdef, self.state, self._check_ids(ids), self.dtype)
 
     @property
     def config(self) -> LlamaConfig:
-        """Its sizes."""
+        """The language model's sizes."""
         return self.checkpoint.config.llama
 
     @property
     def module(self) -> LlamaModel:
-        """The Flax module with these weights, for training or for other code."""
+        """The Flax module with these weights, for training or other uses."""
         return self._modules.llama
 
     @functools.cached_property
     def tokenizer(self) -> Tokenizer | None:
-        """The tokenizer that the weights came with."""
+        """The tokenizer in the source of the weights, None if it has none."""
         folder = self.checkpoint.tokenizer
         return None if folder is None else Tokenizer.from_pretrained(folder)
 
-    def _checked(self, ids: Any) -> jax.Array:
+    def _check_ids(self, ids: Any) -> Int[Array, "B S"]:
+        """Token ids as an array. Raises UserError for another shape, other types, or unknown ids."""
         try:
             ids = ids if hasattr(ids, "shape") else np.asarray(ids)
         except ValueError as error:
@@ -106,7 +107,8 @@ class Llama(Part):
         return jnp.asarray(ids, jnp.int32)
 
 
-def _last_states(llama: LlamaModel, ids, dtype):
+def _hidden_states(llama: LlamaModel, ids: Int[Array, "B S"], dtype) -> Float[Array, "B S D"]:
+    """Hidden states after the last norm, with causal attention over whole rows."""
     attention = packed_attention("xla", jnp.ones_like(ids))
     positions = jnp.broadcast_to(jnp.arange(ids.shape[1]), ids.shape)
 
@@ -118,10 +120,10 @@ def _last_states(llama: LlamaModel, ids, dtype):
 
 @functools.partial(jax.jit, static_argnums=(0, 3))
 def _hidden(graphdef, state, ids, dtype):
-    return _last_states(nnx.merge(graphdef, state).llama, ids, dtype).astype(jnp.float32)
+    return _hidden_states(nnx.merge(graphdef, state).llama, ids, dtype).astype(jnp.float32)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 3))
 def _logits(graphdef, state, ids, dtype):
     llama = nnx.merge(graphdef, state).llama
-    return llama.logits(_last_states(llama, ids, dtype)).astype(jnp.float32)
+    return llama.logits(_hidden_states(llama, ids, dtype)).astype(jnp.float32)

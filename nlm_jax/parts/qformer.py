@@ -1,4 +1,4 @@
-"""The Q-Former on its own: encoder tokens to window vectors."""
+"""The Q-Former: encoder tokens to one vector for each window and query."""
 
 import functools
 import pathlib
@@ -17,7 +17,7 @@ from nlm_jax.parts.base import Part
 
 
 class QFormer(Part):
-    """The window-level Q-Former behind its input norm: encoder tokens to a vector for each window and query.
+    """The window-level Q-Former after its input norm: encoder tokens to a vector for each window and query.
 
     Example:
       from nlm_jax.models import Beats, QFormer
@@ -37,18 +37,18 @@ class QFormer(Part):
         mesh: jax.sharding.Mesh | None = None,
         **options: Any,
     ) -> "QFormer":
-        """Loads the Q-Former and the norm before it (`ln_audio`) alone.
+        """Loads only the Q-Former and the norm before it (`ln_audio`).
 
         Args:
-          src: an official NatureLM directory or `.pth`, an export of ours (formats naturelm, nlm), a training run of
-            ours, or a hub id.
+          src: an official NatureLM directory or `.pth`, an export of this package (formats naturelm, nlm), a
+            training run, or a hub id.
           dtype: of the computation, "float32" or "bfloat16". Weights keep the dtype of the file.
-          mesh: streams every weight to its place on this mesh; None for one device.
+          mesh: loads every weight directly onto this mesh; None for one device.
           options: those of `Beats.from_pretrained`, and `qformer_config`: path or dict with the sizes, which official
             configs lack; bert-base-uncased's with 2 layers by default.
 
         Returns:
-          the Q-Former, to be called with the output of `Beats`.
+          the Q-Former, a function of the output of `Beats`.
 
         Raises:
           UserError: no such file, no Q-Former in it, or weights that do not fit, by name.
@@ -59,7 +59,7 @@ class QFormer(Part):
         """A vector for every window and query, before the projection into the language model's space.
 
         Args:
-          tokens: f32[B, N, Ds], what `Beats` returns. Tokens of an unfilled last window are left out.
+          tokens: f32[B, N, Ds], the output of `Beats`. Tokens of an incomplete last window are ignored.
 
         Returns:
           f32[B, W * Q, D], D = `config.width`.
@@ -82,7 +82,7 @@ class QFormer(Part):
 
     @property
     def config(self) -> QFormerConfig:
-        """Its sizes."""
+        """The Q-Former's sizes."""
         return self.checkpoint.config.qformer
 
     @property

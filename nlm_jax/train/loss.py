@@ -5,16 +5,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Shaped
 
 from nlm_jax.core.batch import Batch
+from nlm_jax.nn.loss import token_nll
 
 AT_ONCE = 128
 """Answer slots of each row whose logits exist at once: for 128257 rows of vocabulary 64 MiB a row in float32."""
-
-
-def token_nll(logits: Float[Array, "B M V"], targets: Int[Array, "B M"]) -> Float[Array, "B M"]:
-    """-log p(target). The appended [PAD] row takes part in the softmax, as in the reference."""
-    logits = logits.astype(jnp.float32)
-    chosen = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
-    return jax.nn.logsumexp(logits, axis=-1) - chosen
 
 
 def answer_scores(model, batch: Batch, key=None) -> tuple[Float[Array, "B M"], Float[Array, "B M"]]:

@@ -14,7 +14,7 @@ from nlm_jax.data.dataset import Corpus
 from nlm_jax.data.eval_batches import EvalSet
 from nlm_jax.data.text import Format, Tokenizer
 from nlm_jax.generate.audio_inputs import Clip
-from nlm_jax.generate.batch import answer_ids
+from nlm_jax.generate.batch import generate_batch
 from nlm_jax.generate.request import Unanswered
 from nlm_jax.mesh.sharding import place_batch
 from nlm_jax.train.program import Program
@@ -62,12 +62,13 @@ def validate(program: Program, state: TrainState, evaluation: EvalSet) -> dict[s
 
 
 def _answer_ids(*args, **options) -> list[list[int]]:
-    """`answer_ids`; of a question whose logits are not finite none: a run that diverges still writes its validation."""
+    """Token ids of each answer; none if its logits are not finite: a run that diverges still writes its validation."""
     try:
-        return answer_ids(*args, **options)
+        answers = generate_batch(*args, **options)
     except Unanswered as error:
         log.warning("validation: %s", error)
-        return [answer.ids if answer else [] for answer in error.answers]
+        answers = error.answers
+    return [answer.ids if answer else [] for answer in answers]
 
 
 def answers(

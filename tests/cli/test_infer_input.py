@@ -60,8 +60,8 @@ def test_folder_without_recordings(refuses, folder):
 @pytest.mark.parametrize(
     ("flags", "sentence"),
     [
-        ({"window": 0.1}, "window=0.1: the model hears 0.5 to 10 seconds"),
-        ({"window": 60}, "window=60: the model hears 0.5 to 10 seconds"),
+        ({"window": 0.1}, "window=0.1: the model takes 0.5 to 10 seconds"),
+        ({"window": 60}, "window=60: the model takes 0.5 to 10 seconds"),
         ({"hop": 0}, "hop=0: must be above 0"),
         ({"hop": "nan"}, "hop=nan: must be above 0"),
         ({"batch_size": 0}, "--batch-size 0: must be at least 1"),

@@ -1,6 +1,7 @@
 """A model small enough to answer in milliseconds, whose random answers now and then come to an end."""
 
 import jax.numpy as jnp
+import jaxtyping
 import numpy as np
 import pytest
 import tiny_training as tiny
@@ -46,3 +47,11 @@ def asked():
     waves = [rng.uniform(-0.5, 0.5, 16_000).astype(np.float32) for _ in range(6)]
     queries = ["What is it?", "Which bird sings?", "Name it.", "Say what.", "Why?", "A frog?", "Who calls?"]
     return [*waves, waves[0]], queries
+
+
+@pytest.fixture
+def unchecked():
+    """Annotations are not enforced, as outside of the tests, so that invalid values reach the checks of the package."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)

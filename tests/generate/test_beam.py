@@ -1,4 +1,4 @@
-"""Beam search: the candidates of a step are `lax.top_k`'s; a least length as transformers' `generate` keeps it."""
+"""Beam search: the candidates of a step are those of `lax.top_k`; minimum lengths as in transformers' `generate`."""
 
 import jax
 import jax.numpy as jnp
@@ -15,20 +15,20 @@ LARGEST = jax.jit(largest, static_argnums=1)
 
 @pytest.mark.parametrize(("n", "k"), [(1, 1), (7, 7), (24, 5), (1000, 24), (1003, 1), (4099, 22)])
 def test_the_largest_are_those_of_a_whole_sort(n, k):
-    """Continuous values; values with many equals; and rows of -inf but for a few, as early end symbols leave them."""
+    """Continuous values; values with many ties; and rows of mostly -inf, as with few end symbols."""
     rng = np.random.default_rng(n + k)
     rows = np.stack([rng.normal(size=n), rng.integers(-3, 3, n), np.full(n, -np.inf), np.full(n, -np.inf)])
     rows[3, rng.integers(0, n, 3)] = 1.0
-    rows[0, -1] = 100.0  # in a last block that is not full
-    for found, expected in zip(LARGEST(jnp.asarray(rows), k), jax.lax.top_k(jnp.asarray(rows), k), strict=True):
-        np.testing.assert_array_equal(found, expected)
+    rows[0, -1] = 100.0  # in an incomplete last block
+    for ours, expected in zip(LARGEST(jnp.asarray(rows), k), jax.lax.top_k(jnp.asarray(rows), k), strict=True):
+        np.testing.assert_array_equal(ours, expected)
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")  # of transformers about its own parts
-def test_least_lengths_are_those_of_transformers(tiny_model, asked, tmp_path):
-    """The exported language model, from our vectors and one question at a time there, all of them together here.
+def test_minimum_lengths_are_those_of_transformers(tiny_model, asked, tmp_path):
+    """transformers decodes the exported language model from our vectors, one query at a time; we decode all together.
 
-    Scores are sums, as versions of transformers differ in what a length divides them by.
+    Scores are sums (length_penalty=0), as versions of transformers count the length differently.
     """
     torch = pytest.importorskip("torch")
     transformers = pytest.importorskip("transformers")
@@ -37,16 +37,16 @@ def test_least_lengths_are_those_of_transformers(tiny_model, asked, tmp_path):
     words, tokenizer, ends = theirs.get_input_embeddings(), tiny_model.tokenizer, tiny_model.tokenizer.eos_ids
     waves, queries = asked[0][:4], asked[1][:4]
     vectors, inputs = np.asarray(tiny_model.encode_audio(np.stack(waves))), []
-    for wave, query, mine in zip(waves, queries, vectors, strict=True):
+    for wave, query, own in zip(waves, queries, vectors, strict=True):
         p = prompt(tokenizer, [Clip.of(wave)], query, tiny_model.config)
         row = words(torch.tensor(p.tokens, dtype=torch.long)).detach()
-        row[p.audio_slot >= 0] = torch.tensor(mine)[p.audio_slot[p.audio_slot >= 0]]
+        row[p.audio_slot >= 0] = torch.tensor(own)[p.audio_slot[p.audio_slot >= 0]]
         inputs.append(row[None])
     lengths = {}
     for least in (0, 4, 7):
         ours = tiny_model.generate(waves, queries, 8, 2, min_length=least, length_penalty=0.0, return_ids=True)
         for row, ids in zip(inputs, ours, strict=True):
-            made = theirs.generate(
+            reference = theirs.generate(
                 inputs_embeds=row,
                 attention_mask=torch.ones(row.shape[:2], dtype=torch.long),
                 num_beams=2,
@@ -58,11 +58,11 @@ def test_least_lengths_are_those_of_transformers(tiny_model, asked, tmp_path):
                 eos_token_id=list(ends),
                 pad_token_id=tokenizer.pad_id,
             )
-            assert without_end(ids, ends) == without_end(made[0].tolist(), ends), least
+            assert without_end(ids, ends) == without_end(reference[0].tolist(), ends), least
         lengths[least] = [len(ids) for ids in ours]
     assert min(lengths[0]) <= 4 < min(lengths[4]) < 8 == min(lengths[7]), lengths
 
 
 def without_end(ids, ends):
-    """Tokens, and whether an end symbol follows. (Which of several: 4.44 and we write the first, 5 the one found.)"""
+    """Tokens, and whether an end symbol follows. (Of several, 4.44 and we write the first, 5 the actual one.)"""
     return (ids[:-1], True) if ids[-1] in ends else (ids, False)

@@ -1,4 +1,4 @@
-"""Clips have the length and the resampling of the checkpoint: a file is heard as its first clip, whoever is asked."""
+"""Clips have the length and the resampling filter of the checkpoint, in generation, commands, evaluation and server."""
 
 import base64
 import dataclasses
@@ -48,7 +48,7 @@ def model(folder):
 
 @pytest.fixture(scope="module")
 def recording(tmp_path_factory):
-    """2.5 s of noise at 22.05 kHz, and its windows as arrays at 16 kHz, the last one with silence behind it."""
+    """2.5 s of noise at 22.05 kHz, and its windows as arrays at 16 kHz, the last one zero-padded."""
     file = tmp_path_factory.mktemp("sound") / "noise.wav"
     noise = np.random.default_rng(5).uniform(-0.5, 0.5, round(2.5 * RATE))
     soundfile.write(file, noise, RATE, subtype="FLOAT")
@@ -72,24 +72,24 @@ def test_a_file_is_its_first_clip(model, recording):
 
 def test_windows_by_default(model, recording, folder, nlm, tmp_path):
     file, windows = recording
-    want = model.generate(windows, [QUERY] * 3, max_new_tokens=8)
+    expected = model.generate(windows, [QUERY] * 3, max_new_tokens=8)
     made = model.generate_windows(file, QUERY, max_new_tokens=8)
-    assert [(start, text) for start, _, text in made] == list(zip((0.0, 1.0, 2.0), want, strict=True))
+    assert [(start, text) for start, _, text in made] == list(zip((0.0, 1.0, 2.0), expected, strict=True))
     flags = (f"--model={folder}", f"--audio={file}", "--dtype=float32")
     answers = tmp_path / "answers.jsonl"
     status, _, err = nlm("infer", *flags, f"--query={QUERY}", f"--out={answers}", "--max-new-tokens=8")
     assert status == 0, err
     rows = [json.loads(line) for line in answers.read_text().splitlines()]
-    assert [(row["start"], row["prediction"]) for row in rows] == list(zip((0.0, 1.0, 2.0), want, strict=True))
+    assert [(row["start"], row["prediction"]) for row in rows] == list(zip((0.0, 1.0, 2.0), expected, strict=True))
     assert nlm("embed", *flags, "--level=llm", f"--out={tmp_path / 'vectors.npz'}")[0] == 0
     vectors = np.load(tmp_path / "vectors.npz")["embedding"]
     np.testing.assert_allclose(vectors[:2], np.asarray(model.encode_audio(windows[:2])).mean(1), atol=1e-4)
     status, _, err = nlm("infer", *flags, f"--query={QUERY}", f"--out={answers}", "--window=2")
     assert status == 2
-    assert "window=2: the model hears 0.5 to 1 seconds at a time" in err
+    assert "window=2: the model takes 0.5 to 1 seconds at a time" in err
 
 
-def test_evaluation_hears_clips_of_that_length(model, folder, recording, tmp_path):
+def test_evaluation_uses_clips_of_that_length(model, folder, recording, tmp_path):
     file, windows = recording
     stored = {"bytes": file.read_bytes(), "path": None}
     for part, seconds in (("esc50", 1.0), ("cbi", 1.0)):
@@ -103,8 +103,8 @@ def test_evaluation_hears_clips_of_that_length(model, folder, recording, tmp_pat
 
 
 @pytest.mark.parametrize(("part", "seconds"), [("esc50", 5.0), ("watkins", 3.0), ("cbi", 10.0)])
-def test_the_server_hears_what_evaluation_hears(recording, part, seconds):
-    """BEANS-Next says `max_length_seconds` of the parts that the official evaluation pads to less than 10 s."""
+def test_the_server_has_the_clips_of_evaluation(recording, part, seconds):
+    """BEANS-Next sends `max_length_seconds` for the parts that the official evaluation pads to less than 10 s."""
     pytest.importorskip("pydantic", reason="the server needs the extra [serve]")
     from nlm_jax.serve import contract
 

@@ -9,12 +9,12 @@ import soundfile
 
 from nlm_jax import NatureLM
 from nlm_jax.core.frames import n_tokens
-from nlm_jax.generate.embed_command import write_npz
+from nlm_jax.generate.vector_files import write_npz
 
 
 @pytest.fixture
 def recording(tmp_path):
-    """Three and a half seconds, and a file that is none."""
+    """A recording of three and a half seconds, and a file that is not audio."""
     (tmp_path / "in").mkdir()
     soundfile.write(
         tmp_path / "in" / "a.wav", 0.1 * np.random.default_rng(0).normal(size=56_000), 16_000, subtype="FLOAT"
@@ -25,7 +25,7 @@ def recording(tmp_path):
 
 @pytest.fixture
 def embed(nlm, golden, recording):
-    """`embed(*flags)`: the columns that the command wrote."""
+    """`embed(*flags)`: the columns that the command writes."""
 
     def run(*flags, out="out.npz"):
         file = recording / out
@@ -40,28 +40,28 @@ def embed(nlm, golden, recording):
     return run
 
 
-def test_windows_as_the_language_model_hears_them(embed, golden, recording):
-    found = embed("--level=llm", "--batch-size=3")
-    assert found["file"].tolist() == [str(recording / "in" / "a.wav")] * 2
-    assert list(zip(found["start"], found["end"], strict=True)) == [(0.0, 2.0), (2.0, 3.5)]
+def test_windows_in_the_space_of_the_language_model(embed, golden, recording):
+    columns = embed("--level=llm", "--batch-size=3")
+    assert columns["file"].tolist() == [str(recording / "in" / "a.wav")] * 2
+    assert list(zip(columns["start"], columns["end"], strict=True)) == [(0.0, 2.0), (2.0, 3.5)]
     model = NatureLM.from_pretrained(golden / "model", dtype="float32", qformer_config=golden / "qformer_config.json")
     sound = soundfile.read(recording / "in" / "a.wav", dtype="float32")[0]
     whole = np.asarray(model.encode_audio(sound[None, :32_000]))[0]
-    np.testing.assert_allclose(found["embedding"][0], whole.mean(0), rtol=0, atol=1e-5)
+    np.testing.assert_allclose(columns["embedding"][0], whole.mean(0), rtol=0, atol=1e-5)
 
 
-def test_padding_is_left_out_of_the_mean(embed, golden, recording):
-    found = embed("--level=encoder")
+def test_padding_is_excluded_from_the_mean(embed, golden, recording):
+    columns = embed("--level=encoder")
     model = NatureLM.from_pretrained(golden / "model", dtype="float32", qformer_config=golden / "qformer_config.json")
     sound = soundfile.read(recording / "in" / "a.wav", dtype="float32")[0]
     padded = np.concatenate([sound[32_000:], np.zeros(8_000, np.float32)])[None]
     tokens = np.asarray(model.checkpoint.model().beats(jnp.asarray(padded)))[0]
     real = n_tokens(24_000)
     assert real < len(tokens)
-    np.testing.assert_allclose(found["embedding"][1], tokens[:real].mean(0), rtol=0, atol=1e-5)
+    np.testing.assert_allclose(columns["embedding"][1], tokens[:real].mean(0), rtol=0, atol=1e-5)
 
 
-def test_a_vector_for_each_recording(embed):
+def test_one_vector_per_recording(embed):
     windows, files = embed("--level=qformer"), embed("--level=qformer", "--pool=file", out="file.npz")
     assert files["embedding"].shape == (1, windows["embedding"].shape[1])
     assert (files["start"].tolist(), files["end"].tolist()) == ([0.0], [3.5])
@@ -77,10 +77,10 @@ def test_parquet(embed):
 
 
 def test_rows_do_not_stay_in_memory(tmp_path):
-    """Each vector is gone when the next two are there; the columns are what numpy reads of them all."""
+    """At most two vectors are alive at a time; numpy reads the columns of all."""
     alive = most = 0
 
-    def freed():
+    def on_free():
         nonlocal alive
         alive -= 1
 
@@ -88,23 +88,23 @@ def test_rows_do_not_stay_in_memory(tmp_path):
         nonlocal alive, most
         for i in range(500):
             vector = np.full(4, i, np.float32)
-            weakref.finalize(vector, freed)
+            weakref.finalize(vector, on_free)
             alive += 1
             most = max(most, alive)
             yield f"ü {'x' * (i % 7)}\n.wav", i / 2, i / 2 + 1, vector
 
     assert write_npz(tmp_path / "new" / "a.npz", rows()) == (500, 4)
     assert most <= 2
-    found = np.load(tmp_path / "new" / "a.npz")
-    assert {name: found[name].dtype.str for name in found} == {
+    columns = np.load(tmp_path / "new" / "a.npz")
+    assert {name: columns[name].dtype.str for name in columns} == {
         "file": "<U13", "start": "<f8", "end": "<f8", "embedding": "<f4"
     }  # fmt: skip
-    assert found["file"].tolist() == [f"ü {'x' * (i % 7)}\n.wav" for i in range(500)]
-    assert (found["start"].tolist(), found["end"][-1]) == ([i / 2 for i in range(500)], 250.5)
-    np.testing.assert_array_equal(found["embedding"], np.repeat(np.arange(500.0), 4).reshape(500, 4))
+    assert columns["file"].tolist() == [f"ü {'x' * (i % 7)}\n.wav" for i in range(500)]
+    assert (columns["start"].tolist(), columns["end"][-1]) == ([i / 2 for i in range(500)], 250.5)
+    np.testing.assert_array_equal(columns["embedding"], np.repeat(np.arange(500.0), 4).reshape(500, 4))
 
 
-def test_what_breaks_off_leaves_nothing(tmp_path):
+def test_an_interrupted_file_leaves_the_earlier_one(tmp_path):
     (tmp_path / "a.npz").write_bytes(b"earlier")
 
     def rows():
@@ -119,7 +119,7 @@ def test_what_breaks_off_leaves_nothing(tmp_path):
 
 
 def test_a_window_that_cannot_be_read_is_left_out(nlm, golden, tmp_path):
-    """The rest of the recording is there; the second of its windows holds what is no number."""
+    """The second window has a NaN sample; the rest of the recording is in the file."""
     sound = 0.1 * np.random.default_rng(0).normal(size=96_000).astype(np.float32)
     sound[40_000] = np.nan
     soundfile.write(tmp_path / "a.wav", sound, 16_000, subtype="FLOAT")
@@ -131,13 +131,13 @@ def test_a_window_that_cannot_be_read_is_left_out(nlm, golden, tmp_path):
     assert np.load(tmp_path / "a.npz")["start"].tolist() == [0.0, 4.0]
 
 
-def test_mistakes(nlm, tmp_path):
+def test_invalid_flags(nlm, tmp_path):
     soundfile.write(tmp_path / "a.wav", np.zeros(100), 16_000)
     (tmp_path / "config.json").write_text('{"llama_path": "llama"}')
     flags = ("embed", f"--model={tmp_path}", f"--audio={tmp_path / 'a.wav'}")
-    for more, says in ((("--out=x.csv",), "give a file that ends in .npz or .parquet"),
-                       (("--out=x.npz", "--window=60"), "window=60: the model hears"),
+    for more, message in ((("--out=x.csv",), "give a file that ends in .npz or .parquet"),
+                       (("--out=x.npz", "--window=60"), "window=60: the model takes"),
                        (("--out=x.npz", "--batch-size=0"), "--batch-size 0: must be at least 1")):  # fmt: skip
         status, _, err = nlm(*flags, *more)
         assert status == 2
-        assert says in err
+        assert message in err

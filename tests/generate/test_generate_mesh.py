@@ -1,4 +1,4 @@
-"""Eight devices, rows over data, heads and inner widths over tensor: one device's answers and scores."""
+"""On eight devices, rows over data, heads and MLPs over tensor: the answers and scores of one device."""
 
 import numpy as np
 import pytest
@@ -14,25 +14,30 @@ def sharded(make_tiny):
 
 
 def test_engine_and_sampling(sharded, tiny_model, asked):
-    """Seven requests in four rows, so that rows are given on."""
-    how = {"max_new_tokens": LIMITS, "temperature": [0, 1, 0, 1.5, 0, 0, 1], "seed": list(range(7)), "batch_size": 4}
-    expected = tiny_model.generate(*asked, return_ids=True, **how)
-    assert sharded.generate(*asked, return_ids=True, **how) == expected
-    made = sharded.engine(slots=3)
-    assert made.slots == 4
-    futures = [made.submit(a, q, max_new_tokens=n) for a, q, n in zip(*asked, LIMITS, strict=True)]
-    made.step()
-    cache = made._rows.cache.k
+    """Seven requests in four rows, so that rows are reused."""
+    options = {
+        "max_new_tokens": LIMITS,
+        "temperature": [0, 1, 0, 1.5, 0, 0, 1],
+        "seed": list(range(7)),
+        "batch_size": 4,
+    }
+    expected = tiny_model.generate(*asked, return_ids=True, **options)
+    assert sharded.generate(*asked, return_ids=True, **options) == expected
+    engine = sharded.engine(slots=3)
+    assert engine.slots == 4
+    futures = [engine.submit(a, q, max_new_tokens=n) for a, q, n in zip(*asked, LIMITS, strict=True)]
+    engine.step()
+    cache = engine._rows.cache.k
     rows, layers, heads, *rest = cache.shape
     assert cache.sharding.shard_shape(cache.shape) == (rows // 4, layers, heads // 2, *rest)
-    made.run()
+    engine.run()
     greedy = tiny_model.generate(*asked, LIMITS, batch_size=4, return_ids=True)
     assert [f.result().ids for f in futures] == greedy
 
 
 def test_beams(sharded, tiny_model, asked):
-    how = {"num_beams": 2, "batch_size": 4, "return_ids": True}
-    assert sharded.generate(*asked, LIMITS, **how) == tiny_model.generate(*asked, LIMITS, **how)
+    options = {"num_beams": 2, "batch_size": 4, "return_ids": True}
+    assert sharded.generate(*asked, LIMITS, **options) == tiny_model.generate(*asked, LIMITS, **options)
 
 
 def test_scores(sharded, tiny_model, asked):

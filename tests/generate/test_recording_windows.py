@@ -1,4 +1,4 @@
-"""Windows over long recordings, and `nlm infer` on files and folders."""
+"""Windows of long recordings, and `nlm infer` on files and folders."""
 
 import io
 import itertools
@@ -13,16 +13,16 @@ import soundfile
 from nlm_jax.audio.config import AudioConfig
 from nlm_jax.core.errors import UserError
 from nlm_jax.generate import infer_command
-from nlm_jax.generate.answer_file import Answered, answered
+from nlm_jax.generate.answer_file import AnsweredWindows, answered_windows
 from nlm_jax.generate.recording_windows import (
-    Noticed,
+    Notices,
     Window,
     all_recordings,
-    chosen,
     n_spans,
+    read_windows,
     recordings,
-    sounds,
     spans,
+    window_and_hop,
     windows_of,
 )
 
@@ -39,46 +39,46 @@ from nlm_jax.generate.recording_windows import (
         (12.0, 10, 5, [0, 5]),
     ],
 )
-def test_all_of_a_recording_is_heard(seconds, window, hop, starts):
-    made = spans(seconds, window, hop)
-    assert [s for s, _ in made] == starts
-    assert made[-1][1] >= seconds - 0.01
-    assert all(b[0] <= a[1] for a, b in itertools.pairwise(made))  # no gap
+def test_windows_cover_the_whole_recording(seconds, window, hop, starts):
+    windows = spans(seconds, window, hop)
+    assert [start for start, _ in windows] == starts
+    assert windows[-1][1] >= seconds - 0.01
+    assert all(b[0] <= a[1] for a, b in itertools.pairwise(windows))  # no gap
 
 
 def test_windows_of_the_reference(golden):
-    """The official long-file inference: its windows are ours, which go on to the end of the recording."""
+    """The windows of the official long-file inference are ours; we add one that reaches the end of the recording."""
     for case in json.loads((golden / "dataprep.json").read_text())["sliding_window"]:
-        made = spans(case["seconds"], case["window_seconds"], case["hop_seconds"])
+        windows = spans(case["seconds"], case["window_seconds"], case["hop_seconds"])
         if not case["n_windows"]:  # 0.4 s: the official code raises; here the one window is padded
-            assert len(made) == 1
+            assert len(windows) == 1
             continue
-        said = [f"#{start:.2f}s - {end:.2f}s#: X" for start, end in made]
-        assert said[: case["n_windows"]] == case["output"].splitlines()
-        assert len(said) - case["n_windows"] in (0, 1)
+        lines = [f"#{start:.2f}s - {end:.2f}s#: X" for start, end in windows]
+        assert lines[: case["n_windows"]] == case["output"].splitlines()
+        assert len(lines) - case["n_windows"] in (0, 1)
 
 
 @pytest.mark.parametrize(
-    ("window", "hop", "word"),
+    ("window", "hop", "field"),
     [(0.2, 0.1, "window"), (float("inf"), 5, "window"), (5, -1, "hop"), (5, 0, "hop"), (5, float("nan"), "hop")],
 )
-def test_wrong_windows(window, hop, word):
-    with pytest.raises(UserError, match=f"^{word}="):
+def test_invalid_windows(window, hop, field):
+    with pytest.raises(UserError, match=f"^{field}="):
         spans(30.0, window, hop)
 
 
-def test_windows_fit_into_the_clips_of_the_model():
-    assert chosen(None, None, 2.0) == (2.0, 2.0)
-    assert chosen(1.5, None, 2.0) == (1.5, 1.5)
-    assert chosen(None, 0.5, 2.0) == (2.0, 0.5)
-    assert chosen(None, None, 0.3) == (0.3, 0.3)
-    with pytest.raises(UserError, match=r"window=3: the model hears 0\.5 to 2 seconds at a time"):
-        chosen(3, None, 2.0)
-    with pytest.raises(UserError, match=r"window=0\.2: the model hears 0\.5 to 30 seconds at a time"):
-        chosen(0.2, 1.0, 30.0)
+def test_windows_fit_into_the_clip_length():
+    assert window_and_hop(None, None, 2.0) == (2.0, 2.0)
+    assert window_and_hop(1.5, None, 2.0) == (1.5, 1.5)
+    assert window_and_hop(None, 0.5, 2.0) == (2.0, 0.5)
+    assert window_and_hop(None, None, 0.3) == (0.3, 0.3)
+    with pytest.raises(UserError, match=r"window=3: the model takes 0\.5 to 2 seconds at a time"):
+        window_and_hop(3, None, 2.0)
+    with pytest.raises(UserError, match=r"window=0\.2: the model takes 0\.5 to 30 seconds at a time"):
+        window_and_hop(0.2, 1.0, 30.0)
 
 
-def test_a_window_is_its_part_of_the_file(tmp_path):
+def test_audio_of_a_window(tmp_path):
     wave = np.linspace(-0.5, 0.5, 16000 * 13).astype("f4")
     soundfile.write(tmp_path / "long.wav", wave, 16000, subtype="FLOAT")
     first, last = windows_of(tmp_path / "long.wav", 10.0, 10.0)
@@ -107,52 +107,54 @@ def test_recordings_of_a_folder(tmp_path):
 
 
 def test_count_of_windows():
-    """Counted without making them; hops that do not divide anything evenly."""
+    """`n_spans` equals a count one by one, with hops that divide nothing evenly."""
     rng = np.random.default_rng(0)
     for _ in range(2_000):
         window = rng.uniform(0.5, 10)
         seconds, hop = rng.uniform(0.01, 60), rng.uniform(0.05, 1) * window
-        starts, at = [0.0], 1
+        starts, index = [0.0], 1
         while starts[-1] + window < seconds - 0.01:
-            starts.append(at * hop)
-            at += 1
+            starts.append(index * hop)
+            index += 1
         assert n_spans(seconds, window, hop) == len(starts)
     assert n_spans(1e9, 10, 0.1) > 9e9  # thirty years
 
 
 @pytest.mark.parametrize("suffix", ["wav", "flac", "ogg", "mp3"])
 def test_windows_one_after_the_other(tmp_path, suffix):
-    """A recording that stays open gives the same windows as one that is opened for each, in any order."""
+    """A recording that is opened once gives the same audio as one that is opened for every window, in any order."""
     noise = np.random.default_rng(0).normal(0, 0.1, 44_100 * 7)
     soundfile.write(tmp_path / f"a.{suffix}", noise, 44_100)
     windows = list(windows_of(tmp_path / f"a.{suffix}", 2.0, 1.0))
-    for some in (windows, windows[::2], windows[::-1]):
-        for (window, heard, reason), expected in zip(sounds([some], "HQ"), some, strict=True):
+    for order in (windows, windows[::2], windows[::-1]):
+        for (window, audio, reason), expected in zip(read_windows([order], "HQ"), order, strict=True):
             assert (window.start, reason) == (expected.start, "")
-            # An MP3's decoder keeps a state; where one jumps to, the first samples differ in the last bits.
-            np.testing.assert_allclose(heard, expected.wave(), rtol=0, atol=2e-3 if suffix == "mp3" else 1e-6)
+            # An MP3 decoder has a state; after a seek, the first samples differ in the last bits.
+            np.testing.assert_allclose(audio, expected.wave(), rtol=0, atol=2e-3 if suffix == "mp3" else 1e-6)
 
 
 def test_windows_that_cannot_be_read(tmp_path):
     soundfile.write(tmp_path / "a.wav", np.full(32_000, np.nan), 16_000, subtype="FLOAT")
     (tmp_path / "b.wav").write_bytes(b"RIFF")
     windows = [[Window(tmp_path / name, start, start + 1.0) for start in (0.0, 1.0)] for name in ("a.wav", "b.wav")]
-    found = [(window.file.name, heard, reason.partition(": ")[2]) for window, heard, reason in sounds(windows, "HQ")]
-    # One that cannot be opened is named once.
-    assert [(name, heard) for name, heard, _ in found] == [("a.wav", None), ("a.wav", None), ("b.wav", None)]
-    assert found[0][2] == "holds samples that are NaN or infinite, at 0.000 s"
+    rows = [
+        (window.file.name, heard, reason.partition(": ")[2]) for window, heard, reason in read_windows(windows, "HQ")
+    ]
+    # A recording that cannot be opened has one row.
+    assert [(name, audio) for name, audio, _ in rows] == [("a.wav", None), ("a.wav", None), ("b.wav", None)]
+    assert rows[0][2] == "holds samples that are NaN or infinite, at 0.000 s"
 
 
 def test_a_year_is_planned_in_a_moment(tmp_path, monkeypatch):
-    """No window is made before it is heard, and what is answered already takes eight bytes a window."""
-    monkeypatch.setattr(infer_command, "seconds_of", lambda file, noticed: 365 * 86_400.0)
-    done = Answered()
+    """Windows are generated one by one, and an answered window takes eight bytes."""
+    monkeypatch.setattr(infer_command, "duration", lambda file, noticed: 365 * 86_400.0)
+    answered = AnsweredWindows()
     for i in range(1_000):
-        done.add("long.wav", i * 10.0, i * 10.0 + 10.0)
-    lengths, count, errors = infer_command.plan([tmp_path / "long.wav"], 10.0, 10.0, done, Noticed())
+        answered.add("long.wav", i * 10.0, i * 10.0 + 10.0)
+    lengths, count, errors = infer_command.plan([tmp_path / "long.wav"], 10.0, 10.0, answered, Notices())
     assert (count, errors) == (3_153_600, [])
     lengths = {pathlib.Path("long.wav"): 365 * 86_400.0}
-    assert next(next(infer_command.todo(lengths, 10.0, 10.0, done))).start == 10_000.0
+    assert next(next(infer_command.unanswered(lengths, 10.0, 10.0, answered))).start == 10_000.0
 
 
 def test_several_paths(tmp_path):
@@ -186,7 +188,7 @@ def test_infer_on_a_folder(nlm, golden, folder):
     ]
     assert [r["file"][-10:] for r in rows if "error" in r] == ["broken.wav"]
 
-    # Stopped in the middle of a line, then run again: the same rows, nothing twice.
+    # Stopped in the middle of a line, then run again: the same rows, no duplicates.
     text = out.read_text()
     out.write_text(text[: len(text) - 20])
     assert nlm("infer", "--audio", folder / "in", "--out", out, *flags)[0] == 0
@@ -194,15 +196,15 @@ def test_infer_on_a_folder(nlm, golden, folder):
     assert sorted(map(str, again)) == sorted(map(str, rows))
 
 
-def test_another_question_is_asked_anew(tmp_path):
+def test_answers_to_another_query_do_not_count(tmp_path):
     row = {"file": "a.wav", "start": 0.0, "end": 10.0, "query": "What?", "prediction": "x"}
     (tmp_path / "out.jsonl").write_text(json.dumps(row) + "\n")
-    assert answered(tmp_path / "out.jsonl", "What?").starts("a.wav", 10.0) == {0.0}
-    assert answered(tmp_path / "out.jsonl", "What?").starts("a.wav", 5.0) == set()
-    assert len(answered(tmp_path / "out.jsonl", "Who?")) == 0
+    assert answered_windows(tmp_path / "out.jsonl", "What?").starts("a.wav", 10.0) == {0.0}
+    assert answered_windows(tmp_path / "out.jsonl", "What?").starts("a.wav", 5.0) == set()
+    assert len(answered_windows(tmp_path / "out.jsonl", "Who?")) == 0
     (tmp_path / "other.jsonl").write_text('{"something": "else"}\n')
     with pytest.raises(UserError, match=r"other\.jsonl:1"):
-        answered(tmp_path / "other.jsonl", "What?")
+        answered_windows(tmp_path / "other.jsonl", "What?")
 
 
 def test_the_facade_answers_windows(golden, folder):
@@ -217,7 +219,7 @@ def test_the_facade_answers_windows(golden, folder):
 
 
 class Echo:
-    """Stands for a model: answers with the number of windows it was given."""
+    """A stand-in for a model: answers with the number of windows in the call."""
 
     def generate(self, audios, queries, **options):
         return [f"{len(audios)} windows"] * len(audios)
@@ -238,7 +240,7 @@ def infer_here(nlm, tmp_path, monkeypatch):
     return run
 
 
-def test_infer_says_what_it_leaves_out(infer_here, tmp_path):
+def test_infer_warns_about_what_it_does_not_read(infer_here, tmp_path):
     folder = tmp_path / "in"
     folder.mkdir()
     flac = io.BytesIO()
@@ -258,7 +260,7 @@ def test_infer_says_what_it_leaves_out(infer_here, tmp_path):
     ]  # fmt: skip
     assert rows[0]["end"] == 1.0
     assert 4.0 < rows[-1]["end"] < 4.5
-    again, err = infer_here("--audio", folder, "in")  # absolute, and named twice
+    again, err = infer_here("--audio", folder, "in")  # an absolute path, and the folder twice
     assert again == rows
     assert "4 windows were there already" in err
 
@@ -272,12 +274,12 @@ def test_infer_on_names_that_are_not_utf_8(infer_here, tmp_path):
     assert (tmp_path / "a" / "caf\\xe9.txt").read_text() == "0.000000\t3.000000\t2 windows\n"
 
 
-def test_windows_end_where_nothing_more_decodes(tmp_path):
-    """However long a recording is said to be: its windows are not even counted."""
+def test_windows_end_with_the_decodable_samples(tmp_path):
+    """Even if a recording claims to be endless."""
     soundfile.write(tmp_path / "a.wav", np.ones(40_000) / 9, 16_000)
     endless = (Window(tmp_path / "a.wav", 2.0 * i, 2.0 * i + 2.0) for i in itertools.count())
-    found = list(sounds([endless, [Window(tmp_path / "a.wav", 0.0, 1.0)]], "HQ"))
-    assert [(window.start, window.end, reason) for window, _, reason in found] == [
+    rows = list(read_windows([endless, [Window(tmp_path / "a.wav", 0.0, 1.0)]], "HQ"))
+    assert [(window.start, window.end, reason) for window, _, reason in rows] == [
         (0.0, 2.0, ""), (2.0, 2.5, ""), (0.0, 1.0, "")
     ]  # fmt: skip
-    assert found[1][1].shape == (32_000,)
+    assert rows[1][1].shape == (32_000,)

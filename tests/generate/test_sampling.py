@@ -1,4 +1,4 @@
-"""Sampling: filters as transformers has them, draws that follow the distribution; options and what is wrong in them."""
+"""Sampling: the filters of transformers, the distribution of samples; options, and messages about invalid ones."""
 
 import dataclasses
 import functools
@@ -7,7 +7,6 @@ import typing
 import beartype.door
 import jax
 import jax.numpy as jnp
-import jaxtyping
 import numpy as np
 import pytest
 
@@ -15,7 +14,7 @@ from nlm_jax.core.errors import UserError
 from nlm_jax.generate import sampling
 from nlm_jax.generate.api import NatureLM
 from nlm_jax.generate.decode_state import Decoding, Knobs, fresh
-from nlm_jax.generate.options import BOUNDS, GenerationOptions, each
+from nlm_jax.generate.options import BOUNDS, GenerationOptions, OptionFields, each
 from nlm_jax.nn.cache import empty
 from nlm_jax.testing import tiny_config
 
@@ -39,7 +38,7 @@ def test_filters_are_those_of_transformers(k, p, t):
 
 
 def rows_of(options: list[GenerationOptions], vocab: int, ends=(0,), beams: int = 1):
-    """Rows that have a prompt of one token, for a vocabulary of `vocab`."""
+    """Rows with a prompt of one token, for a vocabulary of `vocab`."""
     cfg = tiny_config(vocab)
     knobs = jax.tree.map(jnp.asarray, Knobs.of(options, ends, vocab, [-1] * len(options)))
     cache = empty(1, len(options), 1, 1, 1, jnp.float32)
@@ -47,24 +46,24 @@ def rows_of(options: list[GenerationOptions], vocab: int, ends=(0,), beams: int 
     return fresh(cfg, how, cache, jnp.ones((len(options), 1), bool), knobs, 4), how
 
 
-def test_draws_follow_the_filtered_distribution():
-    """4000 seeds of three settings: the counts lie within 5 standard deviations of what the filters leave."""
+def test_samples_follow_the_filtered_distribution():
+    """4000 seeds of three settings: the counts are within 5 standard deviations of the filtered probabilities."""
     logits, n = np.array([0.0, 1.0, 2.0, 0.5, -1.0], np.float32), 4000
     for options in ({"temperature": 1.0}, {"temperature": 0.6, "top_k": 3}, {"temperature": 2.0, "top_p": 0.8}):
         rows, _ = rows_of([GenerationOptions(seed=s, **options) for s in range(n)], 5)
-        drawn = np.asarray(CHOOSE(rows, jnp.tile(logits, (n, 1, 1))).ids[:, 0, 0])
+        sampled = np.asarray(CHOOSE(rows, jnp.tile(logits, (n, 1, 1))).ids[:, 0, 0])
         o = GenerationOptions(**options)
-        kept = sampling.top_k_top_p(
+        filtered = sampling.top_k_top_p(
             jnp.asarray(logits)[None] / o.temperature, jnp.array([o.top_k]), jnp.array([o.top_p])
         )
-        expected = np.asarray(jax.nn.softmax(kept))[0]
-        counts = np.bincount(drawn, minlength=5)
+        expected = np.asarray(jax.nn.softmax(filtered))[0]
+        counts = np.bincount(sampled, minlength=5)
         assert (np.abs(counts - n * expected) <= 5 * np.sqrt(n * expected * (1 - expected))).all(), (counts, expected)
         assert (counts[expected == 0] == 0).all()
         assert (expected == 0).any() == (len(options) > 1)
 
 
-def test_a_row_draws_by_its_own_seed_and_step():
+def test_a_sample_depends_on_the_seed_and_step_of_its_row():
     logits = jnp.zeros((3, 1, 1000))
     rows, _ = rows_of([GenerationOptions(seed=s, temperature=1.0) for s in (7, 8, 7)], 1000)
     first = CHOOSE(rows, logits)
@@ -75,12 +74,12 @@ def test_a_row_draws_by_its_own_seed_and_step():
     assert ids[0, 0] != ids[0, 1]
 
 
-def test_next_to_no_temperature_is_none():
+def test_a_tiny_temperature_is_greedy():
     rows, _ = rows_of([GenerationOptions(temperature=1e-40), GenerationOptions(temperature=0.0)], 5)
     assert CHOOSE(rows, jnp.tile(jnp.array([1.0, 1.5, 3.0, 2.9, -1.0]), (2, 1, 1))).ids[:, 0, 0].tolist() == [2, 2]
 
 
-def test_answers_depend_on_their_own_seed_alone(tiny_model, asked):
+def test_answers_depend_only_on_their_own_seed(tiny_model, asked):
     audios, queries = asked
     how = {"max_new_tokens": 8, "temperature": 1.5, "return_ids": True}
     seeds = list(range(7))
@@ -97,7 +96,7 @@ def test_answers_depend_on_their_own_seed_alone(tiny_model, asked):
 
 
 def test_no_end_before_the_least_length(tiny_model, asked):
-    """Greedy, drawn and with beams; the first tokens are the best that are no end symbol."""
+    """Greedy, sampled and with beams; the first tokens are the best except for end symbols."""
     audios, queries = asked
     ends = tiny_model.tokenizer.eos_ids
     shorter = 0
@@ -192,7 +191,7 @@ BAD = [
 
 
 def test_every_bound_fits_the_dtype_it_is_cast_to():
-    """Both ends of every bound become one row of arrays, finite and not another number; just past them is refused."""
+    """Both ends of every bound are exact and finite in their dtype; just past them is refused."""
     for name, (least, most, _) in BOUNDS.items():
         for value in (least, most):
             options = GenerationOptions(**({"max_new_tokens": 131_072} | {name: value}))
@@ -206,25 +205,17 @@ def test_every_bound_fits_the_dtype_it_is_cast_to():
 
 
 def name_of(option: str) -> str:
-    """What `Knobs` calls it."""
+    """The field of `Knobs` for an option."""
     return {"max_new_tokens": "limit", "min_length": "minimum"}.get(option, option)
 
 
 @pytest.mark.parametrize("top_p", [5e-324, 1e-300, 1e-45, 1.2e-38])
 @pytest.mark.parametrize("temperature", [5e-324, 1e-45, 1.0, 1e6])
-def test_the_best_token_is_always_left(top_p, temperature):
-    """However small `top_p` is, float32 may round it to 0, the most likely token can be drawn, and only that."""
+def test_the_best_token_always_passes_the_filters(top_p, temperature):
+    """With a tiny `top_p`, which float32 may round to 0, the most likely token is sampled, and only that."""
     logits = np.array([-3.0, 5.0, 1.0, -1e30], np.float32)
     rows, _ = rows_of([GenerationOptions(top_p=top_p, temperature=temperature, seed=s) for s in range(50)], 4)
     assert set(np.asarray(CHOOSE(rows, jnp.tile(logits, (50, 1, 1))).ids[:, 0, 0]).tolist()) == {1}
-
-
-@pytest.fixture
-def unchecked():
-    """Annotations are not enforced, as outside of the tests: what is wrong reaches our own checks."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.mark.parametrize(("options", "message"), BAD, ids=[str(b[0])[:40] for b in BAD])
@@ -234,7 +225,7 @@ def test_messages(tiny_model, asked, unchecked, options, message):
 
 
 def test_options_as_one_object(tiny_model, asked, unchecked):
-    """The same answers as by keywords; a keyword counts instead of its field, one by one or for all queries."""
+    """The same answers as by keywords; a keyword replaces the field, with one value or one per query."""
     audios, queries = asked
     options = GenerationOptions(max_new_tokens=6, temperature=1.5, seed=4, top_k=50)
     fields = {"max_new_tokens": 6, "temperature": 1.5, "seed": 4, "top_k": 50}
@@ -256,8 +247,8 @@ def test_options_as_one_object(tiny_model, asked, unchecked):
 
 
 def test_hints_are_those_of_the_fields():
-    """Every field can be given by name to `generate`, with a type that admits a field's own and a list of them."""
-    hints = typing.get_type_hints(NatureLM.generate)
+    """Every field is a keyword of `generate`, with a type that admits the field's own type and a list of it."""
+    hints = typing.get_type_hints(NatureLM.generate) | typing.get_type_hints(OptionFields)
     for field in dataclasses.fields(GenerationOptions):
         assert field.type is not typing.Any
         beartype.door.die_if_unbearable(field.default, field.type)
@@ -266,9 +257,11 @@ def test_hints_are_those_of_the_fields():
         assert not beartype.door.is_bearable(object(), hints[field.name])
 
 
-def test_values_of_numpy_are_numbers_too():
-    made = each(2, max_new_tokens=np.int64(4), temperature=np.array([0.5, 1.0]), seed=np.arange(2), top_k=np.array(3))
-    assert [dataclasses.astuple(o)[:6] for o in made] == [(4, 0, 0.5, 3, 1.0, 0), (4, 0, 1.0, 3, 1.0, 1)]
+def test_numpy_values():
+    options = each(
+        2, max_new_tokens=np.int64(4), temperature=np.array([0.5, 1.0]), seed=np.arange(2), top_k=np.array(3)
+    )
+    assert [dataclasses.astuple(o)[:6] for o in options] == [(4, 0, 0.5, 3, 1.0, 0), (4, 0, 1.0, 3, 1.0, 1)]
     assert len(each(3)) == 3
     with pytest.raises(UserError, match="heat: no such option of generation"):
         each(1, heat=1)

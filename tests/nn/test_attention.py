@@ -1,4 +1,4 @@
-"""Implementations of attention over packed rows against the plain one."""
+"""Implementations of attention over packed rows, compared with plain attention."""
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +16,7 @@ B, S, N, K, H = 2, 256, 4, 2, 128
 def inputs(dtype=jnp.float32):
     rng = np.random.default_rng(0)
     q, k, v = (jnp.asarray(rng.normal(size=(B, S, n, H)), dtype) for n in (N, K, K))
-    # Three examples and padding in one row, one example in the other: no border lies at a block's edge.
+    # Three examples and padding in one row, one example in the other: no boundary is at the edge of a block.
     segments = np.zeros((B, S), np.int32)
     segments[0, :70], segments[0, 70:150], segments[0, 150:201] = 1, 2, 3
     segments[1] = 1
@@ -39,12 +39,12 @@ def test_splash_equals_plain_attention(sizes):
         return attend_splash(q, k, v, segments, interpret=True)
 
     if sizes is None:
-        found = value_and_gradients(splash, q, k, v, weight)
+        results = value_and_gradients(splash, q, k, v, weight)
     else:
         mesh = make_mesh(*sizes, devices=jax.devices()[:4])
         with jax.set_mesh(mesh):
-            found = jax.jit(lambda *x: value_and_gradients(splash, *x))(q, k, v, weight)
-    for ours, theirs in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+            results = jax.jit(lambda *x: value_and_gradients(splash, *x))(q, k, v, weight)
+    for ours, theirs in zip(jax.tree.leaves(results), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=2e-5)
 
 
@@ -55,7 +55,7 @@ def test_cudnn_equals_plain_attention():
     np.testing.assert_allclose(attend_cudnn(q, k, v, mask), attend(q, k, v, mask), rtol=0.02, atol=0.02)
 
 
-def test_what_cannot_run_is_said():
+def test_messages():
     q, k, v, segments = inputs()
     with pytest.raises(UserError, match="rows of 100 tokens; the kernel works in blocks of 128"):
         attend_splash(q[:, :100], k[:, :100], v[:, :100], segments[:, :100])
@@ -66,7 +66,7 @@ def test_what_cannot_run_is_said():
     check_attention("xla", "float32", "cpu")
 
 
-def test_auto_takes_the_kernel_where_it_fits():
+def test_auto_selects_the_kernel_if_the_shapes_allow_it():
     assert choose_attention("auto", "tpu", 1024, 128) == "splash"
     assert choose_attention("auto", "tpu", 1000, 128) == "xla"
     assert choose_attention("auto", "tpu", 1024, 64) == "xla"

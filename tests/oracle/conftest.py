@@ -1,8 +1,8 @@
 """The official tiny model in our code, its tolerances, and the reference's own float32 filter bank.
 
 On quiet bins a float32 filter bank is the rounding noise of its FFT (golden/noise.json, `float32_input_noise`), and no
-other FFT reproduces it. Tests that hold the model itself to 10 rounding steps therefore use `reference_fbank`, which
-puts torch's FFT in the place of ours; tests of the whole path from the waveform allow for that noise, as measured.
+other FFT reproduces it. Tests that compare the model itself within 10 rounding steps therefore use `reference_fbank`,
+which replaces our FFT by torch's; tests of the whole path from the waveform allow for that noise, as measured.
 """
 
 import json
@@ -14,6 +14,7 @@ import pytest
 
 from nlm_jax.core.frames import n_frames
 from nlm_jax.generate.api import NatureLM
+from nlm_jax.generate.teacher_forcing import example_batch
 
 torch = pytest.importorskip("torch", reason="the oracles need torch: pip install nlm_jax[test]")
 
@@ -31,27 +32,27 @@ def torch_fbank(waves: np.ndarray, window: np.ndarray, banks: np.ndarray, dtype)
 
 @pytest.fixture
 def fbank_in(monkeypatch, arrays):
-    """Call it with a torch dtype: from then on the encoder hears through torch's filter bank of that precision.
+    """`fbank_in(dtype)`: the encoder uses torch's filter bank in that torch dtype from then on.
 
-    torch's FFT is another one on another processor, so frames that the official implementation left of the same samples
-    are those in float32.
+    torch's FFT depends on the processor. In float32, the stored frames of the official implementation therefore replace
+    those computed here for the same samples.
     """
     golden, audio = arrays("fbank"), arrays("audio")
-    known = [(audio[n.removesuffix("__f32")], golden[n]) for n in golden.files if n.endswith("__f32")]
+    stored = [(audio[n.removesuffix("__f32")], golden[n]) for n in golden.files if n.endswith("__f32")]
     window, banks = golden["povey_window"], golden["mel_filterbank"]
 
-    def heard(waves, dtype):
+    def features_of(waves, dtype):
         features = torch_fbank(waves, window, banks, dtype)
-        for mine, wave in zip(features, np.asarray(waves), strict=True):
-            for clip, theirs in known if dtype == torch.float32 else ():
+        for ours, wave in zip(features, np.asarray(waves), strict=True):
+            for clip, theirs in stored if dtype == torch.float32 else ():
                 if np.array_equal(wave[: len(clip)], clip):
-                    mine[: len(theirs)] = theirs
+                    ours[: len(theirs)] = theirs
         return features
 
     def use(dtype):
         def fbank(waves):
             shape = jax.ShapeDtypeStruct((waves.shape[0], n_frames(waves.shape[1]), 128), jnp.float32)
-            return jax.pure_callback(lambda w: heard(w, dtype), shape, waves)
+            return jax.pure_callback(lambda w: features_of(w, dtype), shape, waves)
 
         jax.clear_caches()
         monkeypatch.setattr("nlm_jax.models.beats.model.fbank", fbank)
@@ -109,7 +110,7 @@ def model(load_model) -> NatureLM:
 
 @pytest.fixture(scope="session")
 def clips(arrays):
-    """`clips(name)`: a golden waveform f32[T]; "__reversed" behind a name plays it backwards."""
+    """`clips(name)`: a golden waveform f32[T]; the suffix "__reversed" reverses it."""
     waves = arrays("audio")
 
     def of(name: str) -> np.ndarray:
@@ -136,3 +137,9 @@ def batches(golden, arrays):
         return batch["prompt"], batch["text"], audios
 
     return of
+
+
+@pytest.fixture(scope="session")
+def batch_for(batches):
+    """`batch_for(model, name)`: a golden training batch as input of the model."""
+    return lambda model, name: example_batch(model.tokenizer, model.config, *batches(name))

@@ -15,7 +15,7 @@ from nlm_jax.core.frames import n_frames
 from nlm_jax.core.tree import named_leaves
 from nlm_jax.models.beats.layer import scale_gradient
 from nlm_jax.models.beats.model import patches, reduce_mask
-from nlm_jax.models.beats.position import _convolve, _convolve_by_fft, bucket_of
+from nlm_jax.models.beats.position import bucket_of, convolve, convolve_by_fft
 
 CLIPS = ("clip_2s", "clip_4p7s", "clip_10s", "clip_6p3s_padded_to_10s")
 
@@ -94,7 +94,7 @@ def test_padded_batch(beats, arrays, check, reference_fbank):
     np.testing.assert_array_equal(reduce_mask(frames, 232), golden["batch2__token_padding_mask"])
     out = beats(jnp.asarray(golden["batch2__raw_wav"]), jnp.asarray(golden["batch2__padding_mask"]))
     check(out, "batch2__output")
-    # The head's mean leaves the padded tokens out (only the second clip has any).
+    # The head's mean excludes the padded tokens (only the second clip has any).
     tokens = jnp.asarray(golden["batch2__token_padding_mask"])[..., None]
     logits = jnp.where(tokens, 0, beats.predictor(out)).sum(1) / (~tokens).sum(1)
     check(jax.nn.sigmoid(logits), "batch2__predictor_probs")
@@ -135,12 +135,12 @@ def test_position_bias_and_conv_weight(beats, arrays, check):
 def test_both_convolutions_agree(tokens, taps):
     kx, kw = jax.random.split(jax.random.key(0))
     x, weight = jax.random.normal(kx, (2, tokens, 32)), jax.random.normal(kw, (32, 4, taps)) / taps
-    both = []
-    for convolve in (lambda x, w: _convolve(x, w, 8), _convolve_by_fft):
-        both.append(jax.jit(convolve)(x, weight))
-        both.append(jax.jit(jax.grad(lambda x, w, f=convolve: jnp.sin(f(x, w)).sum(), (0, 1)))(x, weight))
-    np.testing.assert_allclose(both[2], both[0], atol=2e-6)
-    for direct, fft in zip(both[1], both[3], strict=True):
+    results = []
+    for function in (lambda x, w: convolve(x, w, 8), convolve_by_fft):
+        results.append(jax.jit(function)(x, weight))
+        results.append(jax.jit(jax.grad(lambda x, w, f=function: jnp.sin(f(x, w)).sum(), (0, 1)))(x, weight))
+    np.testing.assert_allclose(results[2], results[0], atol=2e-6)
+    for direct, fft in zip(results[1], results[3], strict=True):
         np.testing.assert_allclose(fft, direct, atol=2e-5)
 
 
@@ -157,7 +157,7 @@ def test_layer_wise_gradient_decay(beats, golden, arrays):
         return jax.grad(lambda s: jnp.sin(nnx.merge(nnx.graphdef(net), s).encode(x)).sum())(state)
 
     scaled, plain = (named_leaves(gradient(decay, state)) for decay in (0.6, 1.0))
-    layers, seen = beats.cfg.layers, 0
+    layers, compared = beats.cfg.layers, 0
     for rule in microsoft(beats.cfg).rules:
         path = rule.path.removeprefix("beats/")
         for i in range(layers) if rule.stacked else (None,):
@@ -168,8 +168,8 @@ def test_layer_wise_gradient_decay(beats, golden, arrays):
             ):  # no gradient, a zero one, or the shared table's mixture
                 continue
             assert np.abs(a - theirs["scale"] * b).max() <= 1e-5 * np.abs(b).max(), rule.at(i)
-            seen += 1
-    assert seen > 40
+            compared += 1
+    assert compared > 40
 
 
 def test_gradient_scaling():

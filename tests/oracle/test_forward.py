@@ -31,7 +31,7 @@ def scores_of_examples(model, batch):
 
 @pytest.mark.parametrize("name", BATCHES)
 @pytest.mark.parametrize("weights", ["model", "fitted"])
-def test_logits_and_losses(load_model, batches, arrays, check, reference_fbank, weights, name):
+def test_logits_and_losses(load_model, batches, batch_for, arrays, check, reference_fbank, weights, name):
     model, (prompts, texts, audios) = load_model(weights), batches(name)
     golden = arrays("train_forward")
     file = "train_forward" if weights == "model" else "fitted_forward"
@@ -39,7 +39,7 @@ def test_logits_and_losses(load_model, batches, arrays, check, reference_fbank, 
     if f"{name}__logits" in arrays(file):
         real = golden[f"{name}__attention_mask"].astype(bool)
         check(model.logits(prompts, texts, audios), file, f"{name}__logits", real)
-    right, each, count = scores_of_examples(model, model._examples(prompts, texts, audios))
+    right, each, count = scores_of_examples(model, batch_for(model, name))
     check(each, file, f"{name}__per_example_loss")
     np.testing.assert_array_equal(right, arrays(file)[f"{name}__correct_per_sample"])
     np.testing.assert_array_equal(count, arrays(file)[f"{name}__total_per_sample"])
@@ -47,9 +47,9 @@ def test_logits_and_losses(load_model, batches, arrays, check, reference_fbank, 
 
 
 @pytest.mark.parametrize("name", BATCHES)
-def test_labels(model, batches, arrays, name):
+def test_labels(model, batch_for, arrays, name):
     """Targets, their positions and the lengths of the rows are the official ones."""
-    batch, golden = model._examples(*batches(name)), arrays("train_forward")
+    batch, golden = batch_for(model, name), arrays("train_forward")
     labels = np.full(golden[f"{name}__labels"].shape, -100)
     for row in range(batch.rows):
         used = np.asarray(batch.weights)[row] > 0
@@ -58,10 +58,10 @@ def test_labels(model, batches, arrays, name):
     np.testing.assert_array_equal(batch.segments, golden[f"{name}__attention_mask"])
 
 
-def test_input_embeddings(model, batches, check, arrays, reference_fbank):
+def test_input_embeddings(model, batch_for, check, arrays, reference_fbank):
     embed = jax.jit(lambda state, batch: nnx.merge(model.graphdef, state).embed(batch))
     real = arrays("train_forward")["batch1__attention_mask"].astype(bool)
-    check(embed(model.state, model._examples(*batches("batch1"))), "train_forward", "batch1__inputs_embeds", real)
+    check(embed(model.state, batch_for(model, "batch1")), "train_forward", "batch1__inputs_embeds", real)
 
 
 def test_loss_of_the_float64_waveform(model, batches, check, fbank_in):
@@ -80,7 +80,7 @@ def test_logits_from_the_waveform(model, batches, arrays, limit, fbank_in):
     assert ours <= 3 * noise + limit("train_forward.npz", "batch1__logits")
 
 
-def test_merging_alpha(load_model, batches, arrays, limit, reference_fbank):
+def test_merging_alpha(load_model, batches, batch_for, arrays, limit, reference_fbank):
     """merging.npz has no noise of its own; the limits are those of the same arrays with the whole adapter."""
     model, real = load_model("fitted", 0.5), arrays("train_forward")["batch1__attention_mask"].astype(bool)
     args, theirs = batches("batch1"), arrays("merging")
@@ -88,14 +88,14 @@ def test_merging_alpha(load_model, batches, arrays, limit, reference_fbank):
     assert logits <= limit("fitted_forward.npz", "batch1__logits")
     loss = abs(model.loss(*args) - theirs["fitted__batch1__loss_alpha_0p5"])
     assert loss <= limit("fitted_forward.npz", "batch1__loss")
-    _, each, _ = scores_of_examples(model, model._examples(*args))
+    _, each, _ = scores_of_examples(model, batch_for(model, "batch1"))
     each = np.abs(each - theirs["fitted__batch1__per_example_loss_alpha_0p5"]).max()
     assert each <= limit("fitted_forward.npz", "batch1__per_example_loss")
 
 
-def test_every_gradient(model, batches, arrays, limit, reference_fbank):
-    """Official names, layer-wise decay of 0.6 in force, no clipping; zero where mathematics says zero."""
-    batch = model._examples(*batches("batch1"))
+def test_every_gradient(model, batch_for, arrays, limit, reference_fbank):
+    """Official names, layer-wise decay of 0.6 in force, no clipping; zero if the exact gradient is zero."""
+    batch = batch_for(model, "batch1")
 
     @jax.jit
     def gradient(state, batch):
@@ -106,7 +106,7 @@ def test_every_gradient(model, batches, arrays, limit, reference_fbank):
         return jax.grad(loss)(state)
 
     grads = {"/".join(map(str, p)): np.asarray(g[...]) for p, g in nnx.to_flat_state(gradient(model.state, batch))}
-    golden, seen = arrays("grads"), set()
+    golden, compared = arrays("grads"), set()
     for rule in official(model.config).rules:
         ours = grads[rule.path]
         for i in range(len(ours)) if rule.stacked else (None,):
@@ -116,15 +116,15 @@ def test_every_gradient(model, batches, arrays, limit, reference_fbank):
                 if name.startswith("beats.predictor"):
                     assert not ours.any()
                 continue
-            mine = rule.op.theirs(ours if i is None else ours[i])
-            assert mine.shape == golden[name].shape
-            assert np.abs(mine - golden[name]).max() <= max(limit("grads.npz", name), 1e-6), name
-            seen.add(name)
-    assert seen == set(golden.files)
+            ours_i = rule.op.theirs(ours if i is None else ours[i])
+            assert ours_i.shape == golden[name].shape
+            assert np.abs(ours_i - golden[name]).max() <= max(limit("grads.npz", name), 1e-6), name
+            compared.add(name)
+    assert compared == set(golden.files)
 
 
-def test_one_query_gives_self_attention_no_gradient(model, batches):
-    batch = model._examples(*batches("batch2"))
+def test_one_query_gives_self_attention_no_gradient(model, batch_for):
+    batch = batch_for(model, "batch2")
     gradient = jax.jit(jax.grad(lambda s, batch: answer_scores(nnx.merge(model.graphdef, s), batch)[0].sum()))
     grads = gradient(model.state, batch)
     for name in ("query", "key"):

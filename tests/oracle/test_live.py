@@ -31,7 +31,7 @@ def llama_logits(model, tokens, positions):
 
 
 def filled(module, value):
-    """The module with `value(path)` for every variable; None keeps what it has."""
+    """The module with every variable set to `value(path)`, unless that is None."""
     flat = nnx.to_flat_state(nnx.state(module))
     for path, variable in flat:
         new = value("/".join(map(str, path)))
@@ -61,7 +61,7 @@ def test_llama_up_to_8k_positions(tmp_path, variant):
     config = transformers.LlamaConfig(**(sizes | VARIANTS[variant]), attn_implementation="eager")
     theirs = transformers.LlamaForCausalLM(config).eval()
     with torch.no_grad():
-        for p in theirs.parameters():  # away from the starting values, so that norms and biases count
+        for p in theirs.parameters():  # norms and biases are not at their initial values 1 and 0
             p.add_(0.05 * torch.randn_like(p))
     theirs.save_pretrained(tmp_path)
     loaded = open_checkpoint(tmp_path, pad_rows=0).load()
@@ -78,7 +78,7 @@ def test_llama_up_to_8k_positions(tmp_path, variant):
 
 
 def test_long_sequence():
-    """4,000 tokens at once, where a wrong frequency scaling cannot hide: equal to attention in float64."""
+    """4,000 tokens at once, which reveals a wrong frequency scaling: equal to attention in float64."""
     cfg = LlamaConfig(vocab=32, width=32, layers=1, heads=2, kv_heads=1, head_dim=16, mlp=48, eps=1e-6)
     model = LlamaModel(cfg, rngs=nnx.Rngs(params=1))
     config = transformers.LlamaConfig(
@@ -170,7 +170,7 @@ def test_peft_training():
     np.testing.assert_allclose(grads["lora_b"][...].T, layer.lora_B["default"].weight.grad, rtol=1e-4, atol=1e-4)
 
 
-def test_dropout_acts_on_the_adapter_alone():
+def test_dropout_affects_only_the_adapter():
     layer = Linear(64, 64, (None, None), lora=LoraConfig(4, 8.0, 0.5), rngs=nnx.Rngs(params=0))
     layer.lora_b.set_value(jax.random.normal(jax.random.key(1), (4, 64)))
     x = jnp.ones((3, 64))

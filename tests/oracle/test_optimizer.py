@@ -19,7 +19,7 @@ from nlm_jax.train.state import TrainState
 from nlm_jax.train.step import make_step
 
 ZERO_GRADIENT = ("self_attn.k_proj.bias", "crossattention.self.key.bias")
-"""Mathematically zero: AdamW makes steps of rounding noise there, as the golden README says."""
+"""Exactly zero in theory: AdamW's steps are rounding noise there, see the README of the golden arrays."""
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def info(golden):
 
 
 def without_dropout(model):
-    """The golden steps were made in evaluation mode."""
+    """The golden steps were computed in evaluation mode."""
     cfg = model.config
     lora = dataclasses.replace(cfg.llama.lora, dropout=0.0)
     return dataclasses.replace(
@@ -78,7 +78,7 @@ def test_small_gradients_are_not_scaled():
 
 
 def test_decay_groups(model, info):
-    """The official groups name by name; what we leave out of both is exactly the encoder's unused head."""
+    """The official groups name by name; only the encoder's unused head is in neither of ours."""
     leaves = named_leaves(nnx.state(model.checkpoint.model()))
     ours = {"weight_decay": set(), "no_weight_decay": set()}
     for name, path, _ in official_leaves(model.config, leaves):
@@ -89,7 +89,7 @@ def test_decay_groups(model, info):
         assert names == set(info["groups"][group]) - unused
 
 
-def test_six_steps(model, batches, arrays, info, golden, reference_fbank):
+def test_six_steps(model, batch_for, arrays, info, golden, reference_fbank):
     noise = json.loads((golden / "noise.json").read_text())["files"]
     config = without_dropout(model)
     whole = build(config, model.checkpoint.leaves)
@@ -107,15 +107,15 @@ def test_six_steps(model, batches, arrays, info, golden, reference_fbank):
     state = TrainState(jnp.zeros((), jnp.int32), train, frozen, tx.init(train))
     step = jax.jit(make_step(nnx.graphdef(whole), tx, rate, seed=0))
 
-    # One number can be lucky (the noise of two of the losses is exactly 0): the six share the largest.
+    # The noise of two of the losses is exactly 0 by chance: the largest of the six is the bound of all.
     loss_limit = 10 * max(noise["optimizer.json"]["loss_abs_diff_per_step"])
     for expected in info["steps"]:
-        state, metrics = step(state, model._examples(*batches(expected["batch"])))
+        state, metrics = step(state, batch_for(model, expected["batch"]))
         assert abs(metrics["loss_sum"] / metrics["weight"] - expected["loss"]) <= loss_limit
         np.testing.assert_allclose(metrics["grad_norm"], expected["grad_norm_before_clip"], rtol=1e-5)
         np.testing.assert_allclose(metrics["lr"], expected["lr"], rtol=1e-6)
     for name, loss in info["loss_after_6_steps"].items():
-        batch = model._examples(*batches(name))
+        batch = batch_for(model, name)
         scored = nnx.merge(nnx.graphdef(whole), state.trainable, state.frozen)
         nll, _ = answer_scores(scored, batch)
         assert abs(float(nll.sum() / batch.weights.sum()) - loss) <= loss_limit

@@ -1,4 +1,4 @@
-"""What stands at each position of a prompt: words and the vectors of its clips, against the official arrays."""
+"""The embedding at each position of a prompt, of words and of clips, against the official arrays."""
 
 import json
 
@@ -9,7 +9,8 @@ from flax import nnx
 
 from nlm_jax.data.text import PLACEHOLDER
 from nlm_jax.generate.audio_inputs import Clip
-from nlm_jax.generate.prompts import item, teacher_forced, text_format
+from nlm_jax.generate.prompts import text_format
+from nlm_jax.generate.teacher_forcing import example, teacher_forced
 
 
 @pytest.fixture
@@ -19,11 +20,11 @@ def embed(model):
 
     def of(prompts, audios, samples):
         fmt = text_format(model.config, samples)
-        items = [
-            item(model.tokenizer, [Clip.of(a) for a in mine], prompt, None, samples, fmt)
-            for mine, prompt in zip(audios, prompts, strict=True)
+        examples = [
+            example(model.tokenizer, [Clip.of(wave) for wave in waves], prompt, None, fmt)
+            for waves, prompt in zip(audios, prompts, strict=True)
         ]
-        batch = jax.tree.map(np.asarray, teacher_forced(items, samples, fmt))
+        batch = jax.tree.map(np.asarray, teacher_forced(examples, samples, fmt))
         return np.asarray(run(model.state, batch)), batch.segments > 0
 
     return of
@@ -37,12 +38,12 @@ def test_wrapped_prompts(golden, arrays, limit, embed, model, reference_fbank):
         "prompt_wrap.npz", "audio_embeds"
     )
     assert prompts[5].count(PLACEHOLDER) == 2
-    for name, chosen, audios in (
+    for name, texts, audios in (
         ("two_audio", [prompts[5]], [list(waves)]),
         ("batch2", [prompts[0], prompts[3]], [[waves[0]], [waves[1]]]),
     ):
-        ours, real = embed(chosen, audios, waves.shape[1])
-        ours, real = ours[:, 1:], real[:, 1:]  # the official arrays begin behind BOS
+        ours, real = embed(texts, audios, waves.shape[1])
+        ours, real = ours[:, 1:], real[:, 1:]  # the official arrays begin after BOS
         np.testing.assert_array_equal(real, theirs[f"{name}__attention_mask"])
         difference = np.abs(ours - theirs[f"{name}__inputs_embeds"])[real]
         assert difference.max() <= limit("prompt_wrap.npz", f"{name}__inputs_embeds")

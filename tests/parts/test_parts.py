@@ -1,4 +1,4 @@
-"""`Beats`, `QFormer` and `Llama` on their own: equal to the whole model, from every kind of checkpoint, read alone."""
+"""`Beats`, `QFormer` and `Llama`: equal to the whole model, from any checkpoint, of which they read only their part."""
 
 import dataclasses
 import json
@@ -40,13 +40,13 @@ def checkpoint():
 @pytest.fixture(scope="module")
 def saved(checkpoint, tmp_path_factory):
     """`saved(format)`: the directory of an export."""
-    folder, made = tmp_path_factory.mktemp("exports"), {}
+    folder, exports = tmp_path_factory.mktemp("exports"), {}
 
     def save(format):
-        if format not in made:
+        if format not in exports:
             formats.save(checkpoint, folder / format, format)
-            made[format] = folder / format
-        return made[format]
+            exports[format] = folder / format
+        return exports[format]
 
     return save
 
@@ -91,7 +91,7 @@ def whole(checkpoint, waves):
 
 
 def close(ours, theirs):
-    """Equal but for the order in which a differently fused program adds."""
+    """Equal except for rounding: fusion changes the order of additions."""
     assert ours.dtype == np.float32
     np.testing.assert_allclose(ours, theirs, atol=1e-5 * np.abs(theirs).max(), rtol=0)
 
@@ -118,7 +118,7 @@ def test_encoder_of_microsofts_file(saved, waves, whole):
 def test_qformer_of_every_export(saved, whole, format):
     qformer = QFormer.from_pretrained(saved(format))
     close(qformer(whole["tokens"]), whole["vectors"])
-    close(whole["projected"], whole["encoded"])  # so the three, one behind the other, are what the model hears
+    close(whole["projected"], whole["encoded"])  # the three in sequence are the audio pathway of the model
     assert isinstance(qformer.module, QFormerModel)
     assert qformer.config.layers == 1
 
@@ -161,7 +161,7 @@ def test_weights_on_a_mesh(saved, waves, whole):
 
 
 def broken(src: pathlib.Path, out: pathlib.Path, spared: str) -> pathlib.Path:
-    """A copy of an export in which every tensor but those `spared` (a pattern) is NaN: reading one is an error."""
+    """A copy of an export in which all tensors are NaN except those that match `spared`: reading one is an error."""
     shutil.copytree(src, out)
     tensors = {name: np.array(view) for name, view in io.read_tensors(src).items()}
     assert any(re.match(spared, name) for name in tensors)
@@ -190,11 +190,11 @@ def test_only_the_qformer_is_read(saved, tmp_path, whole):
 
 
 def test_an_official_directory_without_its_language_model(saved, tmp_path, waves, whole):
-    """As on the hub: `llama_path` names a gated model that is not here. The encoder and the Q-Former need none."""
+    """As on the hub: `llama_path` names a gated model. The encoder and the Q-Former do not need it."""
     folder = tmp_path / "official"
     shutil.copytree(saved("naturelm"), folder)
     shutil.rmtree(folder / "llama")
-    config = json.loads((folder / "config.json").read_text()) | {"llama_path": "nobody/gated"}
+    config = json.loads((folder / "config.json").read_text()) | {"llama_path": "someone/gated"}
     (folder / "config.json").write_text(json.dumps(config))
     close(Beats.from_pretrained(folder)(waves), whole["tokens"])
     close(QFormer.from_pretrained(folder)(whole["tokens"]), whole["vectors"])
@@ -247,7 +247,7 @@ def test_encoder_of_a_run_whose_language_model_is_gone(run_over, saved, tmp_path
 
 @pytest.mark.parametrize("format", ["naturelm", "nlm"])
 def test_parts_of_a_run(run_over, saved, checkpoint, tmp_path, waves, whole, format):
-    """Over an official directory as over ours: what was trained comes first, and the encoder is checked by digest."""
+    """On an official directory and on our format: trained weights take precedence; the encoder's digest is checked."""
     src = tmp_path / "base"
     shutil.copytree(saved(format), src)
     shutil.rmtree(src / "llama", ignore_errors=True)
@@ -274,10 +274,10 @@ def test_hub_id(saved, monkeypatch, waves, whole):
     assert set(fetched) == {"someone/encoder"}
 
 
-# --- mistakes ---------------------------------------------------------------------------------------------------------
+# --- invalid input ----------------------------------------------------------------------------------------------------
 
 
-def test_a_part_that_is_not_there(saved, tmp_path):
+def test_missing_parts(saved, tmp_path):
     with pytest.raises(UserError, match="holds only beats; give a checkpoint with llama"):
         Llama.from_pretrained(saved("beats"))
     with pytest.raises(UserError, match="holds only llama; give a checkpoint with beats"):
@@ -288,7 +288,7 @@ def test_a_part_that_is_not_there(saved, tmp_path):
         Beats.from_pretrained(saved("beats"), dtype="float16")
 
 
-def test_sounds_that_mean_nothing(saved):
+def test_invalid_waveforms(saved):
     encoder = Beats.from_pretrained(saved("beats"))
     for bad, message in (
         (np.zeros(16_000, np.float32), r"shape \(16000,\): give f32\[B, T\]"),
@@ -302,7 +302,7 @@ def test_sounds_that_mean_nothing(saved):
     assert encoder(np.zeros((1, beats_module.MIN_SAMPLES), np.float32)).shape == (1, 8, encoder.config.width)
 
 
-def test_tokens_and_ids_that_mean_nothing(saved):
+def test_invalid_tokens_and_ids(saved):
     qformer, llama = QFormer.from_pretrained(saved("nlm")), Llama.from_pretrained(saved("nlm"))
     width = qformer.checkpoint.config.beats.width
     for bad, message in (
@@ -330,10 +330,10 @@ def test_tokens_and_ids_that_mean_nothing(saved):
 
 
 def test_golden_encoder(golden):
-    """Microsoft's file, the official directory and the official .pth hold one encoder, whose output is the golden one.
+    """Microsoft's file, the official directory and the official .pth have the same encoder, with the golden output.
 
-    From the waveform on, for the golden clip without quiet bins: on those a float32 filter bank is rounding noise, so
-    the other clips are compared in tests/oracle, from golden features.
+    From the waveform, for the golden clip without quiet bins: there a float32 filter bank is rounding noise, so
+    tests/oracle compares the other clips from golden features.
     """
     pytest.importorskip("torch")
     noise = json.loads((golden / "noise.json").read_text())["files"]["beats.npz"]["clip_4p7s__output"]
@@ -359,7 +359,7 @@ def test_golden_qformer(golden):
 
 
 def test_example_of_the_documents(saved, tmp_path, monkeypatch):
-    """The five lines of docs/parts.md, as they are printed there."""
+    """The examples in docs/parts.md run as they are."""
     text = (ROOT / "docs" / "parts.md").read_text(encoding="utf-8")
     blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     assert len(blocks[0].strip().splitlines()) <= 6

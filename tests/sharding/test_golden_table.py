@@ -1,6 +1,6 @@
-"""Where every parameter lies, per preset: a change shows in the diff of shardings.json.
+"""Sharding of every parameter, per preset: a change shows in the diff of shardings.json.
 
-`NLM_WRITE_GOLDEN=1 pytest tests/sharding/test_golden_table.py` writes the file anew.
+`NLM_WRITE_GOLDEN=1 pytest tests/sharding/test_golden_table.py` writes the file again.
 """
 
 import json
@@ -38,8 +38,8 @@ def table(name, sizes):
 @pytest.mark.parametrize(("name", "sizes"), CASES, ids=lambda v: v if isinstance(v, str) else "x".join(map(str, v)))
 def test_shardings_are_as_committed(name, sizes):
     key = f"{name} {'x'.join(map(str, sizes))}"
-    found = table(name, sizes)
+    rows = table(name, sizes)
     if os.environ.get("NLM_WRITE_GOLDEN"):
-        known = json.loads(FILE.read_text()) if FILE.is_file() else {}
-        FILE.write_text(json.dumps(known | {key: found}, indent=1, sort_keys=True) + "\n")
-    assert found == json.loads(FILE.read_text())[key]
+        committed = json.loads(FILE.read_text()) if FILE.is_file() else {}
+        FILE.write_text(json.dumps(committed | {key: rows}, indent=1, sort_keys=True) + "\n")
+    assert rows == json.loads(FILE.read_text())[key]

@@ -1,4 +1,4 @@
-"""Specs from names, batches by rows, and the messages for meshes that cannot be."""
+"""Specs from names, batches by rows, and the messages about invalid meshes."""
 
 import jax
 import numpy as np
@@ -27,7 +27,7 @@ def test_sizes_are_filled_in():
         ((0, 8, 1), "sizes are positive"),
     ],
 )
-def test_impossible_meshes(sizes, message):
+def test_invalid_meshes(sizes, message):
     with pytest.raises(UserError, match=message):
         make_mesh(*sizes)
 
@@ -44,7 +44,7 @@ def test_rules():
     table = dict(rules())
     assert table["embed"] == "fsdp"
     assert table["heads"] == table["mlp"] == "tensor"
-    assert table["vocab"] is None  # 128257 rows divide over nothing
+    assert table["vocab"] is None  # no mesh divides 128257 rows
     assert set(dict(rules("replicated")).values()) == {None}
     assert dict(rules(changes={"vocab": "tensor"}))["vocab"] == "tensor"
     with pytest.raises(UserError, match="did you mean 'default'"):
@@ -55,7 +55,7 @@ def test_rules():
         rules(changes={"mlp": "tensors"})
 
 
-def test_batches_lie_by_rows():
+def test_batches_are_sharded_by_rows():
     mesh = make_mesh(2, 2, 2)
     batch = tiny.batch(0)
     placed = place_batch(batch, mesh)
@@ -64,7 +64,7 @@ def test_batches_lie_by_rows():
     np.testing.assert_array_equal(placed.audio, batch.audio)
 
 
-def test_what_does_not_divide():
+def test_sizes_that_do_not_divide():
     with pytest.raises(UserError, match="6 rows per step do not divide over data=2 x fsdp=2"):
         place_batch(tiny.batch(0, rows=6), make_mesh(2, 2, 2))
     with pytest.raises(UserError, match="tensor=8 does not divide the 4 attention heads"):

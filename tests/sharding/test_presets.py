@@ -17,17 +17,17 @@ MESHES = [(1, 8, 1), (8, 1, 1), (2, 2, 2), (1, 4, 2), (1, 2, 4)]
 
 
 def gradients(sizes, devices=None, **options):
-    """(loss, gradient by path) of two batches: with plain descent of rate 1 they are what the parameters lose."""
+    """(loss, norm, gradient by path) of two batches: with SGD at rate 1 a gradient is the change of the parameter."""
     session = tiny.session(sizes, tx=optax.sgd(1.0), devices=devices, **options)
-    found = []
+    results = []
     for index in range(2):
         before = {p: np.asarray(x) for p, x in named_leaves(session.state.trainable).items()}
         metrics = session.run(index)
         after = named_leaves(session.state.trainable)
         grads = {p: before[p] - np.asarray(after[p]) for p in before}
-        found.append((metrics["loss_sum"] / metrics["weight"], metrics["grad_norm"], grads))
+        results.append((metrics["loss_sum"] / metrics["weight"], metrics["grad_norm"], grads))
     assert session.step._cache_size() == 1
-    return found
+    return results
 
 
 @functools.cache
@@ -53,13 +53,13 @@ def test_a_replicated_base_equals_one_device():
     agree(gradients((1, 8, 1), preset="replicated-base"), reference())
 
 
-@pytest.mark.parametrize("remat", ["full", "mlp"])  # mlp saves what attention saves, and more
-def test_what_is_computed_again_is_the_same(remat):
+@pytest.mark.parametrize("remat", ["full", "mlp"])  # "mlp" saves all that "attention" saves
+def test_remat_does_not_change_gradients(remat):
     cfg = dataclasses.replace(tiny.model_config(), remat=remat)
     agree(gradients((2, 4, 1), cfg=cfg), reference())
 
 
-def test_an_int8_base_is_the_base_it_stands_for():
+def test_an_int8_base_equals_the_dequantized_base():
     """On a mesh, with gradients through it; against the same weights in float32 on one device."""
     values = tiny.in_int8(tiny.params(tiny.model_config()))
     plain = {p: x for p, x in values.items() if not p.endswith(SCALE)}
@@ -67,21 +67,21 @@ def test_an_int8_base_is_the_base_it_stands_for():
         plain[path] = np.asarray(dequantize(*(jnp.asarray(values[p]) for p in (path, scale_path(path)))))
     expected = gradients((1, 1, 1), devices=tuple(jax.devices()[:1]), values=plain)
     agree(gradients((2, 2, 2), values=values), expected)
-    # What int8 itself costs: the loss of the unrounded base is about 6.
-    for (loss, *_), (unrounded, *_) in zip(expected, reference(), strict=True):
-        assert 0 < abs(loss - unrounded) < 0.01 * unrounded
+    # The effect of int8 itself: the loss of the unquantized base is about 6.
+    for (loss, *_), (unquantized, *_) in zip(expected, reference(), strict=True):
+        assert 0 < abs(loss - unquantized) < 0.01 * unquantized
 
 
 def test_gradients_are_not_all_zero():
     for loss, norm, grads in reference():
         assert 1 < loss < 20
         assert norm > 0.1
-        moved = {path for path, g in grads.items() if g.any()}
-        # A shift of all keys leaves a softmax as it is, and one query attends to itself whatever its query and key are.
-        still = {
-            p for p in set(grads) - moved if "key/" not in p and "self_attn/query" not in p and "k_proj/bias" not in p
+        nonzero = {path for path, g in grads.items() if g.any()}
+        # A shift of all keys does not change a softmax, and a single query attends to itself for any query and key.
+        zero = {
+            p for p in set(grads) - nonzero if "key/" not in p and "self_attn/query" not in p and "k_proj/bias" not in p
         }
-        assert not still
+        assert not zero
 
 
 def test_accumulation_equals_one_large_batch():

@@ -24,6 +24,7 @@ class BeatsConfig:
 
     @property
     def head(self) -> int:
+        """Width of one attention head."""
         return self.width // self.heads
 
     @property
@@ -33,5 +34,5 @@ class BeatsConfig:
 
     @property
     def init_gain(self) -> float:
-        """deep_norm's beta, the gain of the initial weights on the residual branches."""
+        """deep_norm's beta, the gain of the initial weights of the residual branches."""
         return (8.0 * self.layers) ** -0.25

@@ -55,22 +55,29 @@ class BeatsLayer(nnx.Module):
     def __call__(
         self, x: Float[Array, "B P D"], bias: Float[Array, "N P P"], padding: Bool[Array, "B P"] | None
     ) -> Float[Array, "B P D"]:
-        """`bias` is the ungated table, `padding` True at keys to leave out."""
+        """One layer.
+
+        Args:
+          x: tokens.
+          bias: the position bias before gating.
+          padding: True at keys that are masked.
+        """
         x, alpha = constrain_rows(x), self.cfg.residual_scale
         x = self.attn_norm(x * alpha + self.attention(x, bias, padding))
         return self.final_norm(x * alpha + self.fc2(jax.nn.gelu(self.fc1(x), approximate=False)))
 
-    def attention(self, x, bias, padding):
+    def attention(self, x, bias, padding) -> Float[Array, "B P D"]:
+        """Self-attention with its output projection."""
         b, p, _ = x.shape
         q, k, v = (proj(x).reshape(b, p, self.cfg.heads, -1) for proj in (self.q_proj, self.k_proj, self.v_proj))
-        # The scores of a batch are ten times what a CPU's cache holds, those of a clip are not.
+        # The scores of a batch exceed a CPU's cache ten times, those of one clip fit.
         mixed = jax.lax.platform_dependent(
             q, k, v, self.gate(q), bias, padding, cpu=_attend_clip_by_clip, default=_attend
         )
         return self.out_proj(checkpoint_name(mixed.reshape(b, p, -1), ATTENTION))
 
     def gate(self, q: Float[Array, "B P N H"]) -> Float[Array, "B N P 1"]:
-        """How much of the position bias each query wants: f32[B, N, P, 1], from the unscaled q."""
+        """Gate of the position bias for each query: f32[B, N, P, 1], from the unscaled q."""
         pair = self.grep_linear(q).reshape(*q.shape[:3], 2, 4).sum(-1).astype(jnp.float32)
         a, b = jnp.split(jax.nn.sigmoid(pair).transpose(0, 2, 1, 3), 2, axis=-1)
         return a * (b * self.grep_a[...].astype(jnp.float32) - 1.0) + 2.0
@@ -89,7 +96,7 @@ def _attend(q, k, v, gate, bias, padding):
 
 
 def _attend_clip_by_clip(q, k, v, gate, bias, padding):
-    """The same; on a mesh all at once: its devices have few clips each, and training on one gains nothing by it."""
+    """`_attend` for one clip after another; on a mesh for all clips at once, as each device has only a few."""
     if len(q) == 1 or set(ROWS) <= set(jax.sharding.get_abstract_mesh().axis_names):
         return _attend(q, k, v, gate, bias, padding)
 

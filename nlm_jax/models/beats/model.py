@@ -17,7 +17,7 @@ from nlm_jax.nn.stack import scan_layers, stack
 
 
 class BeatsModel(nnx.Module):
-    """BEATs.py `BEATs.extract_features`, up to the encoder output (the AudioSet head is kept, not used)."""
+    """BEATs.py `BEATs.extract_features`, up to the encoder output (the AudioSet head is loaded but not used)."""
 
     def __init__(self, cfg: BeatsConfig, *, rngs: nnx.Rngs):
         uniform = nnx.initializers.variance_scaling(1.0 / 3.0, "fan_in", "uniform")  # torch's default
@@ -41,14 +41,14 @@ class BeatsModel(nnx.Module):
         remat: str = "none",
         key=None,
     ) -> Float[Array, "B P D"]:
-        """Encodes 16 kHz waveforms in [-1, 1]; P = n_tokens(samples).
+        """Encodes 16 kHz waveforms in [-1, 1] into P = n_tokens(samples) tokens.
 
         Args:
           waveform: f32[B, T].
-          padding: bool[B, T], True = padding sample; None = nothing is padding.
+          padding: bool[B, T], True = padding sample; None = no padding.
           dtype: of the activations. The filter bank stays float32.
           remat: see `nn.stack.REMAT`.
-          key: switches layerdrop on (training).
+          key: enables layerdrop (training).
         """
         features = fbank(waveform)
         padding = None if padding is None else reduce_mask(padding, features.shape[1])
@@ -62,7 +62,7 @@ class BeatsModel(nnx.Module):
         remat: str = "none",
         key=None,
     ) -> Float[Array, "B P D"]:
-        """From filter-bank frames to the encoder output; masked inputs are zeroed before the positional convolution."""
+        """Encodes filter-bank frames; masked inputs are set to zero before the positional convolution."""
         x = constrain_rows(self.patch_proj(self.patch_norm(self.patch_embedding(patches(features)))))
         if padding is not None:
             padding = reduce_mask(padding, x.shape[1])
@@ -74,21 +74,21 @@ class BeatsModel(nnx.Module):
         def apply(layer, x, draw):
             x = scale_gradient(x, self.cfg.grad_decay)
             y = layer(x, bias, padding)
-            # A dropped layer hands its input on; the scaling of the gradient stays, as in the reference.
+            # A dropped layer returns its input; the gradient is scaled all the same, as in the reference.
             return (y if draw is None else jnp.where(draw > self.cfg.layerdrop, y, x)), None
 
         return scan_layers(apply, self.layers, x, draws, remat=remat)[0]
 
 
 def patches(features: Float[Array, "B frames 128"]) -> Float[Array, "B P 256"]:
-    """16 x 16 patches, time-major (frequency fastest); the frames of an unfilled last patch are dropped."""
+    """16 x 16 patches, time-major (frequency fastest); frames of an incomplete last patch are dropped."""
     b, steps = features.shape[0], features.shape[1] // PATCH
     x = features[:, : steps * PATCH].reshape(b, steps, PATCH, MEL_BINS // PATCH, PATCH)
     return x.transpose(0, 1, 3, 2, 4).reshape(b, -1, PATCH * PATCH)
 
 
 def reduce_mask(padding: Bool[Array, "B fine"], coarse: int) -> Bool[Array, "B coarse"]:
-    """Padding at a coarser resolution: the remainder is trimmed, then a cell is padding where all of it is.
+    """Padding at a coarser resolution: the remainder is trimmed, then a cell is padding if all of it is.
 
     BEATs `forward_padding_mask`, applied twice (samples to frames, frames to tokens).
     """

@@ -1,4 +1,4 @@
-"""The Llama decoder: embeddings in, hidden states or logits out. The caller says how queries meet keys."""
+"""The Llama decoder: embeddings in, hidden states or logits out. The caller passes the attention function."""
 
 from collections.abc import Callable
 
@@ -51,7 +51,17 @@ class LlamaLayer(nnx.Module):
         self.cfg = cfg
 
     def __call__(self, x: Float[Array, "B S D"], rope, mix: Callable, key=None):
-        """`mix(q, k, v)` -> (attention output [B, S, N, H], whatever it keeps). Returns (x, what it kept)."""
+        """One layer.
+
+        Args:
+          x: hidden states.
+          rope: see `nn.rope.rope_tables`.
+          mix: `(q, k, v) -> (attention output [B, S, N, H], cache)`.
+          key: enables LoRA's dropout.
+
+        Returns:
+          hidden states, and the cache that `mix` returned.
+        """
         b, s, _ = x.shape
         x = constrain_rows(x)
         y = self.input_norm(x)
@@ -59,15 +69,15 @@ class LlamaLayer(nnx.Module):
             proj(y, subkey(key, i)).reshape(b, s, -1, self.cfg.head_dim)
             for i, proj in enumerate((self.q_proj, self.k_proj, self.v_proj))
         )
-        out, kept = mix(rotate(q, rope), rotate(k, rope), v)
+        out, cache = mix(rotate(q, rope), rotate(k, rope), v)
         x = x + self.o_proj(out.reshape(b, s, -1), subkey(key, 3))
         y = self.post_norm(x)
         gate, up = checkpoint_name((self.gate_proj(y), self.up_proj(y)), MLP)
-        return x + self.down_proj(jax.nn.silu(gate) * up), kept
+        return x + self.down_proj(jax.nn.silu(gate) * up), cache
 
 
 class LlamaModel(nnx.Module):
-    """transformers' `LlamaForCausalLM`; the head is a call of its own: logits exist only where they are asked."""
+    """transformers' `LlamaForCausalLM`; `logits` is separate, as few positions need them."""
 
     def __init__(self, cfg: LlamaConfig, *, rngs: nnx.Rngs):
         self.embed_tokens = Embedding(cfg, rngs=rngs)
@@ -87,15 +97,18 @@ class LlamaModel(nnx.Module):
         remat: str = "none",
         key=None,
     ):
-        """Hidden states [B, S, D] after the last norm, and the cache as the layers left it.
+        """Runs all layers.
 
         Args:
           x: input embeddings.
-          positions: of each token within its example.
+          positions: position of each token within its example.
           mix: `(cache, layer, q, k, v) -> (out, cache)`: the attention of one layer.
-          cache: anything `mix` wants handed from layer to layer; None in training.
+          cache: a value passed through `mix` from layer to layer; None in training.
           remat: see `nn.stack.REMAT`.
-          key: switches LoRA's dropout on.
+          key: enables LoRA's dropout.
+
+        Returns:
+          hidden states [B, S, D] after the last norm, and the cache after the last layer.
         """
         rope = rope_tables(positions, self.cfg.head_dim, self.cfg.rope_theta, self.cfg.rope_scaling)
         keys = None if key is None else jax.random.split(key, self.cfg.layers)
@@ -109,7 +122,7 @@ class LlamaModel(nnx.Module):
         return self.norm(x), cache
 
     def logits(self, hidden: Float[Array, "B S D"]) -> Float[Array, "B S V"]:
-        """f32[B, S, V]; every row of the vocabulary takes part, the appended [PAD] row too."""
+        """f32[B, S, V], over all rows of the vocabulary, the appended [PAD] row included."""
         tied = self.lm_head is None
         head = self.embed_tokens.embedding[...].T if tied else self.lm_head.kernel[...]
         head, hidden = head.astype(hidden.dtype), constrain_rows(hidden)

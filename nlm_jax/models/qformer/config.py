@@ -16,13 +16,13 @@ class QFormerConfig:
     eps: float = 1e-12
     queries: int = 1
     dropout: float = 0.1
-    """On embeddings, attention probabilities and sub-layer outputs, in training only."""
+    """Of embeddings, attention probabilities and sub-layer outputs, in training only."""
     window_seconds: float = 0.333333
     stride_seconds: float = 0.333333
 
     @property
     def kernel(self) -> int:
-        """Encoder tokens of one window."""
+        """Encoder tokens per window."""
         return window_tokens(self.window_seconds)
 
     @property
@@ -31,5 +31,5 @@ class QFormerConfig:
         return window_tokens(self.stride_seconds)
 
     def vectors(self, samples: int) -> int:
-        """Vectors W * Q that a clip of `samples` samples at 16 kHz becomes."""
+        """The number of vectors, W * Q, of a clip of `samples` samples at 16 kHz."""
         return n_windows(samples, self.kernel, self.stride) * self.queries

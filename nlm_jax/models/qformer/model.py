@@ -63,7 +63,7 @@ class Layer(nnx.Module):
 
 
 class QFormerModel(nnx.Module):
-    """The learned queries look at each window on its own."""
+    """Learned queries that attend to each window of encoder tokens separately."""
 
     def __init__(self, cfg: QFormerConfig, audio_width: int, *, rngs: nnx.Rngs):
         shape, axes = (1, cfg.queries, cfg.width), (None, None, "embed")
@@ -73,7 +73,7 @@ class QFormerModel(nnx.Module):
         self.cfg = cfg
 
     def __call__(self, tokens: Float[Array, "B P Ds"], *, key=None) -> Float[Array, "B WQ D"]:
-        """Vectors [B, W * Q, D] of encoder tokens [B, P, Ds]; tokens of an unfilled last window are left out."""
+        """Vectors [B, W * Q, D] of encoder tokens [B, P, Ds]; tokens of an incomplete last window are ignored."""
         parts = windows(tokens, self.cfg.kernel, self.cfg.stride)
         b, w = parts.shape[:2]
         queries = jnp.broadcast_to(self.query_tokens[...], (b * w, self.cfg.queries, self.cfg.width))
@@ -81,14 +81,14 @@ class QFormerModel(nnx.Module):
         return out.reshape(b, w * self.cfg.queries, -1)
 
     def attend(self, queries: Float[Array, "B Q D"], parts: Float[Array, "B S Ds"], *, key=None):
-        """Query vectors [B, Q, D] after all layers, each row with its own window [B, S, Ds]."""
+        """Query vectors [B, Q, D] after all layers; each row attends to its own window [B, S, Ds]."""
         x = dropout(self.embed_norm(queries), self.cfg.dropout, subkey(key, 0))
         keys = None if key is None else jax.random.split(subkey(key, 1), self.cfg.layers)
         return scan_layers(lambda layer, x, k: (layer(x, parts, k), None), self.layers, x, keys)[0]
 
 
 def windows(tokens: Float[Array, "B P D"], kernel: int, stride: int) -> Float[Array, "B W kernel D"]:
-    """Every full window of `kernel` tokens, `stride` apart.
+    """All complete windows of `kernel` tokens, one every `stride` tokens.
 
     Raises:
       ValueError: fewer tokens than one window.
