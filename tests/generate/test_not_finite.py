@@ -1,4 +1,4 @@
-"""Memory that is masked has no part in an answer: whatever a row held before, NaN too, the next answer is its own."""
+"""Masked memory does not affect an answer, even if it is NaN; and answers that are not finite."""
 
 import dataclasses
 import types
@@ -35,14 +35,14 @@ KINDS = {
 
 @pytest.fixture(scope="module", params=["float32", "bfloat16"])
 def model(request):
-    """A tiny model with two layers: in one alone the text behind a recording has finite keys, whatever that holds."""
+    """A tiny model with two layers: in a single one, the text after a recording has finite keys even if that is NaN."""
     cfg = testing.tiny_config()
     cfg = dataclasses.replace(cfg, llama=dataclasses.replace(cfg.llama, layers=2), compute_dtype=request.param)
     return NatureLM(Checkpoint(cfg, jax.tree.map(jnp.asarray, tiny.params(cfg))), testing.tokenizer())
 
 
 def poisoned(model, query="Whatever?", samples=16_000, key=0) -> Request:
-    """A request that is well formed, but whose recording turns out to be NaN: its keys and values are NaN."""
+    """A valid request whose recording is NaN when it is read: its keys and values are NaN."""
     asked = prompt(model.tokenizer, clips_of(np.zeros(samples, np.float32), model.config.audio), query, model.config)
     wave = np.full(samples, np.nan, np.float32)
     sounds = tuple(dataclasses.replace(s, key=("NaN", key, i), read=lambda: wave) for i, s in enumerate(asked.sounds))
@@ -112,7 +112,7 @@ def test_a_row_that_breaks_while_it_is_decoded(model, asked):
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 3e38])
 @pytest.mark.parametrize("queries", [1, 5])
-def test_slots_that_no_query_sees_have_no_part(value, queries):
+def test_masked_slots_do_not_affect_attention(value, queries):
     rng = np.random.default_rng(0)
     rows, layers, heads, slots, width = 2, 2, 2, 12, 4
     k, v = (jnp.asarray(rng.standard_normal((rows, layers, heads, slots, width)), jnp.float32) for _ in range(2))
@@ -127,8 +127,8 @@ def test_slots_that_no_query_sees_have_no_part(value, queries):
     np.testing.assert_array_equal(np.asarray(out), np.asarray(expected))
 
 
-def test_a_batch_names_the_question_without_an_answer(model, asked, monkeypatch):
-    """Of several questions one has no answer: the error says which, and the answers of the others are in it."""
+def test_a_batch_names_the_query_without_an_answer(model, asked, monkeypatch):
+    """One of several queries has no answer: the error names it and holds the answers to the others."""
     audios, queries = asked
     expected = model.generate(audios[:3], queries[:3], 6)
     spoil(monkeypatch, audios[1])
@@ -140,11 +140,11 @@ def test_a_batch_names_the_question_without_an_answer(model, asked, monkeypatch)
 
 
 def spoil(monkeypatch, audio):
-    """From now on the encoder makes NaN of one clip."""
-    made = audio_cache.encode
+    """From now on the encoder returns NaN for one clip."""
+    original = audio_cache.encode
 
     def encode(graphdef, state, sounds, mesh=None):
-        vectors = made(graphdef, state, sounds, mesh)
+        vectors = original(graphdef, state, sounds, mesh)
         bad = [np.array_equal(sound.read(), audio) for sound in sounds]
         return [v * jnp.nan if b else v for v, b in zip(vectors, bad, strict=True)]
 
@@ -152,7 +152,7 @@ def spoil(monkeypatch, audio):
 
 
 def test_scores_that_are_not_finite_are_none(model, asked, monkeypatch):
-    """The query is named, the scores of the others are in the error; the likeliest of NaN would be the first label."""
+    """The error names the query and holds the scores of the others. (An argmax of NaN would be the first label.)"""
     audios, queries = asked
     labels, model.encodings = ["Owl", "Fox"], Encodings()
     expected = model.score(audios[:3], queries[:3], labels)
@@ -181,25 +181,25 @@ def test_a_window_without_an_answer_is_named(model, asked, monkeypatch, tmp_path
         model.generate_windows(tmp_path / "a.wav", queries[0], 1.0, max_new_tokens=3)
 
 
-def test_arrays_beyond_any_scale_are_refused(model, asked):
-    """They would be clipped to full-scale noise (`generate`), or come out as NaN (`encode_audio`), and nobody told."""
+def test_arrays_far_above_full_scale_are_refused(model, asked):
+    """They would be clipped to full-scale noise (`generate`) or result in NaN (`encode_audio`) without a message."""
     audios, queries = asked
     model.encodings = Encodings()
-    roads = (
+    methods = (
         lambda loud: model.generate([loud], queries[:1], 3),
         lambda loud: model.score([loud], queries[:1], ["a"]),
         lambda loud: model.logits(["<AudioHere> What?"], ["a"], [[loud]]),
         lambda loud: model.encode_audio(loud[None]),
     )
     for loud in (np.full(16_000, 3e38, np.float32), 32_768 * audios[0], jnp.full(16_000, -9.0, jnp.bfloat16)):
-        for road in roads:
+        for method in methods:
             with pytest.raises(UserError, match="where full scale is 1"):
-                road(loud)
-    for road in roads:
-        road(np.random.default_rng(0).standard_normal(16_000))  # a signal of unit variance
+                method(loud)
+    for method in methods:
+        method(np.random.default_rng(0).standard_normal(16_000))  # a signal of unit variance
 
 
-def test_infer_writes_an_error_row_and_goes_on(model, asked, monkeypatch, tmp_path):
+def test_infer_writes_an_error_row_and_continues(model, asked, monkeypatch, tmp_path):
     audios, _ = asked
     file = tmp_path / "a.wav"
     windows = [(Window(file, float(i), i + 1.0), audio, "") for i, audio in enumerate(audios[:3])]

@@ -138,7 +138,7 @@ def test_windows_that_cannot_be_read(tmp_path):
     (tmp_path / "b.wav").write_bytes(b"RIFF")
     windows = [[Window(tmp_path / name, start, start + 1.0) for start in (0.0, 1.0)] for name in ("a.wav", "b.wav")]
     rows = [
-        (window.file.name, heard, reason.partition(": ")[2]) for window, heard, reason in read_windows(windows, "HQ")
+        (window.file.name, audio, reason.partition(": ")[2]) for window, audio, reason in read_windows(windows, "HQ")
     ]
     # A recording that cannot be opened has one row.
     assert [(name, audio) for name, audio, _ in rows] == [("a.wav", None), ("a.wav", None), ("b.wav", None)]

@@ -95,7 +95,7 @@ def test_answers_depend_only_on_their_own_seed(tiny_model, asked):
     )
 
 
-def test_no_end_before_the_least_length(tiny_model, asked):
+def test_no_end_before_the_minimum_length(tiny_model, asked):
     """Greedy, sampled and with beams; the first tokens are the best except for end symbols."""
     audios, queries = asked
     ends = tiny_model.tokenizer.eos_ids
@@ -110,7 +110,7 @@ def test_no_end_before_the_least_length(tiny_model, asked):
     assert shorter
 
 
-def test_least_length_takes_the_best_of_the_others():
+def test_minimum_length_takes_the_best_token_that_is_no_end_symbol():
     rows, _ = rows_of([GenerationOptions(min_length=1), GenerationOptions()], 5)
     ids = CHOOSE(rows, jnp.tile(jnp.array([5.0, 1, 3, 2, 0]), (2, 1, 1)))
     assert ids.ids[:, 0, 0].tolist() == [2, 0]
