@@ -1,7 +1,7 @@
 """The base class of `Beats`, `QFormer` and `Llama`: opens a checkpoint and reads one part of it."""
 
 import pathlib
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import jax
 from flax import nnx
@@ -49,7 +49,7 @@ class Part:
         mesh: jax.sharding.Mesh | None,
         merging_alpha: float = 1.0,
         **options: Any,
-    ) -> Self:
+    ) -> Any:
         """Opens `src` and loads this part; arguments and errors are those of the subclasses' `from_pretrained`."""
         precision.dtype(dtype)
         opened = open_checkpoint(src, parts=cls.NEEDS, **options)
