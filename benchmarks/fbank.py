@@ -9,7 +9,7 @@ import numpy as np
 from common import alternate, arguments, median, report
 from peer import BINS, kaldi
 
-from nlm_jax.audio.fbank import MEAN, STD, fbank, log_mel, mel_filterbank
+from nlm_jax.audio.fbank import MEAN, STD, fbank, log_mel_energies, mel_filterbank
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -20,7 +20,7 @@ def main(argv: list[str] | None = None) -> None:
     rng = np.random.default_rng(0)
     waves = rng.uniform(-0.3, 0.3, (args.clips, round(args.seconds * 16_000))).astype(np.float32)
     ours = jax.jit(fbank)
-    same = (log_mel(jnp.asarray(waves[:1]), mel_filterbank(BINS)) - MEAN) / (2 * STD)
+    same = (log_mel_energies(jnp.asarray(waves[:1]), mel_filterbank(BINS)) - MEAN) / (2 * STD)
     error = np.abs(np.asarray(same)[0] - kaldi(waves[0])[:, :BINS])
     sides = {
         "nlm_jax": lambda: ours(waves).block_until_ready(),

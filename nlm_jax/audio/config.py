@@ -1,19 +1,19 @@
-"""How recordings become a model's clips."""
+"""How recordings become clips."""
 
 import dataclasses
 
 from nlm_jax.audio.resample import Quality
-from nlm_jax.core.dims import SAMPLE_RATE
+from nlm_jax.core.dims import CLIP_SECONDS, SAMPLE_RATE
 
 
 @dataclasses.dataclass(frozen=True)
 class AudioConfig:
-    """How a recording was made a clip in training: part of the checkpoint, since every answer must do it alike."""
+    """How recordings became clips in training: part of the checkpoint, since inference must use the same settings."""
 
-    seconds: float = 10.0
+    seconds: float = CLIP_SECONDS
     """Length of a clip: longer recordings are cut, shorter ones zero-padded, and nothing is masked."""
     quality: Quality = "HQ"
-    """Filter that resamples to 16 kHz what is at another rate."""
+    """Filter that resamples recordings to 16 kHz."""
 
     @property
     def samples(self) -> int:

@@ -52,12 +52,12 @@ def povey_window() -> np.ndarray:
 def fbank(waveform: Float[Array, "B samples"]) -> Float[Array, "B frames 128"]:
     """Normalised log-mel features, f32[B, T, 128] with T = n_frames(samples), of 16 kHz waveforms in [-1, 1].
 
-    (x - 15.41663) / (2 * 6.55582) of `log_mel`; silence gives -2.3917.
+    (x - 15.41663) / (2 * 6.55582) of `log_mel_energies`; silence gives -2.3917.
     """
-    return (log_mel(waveform, mel_filterbank()) - MEAN) / (2 * STD)
+    return (log_mel_energies(waveform, mel_filterbank()) - MEAN) / (2 * STD)
 
 
-def log_mel(
+def log_mel_energies(
     waveform: Float[Array, "B samples"], filters: Float[np.ndarray, "bins 256"]
 ) -> Float[Array, "B frames bins"]:
     """Natural log of the mel energies of waveform * 2^15, with floor 2^-23."""

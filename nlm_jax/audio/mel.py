@@ -1,4 +1,4 @@
-"""Log-mel power for pictures and simple baselines; what the model hears is in `fbank`."""
+"""Log-mel power for pictures and simple baselines. The features of the encoder are in `fbank`."""
 
 import functools
 
@@ -14,7 +14,7 @@ FLOOR = 1e-8
 
 @functools.cache
 def mel_filters() -> Float[np.ndarray, "bands bins"]:
-    """The 64 triangles, once: librosa draws them anew at each call of `melspectrogram`."""
+    """The 64 triangles, cached: librosa computes them again at each call of `melspectrogram`."""
     return librosa.filters.mel(sr=SAMPLE_RATE, n_fft=N_FFT, n_mels=BANDS, fmin=20.0, htk=True)
 
 

@@ -10,7 +10,7 @@ from nlm_jax.models.config import check_audio
 
 KEY = "nlm_audio"
 """Not the official class's: it takes the fields it knows from the file and ignores others."""
-OFFICIAL = AudioConfig(seconds=10.0, quality="kaiser_best")
+OFFICIAL = AudioConfig(quality="kaiser_best")
 """What the official processor does; no config says so."""
 
 

@@ -14,4 +14,6 @@ L  layers;  R  rank of a LoRA adapter;  C  channels
 """
 
 SAMPLE_RATE = 16_000
-"""Hz. Everything past decoding is at this rate."""
+"""Hz. Everything after decoding is at this rate."""
+CLIP_SECONDS = 10.0
+"""Length of a clip in the released model and by default."""

@@ -1,9 +1,10 @@
-"""What a run's config says about data. Plain values; `core.config.build(DataConfig, mapping)` checks them."""
+"""The data part of a config. Plain values; `core.config.build(DataConfig, mapping)` checks them."""
 
 import dataclasses
 import math
 
 from nlm_jax.core.config import FREE_ON_RESUME
+from nlm_jax.core.dims import CLIP_SECONDS, SAMPLE_RATE
 from nlm_jax.core.errors import UserError
 
 BALANCES = ("", "taxon", "sqrt")
@@ -11,29 +12,29 @@ BALANCES = ("", "taxon", "sqrt")
 
 @dataclasses.dataclass(frozen=True)
 class MixtureConfig:
-    """How much of what. Everything empty: each example once an epoch, in one global shuffle.
+    """Shares of domains, tasks, sources and taxa. If all is empty, each example comes once per epoch, in one shuffle.
 
-    Examples stand in groups of one source, domain and task, and a group's natural share is its number of examples.
-    Each stage of a curriculum has a mixture of its own.
+    A group is the examples of one source, domain and task; its natural share is its number of examples. Each stage of
+    training has its own mixture.
     """
 
     domain: dict[str, float] = dataclasses.field(default_factory=dict)
-    """Share of each domain (normalised). If given, it must name every domain of the corpus; 0 leaves one out."""
+    """Share of each domain (normalised). If given, every domain of the corpus must be named; 0 leaves one out."""
     task: dict[str, float] = dataclasses.field(default_factory=dict)
-    """Factor on a task's natural share within its domain; names may hold *, the first match counts, others keep 1."""
+    """Factor on a task's natural share within its domain; * allowed, the first match counts, others have 1."""
     source: dict[str, float] = dataclasses.field(default_factory=dict)
-    """The same per corpus directory, by the directory's name."""
+    """Factor on a corpus directory, by its name."""
     taxon: dict[str, float] = dataclasses.field(default_factory=dict)
     """Factor on examples by taxon: a name at any rank (Aves, Corvus corax), a whole lineage, or a label; * allowed."""
     temperature: float = 1.0
-    """T: tasks share their domain (all of the mixture, where `domain` is empty) by weight^(1/T). 1 = by weight; above 1
-    flattens, towards equal shares of all tasks."""
+    """T: tasks share their domain (the whole mixture if `domain` is empty) by weight^(1/T). 1 = by weight; above 1,
+    shares become more equal."""
     balance: str = ""
     """Species inside each group: "" as often as their examples, "taxon" all equally often, "sqrt" as often as the
-    square root of their number. Where no source has a factor, a group spans all sources."""
+    square root of their number. If no source has a factor, a group spans all sources."""
     species_cap: int = 0
-    """At most so many examples of a species, over all tasks and sources, drawn by the seed; 0 = all of them. A label
-    without a lineage counts as a species; examples with neither are not capped."""
+    """Maximum examples per species over all tasks and sources, chosen by the seed; 0 = all. A label without a lineage
+    counts as a species; examples with neither are not capped."""
 
     def __post_init__(self):
         if not 0 < self.temperature < math.inf:
@@ -41,7 +42,7 @@ class MixtureConfig:
                 f"data.mixture.temperature={self.temperature}: must be positive; 1 leaves shares as they are"
             )
         if self.balance not in BALANCES:
-            raise UserError(f"data.mixture.balance={self.balance!r}: is none of '', 'taxon', 'sqrt'")
+            raise UserError(f"data.mixture.balance={self.balance!r}: must be '', 'taxon' or 'sqrt'")
         if self.species_cap < 0:
             raise UserError(f"data.mixture.species_cap={self.species_cap}: must not be negative; 0 keeps all examples")
 
@@ -50,25 +51,25 @@ class MixtureConfig:
 class AugmentConfig:
     """Training-time augmentation. Off by default; the reference's stage 2 values are in the comments.
 
-    Each kind has a probability, ranges from which its values are drawn evenly, and `..._except`: names of tasks (*
+    Each kind has a probability, ranges from which its parameters are drawn uniformly, and `..._except`: tasks (*
     allowed) that it leaves alone because it would change their answer. All are functions of (seed, stream position),
-    and switching one on leaves what the others draw as it was. An example's clips share what is drawn, so that a
-    question that compares them stays fair; only noise and shifts are their own.
+    and switching one on does not change what the others draw. The clips of an example share the parameters, so that a
+    question that compares them stays fair; only noise and shifts are drawn per clip.
     """
 
     noise_prob: float = 0.0  # 0.4
     noise_snr: tuple[float, float] = (-10.0, 25.0)
-    """dB between which the signal-to-noise ratio is drawn evenly."""
+    """Range of the signal-to-noise ratio in dB."""
     noise_dirs: tuple[str, ...] = ()
-    """Prepared directories whose clips serve as noise; without any, noise is Gaussian with a random spectral tilt."""
+    """Prepared directories whose clips are the noise; if empty, noise is Gaussian with a random spectral tilt."""
     noise_except: tuple[str, ...] = ("*-qa", "*icl*", "*caption*", "*animal-instructions*")
     noise_except_paths: tuple[str, ...] = ("*/A/*",)
-    """Recordings by the path that the annotations give (as if it began with /)."""
+    """Recordings by their path in the annotations (as if it began with /)."""
     detection: tuple[str, ...] = (
         *("*simple-detection", "*multiple-detection", "*sci-detection-random", "*common-detection-random"),
     )
-    """Tasks whose answer lists what is heard: the only ones for mix-up and "None"."""
-    mixup_prob: float = 0.0  # 0.45: other recordings are heard too; answers and options are merged
+    """Tasks whose answer lists the sounds of the clip: mix-up and "None" apply to these only."""
+    mixup_prob: float = 0.0  # 0.45: other recordings are mixed in; answers and options are merged
     mixup_partners: int = 2
     none_prob: float = 0.0  # 0.1: audio becomes noise, the answer "None"
     time_scale_prob: float = 0.0
@@ -77,26 +78,26 @@ class AugmentConfig:
     time_scale_except: tuple[str, ...] = ("*pitch*",)
     time_shift_prob: float = 0.0
     time_shift: float = 1.0
-    """Largest shift, as a share of the clip. Into the silence behind a short recording; a recording that fills the clip
-    comes round again at the front, so that nothing the answer is about is lost."""
+    """Largest shift, as a share of the clip. A short recording moves into the silence after it; one that fills the clip
+    is rotated, so that nothing the answer is about is lost."""
     time_shift_except: tuple[str, ...] = ("*order*", "*timestamp*")
     band_stop_prob: float = 0.0
     band_stop: tuple[float, float] = (200.0, 6000.0)
-    """Hz between which the centre of the silenced band is drawn, evenly by octaves."""
+    """Range of the centre of the silenced band in Hz, uniform in octaves."""
     band_stop_octaves: tuple[float, float] = (0.1, 0.5)
-    """Width of the band."""
+    """Range of the width of the band."""
     band_stop_except: tuple[str, ...] = ("*pitch*",)
     reverb_prob: float = 0.0
     reverb_seconds: tuple[float, float] = (0.1, 0.8)
-    """Time in which the synthetic room's sound falls by 60 dB."""
+    """Range of the reverberation time of the synthetic room: its sound falls by 60 dB in it."""
     reverb_ratio: tuple[float, float] = (0.0, 15.0)
-    """dB of the direct sound above the synthetic room's."""
+    """Range of the direct sound above the synthetic room's, in dB."""
     reverb_dirs: tuple[str, ...] = ()
-    """Prepared directories of impulse responses, in place of synthetic rooms."""
+    """Prepared directories of impulse responses, instead of synthetic rooms."""
     reverb_except: tuple[str, ...] = ()
     gain_prob: float = 0.0
     gain: tuple[float, float] = (-12.0, 12.0)
-    """dB; the last step, and never above full scale."""
+    """Range in dB; the last step, limited to full scale."""
     gain_except: tuple[str, ...] = ("*velocity*",)
 
     def __post_init__(self):
@@ -118,7 +119,7 @@ class AugmentConfig:
 
 @dataclasses.dataclass(frozen=True)
 class DataConfig:
-    """Where the data is and what a batch looks like."""
+    """Data directories, the shape of a batch, and how batches are built."""
 
     train: tuple[str, ...] = ()
     """Directories written by `nlm prepare`."""
@@ -130,7 +131,7 @@ class DataConfig:
     """Only these tasks (* allowed; empty = all)."""
     domains: tuple[str, ...] = ()
     """Only these domains (* allowed; empty = all)."""
-    seconds: float = 10.0
+    seconds: float = CLIP_SECONDS
     """Length of every clip: longer ones are cropped, shorter ones zero-padded."""
     rows: int = 8
     """Rows of the global batch."""
@@ -138,20 +139,20 @@ class DataConfig:
     row_clips: int = 8
     row_answers: int = 256
     skip_long: bool = False
-    """Leave out (and count) examples longer than a row, instead of stopping with their name."""
+    """Leave out (and count) examples longer than a row, instead of failing with the name of the first."""
     window_rows: int = 256
-    """Rows planned together; more gives fuller rows and slower planning."""
+    """Rows planned together; larger windows fill rows better and take longer to plan."""
     random_crop: bool = True
-    """Training crops at random as the reference does; evaluation always takes the start."""
+    """Training crops clips at random, as the reference does; evaluation always takes their start."""
     seed: int = 0
     workers: int = dataclasses.field(default=0, metadata=FREE_ON_RESUME)
-    """Processes that build rows; 0 = threads of this process."""
+    """Processes that build batches; 0 = threads of this process."""
     threads: int = dataclasses.field(default=4, metadata=FREE_ON_RESUME)
     prefetch: int = dataclasses.field(default=4, metadata=FREE_ON_RESUME)
-    """Batches made ahead."""
+    """Batches built ahead."""
     cache_gb: float = dataclasses.field(default=50.0, metadata=FREE_ON_RESUME)
-    """Room for local copies of shards of directories in buckets, in 10^9 bytes; of this user, whatever the run. Every
-    epoch fetches again what does not fit."""
+    """Size of the cache of shards downloaded from buckets, in 10^9 bytes; all runs of a user share it. Shards that do
+    not fit are downloaded again in every epoch."""
     mixture: MixtureConfig = dataclasses.field(default_factory=MixtureConfig)
     augment: AugmentConfig = dataclasses.field(default_factory=AugmentConfig)
 
@@ -170,4 +171,4 @@ class DataConfig:
     @property
     def samples(self) -> int:
         """T: samples of a clip at 16 kHz."""
-        return round(self.seconds * 16_000)
+        return round(self.seconds * SAMPLE_RATE)

@@ -1,4 +1,4 @@
-"""Pseudo-random permutations and hashes, element by element: what order without stored state is made of."""
+"""Pseudo-random permutations and hashes, evaluated element by element: a random order without stored state."""
 
 import numpy as np
 from jaxtyping import Int, UInt64
@@ -21,29 +21,37 @@ def permute(
     key: UInt64[np.ndarray, "N"],
     side: UInt64[np.ndarray, "N"] | None = None,
 ) -> Int[np.ndarray, "N"]:
-    """Where a pseudo-random permutation of 0..size-1, one per key, sends each index. `side` is `sides(size)`.
+    """Pseudo-random permutations of 0..size-1, one per key: a Feistel network on a square, with cycle walking.
 
-    A Feistel network on the smallest square that holds `size`; what falls outside walks on until it is inside.
+    Args:
+      index: elements, each below its size.
+      size: of the permuted range, one for all elements or one each.
+      key: selects the permutation of each element.
+      side: `sides(size)`, if computed before; the network permutes a square of this side, and indices that leave the
+        range are permuted again until they are inside.
+
+    Returns:
+      The image of each index.
     """
     size = np.broadcast_to(np.asarray(size, np.int64), index.shape)
     side = sides(size) if side is None else side
-    out, limit = index.astype(np.uint64), size.astype(np.uint64)
-    walking = np.arange(len(out))
-    while len(walking):
-        edge, lock = side[walking], key[walking]
-        left, right = np.divmod(out[walking], edge)
+    image, limit = index.astype(np.uint64), size.astype(np.uint64)
+    outside = np.arange(len(image))
+    while len(outside):
+        width, subkey = side[outside], key[outside]
+        left, right = np.divmod(image[outside], width)
         for r in range(ROUNDS):
             left, right = (
                 right,
-                (left + mix64(lock + mix64(right * np.uint64(ROUNDS) + np.uint64(r))) % edge) % edge,
+                (left + mix64(subkey + mix64(right * np.uint64(ROUNDS) + np.uint64(r))) % width) % width,
             )
-        out[walking] = left * edge + right
-        walking = walking[out[walking] >= limit[walking]]
-    return out.astype(np.int64)
+        image[outside] = left * width + right
+        outside = outside[image[outside] >= limit[outside]]
+    return image.astype(np.int64)
 
 
 def sides(size: Int[np.ndarray, "N"]) -> UInt64[np.ndarray, "N"]:
-    """Smallest side, at least 2, of a square that holds each size."""
+    """The smallest side, at least 2, of a square with at least `size` elements, for each size."""
     side = np.maximum(2, np.sqrt(size.astype(np.float64)).astype(np.int64))
     side -= (side > 2) & ((side - 1) ** 2 >= size)  # the root was rounded up
     side += side**2 < size

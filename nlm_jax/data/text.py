@@ -1,7 +1,8 @@
 """Text to token ids: tokenizers, the chat template, and one example's token sequence.
 
-Sequence (reference): BOS ‖ template with the prompt, where every <AudioHere> stands for that clip's vectors ‖ answer +
-end symbol. The text around each placeholder is tokenized piece by piece, without special tokens.
+A sequence (as in the reference) is BOS, the template with the prompt, in which each <AudioHere> is replaced by the
+vectors of its clip, and the answer with its end symbol. The text between placeholders is tokenized piece by piece,
+without special tokens.
 """
 
 import dataclasses
@@ -23,8 +24,8 @@ PLACEHOLDER = "<AudioHere>"
 CLIP_MARK = f"<Audio>{PLACEHOLDER}</Audio>"
 
 PAD = "[PAD]"
-KEPT = 4096
-"""Texts whose ids are kept: templates, questions and names of species come again and again."""
+CACHED_TEXTS = 4096
+"""Texts whose ids are cached: templates, questions and names of species repeat."""
 SPECIALS = ("<|begin_of_text|>", "<|end_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>")
 SPLIT_PATTERN = (  # how Llama 3 cuts text into words before the merges
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|"
@@ -33,9 +34,20 @@ SPLIT_PATTERN = (  # how Llama 3 cuts text into words before the merges
 
 
 class Tokenizer:
-    """A fast Hugging Face tokenizer with [PAD] appended where it is missing, as the reference does.
+    """A fast Hugging Face tokenizer; [PAD] is appended if it is missing, as in the reference.
 
-    `vocab_size` counts the rows the model needs, [PAD] included; `eos_ids` are the ids that end an answer.
+    Args:
+      backend: of the `tokenizers` library.
+      bos: token at the start of a sequence.
+      eos: token at the end of an answer.
+      chat_template: Jinja template to save with it; None = Llama 3's.
+
+    Attributes:
+      vocab_size: rows of the vocabulary that the model needs, [PAD] included.
+      eos_ids: ids that end an answer.
+
+    Raises:
+      UserError: a special token is not in the vocabulary.
     """
 
     def __init__(self, backend: tokenizers.Tokenizer, *, bos: str, eos: str, chat_template: str | None = None):
@@ -50,7 +62,9 @@ class Tokenizer:
         ends = [backend.token_to_id(t) for t in ("<|end_of_text|>", "<|eot_id|>", eos)]
         self.eos_ids: tuple[int, ...] = tuple(dict.fromkeys(i for i in ends if i is not None))
         self.vocab_size: int = backend.get_vocab_size(with_added_tokens=True)
-        self._ids = functools.lru_cache(KEPT)(lambda text: tuple(backend.encode(text, add_special_tokens=False).ids))
+        self._ids = functools.lru_cache(CACHED_TEXTS)(
+            lambda text: tuple(backend.encode(text, add_special_tokens=False).ids)
+        )
 
     def _id_of(self, token: str) -> int:
         found = self._backend.token_to_id(token)
@@ -59,15 +73,15 @@ class Tokenizer:
         return found
 
     def has(self, *tokens: str) -> bool:
-        """Whether each of `tokens` is one of the vocabulary."""
+        """Whether all of `tokens` are in the vocabulary."""
         return all(self._backend.token_to_id(token) is not None for token in tokens)
 
     @classmethod
     def from_pretrained(cls, name: str | pathlib.Path) -> "Tokenizer":
-        """Tokenizer of a Hugging Face directory, of a hub id, or the built-in one ("embedded", needs no network).
+        """Tokenizer of a Hugging Face directory, of a Hub id, or the built-in one ("embedded", needs no network).
 
         Raises:
-          UserError: neither a directory with a tokenizer nor an id that could be fetched.
+          UserError: not a directory with a tokenizer, and could not be downloaded from the Hub.
         """
         if str(name) == "embedded":
             return cls._from_files(embedded_directory())
@@ -95,7 +109,7 @@ class Tokenizer:
 
     @classmethod
     def _from_hub(cls, name: str, is_directory: bool) -> "Tokenizer":
-        import transformers  # seconds to import, and only a hub id needs it
+        import transformers  # takes seconds to import, and only a Hub id needs it
 
         try:
             slow_or_fast = transformers.AutoTokenizer.from_pretrained(name)
@@ -118,9 +132,14 @@ class Tokenizer:
 
     @classmethod
     def train(cls, texts: Iterable[str], vocab_size: int) -> "Tokenizer":
-        """Byte-level BPE with the Llama-3 split pattern, learnt from `texts`; the same texts give the same merges.
+        """Byte-level BPE with the Llama-3 split pattern, trained on `texts`; deterministic.
 
-        `vocab_size` (at least 256, the bytes) counts the ordinary tokens; the special ones follow them.
+        Args:
+          texts: to train on.
+          vocab_size: ordinary tokens, at least 256 (the bytes); special tokens follow them.
+
+        Raises:
+          UserError: `vocab_size` is below 256.
         """
         if vocab_size < 256:
             raise UserError(f"vocab_size={vocab_size}: a byte-level vocabulary starts at 256 tokens")
@@ -146,7 +165,7 @@ class Tokenizer:
         return cls(backend, bos=bos, eos="<|eot_id|>")
 
     def save(self, directory: str | pathlib.Path) -> None:
-        """Writes `directory` in the Hugging Face layout, with [PAD] and a chat template; for transformers 4.44 on."""
+        """Writes `directory` in the Hugging Face layout, with [PAD] and a chat template (transformers >= 4.44)."""
         path = pathlib.Path(directory)
         path.mkdir(parents=True, exist_ok=True)
         config = {
@@ -173,22 +192,22 @@ class Tokenizer:
         content = json.loads(self._backend.to_str())
         merges = content["model"].get("merges")
         if merges and not isinstance(merges[0], str):
-            # tokenizers before 0.20 (what the official code pins) know merges only as "left right"
+            # tokenizers before 0.20 (pinned by the official code) read merges as "left right" only
             content["model"]["merges"] = [" ".join(pair) for pair in merges]
         return content
 
     @functools.cached_property
     def digest(self) -> str:
-        """SHA-256 (first 16 hex digits) of everything that decides token ids; recorded beside token lengths."""
+        """SHA-256 (first 16 hex digits) of everything that determines token ids; stored with token lengths."""
         text = json.dumps(self._as_json(), sort_keys=True) + self._bos
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def encode(self, text: str) -> list[int]:
-        """Ids of `text`. No special token is added; those spelt out in the text are recognised."""
+        """Ids of `text`. No special token is added; those written in the text are recognised."""
         return list(self._ids(text))
 
     def decode(self, ids: Iterable[int], skip_special: bool = True) -> str:
-        """Text of `ids`; spaces stay as they are and bytes that are no UTF-8 become U+FFFD."""
+        """Text of `ids`; spaces are not cleaned up, and bytes that are not UTF-8 become U+FFFD."""
         return self._backend.decode([int(i) for i in ids], skip_special_tokens=skip_special)
 
     def __getstate__(self) -> dict:
@@ -199,17 +218,17 @@ class Tokenizer:
 
 
 def text_digest(tokenizer: Tokenizer, template: str, end_sym: str) -> str:
-    """Digest of everything token lengths depend on; lengths stored with another digest are counted again."""
+    """Digest of everything that token lengths depend on; lengths stored with another digest are counted again."""
     return hashlib.sha256("\0".join([tokenizer.digest, template, end_sym]).encode()).hexdigest()[:16]
 
 
 def embedded_directory() -> pathlib.Path:
-    """Where the built-in tokenizer lies, in the Hugging Face layout; made by `nlm_jax.prepare.embedded_tokenizer`."""
+    """Directory of the built-in tokenizer (Hugging Face layout), written by `nlm_jax.prepare.embedded_tokenizer`."""
     return pathlib.Path(str(importlib.resources.files("nlm_jax.data") / "tokenizer"))
 
 
 def normalize_query(query: str, n_clips: int) -> str:
-    """User text with a placeholder per clip: put in front where the text has none; outer blanks go.
+    """User text with a placeholder per clip, in front if the text has none; outer white space is stripped.
 
     The reference looks for `<Audio><AudioHere></Audio> ` and would add a second placeholder to a bare `<AudioHere>`,
     which it then cannot fill; here any `<AudioHere>` counts.
@@ -220,7 +239,11 @@ def normalize_query(query: str, n_clips: int) -> str:
 
 
 def prompt_parts(tokenizer: Tokenizer, prompt: str, template: str = DEFAULT_TEMPLATE) -> list[list[int]]:
-    """Token ids of the pieces around each <AudioHere> of the templated prompt: one more than it has clips."""
+    """Token ids of the pieces around each <AudioHere> of the templated prompt: one more than there are clips.
+
+    Raises:
+      UserError: the template has no {} for the prompt.
+    """
     if "{}" not in template:
         raise UserError(f"prompt_template {template!r}: must hold {{}} where the prompt goes")
     text = template.replace("{}", prompt, 1)
@@ -228,20 +251,20 @@ def prompt_parts(tokenizer: Tokenizer, prompt: str, template: str = DEFAULT_TEMP
 
 
 def answer_tokens(tokenizer: Tokenizer, answer: str, end_sym: str, max_txt_len: int) -> list[int]:
-    """Ids of the answer and the end symbol, cut at `max_txt_len`: a cut answer has lost its end symbol."""
+    """Ids of the answer and the end symbol, truncated to `max_txt_len`: a long answer loses its end symbol."""
     return tokenizer.encode(answer + end_sym)[:max_txt_len]
 
 
 @dataclasses.dataclass(frozen=True)
 class Format:
-    """What turns prompt, clips and answer into a token sequence. The model's config decides all four."""
+    """How prompt, clips and answer become a token sequence; determined by the model's config."""
 
     vectors_per_clip: int
-    """Vectors that stand for one clip: windows times query tokens."""
+    """Q-Former vectors of one clip: windows times query tokens."""
     template: str = DEFAULT_TEMPLATE
     end_sym: str = DEFAULT_END_SYM
     max_txt_len: int = 160
-    """Tokens of an answer, end symbol included."""
+    """Maximum tokens of an answer, end symbol included."""
 
     def sequence(self, tokenizer: Tokenizer, prompt: str, answer: str | None, n_clips: int) -> "TokenSequence":
         """`build_sequence` with these settings."""
@@ -255,12 +278,12 @@ class TokenSequence:
     """Tokens of one example. `len()` is its length S."""
 
     tokens: list[int]
-    """S ids; 0 where a clip's vector stands."""
+    """S ids; 0 at clip vectors."""
     audio_slot: list[int]
     """S entries: clip * vectors_per_clip + vector within the example, -1 = text."""
     n_clips: int
     answer_start: int
-    """Index of the first answer token; equal to the length where there is no answer."""
+    """Index of the first answer token; the length if there is no answer."""
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -286,7 +309,14 @@ def build_sequence(
     end_sym: str = DEFAULT_END_SYM,
     max_txt_len: int = 160,
 ) -> TokenSequence:
-    """BOS ‖ prompt with clip vectors ‖ answer. `prompt` is user text with its placeholders (see `normalize_query`).
+    """BOS, prompt with clip vectors, answer.
+
+    Args:
+      tokenizer: of the language model.
+      prompt: user text with its placeholders (see `normalize_query`).
+      answer: None for a prompt alone.
+      n_clips: clips of the prompt.
+      vectors_per_clip: as `Format`; so are `template`, `end_sym` and `max_txt_len`.
 
     Raises:
       UserError: the prompt does not hold exactly one <AudioHere> per clip.

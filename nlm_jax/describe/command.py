@@ -13,6 +13,7 @@ from jaxtyping import Float
 
 from nlm_jax.core import remote
 from nlm_jax.core.config import build, load
+from nlm_jax.core.dims import CLIP_SECONDS
 from nlm_jax.core.errors import UserError
 from nlm_jax.core.files import write_text
 from nlm_jax.core.frames import n_windows
@@ -36,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--augmented", action="store_true", help="show every augmentation before and after")
     add("--sample", type=int, default=2000, metavar="N", help="clips measured for levels; 0 = all (default 2000)")
     add("--config", help="of nlm train: its augmentation, its effective epochs, and its data where no DIR is given")
-    add("--seconds", type=float, default=10.0, help="of a clip that are shown (default 10)")
+    add("--seconds", type=float, default=CLIP_SECONDS, help="of each clip to show (default 10)")
     add("--seed", type=int, default=0, help="of the augmentations shown (default 0)")
     add("--workers", type=int, default=os.cpu_count() or 1, help="threads that decode (default: all cores)")
 

@@ -17,6 +17,7 @@ import yaml
 
 from nlm_jax.convert.configs import beats_config, beats_json
 from nlm_jax.convert.formats import open_checkpoint
+from nlm_jax.core.dims import CLIP_SECONDS
 from nlm_jax.core.errors import UserError
 from nlm_jax.core.remote import is_remote, local
 from nlm_jax.data.config import AugmentConfig, DataConfig
@@ -226,7 +227,7 @@ def _stage(model, run, datasets, optims, augment, annotations: dict[str, str]) -
         if value < 1:
             raise UserError(f"{run.file}: {name} must be at least 1")
     row_clips = math.gcd(batch, ROW_CLIPS)
-    seconds, seed = datasets.get("audio_max_length_seconds", 10.0, float), run.get("seed", 13, int)
+    seconds, seed = datasets.get("audio_max_length_seconds", CLIP_SECONDS, float), run.get("seed", 13, int)
     data = DataConfig(
         train=tuple(d for d in annotations if d.endswith("train")),
         valid=tuple(d for d in annotations if d.endswith("valid")),
