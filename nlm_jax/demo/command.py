@@ -83,9 +83,9 @@ def show(result, rows, console: rich.console.Console) -> None:
     for row in rows:
         table.add_row(*row)
     console.print(table)
-    from nlm_jax.evaluate.accuracy import score
+    from nlm_jax.evaluate.accuracy import score_by_task
 
-    for task, s in score(result["stage1"]).items():
+    for task, s in score_by_task(result["stage1"]).items():
         console.print(
             f"after stage 1, {task}: {s.accuracy:.1%} of {s.count} ({s.low:.1%} to {s.high:.1%})", highlight=False
         )

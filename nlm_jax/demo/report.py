@@ -5,10 +5,10 @@ import json
 import pathlib
 from typing import Any
 
+from nlm_jax.audio.mel import log_mel
 from nlm_jax.data.text import PLACEHOLDER
 from nlm_jax.demo import data
-from nlm_jax.evaluate.accuracy import Prediction, confusion, score
-from nlm_jax.evaluate.baselines import log_mel
+from nlm_jax.evaluate.accuracy import Prediction, confusion, score_by_task
 from nlm_jax.page import picture
 from nlm_jax.page.html import figure, page, section, table
 from nlm_jax.train.config import TrainConfig
@@ -35,8 +35,8 @@ def write(path: pathlib.Path, result: dict[str, Any], demo: Any, config: TrainCo
 
 def headline(result: dict[str, Any], demo: Any) -> str:
     """HTML header with a summary and the main figures."""
-    first = score(result["stage1"]).get(demo.naming)
-    model, logistic = score(result["final"]), score(result["baselines"]["logistic"])
+    first = score_by_task(result["stage1"]).get(demo.naming)
+    model, logistic = score_by_task(result["final"]), score_by_task(result["baselines"]["logistic"])
     ahead = sum(s.accuracy > logistic[t].accuracy for t, s in model.items() if t in logistic)
     clips = result["counts"]
     source = f"recordings of {demo.recordings.name}" if demo.recordings else "a synthetic corpus"
@@ -56,13 +56,13 @@ def headline(result: dict[str, Any], demo: Any) -> str:
 
 def scores(result: dict[str, Any]) -> str:
     """Accuracy by task with both baselines, as a chart and a table."""
-    model, base = score(result["final"]), {n: score(rows) for n, rows in result["baselines"].items()}
+    model, base = score_by_task(result["final"]), {n: score_by_task(rows) for n, rows in result["baselines"].items()}
     names = {"majority": "majority answer", "logistic": "logistic regression"}
     rows, picture_rows = [], []
     for task, s in model.items():
         others = {names[n]: base[n][task] for n in names if task in base[n]}
         cells = [f"{o.accuracy:.1%}" for o in others.values()] or ["", ""]
-        spread = f"{s.kinds_answered} of {s.kinds_expected}; {s.most_common!r} {s.most_common_share:.0%}"
+        spread = f"{s.distinct_answers} of {s.distinct_expected}; {s.most_common!r} {s.most_common_share:.0%}"
         rows.append(
             (task, f"{s.hits} / {s.count}", f"{s.accuracy:.1%}", f"{s.low:.1%} to {s.high:.1%}", *cells, spread)
         )
@@ -106,9 +106,11 @@ def records(folder: pathlib.Path, kind: str) -> list[dict[str, Any]]:
 def confusions(result: dict[str, Any]) -> str:
     """Confusion matrices of the two tasks with the most distinct answers that fit."""
     figures = []
-    for task, s in score(result["final"]).items():
-        if 2 < s.kinds_expected <= MAX_CONFUSION:
-            figures.append((s.kinds_expected, figure(picture.confusion_chart(*confusion(result["final"], task)), task)))
+    for task, s in score_by_task(result["final"]).items():
+        if 2 < s.distinct_expected <= MAX_CONFUSION:
+            figures.append(
+                (s.distinct_expected, figure(picture.confusion_chart(*confusion(result["final"], task)), task))
+            )
     figures.sort(key=lambda entry: -entry[0])
     return "".join(f for _, f in figures[:2]) or "<p>No task with three or more kinds of answers.</p>"
 
@@ -123,7 +125,7 @@ def clips(result: dict[str, Any], config: TrainConfig) -> str:
         wave = load(example.path)
         image = picture.data_uri(picture.spectrogram(log_mel(wave)), "image/png")
         verdict = (
-            "right" if example.right else ("free text" if task == "captioning" else f"expected: {example.expected}")
+            "right" if example.correct else ("free text" if task == "captioning" else f"expected: {example.expected}")
         )
         cards.append(
             f'<article><img alt="log-mel spectrogram" src="{image}">{picture.player(wave)}'

@@ -27,7 +27,7 @@ from nlm_jax.demo.language import LanguageConfig, pretrain
 from nlm_jax.demo.scene import FULL, Sizes
 from nlm_jax.demo.steps import Steps, progress_printer
 from nlm_jax.evaluate import baselines
-from nlm_jax.evaluate.accuracy import Prediction, score
+from nlm_jax.evaluate.accuracy import Prediction, score_by_task
 from nlm_jax.generate.api import NatureLM
 from nlm_jax.models.config import NatureLMConfig
 from nlm_jax.prepare.options import PrepareOptions
@@ -297,8 +297,8 @@ def _versions() -> dict[str, str]:
 
 def summary(result: dict[str, Any]) -> list[tuple[str, ...]]:
     """Rows of the per-task table: task, questions, model, interval, majority, logistic regression."""
-    model = score(result["final"])
-    base = {name: score(rows) for name, rows in result["baselines"].items()}
+    model = score_by_task(result["final"])
+    base = {name: score_by_task(rows) for name, rows in result["baselines"].items()}
     rows = []
     for task, s in model.items():
         others = [f"{base[n][task].accuracy:.1%}" if task in base[n] else "" for n in ("majority", "logistic")]

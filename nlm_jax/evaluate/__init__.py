@@ -1,1 +1,1 @@
-"""How good are the answers: scores with intervals, and the baselines that stand beside them."""
+"""Evaluation: a model's responses to the questions of a benchmark or a held-out split, their scores, and baselines."""

@@ -1,4 +1,4 @@
-"""Scores of closed questions: exact match after stripping blanks, with counts and 95% Wilson intervals, by task."""
+"""Accuracy of closed questions by task: exact match after stripping blanks, with 95% Wilson intervals."""
 
 import collections
 import dataclasses
@@ -19,8 +19,8 @@ class Prediction:
     prompt: str = ""
 
     @property
-    def right(self) -> bool:
-        """Exact match after stripping outer blanks; upper and lower case count."""
+    def correct(self) -> bool:
+        """Exact match after stripping outer blanks; case-sensitive."""
         return self.answer.strip() == self.expected.strip()
 
 
@@ -33,21 +33,30 @@ class Score:
     hits: int
     low: float
     high: float
-    """Ends of the 95% Wilson interval."""
-    kinds_expected: int
-    """Different right answers in the set."""
-    kinds_answered: int
-    """Different answers given: far fewer than expected means the model has collapsed onto a few."""
+    """Ends of the 95% Wilson interval: `low` and `high`."""
+    distinct_expected: int
+    """Number of distinct expected answers."""
+    distinct_answers: int
+    """Number of distinct answers: far fewer than expected means that the model has collapsed onto a few."""
     most_common: str
     most_common_share: float
 
     @property
     def accuracy(self) -> float:
+        """Share of correct answers; NaN without questions."""
         return self.hits / self.count if self.count else math.nan
 
 
 def wilson(hits: int, count: int, z: float = Z) -> tuple[float, float]:
-    """Ends of the Wilson score interval of `hits` successes in `count` trials; (0, 1) without trials.
+    """The Wilson score interval of a proportion.
+
+    Args:
+      hits: successes.
+      count: trials.
+      z: quantile of the normal distribution; 95% by default.
+
+    Returns:
+      (low, high); (0, 1) without trials.
 
     Raises:
       ValueError: more hits than trials, or a negative number.
@@ -63,25 +72,30 @@ def wilson(hits: int, count: int, z: float = Z) -> tuple[float, float]:
 
 
 def score_task(task: str, predictions: Sequence[Prediction]) -> Score:
-    """The score of predictions that all belong to `task`."""
-    hits = sum(p.right for p in predictions)
+    """The score of one task.
+
+    Args:
+      task: its name.
+      predictions: all of this task.
+    """
+    hits = sum(p.correct for p in predictions)
     answers = collections.Counter(p.answer.strip() for p in predictions)
-    # Ties go to the alphabetically first answer, so that a report does not depend on the order of examples.
+    # Ties: the alphabetically first answer, so that the result does not depend on the order of examples.
     top = min(answers, key=lambda a: (-answers[a], a)) if answers else ""
     return Score(
         task,
         len(predictions),
         hits,
         *wilson(hits, len(predictions)),
-        kinds_expected=len({p.expected.strip() for p in predictions}),
-        kinds_answered=len(answers),
+        distinct_expected=len({p.expected.strip() for p in predictions}),
+        distinct_answers=len(answers),
         most_common=top,
         most_common_share=answers[top] / len(predictions) if predictions else 0.0,
     )
 
 
-def score(predictions: Iterable[Prediction]) -> dict[str, Score]:
-    """Task -> its score, in the order in which tasks appear."""
+def score_by_task(predictions: Iterable[Prediction]) -> dict[str, Score]:
+    """Task -> its score, in the order in which tasks first appear."""
     grouped: dict[str, list[Prediction]] = {}
     for prediction in predictions:
         grouped.setdefault(prediction.task, []).append(prediction)
@@ -89,9 +103,15 @@ def score(predictions: Iterable[Prediction]) -> dict[str, Score]:
 
 
 def confusion(predictions: Sequence[Prediction], task: str) -> tuple[list[str], list[str], list[list[int]]]:
-    """Counts of answers by right answer for one task: (right answers, answers given, counts[right][given]).
+    """The confusion matrix of one task.
 
-    Answers that are right answers of the set come first and in the same order; the rest stands under "other".
+    Args:
+      predictions: of any tasks.
+      task: the one to count.
+
+    Returns:
+      (expected answers, answers, counts[expected][answer]). The expected answers come first and in the same order
+      among the answers; all others are counted as "other".
     """
     members = [p for p in predictions if p.task == task]
     rows = sorted({p.expected.strip() for p in members})
@@ -99,6 +119,6 @@ def confusion(predictions: Sequence[Prediction], task: str) -> tuple[list[str], 
     columns = [*rows, "other"] if other else rows
     counts = [[0] * len(columns) for _ in rows]
     for p in members:
-        given = p.answer.strip()
-        counts[rows.index(p.expected.strip())][columns.index(given if given in rows else "other")] += 1
+        answer = p.answer.strip()
+        counts[rows.index(p.expected.strip())][columns.index(answer if answer in rows else "other")] += 1
     return rows, columns, counts

@@ -1,88 +1,94 @@
-"""Two ways to reply to a question: an answer that the model writes, or the label it finds likeliest.
+"""Two ways to reply to a question: a response that the model generates, or the label it finds most likely.
 
-The paper scores BirdSet by the second (arXiv 2411.07186, section 5): by the loss of every label as the answer, which is
-a mean over its tokens. A label of a detection counts where it is likelier than "None", and by how much ranks the
-recordings for mAP.
+The paper scores BirdSet the second way (arXiv 2411.07186, section 5): by the loss of every label as the answer, which
+is a mean over its tokens. A label of a multi-label part is predicted if it is more likely than "None"; by how much
+ranks the recordings for mAP.
 """
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
-from nlm_jax.evaluate.beans_zero.dataset import Head
-from nlm_jax.evaluate.beans_zero.parts import CAPTIONING, DETECTION, NONE, kind_of, label_sets
-from nlm_jax.evaluate.nearest_label import items as split
-from nlm_jax.evaluate.runner import Item, Replies, Reply
+from nlm_jax.data.schema import NONE
+from nlm_jax.evaluate.types import EvalQuestion, Reply, Responder
 from nlm_jax.generate.request import Unanswered
 
 
-def writer(model: Any, **options: Any) -> Replies:
-    """Replies that the model generates; `options` are those of `NatureLM.generate`."""
+@dataclasses.dataclass(frozen=True)
+class Candidates:
+    """The labels to choose from for a part."""
 
-    def replies(items: Sequence[Item], waves: Sequence[Any]) -> list[Reply | None]:
+    labels: Sequence[str]
+    multilabel: bool = False
+    """A reply may name several labels, or "None", which must be one of `labels`."""
+
+
+def generated_replies(model: Any, **options: Any) -> Responder:
+    """Replies that the model generates.
+
+    Args:
+      model: a `NatureLM`.
+      options: those of `NatureLM.generate`.
+    """
+
+    def reply(questions: Sequence[EvalQuestion], waveforms: Sequence[Any]) -> list[Reply | None]:
         try:
-            texts = model.generate(list(waves), [item.question for item in items], **options)
+            texts = model.generate(list(waveforms), [question.query for question in questions], **options)
         except Unanswered as error:
             texts = [answer and answer.text for answer in error.answers]
         return [None if text is None else Reply(text) for text in texts]
 
-    return replies
+    return reply
 
 
-def ranker(model: Any, candidates: Mapping[str, Sequence[str]], captions: Replies, **options: Any) -> Replies:
-    """Replies by the log-likelihood of each candidate, which `NatureLM.score` gives; `options` are those of it.
+def ranked_replies(
+    model: Any, candidates: Mapping[str, Candidates], open_ended: Responder, **options: Any
+) -> Responder:
+    """Replies by the log-likelihood of each candidate label.
 
     Args:
-      candidates: part -> labels, as `candidates` makes them.
-      captions: replies to what has no labels to choose from.
+      model: a `NatureLM`.
+      candidates: by part.
+      open_ended: replies to questions of a part without candidates.
+      options: those of `NatureLM.score`.
     """
 
-    def replies(items: Sequence[Item], waves: Sequence[Any]) -> list[Reply | None]:
-        open_ = [i for i, item in enumerate(items) if item.part not in candidates]
-        closed = [i for i, item in enumerate(items) if item.part in candidates]
-        found: dict[int, Reply | None] = {}
-        if open_:
-            found |= zip(open_, captions([items[i] for i in open_], [waves[i] for i in open_]), strict=True)
+    def reply(questions: Sequence[EvalQuestion], waveforms: Sequence[Any]) -> list[Reply | None]:
+        closed = [i for i, question in enumerate(questions) if question.part in candidates]
+        unlisted = [i for i, question in enumerate(questions) if question.part not in candidates]
+        replies: dict[int, Reply | None] = {}
+        if unlisted:
+            texts = open_ended([questions[i] for i in unlisted], [waveforms[i] for i in unlisted])
+            replies |= zip(unlisted, texts, strict=True)
         if closed:
-            names = [list(candidates[items[i].part]) for i in closed]
+            queries, labels = (
+                [questions[i].query for i in closed],
+                [list(candidates[questions[i].part].labels) for i in closed],
+            )
             try:
-                numbers = model.score([waves[i] for i in closed], [items[i].question for i in closed], names, **options)
+                scores = model.score([waveforms[i] for i in closed], queries, labels, **options)
             except Unanswered as error:
-                numbers = error.answers
-            for i, labels, values in zip(closed, names, numbers, strict=True):
-                ranking = None if values is None else ranked(items[i].part, labels, np.asarray(values, np.float64))
-                found[i] = ranking
-        return [found[i] for i in range(len(items))]
+                scores = error.answers
+            for i, values in zip(closed, scores, strict=True):
+                part = candidates[questions[i].part]
+                replies[i] = None if values is None else most_likely(part, np.asarray(values, np.float64))
+        return [replies[i] for i in range(len(questions))]
 
-    return replies
-
-
-def ranked(part: str, labels: Sequence[str], values: np.ndarray) -> Reply:
-    """The reply that log-likelihoods f64[L] of `labels` stand for; of equally likely ones the first."""
-    if kind_of(part, labels) != DETECTION:
-        return Reply(labels[int(np.argmax(values))], dict(zip(labels, values.tolist(), strict=True)))
-    nothing = values[labels.index(NONE)]
-    above = {name: float(v - nothing) for name, v in zip(labels, values, strict=True) if name != NONE}
-    heard = sorted((name for name, value in above.items() if value > 0), key=lambda name: -above[name])
-    return Reply(", ".join(heard) or NONE, above)
+    return reply
 
 
-def candidates(heads: Sequence[Head], vocabulary: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
-    """Part -> the labels to choose from: of `vocabulary`, else the benchmark's, else those of the data.
-
-    Labels of the data that are lacking join them, and "None" of a detection. Captioning has none.
-    """
-    inside: dict[str, list[str]] = {}
-    for head in heads:
-        inside.setdefault(head.part, []).append(head.label)
-    found = {}
-    for part, truths in inside.items():
-        kind = kind_of(part, {item for truth in truths for item in split(truth)})
-        if kind == CAPTIONING:
-            continue
-        names = [*(vocabulary.get(part) or label_sets().get(part, ()))]
-        lacking = truths if kind != DETECTION else [item for truth in truths for item in split(truth)]
-        names += sorted(set(lacking) - set(names) - {""})
-        found[part] = names if kind != DETECTION else [*(name for name in names if name != NONE), NONE]
-    return found
+def most_likely(candidates: Candidates, log_likelihoods: Float[np.ndarray, "L"]) -> Reply:
+    """The reply with the highest log-likelihood; the first of equally likely labels."""
+    labels = candidates.labels
+    if not candidates.multilabel:
+        scores = dict(zip(labels, log_likelihoods.tolist(), strict=True))
+        return Reply(labels[int(np.argmax(log_likelihoods))], scores)
+    none = log_likelihoods[list(labels).index(NONE)]
+    above_none = {
+        name: float(value - none) for name, value in zip(labels, log_likelihoods, strict=True) if name != NONE
+    }
+    present = sorted((name for name, value in above_none.items() if value > 0), key=lambda name: -above_none[name])
+    return Reply(", ".join(present) or NONE, above_none)

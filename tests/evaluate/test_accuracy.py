@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from nlm_jax.evaluate.accuracy import Prediction, confusion, score, wilson
+from nlm_jax.evaluate.accuracy import Prediction, confusion, score_by_task, wilson
 
 
 @pytest.mark.parametrize(
@@ -23,32 +23,32 @@ def test_wilson_at_the_ends():
         wilson(3, 2)
 
 
-def made(task, *pairs):
+def predictions(task, *pairs):
     return [Prediction(task, expected, answer) for expected, answer in pairs]
 
 
-def test_exact_match_strips_blanks_and_keeps_case():
-    s = score(made("a", ("Great Tit", " Great Tit\n"), ("Great Tit", "great tit"), ("Great Tit", "Great"), ("x", "x")))[
-        "a"
-    ]
+def test_exact_match_strips_blanks_and_is_case_sensitive():
+    pairs = (("Great Tit", " Great Tit\n"), ("Great Tit", "great tit"), ("Great Tit", "Great"), ("x", "x"))
+    s = score_by_task(predictions("a", *pairs))["a"]
     assert (s.hits, s.count, s.accuracy) == (2, 4, 0.5)
 
 
 def test_collapse_onto_one_answer_is_visible():
-    s = score(made("a", *[(name, "cat") for name in ("cat", "dog", "hen", "cat")]))["a"]
-    assert (s.kinds_expected, s.kinds_answered) == (3, 1)
+    s = score_by_task(predictions("a", *[(name, "cat") for name in ("cat", "dog", "hen", "cat")]))["a"]
+    assert (s.distinct_expected, s.distinct_answers) == (3, 1)
     assert (s.most_common, s.most_common_share) == ("cat", 1.0)
 
 
-def test_tasks_are_scored_apart():
-    scores = score([*made("b", ("1", "1")), *made("a", ("2", "1"))])
+def test_tasks_are_scored_separately():
+    scores = score_by_task([*predictions("b", ("1", "1")), *predictions("a", ("2", "1"))])
     assert list(scores) == ["b", "a"]
     assert (scores["b"].hits, scores["a"].hits) == (1, 0)
     assert not math.isnan(scores["a"].accuracy)
 
 
 def test_confusion_counts_every_prediction_once():
-    rows, columns, counts = confusion(made("a", ("cat", "cat"), ("cat", "dog"), ("dog", "dog"), ("dog", "what")), "a")
+    pairs = (("cat", "cat"), ("cat", "dog"), ("dog", "dog"), ("dog", "what"))
+    rows, columns, counts = confusion(predictions("a", *pairs), "a")
     assert rows == ["cat", "dog"]
     assert columns == ["cat", "dog", "other"]
     assert counts == [[1, 1, 0], [0, 1, 1]]

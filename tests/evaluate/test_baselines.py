@@ -1,9 +1,10 @@
-"""The two baselines on sounds whose classes a spectrum tells apart, and where nothing can be learnt."""
+"""The two baselines on sounds whose classes differ in their spectrum, and without training questions."""
 
 import numpy as np
 
+from nlm_jax.audio.mel import log_mel
 from nlm_jax.evaluate.accuracy import Prediction
-from nlm_jax.evaluate.baselines import log_mel, logistic, majority, predict, statistics
+from nlm_jax.evaluate.baselines import logistic, majority, predict, statistics
 
 
 def tone(hz, seed, seconds=0.5):
@@ -45,6 +46,7 @@ def test_predict_task_by_task():
     waves = {f"{name}{i}": tone(hz, i) for i in range(4) for name, hz in (("low", 400), ("high", 2500))}
     train = [question("pitch", path[:-1], path) for path in waves if path[-1] != "3"]
     test = [question("pitch", path[:-1], path) for path in waves if path[-1] == "3"] + [question("new", "x", "low0")]
-    made = predict(train, test, lambda path: statistics(waves[path]))
-    assert [p.answer for p in made["logistic"]] == [p.expected for p in test[:2]]  # no training question of task "new"
-    assert {p.answer for p in made["majority"]} == {"high"}
+    predictions = predict(train, test, lambda path: statistics(waves[path]))
+    # Task "new" has no training question.
+    assert [p.answer for p in predictions["logistic"]] == [p.expected for p in test[:2]]
+    assert {p.answer for p in predictions["majority"]} == {"high"}

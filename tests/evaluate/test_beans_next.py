@@ -1,4 +1,4 @@
-"""BEANS-Next's scorer: figures that its own runner reported, and each rule on answers made for it."""
+"""BEANS-Next's scorer: figures that its own runner reported, and each rule on synthetic responses."""
 
 import json
 import os
@@ -6,10 +6,10 @@ import pathlib
 
 import pytest
 
-from nlm_jax.evaluate import prediction_files
 from nlm_jax.evaluate.beans_zero import beans_next
 from nlm_jax.evaluate.beans_zero.parts import kind_of, label_sets
-from nlm_jax.evaluate.beans_zero.score import Answer, score
+from nlm_jax.evaluate.beans_zero.score import score_predictions
+from nlm_jax.evaluate.prediction_files import PredictionRow, read_predictions
 
 REAL = pathlib.Path(os.environ.get("NLM_SHARED", "../shared")) / "predictions"
 NAMES = ("cbi_query0_lora100", "watkins_query0_lora040", "watkins_query0_lora100", "zf-indiv_query2_lora100")
@@ -18,21 +18,21 @@ needs_real = pytest.mark.skipif(not REAL.is_dir(), reason=f"{REAL} is not there 
 
 @needs_real
 @pytest.mark.parametrize("name", NAMES)
-def test_real_answers(name):
-    rows = prediction_files.read(REAL / f"{name}.jsonl")
-    found = score(rows)["beans_next"][rows[0].dataset_name]
+def test_real_predictions(name):
+    rows = read_predictions(REAL / f"{name}.jsonl")
+    found = score_predictions(rows)["beans_next"][rows[0].dataset_name]
     expected = json.loads((REAL / "beans_next_metrics.json").read_text())[name]
     assert expected.pop("n_samples") == len(rows)
     for figure, value in expected.items():
         assert found[figure] == pytest.approx(value, abs=1e-9)
 
 
-def read(answer, labels, kind="classification"):
-    return beans_next.read([answer], kind, tuple(labels))[0]
+def read(response, labels, kind="classification"):
+    return beans_next.to_labels([response], kind, tuple(labels))[0]
 
 
 @pytest.mark.parametrize(
-    ("answer", "expected"),
+    ("response", "expected"),
     [
         ("  false   KILLER\nwhale ", "False Killer Whale"),  # the label, in any case and with any blanks
         ("a killer whale, not a sperm whale", "Killer Whale"),  # the longest label in it
@@ -40,44 +40,44 @@ def read(answer, labels, kind="classification"):
         ("Sperm Whale<|end_of_text|> Killer Whale", "Sperm Whale"),
         ("killer whole", "Killer Whale"),  # the nearest in lower case
         ("Fin, Finback Whale", "Fin, Finback Whale"),
-        ("finback", "Narwhal"),  # a label is not taken apart at its comma; 7 edits, as to Walrus
-        ("", "Walrus"),  # the shortest is the nearest to nothing
+        ("finback", "Narwhal"),  # a label is not split at its comma; 7 edits, as to Walrus
+        ("", "Walrus"),  # the shortest is the nearest to the empty text
     ],
 )
-def test_single_labels(answer, expected):
-    assert read(answer, label_sets()["watkins"]) == expected
+def test_single_labels(response, expected):
+    assert read(response, label_sets()["watkins"]) == expected
 
 
-def test_of_equally_near_labels_the_first_in_the_alphabet_counts():
+def test_the_alphabetically_first_of_equally_near_labels_counts():
     assert read("bat", ["rat", "cat"]) == "cat"
     assert read("Bat", ["CAT", "rat"]) == "CAT"  # in lower case
 
 
-def test_labels_of_one_or_two_characters_stand_alone_in_an_answer():
+def test_labels_of_one_or_two_characters_count_as_whole_words_only():
     labels = ["ab", "xyzzy"]
     assert read("cab xyzz", labels) == "xyzzy"  # the nearest: "ab" touches a letter
     assert read("cabs (ab) xyzz", labels) == "ab"
 
 
 @pytest.mark.parametrize(
-    ("answer", "expected"),
+    ("response", "expected"),
     [
         ("#0.0s - 10.0s#: Sus scrofa", "Sus scrofa"),
         ("scrofa, which belongs to Sus", "Sus scrofa"),  # every word, in any order
-        ("Castor fiber or Castor canadensis", "Castor canadensis"),  # both in full: the first of the vocabulary
+        ("Castor fiber or Castor canadensis", "Castor canadensis"),  # both occur: the first of the vocabulary
         ("*Castor* **canadensis**", "Castor canadensis"),
         ("Castor fibre", "Castor fiber"),  # not every word: the nearest
         ("octodon", "Octodon degus"),
     ],
 )
-def test_labels_of_two_words_or_more(answer, expected):
-    labels = beans_next.vocabulary("unseen-family-sci", [])
+def test_labels_with_two_words_or_more(response, expected):
+    labels = beans_next.vocabulary_of("unseen-family-sci", [])
     assert list(labels) == sorted(labels)
-    assert read(answer, labels) == expected
+    assert read(response, labels) == expected
 
 
 @pytest.mark.parametrize(
-    ("answer", "expected"),
+    ("response", "expected"),
     [
         ("b", "B"),
         ("**(C)**.", "C"),
@@ -90,9 +90,9 @@ def test_labels_of_two_words_or_more(answer, expected):
         ("answer: D", "A"),  # none of the letters: the nearest label, and the first of them
     ],
 )
-def test_single_letters(answer, expected):
+def test_single_letters(response, expected):
     for kind in ("classification", "detection"):
-        assert read(answer, ["A", "B", "C"], kind) == expected
+        assert read(response, ["A", "B", "C"], kind) == expected
 
 
 def test_yes_and_no():
@@ -102,7 +102,7 @@ def test_yes_and_no():
 
 
 @pytest.mark.parametrize(
-    ("answer", "expected"),
+    ("response", "expected"),
     [
         ("about 1,654.75", "1200 Hz"),
         ("between 2 and 4000 Hz", "4010 Hz"),  # the last number
@@ -112,12 +112,12 @@ def test_yes_and_no():
         ("low", "401 Hz"),  # no number: the nearest text
     ],
 )
-def test_frequencies(answer, expected):
-    assert read(answer, ["4010 Hz", "401 Hz", "1200 Hz"]) == expected
+def test_frequencies(response, expected):
+    assert read(response, ["4010 Hz", "401 Hz", "1200 Hz"]) == expected
 
 
 @pytest.mark.parametrize(
-    ("answer", "expected"),
+    ("response", "expected"),
     [
         ("Minke whale", "Minke whale"),
         ("I hear a MINKE WHALE!", "Minke whale"),
@@ -130,21 +130,21 @@ def test_frequencies(answer, expected):
         ("", ""),
     ],
 )
-def test_detections(answer, expected):
-    assert read(answer, label_sets()["hiceas"], "detection") == expected
+def test_detections(response, expected):
+    assert read(response, label_sets()["hiceas"], "detection") == expected
 
 
-def test_a_comma_between_digits_does_not_part():
-    assert beans_next.parted("a 1,654 Hz tone, b,, c") == ["a 1,654 Hz tone", "b", "c"]
+def test_a_comma_between_digits_does_not_split():
+    assert beans_next.split_response("a 1,654 Hz tone, b,, c") == ["a 1,654 Hz tone", "b", "c"]
 
 
 def figures(part, *pairs, vocabulary=None):
-    rows = [Answer(given, label, str(i), part) for i, (given, label) in enumerate(pairs)]
-    return score(rows, vocabulary)["beans_next"][part]
+    rows = [PredictionRow(text, label, str(i), part) for i, (text, label) in enumerate(pairs)]
+    return score_predictions(rows, vocabulary)["beans_next"][part]
 
 
 def test_figures_of_single_labels():
-    """Per label: dog right once of two given and one true, cat once of one and three, bird never."""
+    """Of dog, two are predicted, one of them correctly, and one is true; cat: one, one, three; bird: none correct."""
     found = figures("x", ("dog", "dog"), ("dog", "cat"), ("the cat", "cat"), ("bird", "cat"))
     assert found["accuracy"] == found["top1_accuracy"] == found["precision"] == found["recall"] == found["f1"] == 0.75
     found = figures("esc50", ("dog", "dog"), ("dog", "cat"), ("the cat", "cat"), ("hen", "cat"))
@@ -154,29 +154,29 @@ def test_figures_of_single_labels():
 
 
 def test_figures_of_detections():
-    """Average precision: whale 1 (named first of two rows), None 1/2 (never named, right in the second), Fox 0."""
+    """Average precision: whale 1 (predicted, first of two rows), None 1/2 (not predicted, correct in the second)."""
     found = figures("hiceas", ("a minke whale", "Minke whale"), ("seal", "None"))
     assert found == {
         "accuracy": 0.5, "top1_accuracy": 0.5, "precision": 0.5, "recall": 0.5, "f1": 0.5, "dataset_map": 0.75,
     }  # fmt: skip
-    # The text counts as a whole: another order of the same labels is another answer. What is left of nothing is
-    # compared as it came: dcase has no label "None".
+    # The text counts as a whole: another order of the same labels is wrong. A response without any label is compared
+    # unchanged: dcase has no label "None".
     found = figures("dcase", ("Ovenbird, American Redstart", "American Redstart, Ovenbird"), ("None", "None"))
     assert found["accuracy"] == 0.5
     assert found["dataset_map"] == pytest.approx((1 + 1 + 1 / 2) / 3)
 
 
-def test_the_vocabulary_is_fixed_or_that_of_the_data():
+def test_vocabulary_is_fixed_or_that_of_the_data():
     pairs = [("dig", "dog"), ("dog", "dog")]
     assert figures("x", *pairs)["accuracy"] == 1.0
     assert figures("x", *pairs, vocabulary={"x": ["dog", "dig", "cat"]})["accuracy"] == 0.5
-    # Labels of unknown parts are taken apart at commas, so that one with a comma is never read.
-    assert beans_next.vocabulary("x", ["b, a", "a", "c"]) == ("b", "a", "c")
+    # Labels of unknown parts are split at commas, so that a label with a comma is never matched.
+    assert beans_next.vocabulary_of("x", ["b, a", "a", "c"]) == ("b", "a", "c")
     assert figures("x", ("Fin, Finback Whale", "Fin, Finback Whale"))["accuracy"] == 0.0
 
 
-def test_tasks_of_several_clips():
-    """Letters that stand for clips, "None" among them, are single labels there."""
+def test_tasks_with_several_clips():
+    """There, letters for clips and "None" are single labels."""
     pairs = [("The answer is B.", "B"), ("a", "A"), ("Sounds like none of them", "None"), ("C", "B")]
     found = figures("gibbon-fewshot-detection-balanced", *pairs)
     assert found["accuracy"] == 0.75
@@ -186,14 +186,14 @@ def test_tasks_of_several_clips():
 
 def test_captions():
     one = [("a dog barks <|end_of_text|> loudly", "a dog barks")]
-    assert figures("captioning", *one) == {"cider": 0.0}  # of one caption alone there is no measure
+    assert figures("captioning", *one) == {"cider": 0.0}  # undefined for a single caption
     found = figures("captioning", *one, ("a  cat\nmews", "a cat mews"))
     assert found["cider"] == pytest.approx(
         figures("captioning", ("a dog barks", "a dog barks"), ("a cat mews", "a cat mews"))["cider"]
     )
 
 
-def test_every_part_is_read_with_its_own_vocabulary():
+def test_labels_of_every_part_are_matched_to_themselves():
     for part, labels in label_sets().items():
-        texts = beans_next.read(labels, kind_of(part, labels), beans_next.vocabulary(part, labels))
+        texts = beans_next.to_labels(labels, kind_of(part, labels), beans_next.vocabulary_of(part, labels))
         assert texts == list(labels), part

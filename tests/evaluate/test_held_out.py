@@ -11,15 +11,15 @@ from nlm_jax.generate.api import NatureLM
 from nlm_jax.prepare.options import PrepareOptions
 from nlm_jax.prepare.pipeline import prepare
 
-HELD = 4
+HELD_OUT = 4
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    """Two questions about each of 12 clips to learn from and 4 held out."""
+    """Two questions about each of 12 training clips and 4 held-out ones."""
     folder = tmp_path_factory.mktemp("corpus")
     files = testing.write_corpus(folder, clips=12, seconds=0.6)
-    rows = files["train"].read_text().splitlines() + files["valid"].read_text().splitlines()[: 2 * HELD]
+    rows = files["train"].read_text().splitlines() + files["valid"].read_text().splitlines()[: 2 * HELD_OUT]
     (folder / "all.jsonl").write_text("\n".join(rows) + "\n")
     out = folder / "prepared"
     prepare(PrepareOptions(folder / "all.jsonl", out))
@@ -27,25 +27,25 @@ def data(tmp_path_factory):
 
 
 class Model:
-    """Answers everything with one name, written slightly wrong where it is asked for a species."""
+    """Answers every question with the same, slightly misspelled name."""
 
     def __init__(self, answer):
-        self.answer, self.asked = answer, []
+        self.answer, self.queries = answer, []
 
     def generate(self, audios, queries, **_):
-        self.asked += queries
+        self.queries += queries
         assert all(len(clips) == 1 and clips[0].shape == (160_000,) for clips in audios)
         return [self.answer] * len(queries)
 
 
 @pytest.fixture
 def model(monkeypatch, tmp_path):
-    made = Model("Low Humer")
+    model = Model("Low Humer")
     (tmp_path / "m").mkdir()
     (tmp_path / "m" / "config.json").write_text('{"llama_path": "llama"}')
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(NatureLM, "from_pretrained", classmethod(lambda cls, *a, **k: made))
-    return made
+    monkeypatch.setattr(NatureLM, "from_pretrained", classmethod(lambda cls, *a, **k: model))
+    return model
 
 
 def evaluate(data, out, *more):
@@ -55,10 +55,10 @@ def evaluate(data, out, *more):
 
 def test_scores_beside_baselines(data, model, tmp_path, capsys):
     assert evaluate(data, tmp_path / "scores") == 0
-    assert len(model.asked) == 2 * HELD
+    assert len(model.queries) == 2 * HELD_OUT
     found = json.loads((tmp_path / "scores" / "metrics.json").read_text())["tasks"]
     naming = found["common-name"]
-    assert naming["questions"] == HELD
+    assert naming["questions"] == HELD_OUT
     assert naming["accuracy"] == 0.0
     assert naming["accuracy_by_nearest_label"] == pytest.approx(1 / len(testing.NAMES))
     assert naming["logistic"] == 1.0  # tones of four pitches
@@ -70,19 +70,19 @@ def test_scores_beside_baselines(data, model, tmp_path, capsys):
     assert "logistic" in capsys.readouterr().out
 
 
-def test_it_goes_on_where_it_stopped(data, model, tmp_path):
+def test_resuming(data, model, tmp_path):
     out = tmp_path / "scores"
     assert evaluate(data, out, "--limit", "2") == 0
-    assert len(model.asked) == 4
+    assert len(model.queries) == 4
     assert evaluate(data, out) == 0
-    assert len(model.asked) == 2 * HELD
+    assert len(model.queries) == 2 * HELD_OUT
     answered = [json.loads(line) for line in (out / "predictions.jsonl").read_text().splitlines()]
-    assert len({(row["dataset_name"], row["id"]) for row in answered}) == 2 * HELD
+    assert len({(row["dataset_name"], row["id"]) for row in answered}) == 2 * HELD_OUT
     assert evaluate(data, out) == 0
-    assert len(model.asked) == 2 * HELD
+    assert len(model.queries) == 2 * HELD_OUT
 
 
-def test_a_damaged_clip_is_left_out_and_counted(data, model, tmp_path, capsys, monkeypatch):
+def test_a_corrupt_clip_is_skipped_and_counted(data, model, tmp_path, capsys, monkeypatch):
     from nlm_jax.data import shards
 
     whole = shards.decode_clip
@@ -96,12 +96,12 @@ def test_a_damaged_clip_is_left_out_and_counted(data, model, tmp_path, capsys, m
     assert evaluate(data, tmp_path / "scores") == 0
     found = json.loads((tmp_path / "scores" / "metrics.json").read_text())
     assert found["left_out"] == 2
-    assert found["tasks"]["common-name"]["questions"] == HELD - 1
-    assert "2 questions were left out" in capsys.readouterr().out
+    assert found["tasks"]["common-name"]["questions"] == HELD_OUT - 1
+    assert "2 questions were skipped" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
-    ("flags", "says"),
+    ("flags", "message"),
     [
         (["--split", "tset"], "no example of split 'tset'"),
         (["--limit", "-1"], "--limit must not be negative"),
@@ -109,9 +109,9 @@ def test_a_damaged_clip_is_left_out_and_counted(data, model, tmp_path, capsys, m
         (["--data", "nowhere"], "nowhere: no such directory"),
     ],
 )
-def test_what_is_wrong_is_said(data, model, tmp_path, capsys, flags, says):
+def test_invalid_flags(data, model, tmp_path, capsys, flags, message):
     assert evaluate(data, tmp_path / "scores", *flags) == 2
-    assert says in capsys.readouterr().err
+    assert message in capsys.readouterr().err
     assert not (tmp_path / "scores").exists()
 
 

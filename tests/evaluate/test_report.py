@@ -1,4 +1,4 @@
-"""The page about scored answers, and the made dataset it is shown with."""
+"""The report on BEANS-Zero predictions, and the synthetic dataset it is shown with."""
 
 import html.parser
 import json
@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 
 from nlm_jax.audio.config import AudioConfig
-from nlm_jax.evaluate import prediction_files
 from nlm_jax.evaluate.beans_zero import dataset, published, report, synthetic
 from nlm_jax.evaluate.beans_zero.parts import MAX_SECONDS, PARTS, kind_of, label_sets
-from nlm_jax.evaluate.beans_zero.score import Answer
+from nlm_jax.evaluate.prediction_files import PredictionRow, write_predictions
 
 pytest.importorskip("pyarrow", reason="the benchmark's formats need pyarrow: pip install nlm_jax[data]")
 COLUMNS = {
@@ -24,17 +23,17 @@ COLUMNS = {
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     """All parts, three questions each."""
-    return synthetic.write(tmp_path_factory.mktemp("made") / "data", 3)
+    return synthetic.write(tmp_path_factory.mktemp("synthetic") / "data", 3)
 
 
-def test_the_made_dataset(data):
-    items = list(dataset.read(dataset.heads(str(data)), AudioConfig()))
+def test_synthetic_dataset(data):
+    items = list(dataset.read_questions(dataset.read_rows(str(data)), AudioConfig()))
     assert [item.part for item in items[::3]] == list(PARTS)
     for item in items:
         wave = item.waveform()
         assert len(wave) == 16_000 * MAX_SECONDS.get(item.part, 10.0)
         assert np.abs(wave).max() > 0.02
-        assert item.question
+        assert item.query
         if kind_of(item.part) == "classification":
             assert item.label in label_sets()[item.part]
     again = {item.id: item.waveform() for item in items[:4]}
@@ -43,18 +42,18 @@ def test_the_made_dataset(data):
         assert json.loads(row["metadata"]).keys() == {"sample_rate", "duration"}
         assert row["instruction"] == f"<Audio><AudioHere></Audio> {row['instruction_text']}"
         rate = json.loads(row["metadata"])["sample_rate"]
-        stored = dataset.Item(row["id"], "esc50", "", "", row["audio"], rate, AudioConfig())
+        stored = dataset.BenchmarkItem(row["id"], "esc50", "", "", row["audio"], rate, AudioConfig())
         np.testing.assert_allclose(stored.waveform(), again[row["id"]], atol=1e-6)
 
 
-def test_it_is_written_as_save_to_disk_does(tmp_path, data):
+def test_synthetic_dataset_in_the_format_of_save_to_disk(tmp_path, data):
     folder = synthetic.write(tmp_path / "disk", 3, form="arrow")
     assert json.loads((folder / "state.json").read_text())["_data_files"] == [{"filename": "data-00000-of-00001.arrow"}]
-    assert dataset.heads(str(folder)) == dataset.heads(str(data))
+    assert dataset.read_rows(str(folder)) == dataset.read_rows(str(data))
 
 
 class Page(html.parser.HTMLParser):
-    """Collects what a page refers to, and that its tags close in order."""
+    """Collects the references of a page, and checks that its tags are closed in order."""
 
     def __init__(self):
         super().__init__()
@@ -73,15 +72,16 @@ class Page(html.parser.HTMLParser):
 
 
 def test_the_page(nlm, tmp_path, data):
-    """Answers to every part, half of them wrong: published scores with their tables, confusions, sounds; all inside."""
-    heads, rows = dataset.heads(str(data)), []
-    for number, head in enumerate(heads):
-        wrong = heads[number - 1].label if number % 2 else "None"
-        rows.append(Answer(head.label if number % 3 else wrong, head.label, head.id, head.part))
-    rows[0] = Answer("<script>alert(1)</script>", rows[0].label, rows[0].id, rows[0].dataset_name)
-    prediction_files.write(tmp_path / "answers.jsonl", rows)
+    """Predictions for every part, half of them wrong: published scores, confusion matrices, audio; no external file."""
+    questions, rows = dataset.read_rows(str(data)), []
+    for number, question in enumerate(questions):
+        wrong = questions[number - 1].label if number % 2 else "None"
+        text = question.label if number % 3 else wrong
+        rows.append(PredictionRow(text, question.label, question.id, question.part))
+    rows[0] = PredictionRow("<script>alert(1)</script>", rows[0].label, rows[0].id, rows[0].dataset_name)
+    write_predictions(tmp_path / "predictions.jsonl", rows)
     out = tmp_path / "out"
-    flags = (f"--predictions={tmp_path / 'answers.jsonl'}", f"--data={data}", f"--out={out}", "--no-spice")
+    flags = (f"--predictions={tmp_path / 'predictions.jsonl'}", f"--data={data}", f"--out={out}", "--no-spice")
     status, _, err = nlm("evaluate", *flags)
     assert status == 0, err
     text = (out / "report.html").read_text(encoding="utf-8")
@@ -107,7 +107,7 @@ def test_the_page(nlm, tmp_path, data):
 
 
 def test_published_scores():
-    """A number of each table, by the system it is of."""
+    """A number of each table, by system."""
     assert tuple(published.FIGURES) == published.SYSTEMS
     assert all(part in PARTS for figures in published.FIGURES.values() for part in figures)
     assert set(published.FIGURES["NatureLM-audio"]) == set(PARTS)
@@ -117,30 +117,30 @@ def test_published_scores():
     assert published.of_part("unknown") == {}
 
 
-def test_worst_answers_come_first():
-    """The farthest of each label before the second of any; right ones never; captions by CIDEr-D."""
+def test_worst_predictions():
+    """The farthest of each label precedes the second of any; no correct ones; captions by CIDEr-D."""
     pairs = [("Owk", "Owl"), ("Owl", "Owl"), ("Great Tid", "Great Tit"), ("Blue Tit", "Great Tit"),
              ("Ovenbird", "Great Tit"), ("Blue Tit", "Blue Tit"), ("Blue Tit", "Ovenbird")]  # fmt: skip
-    rows = [Answer(given, label, str(i), "x") for i, (given, label) in enumerate(pairs)]
+    rows = [PredictionRow(text, label, str(i), "x") for i, (text, label) in enumerate(pairs)]
     assert {row.id for row in report.worst("x", rows, 2)} == {"4", "6"}
     assert [row.id for row in report.worst("x", rows, 9)][2:] == ["3"]
     captions = [("a fox barks", "a fox barks"), ("rain", "an owl calls"), ("a frog", "a frog sings")]
-    rows = [Answer(given, label, str(i), "captioning") for i, (given, label) in enumerate(captions)]
+    rows = [PredictionRow(text, label, str(i), "captioning") for i, (text, label) in enumerate(captions)]
     assert [row.id for row in report.worst("captioning", rows, 2)] == ["1", "2"]
 
 
-def test_pairs_of_a_detection():
-    assert report.pairs_of(["Owl", "Fox"], ["Owl", "Cow"]) == [("Owl", "Owl"), ("Fox", "Cow")]
-    assert report.pairs_of([], []) == [("None", "None")]
-    assert report.pairs_of([], ["Owl"]) == [("None", "Owl")]
-    assert report.pairs_of(["Owl"], []) == [("Owl", "None")]
-    assert report.pairs_of(["Owl"], ["Owl"]) == [("Owl", "Owl")]
+def test_confused_pairs_of_a_detection():
+    assert report.confused_pairs(["Owl", "Fox"], ["Owl", "Cow"]) == [("Owl", "Owl"), ("Fox", "Cow")]
+    assert report.confused_pairs([], []) == [("None", "None")]
+    assert report.confused_pairs([], ["Owl"]) == [("None", "Owl")]
+    assert report.confused_pairs(["Owl"], []) == [("Owl", "None")]
+    assert report.confused_pairs(["Owl"], ["Owl"]) == [("Owl", "Owl")]
 
 
-def test_many_labels():
-    """Of forty labels those with the most mistakes are shown, the rest of their answers under "other"."""
-    rows = [Answer(f"label {(i + i % 3) % 40:02d}", f"label {i:02d}", str(i), "x") for i in range(40)]
-    chart = report.confusions("x", rows)
-    assert "the 20 labels with the most mistakes" in chart
+def test_confusion_matrix_of_many_labels():
+    """Of forty labels those with the most errors are shown, the rest of their predictions as "other"."""
+    rows = [PredictionRow(f"label {(i + i % 3) % 40:02d}", f"label {i:02d}", str(i), "x") for i in range(40)]
+    chart = report.confusion_figure("x", rows)
+    assert "the 20 labels with the most errors" in chart
     assert "other" in chart
-    assert report.confusions("x", [Answer("a", "a", "0", "x")]) == ""
+    assert report.confusion_figure("x", [PredictionRow("a", "a", "0", "x")]) == ""

@@ -93,7 +93,7 @@ def test_evaluation_uses_clips_of_that_length(model, folder, recording, tmp_path
     file, windows = recording
     stored = {"bytes": file.read_bytes(), "path": None}
     for part, seconds in (("esc50", 1.0), ("cbi", 1.0)):
-        item = dataset.Item("a", part, QUERY, "x", stored, 0, model.config.audio)
+        item = dataset.BenchmarkItem("a", part, QUERY, "x", stored, 0, model.config.audio)
         assert item.waveform().shape == (round(seconds * 16_000),)
         np.testing.assert_allclose(item.waveform(), windows[0], atol=1e-6)
     files = testing.write_corpus(tmp_path / "c", clips=4, seconds=1.4)
@@ -115,7 +115,7 @@ def test_the_server_has_the_clips_of_evaluation(recording, part, seconds):
         "audio_inputs": [{"payload_type": "base64_wav", "data": base64.b64encode(file.read_bytes()).decode()}],
     }
     official = AudioConfig(10.0, "kaiser_best")
-    item = dataset.Item("a", part, QUERY, "x", {"bytes": file.read_bytes()}, 0, official)
+    item = dataset.BenchmarkItem("a", part, QUERY, "x", {"bytes": file.read_bytes()}, 0, official)
     config = {"generation_config": {"max_length_seconds": seconds}}
     (clip,) = contract.question(given | config, None, 10, 1, official).clips
     assert clip.shape == (round(seconds * 16_000),)

@@ -165,9 +165,9 @@ def test_scores_that_are_not_finite_are_none(model, asked, monkeypatch):
         if not options:
             np.testing.assert_array_equal(caught.value.answers[2], expected[2])
     model.encodings = Encodings()
-    item = types.SimpleNamespace(part="zf", id="1", question=queries[0], label="Owl", waveform=lambda: None)
+    item = types.SimpleNamespace(part="zf", id="1", query=queries[0], label="Owl", waveform=lambda: None)
     items = [item] * 3
-    replies = ranking.ranker(model, {"zf": labels}, lambda *_: [])(items, audios[:3])
+    replies = ranking.ranked_replies(model, {"zf": ranking.Candidates(labels)}, lambda *_: [])(items, audios[:3])
     assert [reply is None for reply in replies] == [False, True, False]
 
 
@@ -216,7 +216,7 @@ def test_infer_writes_an_error_row_and_continues(model, asked, monkeypatch, tmp_
     assert "prediction" not in rows[1]
     assert rows[1]["error"] == NO_ANSWER
     assert rows[3]["error"] == "cannot be read"
-    item = types.SimpleNamespace(part="zf", id="1", question="What?", label="x", waveform=lambda: None)
+    item = types.SimpleNamespace(part="zf", id="1", query="What?", label="x", waveform=lambda: None)
     items = [item] * 3
-    replies = ranking.writer(model, max_new_tokens=5)(items, audios[:3])
+    replies = ranking.generated_replies(model, max_new_tokens=5)(items, audios[:3])
     assert [reply and reply.text for reply in replies] == [expected[0]["prediction"], None, expected[2]["prediction"]]

@@ -112,6 +112,16 @@ def test_direction_has_no_cycle():
             assert MAY_IMPORT[other] <= below, f"{name} may import {other} but not {sorted(MAY_IMPORT[other] - below)}"
 
 
+def test_generic_evaluation_imports_no_benchmark():
+    """What is directly in `evaluate` serves every benchmark; only its command knows them. No benchmark uses another."""
+    for path in (PACKAGE / "evaluate").rglob("*.py"):
+        folder = path.relative_to(PACKAGE / "evaluate").parts[0]
+        others = {"beans_zero", "corpus"} - {folder}
+        if folder != "command.py":
+            used = {name.split(".")[2] for name in imports_of(path) if name.startswith("nlm_jax.evaluate.")}
+            assert not used & others, f"{path.relative_to(ROOT)} imports {sorted(used & others)}"
+
+
 def test_files_have_no_cycle():
     """No file needs itself by way of others, whether at the top, within a function or under TYPE_CHECKING."""
     modules = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in FILES}

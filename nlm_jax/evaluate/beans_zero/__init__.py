@@ -1,1 +1,1 @@
-"""The benchmark BEANS-Zero: what its parts are, and how answers to them are scored."""
+"""The benchmark BEANS-Zero: its parts and dataset, a model's answers to it, and its two scorers."""

@@ -1,9 +1,9 @@
-"""CIDEr-D of captions, one reference each, as pycocoevalcap computes it. Source: arXiv 1411.5726, section 5.
+"""CIDEr-D of captions with one reference each, as pycocoevalcap computes it. Source: arXiv 1411.5726, section 5.
 
 Term frequency times inverse document frequency of n-grams up to four words, cosine similarity with clipped counts and a
 Gaussian penalty on the difference in length, mean over n, times ten. Document frequencies come from the references
-scored together, so a caption's score depends on the set it is in. Words are what blanks separate, as the benchmark has
-it: a full stop that stands alone is one.
+scored together, so a caption's score depends on the set it is in. Text is split at blanks into words, as in the
+benchmark: a full stop on its own is a word.
 """
 
 import collections
@@ -11,37 +11,46 @@ import math
 from collections.abc import Sequence
 
 N, SIGMA = 4, 6.0
+"""Longest n-gram, and width of the length penalty in words."""
 
 
-def ngrams(text: Sequence[str]) -> collections.Counter:
-    """How often each n-gram of one to four words occurs."""
-    return collections.Counter(tuple(text[i : i + n]) for n in range(1, N + 1) for i in range(len(text) - n + 1))
+def count_ngrams(words: Sequence[str]) -> collections.Counter:
+    """How often each n-gram of one to `N` words occurs."""
+    return collections.Counter(tuple(words[i : i + n]) for n in range(1, N + 1) for i in range(len(words) - n + 1))
 
 
-def cider_d(answers: Sequence[str], references: Sequence[str]) -> list[float]:
-    """Score of each answer, 0 to 10."""
-    wanted = [ngrams(text.split()) for text in references]
-    frequency = collections.Counter(gram for grams in wanted for gram in grams)
+def cider_d(captions: Sequence[str], references: Sequence[str]) -> list[float]:
+    """CIDEr-D of each caption, 0 to 10.
+
+    Args:
+      captions: to score.
+      references: one for each.
+    """
+    reference_ngrams = [count_ngrams(text.split()) for text in references]
+    frequency = collections.Counter(gram for grams in reference_ngrams for gram in grams)
     documents = math.log(float(len(references))) if references else 0.0
 
-    def vectors(grams: collections.Counter):
-        parts: list[dict] = [{} for _ in range(N)]
+    def tf_idf(grams: collections.Counter) -> tuple[list[dict], list[float]]:
+        """By length of the n-gram: n-gram -> weight, and the norm of these weights."""
+        weights: list[dict] = [{} for _ in range(N)]
         for gram, count in grams.items():
-            parts[len(gram) - 1][gram] = count * (documents - math.log(max(1.0, frequency[gram])))
-        return parts, [math.sqrt(sum(v * v for v in part.values())) for part in parts]
+            weights[len(gram) - 1][gram] = count * (documents - math.log(max(1.0, frequency[gram])))
+        return weights, [math.sqrt(sum(v * v for v in of_length.values())) for of_length in weights]
 
     def length(grams: collections.Counter) -> int:
+        """Number of bigrams, which pycocoevalcap takes for the length."""
         return sum(count for gram, count in grams.items() if len(gram) == 2)
 
     scores = []
-    for answer, reference in zip(answers, wanted, strict=True):
-        given = ngrams(answer.split())
-        (ours, our_size), (theirs, their_size) = vectors(given), vectors(reference)
-        penalty = math.exp(-((length(given) - length(reference)) ** 2) / (2 * SIGMA**2))
+    for caption, reference in zip(captions, reference_ngrams, strict=True):
+        grams = count_ngrams(caption.split())
+        (weights, norms), (reference_weights, reference_norms) = tf_idf(grams), tf_idf(reference)
+        penalty = math.exp(-((length(grams) - length(reference)) ** 2) / (2 * SIGMA**2))
         total = 0.0
         for n in range(N):
-            shared = sum(min(v, theirs[n].get(g, 0.0)) * theirs[n].get(g, 0.0) for g, v in ours[n].items())
-            size = our_size[n] * their_size[n]
-            total += penalty * (shared / size if size else shared)
+            target = reference_weights[n]
+            product = sum(min(v, target.get(g, 0.0)) * target.get(g, 0.0) for g, v in weights[n].items())
+            norm = norms[n] * reference_norms[n]
+            total += penalty * (product / norm if norm else product)
         scores.append(10.0 * total / N)
     return scores

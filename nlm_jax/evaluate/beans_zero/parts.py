@@ -1,4 +1,4 @@
-"""The 22 parts of BEANS-Zero: what each asks for, its labels, its longest clip, and how it is asked.
+"""The 22 parts of BEANS-Zero: kind of question, labels, clip length, and the text of the query.
 
 Source: the benchmark's dataset configuration (its card and arXiv 2411.07186, table 3, agree) and the evaluation
 processor of the official model.
@@ -37,9 +37,9 @@ PARTS: dict[str, Kind] = {
 
 MAX_SECONDS = {"esc50": 5.0, "watkins": 3.0, "humbugdb": 3.0}
 """Parts whose clips are cut, and zero-padded, to less than the official model's ten seconds."""
-TOO_MANY = 8
-"""Labels of a detection, "None" counted, above which they are not listed in the question."""
-SHORT_QUESTION = "What are the common names for the species in the audio, if any?"
+MAX_LISTED_LABELS = 8
+"""Labels of a detection, "None" included, up to which the query lists them."""
+SHORT_QUERY = "What are the common names for the species in the audio, if any?"
 
 
 @functools.cache
@@ -50,16 +50,18 @@ def label_sets() -> dict[str, tuple[str, ...]]:
 
 
 def kind_of(part: str, labels: Collection[str] = ()) -> Kind:
-    """What a part asks for; of an unknown one by its labels: "None" among them is a detection."""
+    """The kind of question of a part; an unknown part with "None" among its `labels` is a detection."""
     return PARTS.get(part, DETECTION if NONE in labels else CLASSIFICATION)
 
 
-def question_of(part: str, text: str, labels: Collection[str] | None = None) -> str:
-    """What is asked: the benchmark's text, or of a detection among many labels the short question.
+def query_of(part: str, text: str, labels: Collection[str] | None = None) -> str:
+    """The query: the benchmark's text, or the short query for a detection with many labels.
 
     Args:
-      labels: those of the part; the benchmark's own by default.
+      part: of the benchmark.
+      text: the instruction of the row.
+      labels: those of the part; the benchmark's by default.
     """
-    known = label_sets().get(part, ()) if labels is None else labels
-    long = kind_of(part, known) == DETECTION and len({*known, NONE}) > TOO_MANY
-    return SHORT_QUESTION if long else text.strip()
+    labels = label_sets().get(part, ()) if labels is None else labels
+    many = kind_of(part, labels) == DETECTION and len({*labels, NONE}) > MAX_LISTED_LABELS
+    return SHORT_QUERY if many else text.strip()

@@ -1,9 +1,9 @@
-"""How far equally near labels can move the figures of the benchmark's own scorer.
+"""How far ties between equally near labels can move the figures of BEANS-Zero's scorer.
 
-That scorer takes the first of the nearest labels in the order of a Python set, which is another one in every process:
-one order of all labels for all answers. Answers with the same nearest labels therefore come out alike. The intervals
-here hold whatever any order gives, and may be wider: each figure is a sum over labels, the widest ties are decided in
-all ways, and for the others each label is taken at its best and at its worst.
+That scorer takes the first of the nearest labels in the order of a Python set, which differs between processes: one
+order of all labels for all predictions. Predictions with the same nearest labels are therefore decided alike. The
+intervals here contain the figures of any order, and may be wider: each figure is a sum over labels, the widest ties are
+decided in all ways, and for the others each label is taken at its best and at its worst.
 """
 
 import collections
@@ -12,25 +12,28 @@ import itertools
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
+from jaxtyping import Bool, Int
 
 from nlm_jax.evaluate.beans_zero import metrics
-from nlm_jax.evaluate.nearest_label import items, listed
+from nlm_jax.evaluate.nearest_label import split_detection, split_items
 
-OUTCOMES = 64
-"""Ways to decide the widest ties of labels that ties connect, at most."""
+MAX_OUTCOMES = 64
+"""Maximum number of ways to decide the widest ties among labels that ties connect."""
 ROUNDING = collections.defaultdict(lambda: 1e-12, mAP=1e-6)
 """More than sums of the same terms in another order differ, in float64 and (mAP) in float32."""
-ROWS = 1 << 16
-"""Rows that are sorted for one species at most, to try all outcomes of the ties that may name it."""
-Options = tuple[str, ...]
-Groups = dict[Options, collections.Counter]
-"""Equally near labels -> how often each label is right where these are the nearest."""
+MAX_SORTED_ROWS = 1 << 16
+"""Maximum number of rows sorted for one species, to try all outcomes of the ties that may predict it."""
+Tie = tuple[str, ...]
+"""Equally near labels, in sorted order; one label is no tie."""
+TieCounts = dict[Tie, collections.Counter]
+"""Equally near labels -> how often each label is correct among the predictions that these are nearest to."""
 Interval = list[float]
+"""[lowest, highest]."""
 
 
 @dataclasses.dataclass
-class Sum:
-    """Lowest and highest value of a sum whose terms are bounded apart."""
+class BoundedSum:
+    """Lowest and highest value of a sum whose terms are bounded independently."""
 
     low: float = 0.0
     high: float = 0.0
@@ -40,160 +43,172 @@ class Sum:
         values = list(values)
         self.low, self.high = self.low + min(values), self.high + max(values)
 
-    def over(self, count: int) -> Interval:
+    def mean(self, count: int) -> Interval:
         """The sum divided by `count`."""
         return [self.low / count, self.high / count]
 
 
-def classification(options: Sequence[Options], labels: Sequence[str]) -> dict[str, Interval]:
+def classification(ties: Sequence[Tie], labels: Sequence[str]) -> dict[str, Interval]:
     """Interval of each figure of `metrics.classification` over all orders of the labels.
 
     Args:
-      options: per answer the labels that are equally near to it.
+      ties: per prediction the labels that are equally near to it.
+      labels: the correct ones.
     """
-    groups: Groups = collections.defaultdict(collections.Counter)
-    for names, label in zip(options, labels, strict=True):
-        groups[names][label] += 1
+    counts: TieCounts = collections.defaultdict(collections.Counter)
+    for tie, label in zip(ties, labels, strict=True):
+        counts[tie][label] += 1
     support = collections.Counter(labels)
-    sums: dict[str, Sum] = collections.defaultdict(Sum)
-    for part in connected(groups, [*support, *itertools.chain(*groups)]):
-        inside = {names: counts for names, counts in groups.items() if names[0] in part}
-        tried: dict[str, list[float]] = collections.defaultdict(list)
-        for decided in outcomes(inside):
-            for figure, ends in bounds(decided, part, support).items():
-                tried[figure] += ends
-        for figure, values in tried.items():
-            sums[figure].add(values)
-    intervals = {figure: total.over(len(labels)) for figure, total in sums.items()}
+    sums: dict[str, BoundedSum] = collections.defaultdict(BoundedSum)
+    for component in connected_labels(counts, [*support, *itertools.chain(*counts)]):
+        inside = {tie: correct for tie, correct in counts.items() if tie[0] in component}
+        values: dict[str, list[float]] = collections.defaultdict(list)
+        for decided in decide_widest(inside):
+            for figure, ends in figure_bounds(decided, component, support).items():
+                values[figure] += ends
+        for figure, possible in values.items():
+            sums[figure].add(possible)
+    intervals = {figure: total.mean(len(labels)) for figure, total in sums.items()}
     return intervals | {"Recall": intervals["Accuracy"]}
 
 
-def padded(figure: str, ends: Interval, value: float) -> Interval:
-    """An interval with room for the rounding of the scorer's sums, or `value` twice if ties move nothing."""
+def with_rounding(figure: str, ends: Interval, value: float) -> Interval:
+    """An interval widened by the rounding of the scorer's sums, or `value` twice if ties do not move the figure."""
     low, high = min(ends[0], value), max(ends[1], value)
     if high - low < ROUNDING[figure]:
         return [value, value]
     return [max(0.0, low - ROUNDING[figure]), min(1.0, high + ROUNDING[figure])]
 
 
-def connected(groups: Iterable[Options], names: Iterable[str]) -> list[set[str]]:
-    """Labels in sets of those that ties connect."""
-    part = {name: {name} for name in names}
-    for options in groups:
-        for other in options[1:]:
-            if part[other] is not part[options[0]]:
-                part[options[0]] |= part[other]
-                for name in part[other]:
-                    part[name] = part[options[0]]
-    return list({id(names): names for names in part.values()}.values())
+def connected_labels(ties: Iterable[Tie], names: Iterable[str]) -> list[set[str]]:
+    """The connected components of labels that occur in the same tie."""
+    component = {name: {name} for name in names}
+    for tie in ties:
+        for other in tie[1:]:
+            if component[other] is not component[tie[0]]:
+                component[tie[0]] |= component[other]
+                for name in component[other]:
+                    component[name] = component[tie[0]]
+    return list({id(members): members for members in component.values()}.values())
 
 
-def outcomes(groups: Groups) -> Iterator[Groups]:
-    """The same answers with the widest ties decided, in all ways that are at most `OUTCOMES`; other ties stay open."""
+def decide_widest(counts: TieCounts) -> Iterator[TieCounts]:
+    """The same predictions with the widest ties decided, in all of at most `MAX_OUTCOMES` ways; other ties remain."""
     widest, ways = [], 1
-    for names in sorted((names for names in groups if len(names) > 1), key=lambda names: (-len(names), names)):
-        if ways * len(names) <= OUTCOMES:
-            widest, ways = [*widest, names], ways * len(names)
-    rest = {names: counts for names, counts in groups.items() if names not in widest}
+    for tie in sorted((tie for tie in counts if len(tie) > 1), key=lambda tie: (-len(tie), tie)):
+        if ways * len(tie) <= MAX_OUTCOMES:
+            widest, ways = [*widest, tie], ways * len(tie)
+    rest = {tie: correct for tie, correct in counts.items() if tie not in widest}
     for winners in itertools.product(*widest):
-        decided = {names: counts.copy() for names, counts in rest.items()}
-        for names, winner in zip(widest, winners, strict=True):
-            decided.setdefault((winner,), collections.Counter()).update(groups[names])
+        decided = {tie: correct.copy() for tie, correct in rest.items()}
+        for tie, winner in zip(widest, winners, strict=True):
+            decided.setdefault((winner,), collections.Counter()).update(counts[tie])
         yield decided
 
 
-def bounds(groups: Groups, names: Iterable[str], support: Mapping[str, int]) -> dict[str, Interval]:
-    """Lowest and highest of what the labels `names` add to each figure, times the number of answers.
+def figure_bounds(counts: TieCounts, names: Iterable[str], support: Mapping[str, int]) -> dict[str, Interval]:
+    """Bounds of what the labels `names` add to each figure, times the number of predictions.
 
-    Every tie is taken at its best and at its worst, for each label on its own.
+    Every tie is taken at its best and at its worst, for each label independently.
     """
-    sums: dict[str, Sum] = {name: Sum() for name in ("Accuracy", "Precision", "F1 Score", "Top-1 Accuracy")}
-    for options, counts in groups.items():
-        sums["Accuracy"].add(counts[name] for name in options)
+    sums: dict[str, BoundedSum] = {
+        name: BoundedSum() for name in ("Accuracy", "Precision", "F1 Score", "Top-1 Accuracy")
+    }
+    for tie, correct in counts.items():
+        sums["Accuracy"].add(correct[name] for name in tie)
         sums["Top-1 Accuracy"].add(
-            sum(count for label, count in counts.items() if name in items(label)) for name in options
+            sum(count for label, count in correct.items() if name in split_items(label)) for name in tie
         )
-    for name in names:
-        sure = groups.get((name,), collections.Counter())
-        shares = [(counts[name], counts.total()) for o, counts in groups.items() if len(o) > 1 and name in o]
-        weight, right, given = support[name], sure[name], sure.total()
-        sums["Precision"].add(weight * end for end in extremes(right, given, shares))
-        sums["F1 Score"].add(2 * weight * end for end in extremes(right, given + weight, shares))
+    for name in sorted(names):  # not in the order of a set, which would move the last digit
+        certain = counts.get((name,), collections.Counter())
+        possible = [(correct[name], correct.total()) for tie, correct in counts.items() if len(tie) > 1 and name in tie]
+        weight, hits, predicted = support[name], certain[name], certain.total()
+        sums["Precision"].add(weight * end for end in extreme_ratios(hits, predicted, possible))
+        sums["F1 Score"].add(2 * weight * end for end in extreme_ratios(hits, predicted + weight, possible))
     return {figure: [total.low, total.high] for figure, total in sums.items()}
 
 
-def extremes(right: int, given: int, shares: Sequence[tuple[int, int]]) -> tuple[float, float]:
-    """Least and largest (right + some of the rights) / (given + the same ones' givens); 0 if nothing is given.
-
-    Args:
-      shares: (right, given) of what may be added or not.
-    """
-    ordered, ends = sorted(shares, key=lambda share: share[0] / share[1]), []
-    for better, order in ((lambda a, b: a < b, ordered), (lambda a, b: a > b, ordered[::-1])):
-        a, b = right, given
-        for more, of in order:
-            if b == 0 or better(more / of, a / b):
-                a, b = a + more, b + of
+def extreme_ratios(hits: int, total: int, optional: Sequence[tuple[int, int]]) -> tuple[float, float]:
+    """Lowest and highest ratio hits / total if any of some (hits, total) may be added to both; 0 if the total is 0."""
+    ordered, ends = sorted(optional, key=lambda pair: pair[0] / pair[1]), []
+    for better, pairs in ((lambda a, b: a < b, ordered), (lambda a, b: a > b, ordered[::-1])):
+        a, b = hits, total
+        for more_hits, more in pairs:
+            if b == 0 or better(more_hits / more, a / b):
+                a, b = a + more_hits, b + more
         ends.append(a / b if b else 0.0)
-    return (ends[0] if given else 0.0), ends[1]
+    return (ends[0] if total else 0.0), ends[1]
 
 
 # --- detections -------------------------------------------------------------------------------------------------------
 def detection(
-    options: Sequence[Sequence[Options]], truths: Sequence[Collection[str]], species: Sequence[str]
+    ties: Sequence[Sequence[Tie]], labels: Sequence[Collection[str]], species: Sequence[str]
 ) -> dict[str, Interval]:
     """Interval of each figure of `metrics.detection` over all orders of the labels.
 
     Args:
-      options: per answer its items, each as the labels that are equally near to it.
+      ties: per prediction its items, each as the labels that are equally near to it.
+      labels: the correct sets.
+      species: those to average over.
     """
     if not species:
         return {figure: [0.0, 0.0] for figure in ("mAP", "F1", "Recall", "Precision")}
-    sums: dict[str, Sum] = collections.defaultdict(Sum)
+    members = {tie: [set(split_detection(name)) for name in tie] for items in ties for tie in items}
+    sums: dict[str, BoundedSum] = collections.defaultdict(BoundedSum)
     for name in species:
-        truth = np.array([name in names for names in truths], np.int64)
-        sure, open_ = np.zeros(len(truths), bool), collections.defaultdict(list)
-        for row, choices in enumerate(options):
-            for names in choices:
-                naming = [name in listed(one) for one in names]
-                sure[row] |= all(naming)
-                if any(naming) and not all(naming):
-                    open_[names].append(row)
-        for figure, values in column(truth, sure, list(open_.values())).items():
+        truth = np.array([name in names for names in labels], np.int64)
+        naming = {tie: [name in one for one in names] for tie, names in members.items()}
+        certain, uncertain = np.zeros(len(labels), bool), collections.defaultdict(list)
+        for row, items in enumerate(ties):
+            for tie in items:
+                if all(naming[tie]):
+                    certain[row] = True
+                elif any(naming[tie]):
+                    uncertain[tie].append(row)
+        for figure, values in species_values(truth, certain, list(uncertain.values())).items():
             sums[figure].add(values)
-    return {figure: total.over(len(species)) for figure, total in sums.items()}
+    return {figure: total.mean(len(species)) for figure, total in sums.items()}
 
 
-def column(truth: np.ndarray, sure: np.ndarray, open_: Sequence[Sequence[int]]) -> dict[str, list[float]]:
-    """Figures of one species: of every outcome if those are few, else the least and the largest possible.
+def species_values(
+    truth: Int[np.ndarray, "N"], certain: Bool[np.ndarray, "N"], uncertain: Sequence[Sequence[int]]
+) -> dict[str, list[float]]:
+    """Figures of one species: of every outcome of its ties if these are few, else the lowest and the highest possible.
 
     Args:
-      truth: i64[N], where it is right.
-      sure: bool[N], where it is named whatever the order.
-      open_: rows in which it is named if it wins a tie, of each tie.
+      truth: 1 if the species is correct.
+      certain: whether it is predicted in any order of the labels.
+      uncertain: for each tie, the rows that predict the species if it wins.
     """
-    if not open_ or len(truth) << len(open_) <= ROWS:
-        tried = []
-        for wins in itertools.product((False, True), repeat=len(open_)):
-            given = sure.copy()
-            given[[row for won, rows in zip(wins, open_, strict=True) if won for row in rows]] = True
-            tried.append(metrics.detection_column(truth, given.astype(np.int64)))
-        return {figure: [one[figure] for one in tried] for figure in tried[0]}
-    possible = sure.copy()
-    possible[[row for rows in open_ for row in rows]] = True
+    if not uncertain or len(truth) << len(uncertain) <= MAX_SORTED_ROWS:
+        outcomes = np.tile(certain, (1 << len(uncertain), 1))
+        for tie, rows in enumerate(uncertain):
+            wins = (np.arange(len(outcomes)) >> (len(uncertain) - 1 - tie)) & 1 == 1
+            outcomes[np.ix_(wins, rows)] = True
+        figures = [metrics.detection_column(truth, row) for row in np.unique(outcomes, axis=0).astype(np.int64)]
+        return {figure: [one[figure] for one in figures] for figure in figures[0]}
+    possible = certain.copy()
+    possible[[row for rows in uncertain for row in rows]] = True
     ends, total, count = [], int(truth.sum()), len(truth)
-    for right, wrong, best in ((sure, possible, False), (possible, sure, True)):
+    for right, wrong, best in ((certain, possible, False), (possible, certain, True)):
         hits, false = int((truth > 0)[right].sum()), int((truth == 0)[wrong].sum())
         precision, recall = hits / max(hits + false, 1), hits / max(total, 1)
         f1 = 2 * precision * recall / (precision + recall) if hits else 0.0
-        ends.append(
-            {"mAP": sorted_apart(hits, false, total, count, best), "F1": f1, "Recall": recall, "Precision": precision}
-        )
+        mean = extreme_average_precision(hits, false, total, count, best)
+        ends.append({"mAP": mean, "F1": f1, "Recall": recall, "Precision": precision})
     return {figure: [end[figure] for end in ends] for figure in ends[0]}
 
 
-def sorted_apart(hits: int, false: int, total: int, count: int, best: bool) -> float:
-    """Average precision if, among equal scores, what is right comes first (`best`) or last."""
+def extreme_average_precision(hits: int, false: int, total: int, count: int, best: bool) -> float:
+    """Average precision if, among equal scores, the correct rows are sorted first (`best`) or last.
+
+    Args:
+      hits: correct rows that are predicted.
+      false: wrong rows that are predicted.
+      total: correct rows.
+      count: rows.
+      best: whether correct rows come first.
+    """
     k = np.arange(1, total + 1)
     first, second = (k, false + k) if best else (false + k, count - total + k)
     positions = np.where(k <= hits, first, second)

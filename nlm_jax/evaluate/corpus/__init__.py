@@ -1,1 +1,1 @@
-"""The held-out part of a prepared corpus: its questions, and the command that scores a model on them."""
+"""Evaluation on the held-out split of a prepared corpus: its questions, their scores, and the command."""
