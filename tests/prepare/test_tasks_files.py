@@ -79,8 +79,8 @@ def test_every_task_of_the_paper_is_there(family, tasks):
 
 
 def test_phrasings_are_many_and_kept_apart(tasks):
-    train = {schema.same(text) for task in tasks.values() for text in task.train}
-    test = {schema.same(text) for task in tasks.values() for text in task.test}
+    train = {schema.comparable(text) for task in tasks.values() for text in task.train}
+    test = {schema.comparable(text) for task in tasks.values() for text in task.test}
     assert not train & test
     for task in tasks.values():
         assert len(set(task.train)) >= 3, task.name
@@ -147,7 +147,7 @@ def test_a_folder_overrides_and_adds(tmp_path, tasks):
             r"genus-classification: .*list of habi",
         ),
         ("Where is it?", "Name the place. ", r"a\.yaml: habitat: train holds 'Name the place.' twice"),
-        ('"Where is it?"', "Yes", r"a\.yaml: habitat: train holds True, which is no text; put quotes"),
+        ('"Where is it?"', "Yes", r"a\.yaml: habitat: train holds True, which is not text; put quotes"),
         ('"Where is it?"', '""', r"a\.yaml: habitat: train holds ''"),
         ("  test: ", "  tset: ", r"a\.yaml: habitat: unknown field 'tset'"),
         ('  test: ["In what place was this recorded?"]\n', "", r"a\.yaml: habitat: test must be a list.* missing"),
@@ -169,7 +169,7 @@ def test_a_folder_overrides_and_adds(tmp_path, tasks):
         ("[place]", "[place]\n  clips: {kind: same, of: [place], count: [3, 2]}", r"count must be \[fewest, most\]"),
         ("[place]", "[place]\n  ask: {of: place}\n  options: {of: place}", r"more than one of options, ask and clips"),
         ("habitat:\n", "habitat:\n  - ", r"a\.yaml"),
-        ("habitat:", "7:", r"a\.yaml:1: 7 is no name; put quotes"),
+        ("habitat:", "7:", r"a\.yaml:1: 7 is not a name; put quotes"),
     ],
 )
 def test_mistakes_in_a_file(tmp_path, old, new, message):
@@ -229,7 +229,7 @@ def test_command_lists_shows_and_writes_the_official_files(tmp_path, tasks, caps
         assert set(prompts) == set(tasks)
         assert all(PLACEHOLDER in p for name, ps in prompts.items() for p in ps if not tasks[name].clips)
     assert prompts["lifestage"][0] == "<Audio><AudioHere></Audio> " + tasks["lifestage"].test[0]
-    assert run("--out", tmp_path / "prompts", "--limit", 0) == 0  # the same again is no mistake
+    assert run("--out", tmp_path / "prompts", "--limit", 0) == 0  # the same content again is accepted
     with pytest.raises(UserError, match=r"train_prompt\.json: is there already"):
         run("--out", tmp_path / "prompts", "--tasks", "lifestage", "--limit", 0)
     (tmp_path / "file").touch()
@@ -252,6 +252,6 @@ def test_command_shows_what_annotations_would_give(tmp_path, capsys):
 
 def test_documentation_names_every_placeholder_and_task(tasks):
     text = (ROOT / "docs" / "tasks.md").read_text(encoding="utf-8")
-    for name in (*fields.DERIVED, *schema.BUILT, *schema.COMPARISONS, *tasks):
+    for name in (*fields.DERIVED, *schema.BUILT_PLACEHOLDERS, *schema.COMPARISONS, *tasks):
         assert f"`{name}`" in text or f"`{{{name}}}`" in text, f"docs/tasks.md says nothing about {name}"
     assert set(FACTS) <= fields.NAMES

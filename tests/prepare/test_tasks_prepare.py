@@ -19,7 +19,7 @@ from nlm_jax.prepare.pipeline import prepare
 from nlm_jax.prepare.resume import resume_key
 from nlm_jax.prepare.tasks import templates
 from nlm_jax.prepare.tasks.generate import with_instructions
-from nlm_jax.prepare.tasks.schema import same
+from nlm_jax.prepare.tasks.schema import comparable
 
 NAMES = (("Common Toad", "Bufo bufo"), ("Tawny Owl", "Strix aluco"), ("Red Fox", "Vulpes vulpes"))
 DEFAULT = "What is the common name for the focal species in the audio?"
@@ -69,8 +69,8 @@ def test_prepare_writes_instructions_by_split(annotated, tmp_path):
             entry = corpus.entry(e)
             if entry.task not in known or entry.id == "bare":
                 continue
-            task, prompt = known[entry.task], same(entry.prompt)
-            texts = [same(text).partition("{")[0] for text in getattr(task, side)]
+            task, prompt = known[entry.task], comparable(entry.prompt)
+            texts = [comparable(text).partition("{")[0] for text in getattr(task, side)]
             assert any(text in prompt for text in texts), (entry.task, split, entry.prompt)
             assert entry.n_clips == entry.prompt.count("<AudioHere>")
             assert entry.n_clips <= 4

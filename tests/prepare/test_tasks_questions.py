@@ -14,7 +14,7 @@ from nlm_jax.data.schema import Example
 from nlm_jax.prepare.splits import recording
 from nlm_jax.prepare.tasks import fields, templates
 from nlm_jax.prepare.tasks.deterministic import Smallest, distinct, generator
-from nlm_jax.prepare.tasks.generate import about, instruct, side_of
+from nlm_jax.prepare.tasks.generate import instruct, questions_about, side_of
 from nlm_jax.prepare.tasks.negatives import Taxa
 from nlm_jax.prepare.tasks.pools import Pools
 
@@ -116,7 +116,7 @@ def test_species_in_the_background_are_right_answers_too():
     tasks = templates.load()
     pools = Pools.collect([*ANIMALS[:240], mixed], tasks.values())
     for seed in range(12):
-        got = {e.task: e for e in about(mixed, tasks, seed, None, pools)}
+        got = {e.task: e for e in questions_about(mixed, tasks, seed, None, pools)}
         both = [SPECIES[0]["common_name"], other["common_name"]]
         assert got["common-multiple-detection"].text == ", ".join(both)
         assert "common-simple-detection" not in got
@@ -144,7 +144,7 @@ def test_a_question_depends_on_seed_and_id_alone():
     shuffled = random.Random(1).sample(some, len(some))
     assert {e.id: e for e in made(tasks, shuffled)} == whole
     pools = Pools.collect(shuffled, tasks.values())
-    alone = about(some[3], tasks, 5, None, pools)
+    alone = questions_about(some[3], tasks, 5, None, pools)
     assert alone
     assert all(whole[e.id] == e for e in alone)
     fewer = {e.id: e for e in made(tasks, some[:10])}  # other pools: the phrasing stays
@@ -377,7 +377,7 @@ def test_bounded_pools_do_not_depend_on_the_order():
         kept.append([key for key, _ in sample.items()])
         assert len(sample) == 20
     assert kept[0] == kept[1] == kept[2]
-    small = Taxa(most=10)
+    small = Taxa(capacity=10)
     for facts in SPECIES:
         small.add(facts)
     assert len(small) == 10

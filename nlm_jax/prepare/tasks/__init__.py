@@ -1,1 +1,1 @@
-"""From facts to questions: the task templates, which people edit as YAML, and what fills them."""
+"""Questions from facts: task templates in YAML, and the generation of questions from them (`generate.instruct`)."""

@@ -1,4 +1,4 @@
-"""`nlm data tasks`: the tasks that can be made, what each would ask, and the official prompt files."""
+"""`nlm data tasks`: the tasks that can be generated, an example of each, and the official prompt files."""
 
 import argparse
 import itertools
@@ -17,7 +17,7 @@ from nlm_jax.prepare.tasks import sample, templates
 from nlm_jax.prepare.tasks.generate import instruct
 from nlm_jax.prepare.tasks.schema import Task
 
-SUMMARY = "the tasks that nlm prepare --instruct can make, with an example of each"
+SUMMARY = "the tasks that nlm prepare --instruct can generate, with an example of each"
 FILES = {"train": "train_prompt.json", "test": "test_prompt.json"}
 
 
@@ -27,19 +27,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         type=remote.input_path,
         metavar="ANNOTATIONS",
-        help="show what would be made of these, as nlm prepare --instruct reads them (default: made-up recordings)",
+        help="annotations to show examples from, as nlm prepare --instruct reads them (default: invented recordings)",
     )
     parser.add_argument("--tasks", default=templates.ALL, help="names with * and commas (default all)")
     parser.add_argument("--templates", type=remote.input_path, metavar="DIR", help="folder of task files of your own")
     parser.add_argument("--side", choices=tuple(FILES), default="train", help="phrasings of the examples shown")
-    parser.add_argument("--seed", type=int, default=0, help="of phrasings and candidates (default 0)")
-    parser.add_argument("--limit", type=int, default=1, metavar="N", help="examples of each task (default 1)")
-    parser.add_argument("--json", action="store_true", help="examples as JSON lines, and nothing else")
+    parser.add_argument("--seed", type=int, default=0, help="random seed of phrasings and candidates (default 0)")
+    parser.add_argument("--limit", type=int, default=1, metavar="N", help="examples shown of each task (default 1)")
+    parser.add_argument("--json", action="store_true", help="print examples as JSON lines, and nothing else")
     parser.add_argument(
         "--out",
         type=remote.output_path,
         metavar="DIR",
-        help=f"write {' and '.join(FILES.values())}, as the official code has",
+        help=f"write {' and '.join(FILES.values())}, in the format of the official code",
     )
 
 
@@ -63,18 +63,29 @@ def run(args: argparse.Namespace) -> int:
 def examples(
     tasks: Mapping[str, Task], annotations: pathlib.Path | None, seed: int, side: str, limit: int
 ) -> dict[str, list[Example]]:
-    """Up to `limit` questions of each task, about the recordings of annotations or about made-up ones."""
+    """Examples of each task.
+
+    Args:
+      tasks: name -> task.
+      annotations: whose recordings the questions are about; None for the invented ones of `sample`.
+      seed: of phrasings and candidates.
+      side: "train" or "test" phrasings.
+      limit: examples of each task at most.
+
+    Returns:
+      Task -> examples.
+    """
 
     def read() -> Iterator[Example]:
         return registry.read(annotations) if annotations else iter(sample.recordings())
 
-    found: dict[str, list[Example]] = {name: [] for name in tasks}
+    by_task: dict[str, list[Example]] = {name: [] for name in tasks}
     for example in instruct(read, seed, tasks, split=side) if limit else ():
-        if len(found[example.task]) < limit:
-            found[example.task].append(example)
-            if all(len(made) == limit for made in found.values()):
+        if len(by_task[example.task]) < limit:
+            by_task[example.task].append(example)
+            if all(len(listed) == limit for listed in by_task.values()):
                 break
-    return found
+    return by_task
 
 
 def show(tasks: Mapping[str, Task], shown: Mapping[str, list[Example]]) -> None:
@@ -86,32 +97,32 @@ def show(tasks: Mapping[str, Task], shown: Mapping[str, list[Example]]) -> None:
         facts += ["one of " + ", ".join(task.clips.of)] if task.clips else []
         table.add_row(name, "; ".join(facts), str(len(task.train)), str(len(task.test)), task.about)
     console.print(table)
-    for name, made in shown.items():
-        for example in made:
+    for name, listed in shown.items():
+        for example in listed:
             console.print(f"\n[bold]{name}[/bold]  {', '.join(example.paths)}", markup=True)
             console.print(f"  {example.prompt}".replace("\n", "\n  "), markup=False)
             console.print(f"  -> {example.text}", markup=False)
-    without = [name for name, made in shown.items() if not made]
-    if without:
-        console.print(f"\nno example of {', '.join(without)}", markup=False)
+    missing = [name for name, listed in shown.items() if not listed]
+    if missing:
+        console.print(f"\nno example of {', '.join(missing)}", markup=False)
 
 
 def write_official(tasks: Mapping[str, Task], out: pathlib.Path) -> list[pathlib.Path]:
-    """Writes `train_prompt.json` and `test_prompt.json`, `{task: [prompts]}`; returns where they are.
+    """Writes `train_prompt.json` and `test_prompt.json`, `{task: [prompts]}`; returns their paths.
 
     Raises:
       UserError: the folder is a file, or holds another file of that name.
     """
     if out.exists() and not out.is_dir():
         raise UserError(f"--out {out}: is a file; give a folder")
-    written = {}
+    contents = {}
     for side, name in FILES.items():
         text = json.dumps(templates.official(tasks, side), ensure_ascii=False, indent=1) + "\n"
         path = out / name
         if path.exists() and path.read_text(encoding="utf-8") != text:
             raise UserError(f"{path}: is there already with other prompts; give another folder, or move it away")
-        written[path] = text
+        contents[path] = text
     out.mkdir(parents=True, exist_ok=True)
-    for path, text in written.items():
+    for path, text in contents.items():
         path.write_text(text, encoding="utf-8")
-    return list(written)
+    return list(contents)

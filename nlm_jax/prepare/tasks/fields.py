@@ -1,4 +1,13 @@
-"""What templates can say of one recording: its facts put in order, and what follows from them."""
+"""The fields of a recording that templates can use: its facts in a normal form, and what is derived from them.
+
+    fact                              field
+    scientific_name: turdus merula    scientific_name: Turdus merula, genus: Turdus
+    common_name: Alpine Swift         a_common_name: an Alpine Swift
+    pitch: A4                         pitch: 440 Hz
+    individuals: two                  individuals: 2, one_or_more: More
+
+Fields that are not known are absent.
+"""
 
 import re
 import unicodedata
@@ -8,28 +17,28 @@ from nlm_jax.data.schema import FACTS
 
 TAXONOMY = ("phylum", "class", "order", "family", "genus")
 DERIVED = {
-    "species": "the common name, or the scientific one where there is no common name",
-    "taxonomic_name": "phylum, class, order, family and scientific name; only where all are known",
+    "species": "the common name, or the scientific one if there is no common name",
+    "taxonomic_name": "phylum, class, order, family and scientific name; only if all are known",
     "a_common_name": "the common name with its article",
     "a_scientific_name": "the same for the scientific name",
-    "only_common_name": "the common name, where no other species is heard",
+    "only_common_name": "the common name, if no other species is heard",
     "only_scientific_name": "the same for the scientific name",
-    "all_common_names": "common names of all species heard, where there are several and all are known to the corpus",
+    "all_common_names": "common names of all species heard, if there are several and all are in the corpus",
     "all_scientific_names": "the same for scientific names",
     "group": "bird, mammal, amphibian, insect, ... from the class",
-    "call_or_song": "call or song, where the call type leaves no doubt",
+    "call_or_song": "call or song, if the call type is one of the two",
     "one_or_more": "One or More, from the number of individuals",
-    "caption_common": "the caption with the common name, where it names the animal",
-    "caption_scientific": "the caption with the scientific name, where it names the animal",
-    "rich_caption": "the caption, where it has more than 8 words",
+    "caption_common": "the caption with the common name, if it names the animal",
+    "caption_scientific": "the caption with the scientific name, if it names the animal",
+    "rich_caption": "the caption, if it has more than 8 words",
     "rich_caption_common": "caption_common of more than 8 words",
     "rich_caption_scientific": "caption_scientific of more than 8 words",
     "qualities": "a sentence about the quality of a note",
     "instruments": "the number of instruments",
 }
-"""Fields beside those of `schema.FACTS`. `fields` changes some of these too: `species` is what a sentence says."""
+"""Fields in addition to `schema.FACTS`, of which `fields` changes some: `species` is a name for sentences."""
 NAMES = frozenset((*FACTS, *DERIVED))
-UNKNOWN = frozenset(("", "unknown", "nan", "none", "null", "n/a", "na", "?", "-", "unidentified", "uncertain"))
+EMPTY_WORDS = frozenset(("", "unknown", "nan", "none", "null", "n/a", "na", "?", "-", "unidentified", "uncertain"))
 GROUPS = {
     "aves": "bird",
     "mammalia": "mammal",
@@ -38,26 +47,31 @@ GROUPS = {
     "reptilia": "reptile",
     "actinopterygii": "fish",
 }
-RICH = 8
+RICH_WORDS = 8
 """A caption with more words than this is a rich one (the paper's limit)."""
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
-MARKS = re.compile(r"</?Audio>|<AudioHere>|<\|[^|>]*\|>")
-_LOWER = ("call_type", "life_stage", "sex", "gender", "quality", "word")
+SPECIAL_TOKENS = re.compile(r"</?Audio>|<AudioHere>|<\|[^|>]*\|>")
+LOWER_CASE = ("call_type", "life_stage", "sex", "gender", "quality", "word")
 
 
 def clean(value: object) -> str:
-    """Text in one line and composed characters, "" where it says that nothing is known.
+    """A value as one line of text in composed characters; "" for words such as unknown (`EMPTY_WORDS`).
 
-    Placeholders of clips and the chat template's tokens go: a field note must not add a clip or end a turn.
+    Placeholders of clips and the chat template's tokens are removed: a field note must not add a clip or end a turn.
     """
     text = str(value)
     text = text if text.isascii() else unicodedata.normalize("NFC", text)
-    text = " ".join((MARKS.sub(" ", text) if "<" in text else text).split())
-    return "" if text.casefold() in UNKNOWN else text
+    text = " ".join((SPECIAL_TOKENS.sub(" ", text) if "<" in text else text).split())
+    return "" if text.casefold() in EMPTY_WORDS else text
 
 
 def binomial(name: str, genus: str = "") -> str:
-    """`Genus epithet` of a scientific name in any case, with or without subspecies and author; "" of anything else."""
+    """`Genus epithet` of a scientific name in any case, with or without subspecies and author; "" for other text.
+
+    Args:
+      name: the scientific name, or an epithet alone.
+      genus: put before an epithet alone.
+    """
     words = re.sub(r"\(.*?\)", " ", name.replace("_", " ")).split()
     if len(words) == 1 and genus and words[0].casefold() != genus.casefold():
         words = [genus, *words]
@@ -69,33 +83,33 @@ def binomial(name: str, genus: str = "") -> str:
 
 
 def ranks(facts: Mapping[str, str]) -> dict[str, str]:
-    """The known ones of phylum ... genus, capitalised; the genus also from the scientific name."""
-    out = {rank: clean(facts.get(rank, "")).capitalize() for rank in TAXONOMY}
+    """Rank -> name, capitalised, of the known ones of phylum to genus; the genus also from the scientific name."""
+    names = {rank: clean(facts.get(rank, "")).capitalize() for rank in TAXONOMY}
     scientific = scientific_name(facts)
     if scientific:
-        out["genus"] = scientific.split()[0]
-    return {rank: name for rank, name in out.items() if name}
+        names["genus"] = scientific.split()[0]
+    return {rank: name for rank, name in names.items() if name}
 
 
 def scientific_name(facts: Mapping[str, str]) -> str:
-    """The binomial that `scientific_name`, `species` or `subspecies` gives; "" without one."""
+    """The binomial by `scientific_name`, `species` or `subspecies`; "" if none of them has one."""
     genus = clean(facts.get("genus", ""))
     for key in ("scientific_name", "species", "subspecies"):
-        if found := binomial(clean(facts.get(key, "")), genus):
-            return found
+        if name := binomial(clean(facts.get(key, "")), genus):
+            return name
     return ""
 
 
 def several(text: str) -> list[str]:
-    """What a comma-separated fact lists, without repeats."""
-    found: dict[str, str] = {}
+    """The distinct values of a comma-separated fact."""
+    values: dict[str, str] = {}
     for part in filter(None, map(clean, text.split(","))):
-        found.setdefault(part.casefold(), part)
-    return list(found.values())
+        values.setdefault(part.casefold(), part)
+    return list(values.values())
 
 
-def whole(text: str) -> int | None:
-    """A number of things: digits or a word up to ten; None otherwise."""
+def whole_number(text: str) -> int | None:
+    """The number in digits or a word up to ten; None for other text."""
     text = clean(text).casefold()
     if text in NUMBERS:
         return NUMBERS.index(text)
@@ -103,7 +117,7 @@ def whole(text: str) -> int | None:
 
 
 def hertz(text: str) -> float | None:
-    """A pitch in Hz: `440`, `440 Hz`, `0.44 kHz`, `MIDI 69`, or a note such as `A4`; None where it is none.
+    """A pitch in Hz: `440`, `440 Hz`, `0.44 kHz`, `MIDI 69`, or a note such as `A4`; None for other text.
 
     A whole number up to 127 without a unit is a MIDI number, as NSynth has them: write `110 Hz` for 110 Hz.
     """
@@ -123,100 +137,108 @@ def hertz(text: str) -> float | None:
 
 
 def article(name: str) -> str:
-    """A name behind its article: `an Alpine Swift`, `a Eurasian Wren`, `a Unicolored Jay`."""
+    """A name after its article: `an Alpine Swift`, `a Eurasian Wren`, `a Unicolored Jay`."""
     vowel = name[0].casefold() in "aeio" or (name[0].casefold() == "u" and not name.casefold().startswith(("un", "us")))
     return f"{'an' if vowel and not name.casefold().startswith('eu') else 'a'} {name}"
 
 
 def fields(facts: Mapping[str, str]) -> dict[str, str]:
-    """Everything that templates may say of a recording with `facts`; what is not known is not in it."""
-    known = {key: text for key in FACTS if (text := clean(facts.get(key, "")))}
-    for key in _LOWER:
-        if key in known:
-            known[key] = ", ".join(several(known[key].lower()))
-    _names(known, facts)
-    _counts(known)
-    _music(known)
-    if "caption" in known:
-        _captions(known)
-    kinds = {_voice(kind) for kind in several(known.get("call_type", ""))}
+    """The fields of a recording.
+
+    Args:
+      facts: by the names of `schema.FACTS`.
+
+    Returns:
+      Field -> text, of the fields that are known.
+    """
+    values = {key: text for key in FACTS if (text := clean(facts.get(key, "")))}
+    for key in LOWER_CASE:
+        if key in values:
+            values[key] = ", ".join(several(values[key].lower()))
+    _add_names(values, facts)
+    _add_counts(values)
+    _add_music(values)
+    if "caption" in values:
+        _add_captions(values)
+    kinds = {_call_or_song(call_type) for call_type in several(values.get("call_type", ""))}
     if len(kinds) == 1 and (kind := kinds.pop()):
-        known["call_or_song"] = kind
-    return {key: text for key, text in known.items() if text}
+        values["call_or_song"] = kind
+    return {key: text for key, text in values.items() if text}
 
 
-def _names(known: dict[str, str], facts: Mapping[str, str]) -> None:
+def _add_names(values: dict[str, str], facts: Mapping[str, str]) -> None:
     above, scientific = ranks(facts), scientific_name(facts)
-    known |= above
-    known["scientific_name"] = scientific
-    common = known.get("common_name", "")
+    values |= above
+    values["scientific_name"] = scientific
+    common = values.get("common_name", "")
     if scientific and scientific.casefold() == common.casefold():
-        common = known["common_name"] = ""  # the source had no common name and repeated the other
-    known["species"] = common or scientific
-    known["a_common_name"] = article(common) if common else ""
-    known["a_scientific_name"] = f"a {scientific}" if scientific else ""
+        common = values["common_name"] = ""  # the source had no common name and repeated the other
+    values["species"] = common or scientific
+    values["a_common_name"] = article(common) if common else ""
+    values["a_scientific_name"] = f"a {scientific}" if scientific else ""
     if scientific and len(above) == len(TAXONOMY):
-        known["taxonomic_name"] = " ".join([*(above[rank] for rank in TAXONOMY[:-1]), scientific])
-    if not known.get("others"):
-        known["only_common_name"], known["only_scientific_name"] = common, scientific
-    known["group"] = GROUPS.get(above.get("class", "").casefold(), "")
+        values["taxonomic_name"] = " ".join([*(above[rank] for rank in TAXONOMY[:-1]), scientific])
+    if not values.get("others"):
+        values["only_common_name"], values["only_scientific_name"] = common, scientific
+    values["group"] = GROUPS.get(above.get("class", "").casefold(), "")
 
 
-def _counts(known: dict[str, str]) -> None:
-    text = known.pop("individuals", "") or known.get("count", "")
-    number = whole(text)
+def _add_counts(values: dict[str, str]) -> None:
+    text = values.pop("individuals", "") or values.get("count", "")
+    number = whole_number(text)
     if number is None:
-        known["one_or_more"] = {"one": "One", "more": "More"}.get(text.casefold(), "")
+        values["one_or_more"] = {"one": "One", "more": "More"}.get(text.casefold(), "")
     elif number:
-        known["individuals"] = str(number)
-        known["one_or_more"] = "One" if number == 1 else "More"
+        values["individuals"] = str(number)
+        values["one_or_more"] = "One" if number == 1 else "More"
     for key in ("speakers", "count"):
-        if key in known:
-            number = whole(known[key])
-            known[key] = "" if number is None else str(number)
+        if key in values:
+            number = whole_number(values[key])
+            values[key] = "" if number is None else str(number)
 
 
-def _music(known: dict[str, str]) -> None:
-    if "pitch" in known:
-        pitch = hertz(known["pitch"])
-        known["pitch"] = f"{round(pitch, 1):g} Hz" if pitch else ""
-    if "velocity" in known:
+def _add_music(values: dict[str, str]) -> None:
+    if "pitch" in values:
+        pitch = hertz(values["pitch"])
+        values["pitch"] = f"{round(pitch, 1):g} Hz" if pitch else ""
+    if "velocity" in values:
         try:
-            velocity = float(known["velocity"])
+            velocity = float(values["velocity"])
         except ValueError:
             velocity = -1.0
         velocity = velocity / 127 if velocity > 1 else velocity  # MIDI counts to 127
-        known["velocity"] = f"{velocity:.2f}" if 0 <= velocity <= 1 else ""
-    if "quality" in known:
-        listed = [name.replace("_", " ") for name in several(known["quality"])]
-        known["quality"] = ", ".join(listed)
+        values["velocity"] = f"{velocity:.2f}" if 0 <= velocity <= 1 else ""
+    if "quality" in values:
+        listed = [name.replace("_", " ") for name in several(values["quality"])]
+        values["quality"] = ", ".join(listed)
         words = " and ".join([", ".join(listed[:-1]), listed[-1]] if len(listed) > 1 else listed)
-        known["qualities"] = f"The sound is {words}."
-    if "instrument" in known:
-        listed = several(known["instrument"].replace("_", " "))
-        known["instrument"], known["instruments"] = ", ".join(listed), str(len(listed))
+        values["qualities"] = f"The sound is {words}."
+    if "instrument" in values:
+        listed = several(values["instrument"].replace("_", " "))
+        values["instrument"], values["instruments"] = ", ".join(listed), str(len(listed))
 
 
-def _captions(known: dict[str, str]) -> None:
-    caption = known["caption"]
-    common, scientific = known.get("common_name", ""), known.get("scientific_name", "")
+def _add_captions(values: dict[str, str]) -> None:
+    caption = values["caption"]
+    common, scientific = values.get("common_name", ""), values.get("scientific_name", "")
     for style, name, other in (("common", common, scientific), ("scientific", scientific, common)):
         if not name:
             continue
-        if _named(name).search(caption):
-            known[f"caption_{style}"] = caption
-        elif other and _named(other).search(caption):
-            known[f"caption_{style}"] = _named(other).sub(lambda _, name=name: name, caption)
+        if _name_pattern(name).search(caption):
+            values[f"caption_{style}"] = caption
+        elif other and _name_pattern(other).search(caption):
+            values[f"caption_{style}"] = _name_pattern(other).sub(lambda _, name=name: name, caption)
     for key in ("caption", "caption_common", "caption_scientific"):
-        if len(known.get(key, "").split()) > RICH:
-            known[f"rich_{key}"] = known[key]
+        if len(values.get(key, "").split()) > RICH_WORDS:
+            values[f"rich_{key}"] = values[key]
 
 
-def _named(name: str) -> re.Pattern:
+def _name_pattern(name: str) -> re.Pattern:
     return re.compile(rf"(?<!\w){re.escape(name)}(?!\w)", re.IGNORECASE)
 
 
-def _voice(kind: str) -> str:
-    words = re.findall(r"[^\W\d_]+", kind)
-    found = {"song" if word.endswith("song") else "call" for word in words if word.endswith(("song", "call", "calls"))}
-    return found.pop() if len(found) == 1 else ""
+def _call_or_song(call_type: str) -> str:
+    """Whether a call type is a `call` or a `song`; "" if it is neither or both."""
+    words = re.findall(r"[^\W\d_]+", call_type)
+    kinds = {"song" if word.endswith("song") else "call" for word in words if word.endswith(("song", "call", "calls"))}
+    return kinds.pop() if len(kinds) == 1 else ""

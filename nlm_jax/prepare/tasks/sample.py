@@ -1,4 +1,4 @@
-"""Made-up recordings with every fact that a task may need: what examples of tasks are shown with."""
+"""Invented recordings with every fact that a task may need, for examples of tasks."""
 
 from nlm_jax.data.schema import Example
 
@@ -22,18 +22,18 @@ _WORDS = ("yes", "no", "left", "right")
 
 def recordings() -> list[Example]:
     """A few dozen recordings of animals, sounds, notes and voices, each label several times."""
-    made = [_animal(k) for k in range(4 * len(_SPECIES))]
+    examples = [_animal(k) for k in range(4 * len(_SPECIES))]
     for k in range(3 * len(_SOUNDS)):
-        made.append(_example(f"sound{k}", {"sound": _SOUNDS[k % len(_SOUNDS)]}))
+        examples.append(_example(f"sound{k}", {"sound": _SOUNDS[k % len(_SOUNDS)]}))
     for k in range(3 * len(_NOTES)):
         instrument, pitch = _NOTES[k % len(_NOTES)]
         facts = {"instrument": instrument, "pitch": pitch, "velocity": "100", "quality": "bright, percussive"}
-        made.append(_example(f"note{k}", facts))
+        examples.append(_example(f"note{k}", facts))
     for k in range(3 * len(_WORDS)):
         word = _WORDS[k % len(_WORDS)]
         facts = {"word": word, "speaker": f"speaker {k % 3 + 1}", "gender": ("female", "male")[k % 2]}
-        made.append(_example(f"voice{k}", {**facts, "speakers": str(k % 3 + 1), "transcript": f"turn {word}"}))
-    return made
+        examples.append(_example(f"voice{k}", {**facts, "speakers": str(k % 3 + 1), "transcript": f"turn {word}"}))
+    return examples
 
 
 def _animal(k: int) -> Example:

@@ -1,4 +1,4 @@
-"""An entry of a template file: what it may hold, and the strict reading of it."""
+"""A task: an entry of a template file, and the strict parsing of it (docs/tasks.md explains the fields)."""
 
 import dataclasses
 import difflib
@@ -15,91 +15,106 @@ from nlm_jax.prepare.tasks.negatives import KINDS
 NEGATIVES = ("mixed", "random", "hard", "easy")
 CONTEXT = ("time", "place", "notes")
 COMPARISONS = ("few-shot", "few-shot-detection", "same", "odd-one-out", "contains", "most", "order", "match")
-BUILT = {
+BUILT_PLACEHOLDERS = {
     "options": "the candidates in random order, separated by commas (entries with `options`)",
     "asked": "the one candidate asked about (entries with `ask`)",
     "context": "time, place and notes, each of them randomly dropped (entries with `context`)",
     "answer": "what is right for `options`, `ask` or `clips` (in `answer` only)",
     "clips": "the lettered recordings, A first (entries with `clips`)",
     "examples": "the labelled recordings (entries with `clips`, kinds few-shot and few-shot-detection)",
-    "query": "the recording that is asked about (entries with `clips`, where there is one)",
+    "query": "the recording that is asked about (entries with `clips`, if there is one)",
     "target": "the label looked for (entries with `clips`, kind contains)",
     "direction": "from lowest to highest or from highest to lowest (entries with `clips`, kind order)",
 }
-"""Placeholders that are made for the question, beside the fields of the recording."""
+"""Placeholders with values built for one question, in addition to the fields of the recording."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Options:
-    """A list of candidates."""
+class CandidateList:
+    """`options` of an entry: a list of candidates to choose from."""
 
     of: str
-    """Field that the candidates are values of."""
+    """Field whose values are the candidates."""
     negatives: str = "mixed"
+    """How wrong candidates are chosen: one of `NEGATIVES`."""
     most: int = 35
-    """Negatives in a list, at most; how many is drawn evenly from 1 on."""
+    """Wrong candidates at most; their number is uniform from 1 on."""
     absent: float = 0.0
-    """Share of the prompts without the right candidates, whose answer is "None". Above 0, "None" is always listed."""
+    """Share of the prompts without the right candidates, with the answer "None". Above 0, "None" is always listed."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Ask:
-    """One candidate, right in half of the prompts, asked about with Yes or No."""
+class YesNoQuestion:
+    """`ask` of an entry: one candidate, right in half of the prompts, with the answer Yes or No."""
 
     of: str
+    """Field whose value is the candidate."""
     negatives: str = "mixed"
+    """How wrong candidates are chosen: one of `NEGATIVES`."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Clips:
-    """Several recordings in one prompt."""
+class Comparison:
+    """`clips` of an entry: several recordings in one prompt."""
 
     kind: str
+    """One of `COMPARISONS`."""
     of: tuple[str, ...]
-    """Fields that may be the label; one of those that the recording has is drawn."""
+    """Fields that may be the label; one of those that the recording has is chosen at random."""
     count: tuple[int, int] = (2, 4)
-    """Clips to choose from; for few-shot kinds the labels. Fewest and most."""
+    """Fewest and most clips to choose from; for few-shot kinds fewest and most labels."""
     shots: tuple[int, int] = (1, 2)
-    """Examples of each label, for few-shot kinds."""
+    """Fewest and most examples of each label, for few-shot kinds."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """An entry of a template file."""
+    """An entry of a template file; texts may contain placeholders in braces."""
 
     name: str
     about: str
+    """A sentence for people."""
     answer: tuple[str, ...]
+    """Answers, of which one whose placeholders are all known is used."""
     train: tuple[str, ...]
+    """Phrasings of the question for training."""
     test: tuple[str, ...]
+    """Phrasings for evaluation."""
     needs: tuple[str, ...] = ()
-    options: Options | None = None
-    ask: Ask | None = None
+    """Fields that the texts use."""
+    options: CandidateList | None = None
+    ask: YesNoQuestion | None = None
     context: tuple[str, ...] = ()
-    clips: Clips | None = None
+    """Parts of the placeholder `context`, of `CONTEXT`."""
+    clips: Comparison | None = None
     where: str = dataclasses.field(default="", compare=False)
     """File and entry, for messages."""
 
     def facts(self) -> tuple[str, ...]:
-        """Fields a recording must have: those named under `needs`, and what candidates or clips are about."""
+        """Fields that a recording must have: `needs`, and those whose values are candidates."""
         of = [part.of for part in (self.options, self.ask) if part]
         return tuple(dict.fromkeys((*self.needs, *of)))
 
 
-def read(name: str, values: Any, where: str) -> Task:
-    """The task that an entry describes.
+def parse(name: str, values: Any, where: str) -> Task:
+    """The task of an entry.
+
+    Args:
+      name: of the task.
+      values: the entry, as YAML has it.
+      where: file and entry, for messages.
 
     Raises:
-      UserError: a field or placeholder that does not exist or is missing, by `where`.
+      UserError: a field or placeholder is unknown, missing or invalid.
     """
     if not isinstance(values, dict):
         raise UserError(f"{where}: must hold fields such as answer, train and test")
-    known = [field.name for field in dataclasses.fields(Task) if field.name not in ("name", "where")]
+    accepted = [field.name for field in dataclasses.fields(Task) if field.name not in ("name", "where")]
     for key in values:
-        if key not in known:
-            raise UserError(f"{where}: unknown field {key!r}; there are {', '.join(known)}")
+        if key not in accepted:
+            raise UserError(f"{where}: unknown field {key!r}; there are {', '.join(accepted)}")
     answer = values.get("answer")
-    made = {
+    parsed = {
         "name": name,
         "where": where,
         "about": _text(values, "about", where),
@@ -109,10 +124,10 @@ def read(name: str, values: Any, where: str) -> Task:
         "test": _texts(values, "test", where),
         "context": _texts(values, "context", where, empty=True),
     }
-    for key, kind in (("options", Options), ("ask", Ask), ("clips", Clips)):
+    for key, kind in (("options", CandidateList), ("ask", YesNoQuestion), ("clips", Comparison)):
         if values.get(key) is not None:
-            made[key] = _part(kind, values[key], f"{where}: {key}")
-    task = Task(**made)
+            parsed[key] = _part(kind, values[key], f"{where}: {key}")
+    task = Task(**parsed)
     _check(task)
     return task
 
@@ -132,32 +147,32 @@ def _texts(values: Mapping[str, Any], key: str, where: str, empty: bool = False)
         raise UserError(f"{where}: {key} must be a list of texts, {'is missing' if texts is None else f'is {texts!r}'}")
     for text in texts:
         if not isinstance(text, str) or not text.strip():
-            raise UserError(f"{where}: {key} holds {text!r}, which is no text; put quotes around it")
-    shown = [text.strip() for text in texts]
-    for text in shown:
-        if [same(other) for other in shown].count(same(text)) > 1:
+            raise UserError(f"{where}: {key} holds {text!r}, which is not text; put quotes around it")
+    stripped = [text.strip() for text in texts]
+    for text in stripped:
+        if [comparable(other) for other in stripped].count(comparable(text)) > 1:
             raise UserError(f"{where}: {key} holds {text!r} twice; keep one of them")
-    return tuple(shown)
+    return tuple(stripped)
 
 
-def same(text: str) -> str:
-    """A phrasing without what makes no difference: capitals and blanks."""
+def comparable(text: str) -> str:
+    """A phrasing as it is compared: without capitals and repeated blanks."""
     return " ".join(text.split()).casefold()
 
 
 def _part(kind: type, values: Any, where: str) -> Any:
     if not isinstance(values, dict):
         raise UserError(f"{where} must hold fields such as of")
-    given: dict[str, Any] = {}
+    parsed: dict[str, Any] = {}
     for field in dataclasses.fields(kind):
         if field.name in values:
-            given[field.name] = _value(field, values[field.name], where)
+            parsed[field.name] = _value(field, values[field.name], where)
         elif field.default is dataclasses.MISSING:
             raise UserError(f"{where}: {field.name} is missing")
     for key in values:
         if key not in [field.name for field in dataclasses.fields(kind)]:
             raise UserError(f"{where}: unknown field {key!r}")
-    return kind(**given)
+    return kind(**parsed)
 
 
 def _value(field: dataclasses.Field, value: Any, where: str) -> Any:
@@ -189,50 +204,65 @@ def _value(field: dataclasses.Field, value: Any, where: str) -> Any:
 
 
 def _check(task: Task) -> None:
-    """Every placeholder has something to fill it."""
+    """Raises UserError for a name that does not exist, a placeholder without a value, or one that is not used."""
     if sum(map(bool, (task.options, task.ask, task.clips))) > 1:
         raise UserError(f"{task.where}: holds more than one of options, ask and clips")
+    _check_names(task)
+    for side in ("train", "test"):
+        for text in getattr(task, side):
+            _check_phrasing(task, text, f"{task.where}: {side}")
+    has_answer = bool(task.options or task.ask or task.clips)
+    for text in task.answer:
+        for name in placeholders(text, f"{task.where}: answer"):
+            if name not in fields.NAMES and not (name == "answer" and has_answer):
+                raise UserError(f"{task.where}: answer: {{{name}}}: {_advice(name)}")
+
+
+def _check_names(task: Task) -> None:
     for name in task.needs:
         if name not in fields.NAMES:
-            raise UserError(f"{task.where}: needs {name!r}, which is no field of a recording; {_fields_are()}")
+            raise UserError(f"{task.where}: needs {name!r}, which is not a field of a recording; {_all_fields()}")
     for name in task.context:
         if name not in CONTEXT:
             raise UserError(f"{task.where}: context holds {name!r}; it may hold {', '.join(CONTEXT)}")
     for part in (task.options, task.ask):
         if part and part.of not in KINDS and part.negatives in ("hard", "easy"):
             raise UserError(f"{task.where}: {part.negatives} negatives of {part.of} do not exist; write random")
-    built = {
-        "options": bool(task.options), "asked": bool(task.ask), "context": bool(task.context),
-        "answer": False, "clips": False, "examples": False, "query": False, "target": False, "direction": False,
-    }  # fmt: skip
-    if task.clips:
-        few = task.clips.kind.startswith("few-shot")
-        built |= {"examples": few, "query": few or task.clips.kind == "match", "clips": not few}
-        built |= {"target": task.clips.kind == "contains", "direction": task.clips.kind == "order"}
-        built["options"] = few
-    for side in ("train", "test"):
-        for text in getattr(task, side):
-            used = placeholders(text, f"{task.where}: {side}")
-            for name in used:
-                if name not in task.needs and not built.get(name, False):
-                    raise UserError(f"{task.where}: {side}: {{{name}}} in {text!r}: {_wrong(name)}")
-            required = {name for name in ("asked", "clips", "examples", "query", "target", "direction") if built[name]}
-            required |= {"context"} if task.context else set()
-            required |= {"options"} if task.options else set()
-            if missing := sorted(required - set(used)):
-                raise UserError(f"{task.where}: {side}: {text!r} lacks {{{missing[0]}}}")
-            if PLACEHOLDER in text:
-                raise UserError(f"{task.where}: {side}: {text!r} holds {PLACEHOLDER}, which is put there by itself")
-    judged = bool(task.options or task.ask or task.clips)
-    for text in task.answer:
-        for name in placeholders(text, f"{task.where}: answer"):
-            if name not in fields.NAMES and not (name == "answer" and judged):
-                raise UserError(f"{task.where}: answer: {{{name}}}: {_wrong(name)}")
+
+
+def _check_phrasing(task: Task, text: str, where: str) -> None:
+    used = placeholders(text, where)
+    available, required = _built_placeholders(task)
+    for name in used:
+        if name not in task.needs and name not in available:
+            raise UserError(f"{where}: {{{name}}} in {text!r}: {_advice(name)}")
+    if missing := sorted(required - set(used)):
+        raise UserError(f"{where}: {text!r} lacks {{{missing[0]}}}")
+    if PLACEHOLDER in text:
+        raise UserError(f"{where}: {text!r} holds {PLACEHOLDER}, which is put there by itself")
+
+
+def _built_placeholders(task: Task) -> tuple[set[str], set[str]]:
+    """The built placeholders that a phrasing of a task may use, and those that it must use."""
+    required = {"context"} if task.context else set()
+    if task.options:
+        required |= {"options"}
+    if task.ask:
+        required |= {"asked"}
+    if not task.clips:
+        return required, required
+    kind = task.clips.kind
+    if kind.startswith("few-shot"):
+        required |= {"examples", "query"}
+        return required | {"options"}, required
+    extra = {"match": {"query"}, "contains": {"target"}, "order": {"direction"}}.get(kind, set())
+    required |= {"clips"} | extra
+    return required, required
 
 
 @functools.cache
 def placeholders(text: str, where: str) -> tuple[str, ...]:
-    """Names in braces, in their order.
+    """The names in braces in a text, in their order.
 
     Raises:
       UserError: braces that do not pair up, or hold more than a name.
@@ -247,14 +277,14 @@ def placeholders(text: str, where: str) -> tuple[str, ...]:
     return tuple(name for _, name, _, _ in parts if name is not None)
 
 
-def _wrong(name: str) -> str:
+def _advice(name: str) -> str:
     if name in fields.NAMES:
-        return f"list {name} under needs, so that the question is only asked where it is known"
-    if name in BUILT:
-        return f"is {BUILT[name]}"
-    close = difflib.get_close_matches(name, [*fields.NAMES, *BUILT], n=1)
-    return "unknown placeholder" + (f"; did you mean {{{close[0]}}}?" if close else f"; {_fields_are()}")
+        return f"list {name} under needs, so that the question is only asked if it is known"
+    if name in BUILT_PLACEHOLDERS:
+        return f"is {BUILT_PLACEHOLDERS[name]}"
+    close = difflib.get_close_matches(name, [*fields.NAMES, *BUILT_PLACEHOLDERS], n=1)
+    return "unknown placeholder" + (f"; did you mean {{{close[0]}}}?" if close else f"; {_all_fields()}")
 
 
-def _fields_are() -> str:
+def _all_fields() -> str:
     return f"there are {', '.join(sorted(fields.NAMES))}"

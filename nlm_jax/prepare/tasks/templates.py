@@ -1,4 +1,4 @@
-"""The template files: YAML, one entry a task. docs/tasks.md explains them to people."""
+"""The template files: YAML, one entry a task. docs/tasks.md explains their format."""
 
 import dataclasses
 import difflib
@@ -22,7 +22,13 @@ ALL = "all"
 
 
 def load(folder: str | pathlib.Path | None = None) -> dict[str, Task]:
-    """The tasks of the package, and those of a folder of YAML files in place of or beside them.
+    """The tasks of the package and of a folder.
+
+    Args:
+      folder: of YAML files, whose tasks replace those of the package with the same names; None for the package alone.
+
+    Returns:
+      Name -> task.
 
     Raises:
       UserError: no such folder or no YAML in it, or a faulty entry, by file and entry.
@@ -35,7 +41,7 @@ def load(folder: str | pathlib.Path | None = None) -> dict[str, Task]:
             kind = "holds no .yaml file" if path.is_dir() else "no such folder"
             raise UserError(f"--templates {path}: {kind}; give a folder of task files as docs/tasks.md describes them")
         tasks |= _files(files)
-    _check_apart(tasks)
+    _check_separate(tasks)
     return tasks
 
 
@@ -46,51 +52,63 @@ def _built_in() -> dict[str, Task]:
 
 
 def select(tasks: Mapping[str, Task], names: str | Sequence[str] = ALL) -> dict[str, Task]:
-    """The tasks called by `names`: "all", or names and patterns with *, in a list or separated by commas.
+    """The tasks with some names.
+
+    Args:
+      tasks: name -> task.
+      names: "all", or names and patterns with *, in a list or separated by commas.
 
     Raises:
       UserError: a name that no task has, with the closest.
     """
     listed = names.split(",") if isinstance(names, str) else names
-    wanted = [name.strip() for name in listed if name.strip()]
-    if not wanted:
+    patterns = [name.strip() for name in listed if name.strip()]
+    if not patterns:
         raise UserError("no task is named; write all, or names such as common-classification,*-detection-*")
-    chosen: set[str] = set()
-    for name in wanted:
-        found = list(tasks) if name == ALL else fnmatch.filter(tasks, name)
-        if not found:
+    selected: set[str] = set()
+    for name in patterns:
+        matching = list(tasks) if name == ALL else fnmatch.filter(tasks, name)
+        if not matching:
             close = difflib.get_close_matches(name, tasks, n=1)
             raise UserError(
                 f"no task {name!r}; " + (f"did you mean {close[0]!r}?" if close else "nlm data tasks lists them")
             )
-        chosen |= set(found)
-    return {name: task for name, task in tasks.items() if name in chosen}
+        selected |= set(matching)
+    return {name: task for name, task in tasks.items() if name in selected}
 
 
 def digest(tasks: Mapping[str, Task]) -> str:
-    """SHA-256 (first 16 hex digits) of what the tasks say; equal files give the same, wherever they lie."""
-    said = {name: {**dataclasses.asdict(task), "where": ""} for name, task in tasks.items()}
-    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]
+    """SHA-256 (first 16 hex digits) of the content of the tasks, wherever their files are."""
+    content = {name: {**dataclasses.asdict(task), "where": ""} for name, task in tasks.items()}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def official(tasks: Mapping[str, Task], side: str) -> dict[str, list[str]]:
-    """Phrasings in the shape of the official prompt files, `{task: [prompts]}`, behind the clip's placeholder."""
-    out = {}
+    """The phrasings in the format of the official prompt files.
+
+    Args:
+      tasks: name -> task.
+      side: "train" or "test".
+
+    Returns:
+      Task -> prompts, which begin with the clip's placeholder.
+    """
+    prompts = {}
     for name, task in tasks.items():
         phrasings = task.test if side == "test" else task.train
-        out[name] = [p if task.clips else f"{CLIP_MARK} {p}" for p in phrasings]
-    return out
+        prompts[name] = [p if task.clips else f"{CLIP_MARK} {p}" for p in phrasings]
+    return prompts
 
 
 class _Loader(yaml.SafeLoader):
-    """Refuses a key that is there twice, of which YAML would silently keep the last."""
+    """Raises for a repeated key, of which YAML would silently use the last."""
 
     def construct_mapping(self, node, deep=False):
         seen = set()
         for key, _ in node.value:
             name = self.construct_object(key, deep=True)
             if not isinstance(name, str):
-                raise UserError(f"{self.name}:{key.start_mark.line + 1}: {name!r} is no name; put quotes around it")
+                raise UserError(f"{self.name}:{key.start_mark.line + 1}: {name!r} is not a name; put quotes around it")
             if name in seen:
                 raise UserError(f"{self.name}:{key.start_mark.line + 1}: {name!r} is there twice; keep one of them")
             seen.add(name)
@@ -101,7 +119,7 @@ def _files(files: Sequence[pathlib.Path]) -> dict[str, Task]:
     tasks: dict[str, Task] = {}
     for file in files:
         for name, values in _read(file).items():
-            task = schema.read(name, values, f"{file}: {name}")
+            task = schema.parse(name, values, f"{file}: {name}")
             if name in tasks:
                 raise UserError(f"{task.where}: is already in {tasks[name].where.rpartition(':')[0]}; keep one of them")
             tasks[name] = task
@@ -127,11 +145,12 @@ def _read(file: pathlib.Path) -> dict[str, Any]:
     return content
 
 
-def _check_apart(tasks: Mapping[str, Task]) -> None:
-    trained = {schema.same(text): task for task in tasks.values() for text in task.train}
+def _check_separate(tasks: Mapping[str, Task]) -> None:
+    """Raises UserError if a test phrasing is also one for training, of any task."""
+    training = {schema.comparable(text): task for task in tasks.values() for text in task.train}
     for task in tasks.values():
         for text in task.test:
-            if other := trained.get(schema.same(text)):
+            if other := training.get(schema.comparable(text)):
                 which = "its own train list" if other is task else f"the train list of {other.name} ({other.where})"
                 raise UserError(
                     f"{task.where}: the test phrasing {text!r} is also in {which}; a phrasing is for one of the two"

@@ -6,7 +6,7 @@ from nlm_jax.core.errors import UserError
 from nlm_jax.data.schema import Example
 from nlm_jax.prepare.options import PrepareOptions
 from nlm_jax.prepare.tasks import templates
-from nlm_jax.prepare.tasks.generate import about, with_instructions
+from nlm_jax.prepare.tasks.generate import questions_about, with_instructions
 from nlm_jax.prepare.tasks.pools import Pools
 from nlm_jax.prepare.tasks.schema import Task
 
@@ -47,7 +47,9 @@ def with_tasks(
 
     def generate(example: Example) -> list[Example]:
         nonlocal has_questions
-        questions = about(example, tasks, options.seed, None, pools, options.tasks_per_recording, options.max_clips)
+        questions = questions_about(
+            example, tasks, options.seed, None, pools, options.tasks_per_recording, options.max_clips
+        )
         has_questions = has_questions or bool(questions)
         return questions
 
