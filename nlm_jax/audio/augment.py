@@ -1,6 +1,6 @@
-"""Changes to waveforms in training: noise, mixing, time scaling and shifts, band-stop, rooms, gain. Plain numpy.
+"""Augmentation of waveforms: noise, mixing, time scaling and shifts, band-stop, reverberation, gain. Plain numpy.
 
-What comes in within [-1, 1] leaves within [-1, 1]; silence stays silence, or becomes the noise that was added.
+Waveforms within [-1, 1] stay within [-1, 1]; silence stays silence, or becomes the noise that is added.
 """
 
 import functools
@@ -21,22 +21,22 @@ def scale_noise(clean: Float[np.ndarray, "T"], noise: Float[np.ndarray, "T"], sn
     power = float(np.mean(np.square(noise, dtype=np.float64)))
     if power == 0.0:
         return noise
-    wanted = float(np.mean(np.square(clean, dtype=np.float64))) / 10.0 ** (snr_db / 10.0)
-    return noise * noise.dtype.type(np.sqrt(wanted / power))
+    target = float(np.mean(np.square(clean, dtype=np.float64))) / 10.0 ** (snr_db / 10.0)
+    return noise * noise.dtype.type(np.sqrt(target / power))
 
 
 def add_noise(clean: Float[np.ndarray, "T"], noise: Float[np.ndarray, "T"], snr_db: float) -> Float[np.ndarray, "T"]:
-    """Noise `snr_db` dB below the signal on top of it, within [-1, 1] (see `limit`)."""
+    """The signal with noise at a signal-to-noise ratio of `snr_db` dB, within [-1, 1] (see `limit`)."""
     return limit(clean + scale_noise(clean, noise, snr_db))
 
 
 def mix(waves: list[Float[np.ndarray, "T"]]) -> Float[np.ndarray, "T"]:
-    """The recordings heard together, within [-1, 1]."""
+    """The sum of recordings, within [-1, 1] (see `limit`)."""
     return limit(np.sum(waves, axis=0, dtype=np.float32))
 
 
 def limit(wave: Float[np.ndarray, "T"]) -> Float[np.ndarray, "T"]:
-    """Turned down as a whole where a peak exceeds 1: clipping would distort what the answer is about."""
+    """The waveform, scaled down as a whole if its peak exceeds 1: clipping would distort it."""
     peak = max(float(wave.max(initial=0.0)), -float(wave.min(initial=0.0)))  # no copy, as np.abs would make
     return wave / wave.dtype.type(peak) if peak > 1.0 else wave
 
@@ -44,8 +44,7 @@ def limit(wave: Float[np.ndarray, "T"]) -> Float[np.ndarray, "T"]:
 def coloured_noise(rng: np.random.Generator, samples: int) -> Float[np.ndarray, "T"]:
     """f32[T] of Gaussian noise with a spectral tilt between white and brown, root mean square 0.1.
 
-    It is drawn as a spectrum, for that of Gaussian noise is Gaussian too: half the transforms, and 16 random bits for
-    each frequency.
+    The spectrum is drawn, which is Gaussian too: this saves a transform, and takes 16 random bits per frequency.
     """
     length = scipy.fft.next_fast_len(max(2, samples), real=True)
     tilt = np.float32(rng.uniform(0.0, 1.0))
@@ -58,7 +57,7 @@ def coloured_noise(rng: np.random.Generator, samples: int) -> Float[np.ndarray, 
 
 @functools.cache
 def _gaussian() -> Complex64[np.ndarray, "65536"]:
-    """Complex numbers spread as those of a normal distribution are: 256 angles at each of 256 equally likely radii."""
+    """Quantised complex normal distribution: 256 angles at each of 256 equally likely radii."""
     radius = np.sqrt(-2.0 * np.log((np.arange(256) + 0.5) / 256))
     angle = np.exp(2j * np.pi * np.arange(256) / 256)
     return (radius[:, None] * angle).astype(np.complex64).reshape(-1)
@@ -73,8 +72,13 @@ def _log_bins(count: int) -> Float32[np.ndarray, "F"]:
 def time_scale(wave: Float[np.ndarray, "T"], factor: float, left: float) -> Float[np.ndarray, "T"]:
     """Stretches (factor > 1) or squeezes by linear interpolation, in the same number of samples.
 
-    What has become too long is cut on both sides alike; what has become too short is padded with zeros, the share
-    `left` (0 to 1) of them in front. As in the reference, pitch moves with the speed.
+    A result that is too long is cut equally on both sides; one that is too short is padded with zeros. As in the
+    reference, pitch changes with speed.
+
+    Args:
+      wave: the recording.
+      factor: new length / old length.
+      left: share (0 to 1) of the padding that is in front.
     """
     samples = wave.size
     length = int(samples * factor)
@@ -88,41 +92,47 @@ def time_scale(wave: Float[np.ndarray, "T"], factor: float, left: float) -> Floa
 
 
 def shift(wave: Float[np.ndarray, "T"], share: float) -> Float[np.ndarray, "T"]:
-    """The recording later by `share` (0 to 1) of the room there is for it; nothing of it is lost.
+    """Delays a recording without losing any of it.
 
-    A recording with silence behind it moves into that silence. One that fills the clip (to a twentieth) is rotated: its
-    end comes first, and the seam is faded.
+    A recording that is followed by silence moves into that silence. One that fills the clip (up to a twentieth) is
+    rotated: its end comes first, and the seam is faded.
+
+    Args:
+      wave: the recording, padded with zeros.
+      share: of the largest possible delay, 0 to 1.
     """
-    sounding = np.flatnonzero(wave)
-    if not sounding.size:
+    nonzero = np.flatnonzero(wave)
+    if not nonzero.size:
         return wave
-    silent = wave.size - 1 - int(sounding[-1])
+    silent = wave.size - 1 - int(nonzero[-1])
     if silent * 20 >= wave.size:
         return np.roll(wave, round(share * silent))
     by = round(share * (wave.size - 1))
-    turned = np.roll(wave, by)
+    rotated = np.roll(wave, by)
     fade = min(SEAM, by, wave.size - by)
     if fade:
         ramp = np.linspace(1.0, 0.0, fade, dtype=wave.dtype)
-        turned[by - fade : by] *= ramp
-        turned[by : by + fade] *= ramp[::-1]
-    return turned
+        rotated[by - fade : by] *= ramp
+        rotated[by : by + fade] *= ramp[::-1]
+    return rotated
 
 
 def band_stop(wave: Float[np.ndarray, "T"], centre: float, octaves: float) -> Float[np.ndarray, "T"]:
-    """Silences a band `octaves` wide around `centre` Hz; cosine edges of a sixth of an octave, no change of phase."""
-    padded = scipy.fft.next_fast_len(wave.size + SAMPLE_RATE // 10, real=True)  # what rings past the end stays there
+    """Removes a band `octaves` wide around `centre` Hz; cosine edges of a sixth of an octave, zero phase."""
+    padded = scipy.fft.next_fast_len(wave.size + SAMPLE_RATE // 10, real=True)  # ringing does not wrap around
     frequency = scipy.fft.rfftfreq(padded, 1.0 / SAMPLE_RATE)
-    away = np.abs(np.log2(np.maximum(frequency, 1e-3) / centre)) - octaves / 2.0
-    passed = 0.5 - 0.5 * np.cos(np.pi * np.clip(away / EDGE, 0.0, 1.0))
-    filtered = scipy.fft.irfft(scipy.fft.rfft(wave, padded) * passed.astype(wave.dtype), padded)
+    distance = np.abs(np.log2(np.maximum(frequency, 1e-3) / centre)) - octaves / 2.0
+    response = 0.5 - 0.5 * np.cos(np.pi * np.clip(distance / EDGE, 0.0, 1.0))
+    filtered = scipy.fft.irfft(scipy.fft.rfft(wave, padded) * response.astype(wave.dtype), padded)
     return limit(filtered[: wave.size])
 
 
 def room(rng: np.random.Generator, seconds: float, ratio_db: float) -> Float[np.ndarray, "R"]:
-    """f32[R]: a synthetic impulse response: the direct sound, then noise that falls by 60 dB in `seconds`.
+    """A synthetic impulse response, f32[R]: the direct sound, then noise that decays by 60 dB in `seconds`.
 
     Args:
+      rng: of the noise.
+      seconds: reverberation time.
       ratio_db: energy of the direct sound over that of all the rest, in dB.
     """
     samples = max(2, round(seconds * SAMPLE_RATE))
@@ -132,9 +142,11 @@ def room(rng: np.random.Generator, seconds: float, ratio_db: float) -> Float[np.
 
 
 def reverb(wave: Float[np.ndarray, "T"], response: Float[np.ndarray, "R"]) -> Float[np.ndarray, "T"]:
-    """The recording in a room, as loud as before: convolved with `response` from its peak, the direct sound, on.
+    """The recording convolved with an impulse response, at its level before.
 
-    A silent response changes nothing.
+    Args:
+      wave: the recording.
+      response: used from its peak on, which is the direct sound; a silent one changes nothing.
     """
     level = float(np.sqrt(np.mean(np.square(wave, dtype=np.float64)))) if wave.size else 0.0
     if level == 0.0 or not response.any():
@@ -146,5 +158,5 @@ def reverb(wave: Float[np.ndarray, "T"], response: Float[np.ndarray, "R"]) -> Fl
 
 
 def gain(wave: Float[np.ndarray, "T"], db: float) -> Float[np.ndarray, "T"]:
-    """Louder or softer by `db` dB, but never above full scale."""
+    """The recording amplified by `db` dB, limited to full scale (see `limit`)."""
     return limit(wave * wave.dtype.type(10.0 ** (db / 20.0)))

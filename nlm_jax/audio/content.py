@@ -1,4 +1,4 @@
-"""What a file is that holds no audio: downloads that failed, files of operating systems, formats to be converted."""
+"""What a file without readable audio is: a failed download, a system file, a format that must be converted."""
 
 from nlm_jax.audio.storage import Data
 
@@ -19,7 +19,7 @@ PAGES = (b"<!doctype", b"<html", b"<?xml", b"<head")
 
 
 def content(data: Data) -> str:
-    """What the first bytes are those of; "" if that is not known."""
+    """A description of the content from its first bytes; "" if they are unknown."""
     head = data.read(0, 512)
     if text := next((text for start, text in STARTS.items() if head.startswith(start)), ""):
         return f"the content is {text}"

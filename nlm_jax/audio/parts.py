@@ -1,4 +1,4 @@
-"""What is known of a recording and of its decoded parts."""
+"""Properties of a recording and of its decoded parts."""
 
 import dataclasses
 
@@ -9,13 +9,13 @@ from nlm_jax.core.dims import SAMPLE_RATE
 from nlm_jax.core.errors import UserError
 
 
-class BehindEnd(UserError):
-    """The recording has ended before the part begins."""
+class PastEnd(UserError):
+    """The part begins after the end of the recording."""
 
 
 @dataclasses.dataclass(frozen=True)
 class AudioInfo:
-    """What a file holds; its length is not what the header claims but what can be decoded."""
+    """Properties of a file. Its length is that of the audio that can be decoded, not that of the header."""
 
     rate: int
     """Hz."""
@@ -38,14 +38,14 @@ class Part:
     """At 16 kHz, in [-1, 1]."""
     rate: int
     """Hz of the source."""
-    goes_on: bool
-    """Whether the recording has more than this behind it."""
+    continues: bool
+    """Whether the recording continues after the part."""
     power: float
     """Mean square of the source without its offset."""
     above_band: float
-    """Share of that above 8 kHz, which is lost at 16 kHz."""
+    """Share of the power above 8 kHz, which is lost at 16 kHz."""
     notice: str
-    """As of `AudioInfo`."""
+    """As in `AudioInfo`."""
 
     @property
     def is_ultrasound(self) -> bool:
@@ -54,13 +54,22 @@ class Part:
 
 
 def powers(samples: Float[np.ndarray, "T"], rate: int, resampled: Float[np.ndarray, "T2"]) -> tuple[float, float]:
-    """Mean square, without offset, of samples at `rate` Hz, and the share of it that is lost at 16 kHz."""
+    """Power of a signal, and how much of it resampling removes.
+
+    Args:
+      samples: at `rate` Hz.
+      rate: of the source.
+      resampled: the same signal at 16 kHz.
+
+    Returns:
+      Mean square without offset, and the share of it that is lost at 16 kHz.
+    """
     before, after = (float(x @ x) / x.size for x in (samples - samples.mean(), resampled - resampled.mean()))
     return before, max(0.0, 1.0 - after / before) if rate > SAMPLE_RATE and before > 0 else 0.0
 
 
 def ultrasound_notice(count: int) -> str:
-    """The sentence about recordings whose parts are ultrasound, for the end of a run; "" without any."""
+    """A sentence about `count` recordings that are mostly ultrasound, for the end of a run; "" if there are none."""
     if not count:
         return ""
     return (

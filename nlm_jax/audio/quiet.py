@@ -1,4 +1,4 @@
-"""What libmpg123 prints where an MP3 is entered is kept off the terminal: it spoils a progress bar and says nothing."""
+"""Suppresses the messages that libmpg123 prints when it seeks in an MP3: they break progress bars and are harmless."""
 
 import contextlib
 import os
@@ -7,19 +7,19 @@ import threading
 from collections.abc import Iterator
 
 _lock = threading.Lock()
-SIGNS = (b"libmpg123", b"Illegal Audio-MPEG-Header", b"Trying to resync", b"during resync", b"Xing stream size")
+MESSAGES = (b"libmpg123", b"Illegal Audio-MPEG-Header", b"Trying to resync", b"during resync", b"Xing stream size")
 
 
 @contextlib.contextmanager
 def without_mpg123() -> Iterator[None]:
-    """Inside, for as short as possible, the process's stderr is collected; all but libmpg123's lines go there after.
+    """Captures the stderr of the process; on exit, all lines but those of libmpg123 are written to it. Keep it short.
 
-    It prints past Python, and libsndfile gives no access to its switch.
+    The library writes to the file descriptor, and libsndfile does not expose its verbosity.
     """
     with _lock, tempfile.TemporaryFile() as text:
         try:
             stderr = os.dup(2)
-        except OSError:  # closed: nothing can be seen there
+        except OSError:  # stderr is closed
             yield
             return
         os.dup2(text.fileno(), 2)
@@ -28,7 +28,7 @@ def without_mpg123() -> Iterator[None]:
         finally:
             os.dup2(stderr, 2)
             text.seek(0)
-            others = [line for line in text if not any(sign in line for sign in SIGNS)]
+            others = [line for line in text if not any(message in line for message in MESSAGES)]
             for line in others:
                 os.write(stderr, line)
             os.close(stderr)

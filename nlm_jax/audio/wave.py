@@ -15,7 +15,7 @@ import soundfile
 from jaxtyping import Float
 
 from nlm_jax.audio.content import content
-from nlm_jax.audio.parts import AudioInfo, BehindEnd, Part, powers
+from nlm_jax.audio.parts import AudioInfo, Part, PastEnd, powers
 from nlm_jax.audio.resample import Quality, resample
 from nlm_jax.audio.scale import Level, check_loudest
 from nlm_jax.audio.storage import Data, opened, stamp
@@ -69,7 +69,7 @@ def load(
       channel: one of its channels, from 1; None = their mean.
 
     Raises:
-      BehindEnd: nothing there at `start`.
+      PastEnd: nothing there at `start`.
       UserError: no such file, not audio, no samples, or samples that are not finite or at no scale of floats.
     """
     return part(source, start, seconds, quality, name, channel).wave
@@ -174,19 +174,19 @@ class Recording:
             raise type(error)(f"{label}: {error}") from error
         if not samples.size:
             if begin:
-                raise BehindEnd(f"{label}: has {stream.length() / rate:.2f} s, nothing at {start:.2f} s")
+                raise PastEnd(f"{label}: has {stream.length() / rate:.2f} s, nothing at {start:.2f} s")
             raise UserError(f"{label}: holds no audio samples; record or export it again")
         resampled = resample(samples, rate, quality)
         end = resampled.size if seconds is None else skip + round(seconds * SAMPLE_RATE)
         wave = resampled[skip:end]
         if not wave.size:
-            raise BehindEnd(f"{label}: has no audio after {start:.2f} s")
+            raise PastEnd(f"{label}: has no audio after {start:.2f} s")
         if len(resampled) < LEAST:
             raise UserError(f"{label}: holds only {len(samples)} samples, less than a millisecond")
         if not np.isfinite(wave).all():
             raise NotFinite(f"{label}: holds samples too large for a mean or a filter; divide them by their full scale")
-        goes_on = resampled.size - end > REST
-        return Part(np.clip(wave, -1.0, 1.0), rate, goes_on, *powers(samples, rate, resampled), stream.notice)
+        continues = resampled.size - end > REST
+        return Part(np.clip(wave, -1.0, 1.0), rate, continues, *powers(samples, rate, resampled), stream.notice)
 
     def _check_scale(self) -> None:
         """Floats of another scale show in the loudest part alone: all of a file is looked at, once."""

@@ -1,4 +1,4 @@
-"""One training or test example as annotations describe it, and the strict reading of JSON lines."""
+"""An example as annotations describe it, names of recordings and their parts, and strict reading of JSON lines."""
 
 import dataclasses
 import json
@@ -20,10 +20,10 @@ class Example:
 
     id: str
     paths: tuple[str, ...]
-    """Audio files as the annotation writes them, or parts of them (`part_name`). Relative ones are under the audio
-    root. None for text alone."""
+    """Audio files as written in the annotation, or parts of them (`part_name`); relative to the audio root. Empty for
+    text alone."""
     prompt: str
-    """User text; placeholders for the clips are put in front where it has none."""
+    """User text; placeholders for the clips are put in front if it has none."""
     text: str
     """The answer."""
     task: str
@@ -31,12 +31,12 @@ class Example:
     licence: str = "unknown"
     label: str = ""
     labels: tuple[str, ...] = ()
-    """The labels that the answer lists, if these are several."""
+    """The labels that the answer lists, if there are several."""
     split: str = ""
     where: str = ""
-    """file:line it came from, for messages."""
+    """file:line of its annotation, for messages."""
     facts: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    """What is known of the recording, by the names in `FACTS`; instructions are made from it."""
+    """Facts about the recording, by the names in `FACTS`; instruction tasks are generated from them."""
 
 
 RANKS = ("phylum", "class", "order", "family", "genus", "species")
@@ -46,11 +46,11 @@ FACTS = (
     *("sound", "instrument", "pitch", "velocity", "quality", "speaker", "speakers", "gender", "word", "transcript"),
     *("place", "country", "time", "date", "notes", "recordist", "url"),
 )
-"""Names that facts may have. `species` is the binomial; `others`, `call_type`, `sound` may list several by commas."""
+"""Names of facts. `species` is the binomial; `others`, `call_type` and `sound` may be comma-separated lists."""
 
 
 def lineage(facts: Mapping[str, str]) -> str:
-    """`Chordata;Aves;Passeriformes;Corvidae;Corvus;Corvus corax`, ranks that are not known empty; "" without any."""
+    """`Chordata;Aves;Passeriformes;Corvidae;Corvus;Corvus corax`, unknown ranks empty; "" if all are unknown."""
     ranks = [facts.get(rank, "") for rank in RANKS]
     binomial = ranks[-1] or facts.get("scientific_name", "")
     ranks[-1] = binomial
@@ -70,10 +70,10 @@ def part_name(path: str, start: float, end: float) -> str:
 
 
 def part_of(name: str) -> tuple[str, float, float] | None:
-    """(path, start, end) of a part's name, None where it names a whole recording. A point in time has end = start.
+    """(path, start, end) from the name of a part; None for a whole recording. A point in time has end = start.
 
     Raises:
-      UserError: a part that ends before it starts, or starts before its recording.
+      UserError: the part ends before it starts, or starts before its recording.
     """
     match = PART.fullmatch(name)
     if match is None:
@@ -85,18 +85,18 @@ def part_of(name: str) -> tuple[str, float, float] | None:
 
 
 def whole(name: str) -> str:
-    """The recording that a name stands for, or for a part of."""
+    """The recording that a name denotes, or of which it denotes a part."""
     match = PART.fullmatch(name)
     return match[1] if match else name
 
 
 CONTAINED = re.compile("#(row|member)=")
-"""In the name of a recording in a dataset, of which each row may have a copy (BirdSet's soundscapes)."""
+"""In names of recordings within a dataset; several rows may hold copies of one recording (BirdSet's soundscapes)."""
 CHANNEL = re.compile(r"(.+)#channel=([1-9]\d*)", re.DOTALL)
 
 
 def file_of(name: str) -> str:
-    """The recording with all of its channels that a name stands for, or for a part of."""
+    """The recording with all of its channels, from the name of the recording, a channel, or a part."""
     match = CHANNEL.fullmatch(whole(name))
     return match[1] if match else whole(name)
 
@@ -111,14 +111,14 @@ def span_fault(start: float, end: float) -> str:
 
 
 OVERRUN = 60.0
-"""Seconds that a label may go on behind the end of its recording, as the last window of many programs does."""
+"""Seconds that a label may extend past the end of its recording, as the last window of many programs does."""
 
 
-def span_behind(start: float, end: float, length: float) -> str:
-    """Why a label from `start` to `end` is not one of a recording of `length` seconds; "" if it is."""
+def past_end_fault(start: float, end: float, length: float) -> str:
+    """Why a label from `start` to `end` cannot belong to a recording of `length` seconds; "" if it can."""
     if start < length and end <= length + OVERRUN:
         return ""
-    does = f"starts at {start:.10g} s" if start >= length else f"ends at {end:.10g} s"
+    fault = f"starts at {start:.10g} s" if start >= length else f"ends at {end:.10g} s"
     late = start if start >= length else end
     if late >= 1e8:
         hint = "are the times counted from 1970?"
@@ -126,21 +126,26 @@ def span_behind(start: float, end: float, length: float) -> str:
         hint = "are the times in milliseconds?"
     else:
         hint = "is it a label of another recording?"
-    return f"the label {does}, but the recording has {length:.2f} s; {hint}"
+    return f"the label {fault}, but the recording has {length:.2f} s; {hint}"
 
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One JSON object of an annotation file, with typed access that names file, line and field in its errors."""
+    """One JSON object of an annotation file; its typed accessors name file, line and field in errors."""
 
     values: Mapping[str, Any]
     where: str
 
     def text(self, *names: str, default: str | None = None, empty: bool = True) -> str:
-        """The first of `names` that is present, as a string (numbers are written out).
+        """The first field of `names` that is present, as a string; numbers are converted.
+
+        Args:
+          names: of the fields.
+          default: if no field is present.
+          empty: whether the value may be empty.
 
         Raises:
-          UserError: none is present and there is no default, or the value is not text.
+          UserError: no field is present and there is no default, or the value is not a string or empty.
         """
         for name in names:
             value = self.values.get(name)
@@ -154,14 +159,14 @@ class Row:
                 return value
             raise UserError(f"{self.where}: field {name!r} is empty")
         if default is None:
-            given = ", ".join(self.values) or "none"
+            present = ", ".join(self.values) or "none"
             raise UserError(
-                f"{self.where}: missing field {' or '.join(map(repr, names))}; the fields given are {given}"
+                f"{self.where}: missing field {' or '.join(map(repr, names))}; the fields present are {present}"
             )
         return default
 
     def paths(self) -> tuple[str, ...]:
-        """Audio files: `files` (a list) or `path`."""
+        """Audio files, from `files` (a list) or `path`."""
         if self.values.get("files") is None:
             return (self.text("path", "files", empty=False),)
         files = self.values["files"]
@@ -174,7 +179,7 @@ def read_rows(path: pathlib.Path) -> Iterator[Row]:
     """The objects of a JSON-lines file, of a JSON list, or of `{"annotation": [...]}`.
 
     Raises:
-      UserError: no such file, or a line that is no JSON object (with its number).
+      UserError: there is no such file, or a line is not a JSON object.
     """
     if not path.is_file():
         raise UserError(f"{path}: no such annotation file")
@@ -196,7 +201,7 @@ def read_rows(path: pathlib.Path) -> Iterator[Row]:
 
 
 def _loads(text: str) -> Any:
-    """`json.loads`, for which a value nested beyond what Python can follow is no valid JSON either."""
+    """`json.loads` that raises JSONDecodeError for a value nested too deeply for Python, too."""
     try:
         return json.loads(text)
     except RecursionError:

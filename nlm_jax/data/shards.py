@@ -31,8 +31,8 @@ Encoding = Literal["flac", "pcm16"]
 MAGIC = b"NLM1"
 EXAMPLES_PER_SHARD = 65_536
 SCALE = np.float32(1.0 / 32768.0)
-READS = 50
-"""How often a shard may leave the cache before a record of it was read."""
+READ_ATTEMPTS = 50
+"""How often a shard may be evicted from the cache before a record of it was read."""
 # One record a chunk, so that a read touches one record; FLAC does not shrink further.
 READ_OPTIONS = "readahead_buffer_size:0,footer_prefetch_bytes:0"
 """A footer fetched ahead would make opening a shard take three times as long."""
@@ -42,13 +42,16 @@ CLIP_OPTIONS, EXAMPLE_OPTIONS = "group_size:1,uncompressed", "group_size:1,zstd:
 def encode_clip(
     wave: Float[np.ndarray, "T"], name: str, encoding: Encoding = "flac", facts: Mapping[str, Any] | None = None
 ) -> tuple[bytes, dict[str, Any]]:
-    """Record bytes of f32[T] in [-1, 1] and the header in them. 16-bit material comes back bit for bit.
+    """A clip record. 16-bit audio is decoded bit for bit.
 
     Args:
-      wave: the clip at 16 kHz.
+      wave: the clip at 16 kHz in [-1, 1].
       name: of its recording.
       encoding: of the samples in the record.
-      facts: what the header holds besides.
+      facts: further fields of the header.
+
+    Returns:
+      The bytes of the record, and its header.
     """
     pcm = _pcm(wave)
     header = {
@@ -73,23 +76,26 @@ def _pcm(wave: Float[np.ndarray, "T"]) -> np.ndarray:
 
 
 def pcm_digest(wave: Float[np.ndarray, "T"]) -> int:
-    """The first 64 bits of the `sha256` that the clip of f32[T] has in its header."""
+    """The first 64 bits of the `sha256` in the header of a clip."""
     return int.from_bytes(hashlib.sha256(_pcm(wave).tobytes()).digest()[:8])
 
 
 def decode_clip(record: bytes, start: int = 0, samples: int | None = None) -> Float[np.ndarray, "T"]:
-    """f32[T]: `samples` samples from `start` (to the end when None), fewer where the clip ends.
+    """Samples of a clip record, f32[T].
+
+    Args:
+      record: the bytes.
+      start: first sample.
+      samples: number of samples, fewer if the clip ends before; None = to its end.
 
     Raises:
-      CorruptRecord: the bytes are no clip record, or hold another number of samples than they say.
+      CorruptRecord: not a clip record, or its samples are damaged, not finite, or not as many as its header says.
     """
     header, payload = clip_header(record)
     count = header["samples"] - start if samples is None else min(samples, header["samples"] - start)
     if header["encoding"] == "pcm16":
         if payload.nbytes != 2 * header["samples"]:
-            raise CorruptRecord(
-                f"{header['name']}: {payload.nbytes // 2} samples where {header['samples']} were stored"
-            )
+            raise CorruptRecord(f"{header['name']}: {payload.nbytes // 2} samples, but {header['samples']} were stored")
         return np.multiply(np.frombuffer(payload, "<i2")[start : start + count], SCALE, dtype=np.float32)
     try:
         with soundfile.SoundFile(io.BytesIO(payload)) as file:
@@ -99,14 +105,18 @@ def decode_clip(record: bytes, start: int = 0, samples: int | None = None) -> Fl
     except (soundfile.SoundFileError, RuntimeError) as error:
         raise CorruptRecord(f"{header['name']}: damaged FLAC data") from error
     if wave.shape != (count,):
-        raise CorruptRecord(f"{header['name']}: {wave.size} samples where {count} were stored")
-    if not np.isfinite(wave).all():  # no FLAC has any, but the bytes may be those of another format
+        raise CorruptRecord(f"{header['name']}: {wave.size} samples, but {count} were stored")
+    if not np.isfinite(wave).all():  # impossible in FLAC, but the bytes may be of another format
         raise CorruptRecord(f"{header['name']}: samples that are NaN or infinite")
     return wave
 
 
 def clip_header(record: bytes) -> tuple[dict[str, Any], memoryview]:
-    """Header and payload (not copied) of a clip record; `CorruptRecord` where the bytes are none."""
+    """Header and payload (not copied) of a clip record.
+
+    Raises:
+      CorruptRecord: not a clip record, or its header is damaged.
+    """
     try:
         if record[:4] != MAGIC:
             raise CorruptRecord("a record without the mark of a clip")
@@ -119,7 +129,7 @@ def clip_header(record: bytes) -> tuple[dict[str, Any], memoryview]:
 
 
 class CorruptRecord(ValueError):
-    """A record whose bytes cannot be what was written. The pipeline counts and replaces it."""
+    """A record is not what was written. The pipeline counts and replaces its example."""
 
 
 def write_records(path: pathlib.Path, records: Iterable[bytes], options: str) -> int:
@@ -133,70 +143,74 @@ def write_records(path: pathlib.Path, records: Iterable[bytes], options: str) ->
 
 
 @runtime_checkable
-class Source(Protocol):
-    """Where shards come from that are not in their directory."""
+class ShardSource(Protocol):
+    """Provides local copies of shards that are not in their directory; a copy may be evicted at any time."""
 
     def use(self, name: str) -> bool:
-        """Whether the file is on this machine; it is read now."""
+        """Whether the shard has a local copy; marks it as used now."""
 
     def stamp(self, name: str) -> int | None:
-        """What tells it from another copy that was there before; None where it is not on this machine."""
+        """Distinguishes the local copy from earlier ones; None if there is no copy."""
 
     def fetch(self, name: str) -> pathlib.Path:
-        """Its path on this machine, after bringing it there; it may be gone again soon."""
+        """The local copy, downloaded if necessary."""
 
 
 class Records:
     """Random access to numbered ArrayRecord files `<stem>-00000.arrayrecord`; opened at first use, pickled closed.
 
-    They lie in `directory`, or come one by one from `source`.
+    Args:
+      directory: of the files.
+      stem: of their names.
+      source: of local copies; None = the files are in `directory`.
     """
 
-    def __init__(self, directory: pathlib.Path, stem: str, source: Source | None = None):
+    def __init__(self, directory: pathlib.Path, stem: str, source: ShardSource | None = None):
         self.directory, self.stem, self.source = directory, stem, source
-        self._number = next(_NUMBERS)
-        weakref.finalize(self, OPEN.close, self._number).atexit = False
+        self.number = next(_NUMBERS)  # key of its shards in `OPEN`
+        weakref.finalize(self, OPEN.close, self.number).atexit = False
 
     def read(self, shard: int, record: int) -> bytes:
         """Bytes of one record.
 
         Raises:
-          UserError: the file is missing. CorruptRecord: it or the record is damaged.
+          UserError: the file is missing.
+          CorruptRecord: the file or the record is damaged.
         """
         if self.source:
             return self._read_fetched(shard, record)
-        return read_record(OPEN.get(self._number, shard) or self._opened(shard), record)
+        return read_record(OPEN.get(self.number, shard) or self._opened(shard), record)
 
     def _opened(self, shard: int) -> "Shard":
         path = shard_path(self.directory, self.stem, shard)
         if not path.is_file():
             raise UserError(f"{path}: missing; copy the prepared directory whole, or run nlm prepare again")
-        return OPEN.put(self._number, shard, Shard(open_shard(path), path))
+        return OPEN.put(self.number, shard, Shard(open_shard(path), path))
 
     def _read_fetched(self, shard: int, record: int) -> bytes:
-        """A record of a shard from `source`. A file that goes while it is read is no damage: it is fetched again."""
+        """A record of a shard from `source`. A copy that is evicted while it is read is fetched again."""
         name = shard_name(self.stem, shard)
-        failed = None  # the file in which the record was damaged
-        for _ in range(READS):
-            reader = OPEN.get(self._number, shard)
+        failed = None  # stamp of the copy in which the record was damaged
+        for _ in range(READ_ATTEMPTS):
+            reader = OPEN.get(self.number, shard)
             try:
                 if reader is None or not self.source.use(name):
                     reader = self._fetched(shard, name)
                 return read_record(reader, record)
             except CorruptRecord:
-                OPEN.close(self._number, [shard])
-                found = self.source.stamp(name)
-                if found is not None and found == failed:
+                OPEN.close(self.number, [shard])
+                stamp = self.source.stamp(name)
+                if stamp is not None and stamp == failed:
                     raise
-                failed = found
-        raise UserError(f"{self.directory / name}: gone from the cache whenever it is read; raise data.cache_gb")
+                failed = stamp
+        raise UserError(f"{self.directory / name}: evicted from the cache before it could be read; raise data.cache_gb")
 
     def _fetched(self, shard: int, name: str) -> "Shard":
-        """A new reader of a shard that is brought here."""
+        """A new reader of a fetched shard."""
         path = self.source.fetch(name)
-        gone = [s for s in OPEN.of(self._number) if not self.source.stamp(shard_name(self.stem, s))]
-        OPEN.close(self._number, gone)  # an open file that is gone from the cache still takes its room
-        return OPEN.put(self._number, shard, Shard(open_shard(path), self.directory / name))
+        evicted = [s for s in OPEN.of(self.number) if not self.source.stamp(shard_name(self.stem, s))]
+        OPEN.close(self.number, evicted)  # an evicted file takes disk space as long as it is open
+        return OPEN.put(self.number, shard, Shard(open_shard(path), self.directory / name))
 
     def __getstate__(self) -> dict:
         return {"directory": self.directory, "stem": self.stem, "source": self.source}
@@ -206,63 +220,67 @@ class Records:
 
 
 class Shard(NamedTuple):
-    """An open shard, and the path that messages name: made once, for there are thousands of reads a second."""
+    """An open shard, and its path for messages."""
 
     reader: Any
     path: pathlib.Path
 
 
 class OpenShards:
-    """The open shards of this process, by the number of their `Records` and their own: at most `limit`, for systems
-    allow some thousand open files and a corpus may have more shards. The least recently used is closed first.
+    """The open shards of this process, keyed by the number of their `Records` and their own.
+
+    Systems limit the number of open files, and a corpus may have more shards, so the least recently used are closed.
+
+    Args:
+      limit: of shards that are open at a time.
     """
 
     def __init__(self, limit: int):
         self.limit = limit
-        self._held: collections.OrderedDict[tuple[int, int], Shard] = collections.OrderedDict()
-        self._lock = threading.RLock()  # a `Records` may be collected, and close its own, anywhere
+        self._shards: collections.OrderedDict[tuple[int, int], Shard] = collections.OrderedDict()
+        self._lock = threading.RLock()  # reentrant: garbage collection of a `Records` closes its shards, anywhere
 
     def get(self, records: int, shard: int) -> Shard | None:
-        """The open shard; None where it is not open."""
+        """The open shard; None if it is not open."""
         with self._lock:
-            found = self._held.get((records, shard))
-            if found:
-                self._held.move_to_end((records, shard))
-            return found
+            opened = self._shards.get((records, shard))
+            if opened:
+                self._shards.move_to_end((records, shard))
+            return opened
 
     def put(self, records: int, shard: int, opened: Shard) -> Shard:
-        """Keeps an open shard. One that is closed for it stays usable for who reads it now."""
+        """Adds an open shard. One that is removed for it is closed when nothing reads it any more."""
         with self._lock:
-            self._held[records, shard] = opened
-            self._held.move_to_end((records, shard))
-            while len(self._held) > self.limit:
-                self._held.popitem(last=False)
+            self._shards[records, shard] = opened
+            self._shards.move_to_end((records, shard))
+            while len(self._shards) > self.limit:
+                self._shards.popitem(last=False)
         return opened
 
     def of(self, records: int) -> list[int]:
         """Numbers of the open shards of one `Records`."""
         with self._lock:
-            # Over a copy: what the loop allocates may collect a `Records`, which then closes its own.
-            return [shard for number, shard in list(self._held) if number == records]
+            # Over a copy: allocations in the loop may garbage collect a `Records`, which then closes its shards.
+            return [shard for number, shard in list(self._shards) if number == records]
 
     def close(self, records: int, which: Sequence[int] | None = None) -> None:
-        """Closes shards of one `Records`; default all."""
+        """Closes shards of one `Records`; None = all of them."""
         with self._lock:
             for shard in self.of(records) if which is None else which:
-                self._held.pop((records, shard), None)
+                self._shards.pop((records, shard), None)
 
-    def renew(self) -> None:
-        """Forgets everything: a child process must not wait for a lock that a thread of its parent holds."""
+    def reset(self) -> None:
+        """Starts empty with a new lock, in a child process: a thread of the parent may hold the old lock."""
         self.__init__(self.limit)
 
 
 OPEN = OpenShards(256)
 _NUMBERS = itertools.count()
-os.register_at_fork(after_in_child=OPEN.renew)
+os.register_at_fork(after_in_child=OPEN.reset)
 
 
 def open_shard(path: pathlib.Path) -> Any:
-    """Reader of an ArrayRecord file; `CorruptRecord` where it is none."""
+    """Reader of an ArrayRecord file; `CorruptRecord` if it is not one."""
     try:
         return array_record_module.ArrayRecordReader(str(path), READ_OPTIONS)
     except (RuntimeError, ValueError) as error:
@@ -270,7 +288,7 @@ def open_shard(path: pathlib.Path) -> Any:
 
 
 def read_record(shard: Shard, record: int) -> bytes:
-    """Record number `record`; `CorruptRecord` that names the shard where it is damaged."""
+    """Record number `record`; `CorruptRecord` with the path of the shard if it is damaged."""
     try:
         return shard.reader.read([record])[0]
     except (RuntimeError, ValueError, IndexError) as error:
@@ -283,7 +301,7 @@ def shard_path(directory: pathlib.Path, stem: str, shard: int) -> pathlib.Path:
 
 
 def shard_name(stem: str, shard: int) -> str:
-    """Name of a shard's file."""
+    """File name of a shard."""
     return f"{stem}-{shard:05d}.arrayrecord"
 
 
@@ -294,15 +312,15 @@ def file_digest(path: pathlib.Path) -> str:
 
 
 TABLES = (".csv", ".tsv", ".tab", ".txt", ".json", ".jsonl", ".ndjson")
-"""Files whose content counts in the digest of a folder."""
+"""Suffixes of the files whose content is part of the digest of a folder."""
 
 
 def digest(annotations: pathlib.Path, without: Collection[str] = ()) -> str:
-    """Of the annotations: of a file its content, of a folder the names and sizes in it and its tables.
+    """SHA-256 of annotations: of the content of a file; of names, sizes and tables of a folder.
 
     Args:
       annotations: file or folder.
-      without: files, as the folder calls them in text, that do not count.
+      without: files to leave out, by their printable path in the folder.
     """
     if not annotations.is_dir():
         return file_digest(annotations)

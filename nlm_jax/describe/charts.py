@@ -1,4 +1,4 @@
-"""Pictures of distributions, and lists with bars, for the page about a corpus."""
+"""Charts of distributions, tables with bars, and trees, for the page about a corpus."""
 
 import html
 import math
@@ -18,7 +18,7 @@ def histogram(spread: dict[str, Any], unit: str) -> str:
     """SVG of a `spread`: bars, and the median as a line."""
     counts, edges = spread["counts"], spread["edges"]
     if not counts:
-        return "<p>nothing to show</p>"
+        return "<p>no data</p>"
     width, height, left, bottom, top = 460, 220, 50, 34, 14
     low, high, most = edges[0], edges[-1], nice(max(counts))
     x = lambda value: left + (width - left - 14) * (value - low) / (high - low)  # noqa: E731
@@ -38,7 +38,7 @@ def histogram(spread: dict[str, Any], unit: str) -> str:
 
 
 def falling(counts: Sequence[int], labels: int) -> str:
-    """SVG of counts in falling order on a logarithmic axis, beside their mean."""
+    """SVG of counts in descending order on a logarithmic axis, with their mean."""
     if not counts:
         return "<p>no labels</p>"
     width, height, left, bottom, top = 700, 240, 50, 34, 14
@@ -67,7 +67,7 @@ def bar(x: float, y: float, width: float, height: float) -> str:
 
 
 def short(value: float) -> str:
-    """A number in few signs."""
+    """A number in a few characters."""
     for size, sign in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
         if abs(value) >= size:
             return f"{value / (size if sign != 'k' else 1e3):.3g}{sign}"
@@ -75,7 +75,7 @@ def short(value: float) -> str:
 
 
 def duration(hours: float) -> str:
-    """Hours, minutes or seconds, whichever reads best."""
+    """Hours, minutes or seconds, whichever fits the magnitude."""
     if hours >= 1:
         return f"{hours:,.1f} h"
     return f"{hours * 60:.0f} min" if hours * 60 >= 2 else f"{hours * 3600:.0f} s"

@@ -25,20 +25,23 @@ from nlm_jax.data.mixture import groups_of
 from nlm_jax.data.train_stream import TrainStream
 from nlm_jax.describe import index, levels, page, show
 
-SUMMARY = "what is in prepared corpora: hours, tasks, taxa, levels, examples to hear; a page and JSON"
+SUMMARY = "what is in prepared corpora: hours, tasks, taxa, levels, and examples with audio, as a page and JSON"
 JSON, PAGE, FLAGGED = "describe.json", "describe.html", "flagged.jsonl"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("directories", nargs="*", metavar="DIR", help="written by nlm prepare; in buckets too")
+    add("directories", nargs="*", metavar="DIR", help="directories written by nlm prepare; also URLs")
     add("--out", type=remote.output_path, required=True, help=f"folder for {PAGE}, {JSON} and {FLAGGED}")
-    add("--examples", type=int, default=12, metavar="N", help="shown, tasks in turn (default 12)")
+    add("--examples", type=int, default=12, metavar="N", help="examples to show, tasks in turn (default 12)")
     add("--augmented", action="store_true", help="show every augmentation before and after")
     add("--sample", type=int, default=2000, metavar="N", help="clips measured for levels; 0 = all (default 2000)")
-    add("--config", help="of nlm train: its augmentation, its effective epochs, and its data where no DIR is given")
+    add(
+        "--config",
+        help="config of nlm train: its augmentation, effective epochs, and data if no DIR is given",
+    )
     add("--seconds", type=float, default=CLIP_SECONDS, help="of each clip to show (default 10)")
-    add("--seed", type=int, default=0, help="of the augmentations shown (default 0)")
+    add("--seed", type=int, default=0, help="seed of the augmentations shown (default 0)")
     add("--workers", type=int, default=os.cpu_count() or 1, help="threads that decode (default: all cores)")
 
 
@@ -56,24 +59,24 @@ def run(args: argparse.Namespace) -> int:
         raise UserError("no data given; name directories written by nlm prepare, or a --config whose stages have some")
     console = rich.console.Console(stderr=True)
     corpus = Corpus(directories)
-    told = index.numbers(corpus)
-    own = {"train": tuple(directories)} if args.directories else {}  # the mixture of the config, of what is described
-    told["mixture"] = [epochs(stage, dataclasses.replace(data, **own)) for stage, data in stages]
+    summary = index.numbers(corpus)
+    described = {"train": tuple(directories)} if args.directories else {}  # the mixture is applied to these
+    summary["mixture"] = [epochs(stage, dataclasses.replace(data, **described)) for stage, data in stages]
     with progress_bar(console) as progress:
-        told["levels"], flagged = levels.levels(corpus, index.Clips(corpus), args.sample, args.workers, progress)
-    told["answers"] = show.answers(corpus)
+        summary["levels"], flagged = levels.levels(corpus, index.Clips(corpus), args.sample, args.workers, progress)
+    summary["answers"] = show.answers(corpus)
     samples = round(args.seconds * 16_000)
     shown = show.examples(corpus, args.examples, samples)
-    told["shown"] = [one.facts for one in shown]
+    summary["shown"] = [one.facts for one in shown]
     pairs = []
     if args.augmented:
         config = stages[-1][1].augment if stages else AugmentConfig()
         pairs = show.augmented(corpus, config, samples, args.seed)
-        told["augmented"] = [{**a.facts, "after": b.facts if b else None} for a, b in pairs]
-    write(args.out, told, page.document(told, shown, pairs), flagged)
+        summary["augmented"] = [{**a.facts, "after": b.facts if b else None} for a, b in pairs]
+    write(args.out, summary, page.document(summary, shown, pairs), flagged)
     print(
-        f"{args.out / PAGE}: {told['examples']} examples, {told['clips']} clips, {told['hours']:.2f} h, "
-        f"{len(told['tasks'])} tasks, {told['labels']['labels']} labels"
+        f"{args.out / PAGE}: {summary['examples']} examples, {summary['clips']} clips, {summary['hours']:.2f} h, "
+        f"{len(summary['tasks'])} tasks, {summary['labels']['labels']} labels"
     )
     return 0
 
@@ -82,7 +85,7 @@ def stages_of(config: str, overrides: list[str]) -> list[tuple[dict[str, Any], D
     """Name and steps of every stage of a training config, and its data.
 
     Raises:
-      UserError: the file has no stages, or their data is not what `DataConfig` knows.
+      UserError: the file has no stages, or a field of their data is invalid.
     """
     values = load(config, overrides)
     stages = values.get("stages")
@@ -98,11 +101,11 @@ def stages_of(config: str, overrides: list[str]) -> list[tuple[dict[str, Any], D
 
 
 def epochs(stage: dict[str, Any], data: DataConfig) -> dict[str, Any]:
-    """Effective epochs of a stage. `nlm train` knows them exactly; here rows hold as many mean examples as fit."""
+    """Effective epochs of a stage, estimated: rows hold as many mean examples as fit. `nlm train` plans the rows."""
     corpus = Corpus(data.train, data.train_split, data.tasks, data.domains, data.cache_gb)
     stream = TrainStream(groups_of(corpus, data.mixture, data.seed), data.seed)
-    need = mean_need(corpus, stream, n_windows(data.samples))
-    draws = stage["steps"] * data.rows * max(1.0, float((np.array(capacity(data)) / np.maximum(need, 1e-9)).min()))
+    size = mean_size(corpus, stream, n_windows(data.samples))
+    draws = stage["steps"] * data.rows * max(1.0, float((np.array(capacity(data)) / np.maximum(size, 1e-9)).min()))
     listed = mixture_report.rows(corpus, stream, draws)
     return {**stage, "rows_a_step": data.rows, "examples_drawn": round(draws), "rows": listed}
 
@@ -112,19 +115,19 @@ def capacity(data: DataConfig) -> tuple[int, int, int]:
     return data.row_tokens, data.row_clips, data.row_answers
 
 
-def mean_need(corpus: Corpus, stream: TrainStream, vectors: int) -> Float[np.ndarray, "3"]:
-    """Tokens, clips and answer tokens of the mean example of the stream, by the token counts of the index."""
+def mean_size(corpus: Corpus, stream: TrainStream, vectors: int) -> Float[np.ndarray, "3"]:
+    """Tokens, clips and answer tokens of the mean example of the stream, from the token counts of the index."""
     columns = [np.asarray(corpus.column(name), np.float64) for name in ("text_tokens", "answer_tokens")]
     clips = corpus.n_clips
     weights = mixture_report.expected_draws(corpus, stream, 1.0)
-    each = np.stack([columns[0] + columns[1] + vectors * clips, clips, columns[1]])
-    return each @ (weights / weights.sum())
+    sizes = np.stack([columns[0] + columns[1] + vectors * clips, clips, columns[1]])
+    return sizes @ (weights / weights.sum())
 
 
-def write(out: pathlib.Path, told: dict[str, Any], document: str, flagged: list[dict[str, Any]]) -> None:
+def write(out: pathlib.Path, summary: dict[str, Any], document: str, flagged: list[dict[str, Any]]) -> None:
     """Writes the files."""
     listed = "".join(json.dumps(one, ensure_ascii=False) + "\n" for one in flagged)
     out.mkdir(parents=True, exist_ok=True)
-    said = json.dumps(told, ensure_ascii=False, indent=1) + "\n"
-    for name, content in ((FLAGGED, listed), (JSON, said), (PAGE, document)):
+    numbers = json.dumps(summary, ensure_ascii=False, indent=1) + "\n"
+    for name, content in ((FLAGGED, listed), (JSON, numbers), (PAGE, document)):
         write_text(out / name, content)

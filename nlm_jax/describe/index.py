@@ -1,4 +1,4 @@
-"""Numbers that the index of a corpus holds, without opening a recording: counts, hours, taxa, durations, tokens."""
+"""Statistics from the index of a corpus, without opening recordings: counts, hours, taxa, durations, tokens."""
 
 import collections
 import json
@@ -15,15 +15,15 @@ from nlm_jax.data import taxonomy
 from nlm_jax.data.dataset import Corpus
 from nlm_jax.data.schema import RANKS
 
-NOTHING = "(none)"
-"""Stands for an empty name."""
+UNNAMED = "(none)"
+"""Shown in place of an empty name."""
 EXTREMES = 15
-"""Labels listed from either end."""
+"""Labels listed with the most and with the fewest examples."""
 REASONS = 20
 
 
 class Clips:
-    """The distinct clips of a corpus, numbered over all its directories, and which examples ask about them."""
+    """The distinct clips of a corpus, numbered over all its directories, and the examples that use them."""
 
     def __init__(self, corpus: Corpus):
         counts = [len(part.index["clip_samples"]) for part in corpus.parts]
@@ -38,21 +38,21 @@ class Clips:
         self._owner = np.repeat(np.arange(len(corpus)), corpus.n_clips)
 
     def tally(self, names: Sequence[str], codes: Int[np.ndarray, "N"]) -> list[dict[str, Any]]:
-        """Per name its examples, and the distinct clips and hours they are about; most examples first."""
+        """Per name its examples, and their distinct clips and hours; most examples first."""
         examples = np.bincount(codes, minlength=len(names))
         pairs = np.unique(codes[self._owner].astype(np.int64) * max(1, len(self.samples)) + self._clip)
         of, clip = np.divmod(pairs, max(1, len(self.samples)))
         clips = np.bincount(of, minlength=len(names))
         hours = np.bincount(of, weights=self.samples[clip], minlength=len(names)) / (3600 * SAMPLE_RATE)
-        out = [
-            {"name": n or NOTHING, "examples": int(e), "clips": int(c), "hours": round(float(h), 4)}
+        rows = [
+            {"name": n or UNNAMED, "examples": int(e), "clips": int(c), "hours": round(float(h), 4)}
             for n, e, c, h in zip(names, examples, clips, hours, strict=True)
         ]
-        return sorted(out, key=lambda one: (-one["examples"], one["name"]))
+        return sorted(rows, key=lambda row: (-row["examples"], row["name"]))
 
 
 def numbers(corpus: Corpus) -> dict[str, Any]:
-    """Everything that the index tells: the fields of describe.json but those about sound, answers and examples."""
+    """The fields of describe.json that follow from the index: all but those about audio, answers and examples."""
     clips = Clips(corpus)
     manifests = [part.manifest for part in corpus.parts]
     species, code_of = taxonomy.species_codes(corpus.taxa)
@@ -80,21 +80,25 @@ def numbers(corpus: Corpus) -> dict[str, Any]:
 
 
 def sources(manifests: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Of the recordings behind the clips: `rates` in Hz -> clips, and those whose energy is ultrasound (lost at 16 kHz)
-    and that are damaged, with the first names. Nothing of directories that were prepared before these were noted."""
+    """Facts about the source recordings; empty for directories of versions that did not store them.
+
+    Returns:
+      `rates`: Hz -> clips; `ultrasound` and `damaged`: number of recordings whose energy is mostly above 8 kHz (lost at
+      16 kHz) or that could not be read whole, and the first names.
+    """
     rates: collections.Counter[str] = collections.Counter()
-    found = {name: {"recordings": 0, "first": []} for name in ("ultrasound", "damaged")}
+    recordings = {name: {"recordings": 0, "first": []} for name in ("ultrasound", "damaged")}
     for audio in (manifest.get("audio", {}) for manifest in manifests):
         rates.update(audio.get("source_rates", {}))
-        for name, one in found.items():
+        for name, one in recordings.items():
             own = audio.get(name, {"recordings": 0, "first": []})
             one["recordings"] += own["recordings"]
             one["first"] += own["first"]
-    return {"rates": dict(sorted(rates.items(), key=lambda item: int(item[0]))), **found}
+    return {"rates": dict(sorted(rates.items(), key=lambda item: int(item[0]))), **recordings}
 
 
 def tree(tally: list[dict[str, Any]]) -> dict[str, Any]:
-    """Lineages as nested nodes with the sums below them; labels without a lineage are beside the tree.
+    """Lineages as nested nodes with sums; labels without a lineage are listed apart.
 
     Returns:
       `roots`: nodes of `name`, `rank`, `examples`, `clips`, `hours`, `species`, `children`; `labels` and `unlabelled`.
@@ -103,7 +107,7 @@ def tree(tally: list[dict[str, Any]]) -> dict[str, Any]:
     labels, unlabelled = [], 0
     for one in tally:
         ranks = one["name"].split(taxonomy.SEPARATOR)
-        if one["name"] == NOTHING:
+        if one["name"] == UNNAMED:
             unlabelled = one["examples"]
         elif len(ranks) != len(RANKS):
             labels.append(one)
@@ -130,19 +134,19 @@ def _sorted(node: dict[str, Any]) -> tuple[list[dict[str, Any]], int]:
 
 
 def imbalance(names: Sequence[str], codes: Int[np.ndarray, "N"]) -> dict[str, Any]:
-    """How unevenly the labels (species, or what stands for them) have examples.
+    """How unevenly examples are distributed over labels (species, or the label if there is no lineage).
 
     Returns:
-      `gini` (0 = all alike, towards 1 = one has all), `effective_number` (exp of the entropy: as many equally frequent
-      labels would be as uncertain), `ratio` of the largest to the smallest, `counts` in falling order (at most 2,000
-      points), and the labels at both ends.
+      `gini` (0 = equal, near 1 = one label has all examples), `effective_number` (exp of the entropy: that many
+      equally frequent labels have the same entropy), `ratio` of the largest to the smallest, `counts` in descending
+      order (at most 2,000 points), and the labels at both ends.
     """
     counts = np.bincount(codes, minlength=len(names))
-    found = sorted(
+    ranked = sorted(
         ((int(n), name) for name, n in zip(names, counts, strict=True) if n and name), key=lambda p: (-p[0], p[1])
     )
-    listed = [{"name": name, "examples": n} for n, name in found]
-    falling = np.asarray([n for n, _ in found], np.int64)
+    listed = [{"name": name, "examples": n} for n, name in ranked]
+    falling = np.asarray([n for n, _ in ranked], np.int64)
     if not len(falling):
         return {"labels": 0, "gini": 0.0, "effective_number": 0.0, "ratio": 0.0, "counts": [], "top": [], "bottom": []}
     points = np.unique(np.linspace(0, len(falling) - 1, min(len(falling), 2000)).round().astype(int))
@@ -165,7 +169,7 @@ def gini(counts: Int[np.ndarray, "N"]) -> float:
 
 
 def effective_number(counts: Int[np.ndarray, "N"]) -> float:
-    """exp of the entropy of counts: 1 where one has all, their number where all are alike."""
+    """exp of the entropy of counts: 1 if a single one is not 0, their number if all are equal."""
     share = counts[counts > 0] / counts.sum()
     return math.exp(-float(share @ np.log(share)))
 
@@ -187,13 +191,13 @@ def spread(values: Float[np.ndarray, "N"] | Int[np.ndarray, "N"], bins: int = 40
 
 
 def round_step(least: float) -> float:
-    """The next of 1, 2, 5 times a power of ten."""
+    """The smallest of 1, 2, 5 times a power of ten that is at least `least`."""
     power = 10.0 ** math.floor(math.log10(least))
     return next(step * power for step in (1, 2, 5, 10) if step * power >= least * 0.999999)
 
 
 def rejects(corpus: Corpus) -> dict[str, Any]:
-    """What `nlm prepare` left out, by reason; only the numbers where its list is missing."""
+    """What `nlm prepare` left out, by reason; without reasons for directories whose list is missing."""
     given = [part.manifest.get("rejected", {}) for part in corpus.parts]
     total = {key: sum(int(g.get(key, 0)) for g in given) for key in ("clips", "examples")}
     by_reason: dict[str, dict[str, Any]] = collections.defaultdict(lambda: {"entries": 0, "examples": 0})
@@ -206,8 +210,8 @@ def rejects(corpus: Corpus) -> dict[str, Any]:
         for line in file.read_text(encoding="utf-8").splitlines():
             entry = json.loads(line) if line.strip() else {}
             if entry:
-                told = str(entry.get("reason", "unknown")).replace(str(entry.get("file") or "\0"), "...")
-                one = by_reason[re.sub(r"\S*\.\.\.", "...", told).strip()]  # one reason, whatever file and folder
+                reason = str(entry.get("reason", "unknown")).replace(str(entry.get("file") or "\0"), "...")
+                one = by_reason[re.sub(r"\S*\.\.\.", "...", reason).strip()]  # one reason, whatever file and folder
                 one["entries"] += 1
                 one["examples"] += int(entry.get("examples", 1))
                 one.setdefault("file", str(entry.get("file", "")))

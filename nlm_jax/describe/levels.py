@@ -1,4 +1,4 @@
-"""A pass over recordings: how loud they are, how much of them is clipped, how much is silence."""
+"""Levels of the clips of a corpus: loudness, clipping, silence, offset."""
 
 import concurrent.futures
 from typing import Any
@@ -14,21 +14,21 @@ from nlm_jax.data.shuffle import permute
 from nlm_jax.describe.index import Clips, spread
 
 FLOOR = -96.0
-"""dBFS given to digital silence: the step of 16-bit samples."""
+"""dBFS of digital silence: the step of 16-bit samples."""
 SILENCE = -60.0
-"""dBFS of root mean square below which a frame of 20 ms is silent."""
+"""A frame of 20 ms is silent if its root mean square is below this level in dBFS."""
 FRAME = SAMPLE_RATE // 50
 FULL, RUN = 32767 / 32768, 3
-"""A clip counts as clipped where so many samples in a row are at full scale."""
+"""A clip counts as clipped if at least `RUN` samples in a row are at full scale."""
 OFFSET = 0.01
-"""Mean of a clip from which its offset counts."""
+"""A clip has an offset if its mean exceeds this share of full scale."""
 FIGURES = ("rms", "peak", "clipped", "silent", "offset")
 NAMED = 5
-"""Clips of a kind that describe.json names; the rest are in a file of their own."""
+"""Clips of a kind that describe.json names; flagged.jsonl has all."""
 
 
 def chosen(total: int, sample: int) -> Int[np.ndarray, "S"]:
-    """Numbers of the clips that are looked at: all where `sample` is 0 or enough, else the same random ones always."""
+    """Numbers of the clips to measure: a random but fixed sample; all if `sample` is 0 or at least `total`."""
     if not 0 < sample < total:
         return np.arange(total)
     return np.sort(permute(np.arange(sample), total, np.full(sample, 1, np.uint64)))
@@ -56,7 +56,7 @@ def decibels(level: float) -> float:
 
 
 def runs(hit: np.ndarray, least: int) -> int:
-    """How many of the true values stand in runs of at least `least`."""
+    """Number of true values in runs of at least `least`."""
     edges = np.flatnonzero(np.diff(np.concatenate([[0], hit.astype(np.int8), [0]])))
     length = edges[1::2] - edges[::2]
     return int(length[length >= least].sum())
@@ -65,12 +65,23 @@ def runs(hit: np.ndarray, least: int) -> int:
 def levels(
     corpus: Corpus, clips: Clips, sample: int, workers: int, progress: rich.progress.Progress
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Measures of a sample of the corpus's clips, and those that are silent, clipped or have an offset, with their
-    names and figures; damaged ones are counted and named."""
+    """Levels of a sample of the clips.
+
+    Args:
+      corpus: the corpus.
+      clips: its distinct clips.
+      sample: number of clips to measure; 0 = all.
+      workers: threads that decode.
+      progress: shows the clips done.
+
+    Returns:
+      Statistics for describe.json, damaged clips among them, and a row with name and levels for each clip that is
+      silent, clipped or has an offset.
+    """
     numbers = chosen(len(clips.samples), sample)
     task = progress.add_task("levels", total=len(numbers))
 
-    def one(number: int) -> dict[str, Any] | str:
+    def measured(number: int) -> dict[str, Any] | str:
         k = int(np.searchsorted(clips.first, number, side="right")) - 1
         part = corpus.parts[k]
         try:
@@ -84,13 +95,13 @@ def levels(
 
     pool = concurrent.futures.ThreadPoolExecutor(workers)  # decoding releases the interpreter lock
     try:
-        found = list(pool.map(one, numbers.tolist()))
+        results = list(pool.map(measured, numbers.tolist()))
     finally:
         pool.shutdown(cancel_futures=True)  # an interrupted run stops at once
-    damaged = [f for f in found if isinstance(f, str)]
-    good = [f for f in found if not isinstance(f, str)]
+    damaged = [f for f in results if isinstance(f, str)]
+    good = [f for f in results if not isinstance(f, str)]
     seconds = np.asarray(
-        [clips.samples[n] for n, f in zip(numbers, found, strict=True) if not isinstance(f, str)], float
+        [clips.samples[n] for n, f in zip(numbers, results, strict=True) if not isinstance(f, str)], float
     )
     column = {key: np.asarray([g[key] for g in good]) for key in FIGURES}
     whole = max(1.0, float(seconds.sum()))
@@ -101,9 +112,9 @@ def levels(
         "offset": np.abs(column["offset"]) > OFFSET,
     }
     flagged = [
-        {"directory": g["directory"], "clip": g["clip"], "is": named, **{key: round(g[key], 5) for key in FIGURES}}
+        {"directory": g["directory"], "clip": g["clip"], "is": flags, **{key: round(g[key], 5) for key in FIGURES}}
         for number, g in enumerate(good)
-        if (named := [kind for kind, hits in kinds.items() if hits[number]])
+        if (flags := [kind for kind, hits in kinds.items() if hits[number]])
     ]
     first = {kind: [f["clip"] for f in flagged if kind in f["is"]][:NAMED] for kind in kinds}
     return {

@@ -1,4 +1,4 @@
-"""describe.html: the numbers of describe.json as tables and pictures, with examples to see, read and hear."""
+"""describe.html: the statistics of describe.json as tables and charts, and examples with text and audio."""
 
 import html
 from typing import Any
@@ -23,35 +23,41 @@ ROWS = 60
 """Lines of a table; the JSON has all."""
 
 
-def document(told: dict[str, Any], shown: list[Shown], pairs: list[tuple[Shown, Shown | None]]) -> str:
-    """The whole page, with nothing to fetch."""
-    names = ", ".join(d["name"] for d in told["directories"])
+def document(summary: dict[str, Any], shown: list[Shown], pairs: list[tuple[Shown, Shown | None]]) -> str:
+    """The whole page, self-contained.
+
+    Args:
+      summary: of describe.json.
+      shown: examples.
+      pairs: an example before and after each augmentation.
+    """
+    names = ", ".join(d["name"] for d in summary["directories"])
     kinds = (("Tasks", "task"), ("Domains", "domain"), ("Splits", "split"), ("Licences", "licence"))
     parts = [
-        headline(told, names),
-        section("Directories", directories(told)) if len(told["directories"]) > 1 else "",
-        *(section(title, counted(told[f"{kind}s"], kind)) for title, kind in kinds),
-        section("Mixture", mixture(told["mixture"])) if told["mixture"] else "",
-        section("Taxa", taxa(told["taxa"])),
-        section("Label imbalance", imbalance(told["labels"])),
-        section("Answers by task", answers(told["answers"])),
-        section("Durations, levels, clipping, silence", sound(told)),
-        section("Tokens without audio", tokens(told)),
-        section("Rejects", rejects(told["rejects"])),
+        headline(summary, names),
+        section("Directories", directories(summary)) if len(summary["directories"]) > 1 else "",
+        *(section(title, counted(summary[f"{kind}s"], kind)) for title, kind in kinds),
+        section("Mixture", mixture(summary["mixture"])) if summary["mixture"] else "",
+        section("Taxa", taxa(summary["taxa"])),
+        section("Label imbalance", imbalance(summary["labels"])),
+        section("Answers by task", answers(summary["answers"])),
+        section("Durations, levels, clipping, silence", sound(summary)),
+        section("Tokens without audio", tokens(summary)),
+        section("Rejects", rejects(summary["rejects"])),
         section("Examples", examples(shown)) if shown else "",
         section("Augmentations, before and after", augmented(pairs)) if pairs else "",
     ]
     return page(f"{names}: what is in it", "".join(parts))
 
 
-def headline(told: dict[str, Any], names: str) -> str:
-    """The numbers one looks for first."""
-    levels, labels, rejected = told["levels"], told["labels"], told["rejects"]
-    species = sum(node["species"] for node in told["taxa"]["roots"])
+def headline(summary: dict[str, Any], names: str) -> str:
+    """The most important numbers."""
+    levels, labels, rejected = summary["levels"], summary["labels"], summary["rejects"]
+    species = sum(node["species"] for node in summary["taxa"]["roots"])
     clipping, silence = levels["clipping"], levels["silence"]
     tiles = [
-        (f"{told['hours']:,.2f} h", f"in {told['clips']:,} clips"),
-        (f"{told['examples']:,}", f"examples of {len(told['tasks'])} tasks"),
+        (f"{summary['hours']:,.2f} h", f"in {summary['clips']:,} clips"),
+        (f"{summary['examples']:,}", f"examples of {len(summary['tasks'])} tasks"),
         (f"{species:,}", "species with a lineage"),
         (f"{labels['labels']:,}", f"labels, as uneven as {labels['effective_number']:,.1f} even ones"),
         (f"{levels['rms_dbfs'].get('median', 0):.1f}", "dBFS, the median level of a clip"),
@@ -64,11 +70,11 @@ def headline(told: dict[str, Any], names: str) -> str:
     return f'<header><h1>{html.escape(names)}</h1>{lead}<div class="tiles">{shown}</div></header>'
 
 
-def directories(told: dict[str, Any]) -> str:
-    """A line per prepared directory."""
+def directories(summary: dict[str, Any]) -> str:
+    """A row per prepared directory."""
     rows = [
         (d["name"], d["annotations"] or "", f"{d['examples']:,}", f"{d['clips']:,}", f"{d['hours'] or 0:.2f}")
-        for d in told["directories"]
+        for d in summary["directories"]
     ]
     return table(("directory", "annotations", "examples", "clips", "hours"), rows)
 
@@ -95,26 +101,26 @@ def mixture(stages: list[dict[str, Any]]) -> str:
     return "".join(out)
 
 
-def taxa(told: dict[str, Any]) -> str:
-    """The tree, and labels that have no lineage."""
+def taxa(summary: dict[str, Any]) -> str:
+    """The tree of taxa, and labels without a lineage."""
     out = "<p>No example has a lineage.</p>"
-    if told["roots"]:
-        out = f'<div class="taxa">{charts.tree(told["roots"])}</div>'
-    if told["labels"]:
-        shut = f"<summary>{len(told['labels']):,} labels without a lineage</summary>{counted(told['labels'], 'label')}"
-        out += f'<div class="taxa"><details>{shut}</details></div>'
-    if told["unlabelled"]:
-        out += f'<p class="note">{told["unlabelled"]:,} examples have neither.</p>'
+    if summary["roots"]:
+        out = f'<div class="taxa">{charts.tree(summary["roots"])}</div>'
+    if summary["labels"]:
+        title = f"<summary>{len(summary['labels']):,} labels without a lineage</summary>"
+        out += f'<div class="taxa"><details>{title}{counted(summary["labels"], "label")}</details></div>'
+    if summary["unlabelled"]:
+        out += f'<p class="note">{summary["unlabelled"]:,} examples have neither.</p>'
     return out
 
 
 def imbalance(labels: dict[str, Any]) -> str:
-    """How uneven labels are: numbers, a picture, both ends."""
+    """The distribution of examples over labels: statistics, a chart, the most and least frequent."""
     if not labels["labels"]:
         return "<p>No example has a label or a lineage.</p>"
-    said = (
-        f"{labels['labels']:,} labels (species, or the label where there is no lineage). Gini coefficient "
-        f"{labels['gini']:.2f} (0 = all alike), effective number of labels {labels['effective_number']:,.1f}; the most "
+    text = (
+        f"{labels['labels']:,} labels (species, or the label if there is no lineage). Gini coefficient "
+        f"{labels['gini']:.2f} (0 = equal), effective number of labels {labels['effective_number']:,.1f}; the most "
         f"frequent has {labels['ratio']:,.0f} times the examples of the rarest."
     )
     most, ends = labels["top"][0]["examples"], []
@@ -124,11 +130,11 @@ def imbalance(labels: dict[str, Any]) -> str:
             bars = charts.bar_table((title, "examples"), lines, [r["examples"] / most for r in rows])
             ends.append(f"<div>{bars}</div>")
     chart = figure(charts.falling(labels["counts"], labels["labels"]), "Examples of each label")
-    return f'<p>{html.escape(said)}</p>{chart}<div class="row">{"".join(ends)}</div>'
+    return f'<p>{html.escape(text)}</p>{chart}<div class="row">{"".join(ends)}</div>'
 
 
 def answers(rows: list[dict[str, Any]]) -> str:
-    """What is answered most, by task."""
+    """The most frequent answers by task."""
     lines = [
         (
             r["task"],
@@ -141,17 +147,17 @@ def answers(rows: list[dict[str, Any]]) -> str:
     return table(("task", "different answers", "effective number", "most frequent"), lines)
 
 
-def sound(told: dict[str, Any]) -> str:
+def sound(summary: dict[str, Any]) -> str:
     """Histograms of the recordings."""
-    levels = told["levels"]
+    levels = summary["levels"]
     figures = [
-        figure(charts.histogram(told["durations"], "seconds"), "Durations of clips"),
+        figure(charts.histogram(summary["durations"], "seconds"), "Durations of clips"),
         figure(charts.histogram(levels["rms_dbfs"], "dBFS"), "Level: root mean square of a clip"),
         figure(charts.histogram(levels["peak_dbfs"], "dBFS"), "Peak of a clip"),
         figure(charts.histogram(levels["silence"]["share"], "share"), "Share of a clip that is silence"),
     ]
     clipping, silence = levels["clipping"], levels["silence"]
-    said = [
+    sentences = [
         f"{clipping['clips']:,} clips ({clipping['share_of_clips']:.1%}) have three or more samples in a row at full "
         f"scale, {clipping['share_of_samples']:.4%} of all samples.",
         f"{silence['share_of_time']:.1%} of the time is below {silence['below_dbfs']:.0f} dBFS; "
@@ -160,63 +166,63 @@ def sound(told: dict[str, Any]) -> str:
     ]
     for kind, names in levels["first"].items():
         if names:
-            said.append(f"Clips that are {NAMES[kind]}, first: {', '.join(names)}; all are in flagged.jsonl.")
-    if rates := told["sources"]["rates"]:
-        said.append(f"Source rates: {', '.join(f'{int(rate):,} Hz ({n:,} clips)' for rate, n in rates.items())}.")
+            sentences.append(f"Clips that are {NAMES[kind]}, first: {', '.join(names)}; all are in flagged.jsonl.")
+    if rates := summary["sources"]["rates"]:
+        sentences.append(f"Source rates: {', '.join(f'{int(rate):,} Hz ({n:,} clips)' for rate, n in rates.items())}.")
     for kind in ("ultrasound", "damaged"):
-        if (found := told["sources"][kind])["recordings"]:
-            said.append(f"{found['recordings']:,} recordings are {NAMES[kind]}: {'; '.join(found['first'][:5])}.")
+        if (noted := summary["sources"][kind])["recordings"]:
+            sentences.append(f"{noted['recordings']:,} recordings are {NAMES[kind]}: {'; '.join(noted['first'][:5])}.")
     if levels["damaged"]["clips"]:
-        said.append(f"{levels['damaged']['clips']:,} records are damaged, first {levels['damaged']['first'][0]}.")
-    listed = "".join(f"<li>{html.escape(s)}</li>" for s in said)
+        sentences.append(f"{levels['damaged']['clips']:,} records are damaged, first {levels['damaged']['first'][0]}.")
+    listed = "".join(f"<li>{html.escape(s)}</li>" for s in sentences)
     return f'<div class="row two">{"".join(figures)}</div><ul>{listed}</ul>'
 
 
-def tokens(told: dict[str, Any]) -> str:
+def tokens(summary: dict[str, Any]) -> str:
     """Lengths of questions and answers."""
-    text, answer = told["tokens"]["text"], told["tokens"]["answer"]
+    text, answer = summary["tokens"]["text"], summary["tokens"]["answer"]
     figures = figure(charts.histogram(text, "tokens"), "Question with its template and BOS") + figure(
         charts.histogram(answer, "tokens"), "Answer with its end symbol, before it is cut"
     )
     return f'<div class="row">{figures}</div>'
 
 
-def rejects(told: dict[str, Any]) -> str:
+def rejects(summary: dict[str, Any]) -> str:
     """What was left out, by reason."""
-    if not told["clips"] and not told["examples"] and not told["reasons"]:
+    if not summary["clips"] and not summary["examples"] and not summary["reasons"]:
         return "<p>Nothing was left out.</p>"
     rows = [
         (f"{r['entries']:,}", f"{r['examples']:,}", _cut(r["reason"], 110), _cut(r.get("file", ""), 50))
-        for r in told["reasons"]
+        for r in summary["reasons"]
     ]
-    out = f"<p>{told['clips']:,} clips and {told['examples']:,} examples.</p>"
+    out = f"<p>{summary['clips']:,} clips and {summary['examples']:,} examples.</p>"
     if rows:
         out += table(("entries", "examples", "reason", "first"), rows)
-    if told["list_missing"]:
-        where = html.escape(", ".join(told["list_missing"]))
-        out += f'<p class="note">rejects.jsonl is missing in {where}: no reasons.</p>'
+    if summary["list_missing"]:
+        directories = html.escape(", ".join(summary["list_missing"]))
+        out += f'<p class="note">rejects.jsonl is missing in {directories}: no reasons.</p>'
     return out
 
 
 def examples(shown: list[Shown]) -> str:
-    """A card per example: every clip, the prompt as the model gets it, the answer, what is known."""
+    """A card per example: its clips, prompt, answer and facts."""
     cards = []
     for one in shown:
         f = one.facts
-        heard = ""
+        clips = ""
         for c, wave in zip(f["clips"], one.clips, strict=True):
-            said = f"{_cut(c['name'], 60)} · {c['seconds']:.2f} s · {c['rms']:.1f} dBFS"
-            heard += f'{clip(wave)}<p class="verdict">{html.escape(said)}</p>'
-        known = " · ".join(html.escape(str(f[key])) for key in ("task", "domain", "split", "licence") if f[key])
-        known = f'<p class="verdict">{known}<br>{html.escape(f["example"])}</p>'
+            caption = f"{_cut(c['name'], 60)} · {c['seconds']:.2f} s · {c['rms']:.1f} dBFS"
+            clips += f'{clip(wave)}<p class="verdict">{html.escape(caption)}</p>'
+        labels = " · ".join(html.escape(str(f[key])) for key in ("task", "domain", "split", "licence") if f[key])
+        labels = f'<p class="verdict">{labels}<br>{html.escape(f["example"])}</p>'
         facts = "".join(f"<dt>{html.escape(k)}</dt><dd>{html.escape(str(v))}</dd>" for k, v in f["facts"].items())
         facts = f"<details><summary>facts</summary><dl>{facts}</dl></details>" if facts else ""
-        cards.append(f"<article>{heard}{prompt(f)}{known}{facts}</article>")
+        cards.append(f"<article>{clips}{prompt(f)}{labels}{facts}</article>")
     return f'<div class="cards wide">{"".join(cards)}</div>'
 
 
 def augmented(pairs: list[tuple[Shown, Shown | None]]) -> str:
-    """Per augmentation both sides, with what was drawn and what became of question and answer."""
+    """Per augmentation an example before and after, with the parameters and whether the text changes."""
     out = []
     for before, after in pairs:
         f = before.facts
@@ -229,8 +235,8 @@ def augmented(pairs: list[tuple[Shown, Shown | None]]) -> str:
         sides = []
         for name, side in (("before", before), ("after", after)):
             level = ", ".join(f"{one['rms']:.1f} dBFS, peak {one['peak']:.1f}" for one in side.facts["levels"])
-            heard = "".join(map(clip, side.clips))
-            sides.append(f'<article>{heard}<p class="verdict">{name} · {level}</p>{prompt(side.facts)}</article>')
+            clips = "".join(map(clip, side.clips))
+            sides.append(f'<article>{clips}<p class="verdict">{name} · {level}</p>{prompt(side.facts)}</article>')
         changed = (f["question"], f["answer"]) != (after.facts["question"], after.facts["answer"])
         texts = "question and answer change" if changed else "question and answer stay"
         note = " · ".join(filter(None, (f["task"], f["example"], drawn, texts)))
@@ -245,7 +251,7 @@ def clip(wave: np.ndarray) -> str:
 
 
 def prompt(facts: dict[str, Any]) -> str:
-    """The rendered prompt: question and answer stand out from the template around them."""
+    """The rendered prompt, with question and answer highlighted."""
     shown, end = html.escape(facts["prompt"]), html.escape(facts["answer"])
     shown = shown.replace(html.escape(facts["question"]), f"<b>{html.escape(facts['question'])}</b>", 1)
     tail = html.escape(DEFAULT_TEMPLATE.partition("{}")[2]) + end

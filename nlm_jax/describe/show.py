@@ -1,4 +1,4 @@
-"""Examples to look at: what the model is given for each, and what every augmentation makes of one."""
+"""Examples to show, as model input, and an example before and after each augmentation."""
 
 import collections
 import dataclasses
@@ -19,25 +19,25 @@ from nlm_jax.describe.index import effective_number
 from nlm_jax.describe.levels import chosen, measure
 
 KINDS = ("noise", "mixup", "none", "time_scale", "time_shift", "band_stop", "reverb", "gain")
-TRIED = 40
-"""Examples tried until one takes an augmentation."""
+CANDIDATES = 40
+"""Examples tried until an augmentation applies to one."""
 WHY = {
     True: "it is for questions about one recording whose task is among augment.detection",
-    False: "all tasks here are among those it leaves alone, or nothing is heard",
+    False: "all tasks here are among those it leaves alone, or no clip has sound",
 }
 ANSWERS_READ, ANSWERS_SHOWN = 20_000, 6
 
 
 @dataclasses.dataclass(frozen=True)
 class Shown:
-    """Facts about something shown, as they go into describe.json, and its clips."""
+    """An example to show: its entry in describe.json, and its clips."""
 
     facts: dict[str, Any]
     clips: tuple[np.ndarray, ...]
 
 
 def order(corpus: Corpus) -> Iterator[int]:
-    """Examples in an order that takes tasks in turn, the same every time."""
+    """Examples in a fixed random order that takes tasks in turn."""
     queues = []
     for task in range(len(corpus.tasks)):
         of = np.flatnonzero(corpus.task == task)
@@ -55,19 +55,19 @@ def order(corpus: Corpus) -> Iterator[int]:
 
 
 def rendered(prompt: str, answer: str) -> str:
-    """What stands before the tokenizer: the template around the question, one <AudioHere> a clip, and the answer."""
+    """The text that is tokenized: the template with the question, one <AudioHere> per clip, and the answer."""
     return DEFAULT_TEMPLATE.replace("{}", prompt, 1) + answer + DEFAULT_END_SYM
 
 
 def examples(corpus: Corpus, count: int, samples: int) -> list[Shown]:
-    """`count` examples, tasks in turn, with their first `samples` samples of audio; damaged ones are passed over."""
+    """`count` examples, tasks in turn, with the first `samples` samples of their clips; damaged ones are skipped."""
     out: list[Shown] = []
     names = {key: corpus.codes(key) for key in ("split", "licence")}
     for e in order(corpus):
         if len(out) >= count:
             break
         try:
-            entry, heard = corpus.entry(e), corpus.clip_names(e)
+            entry, names_of_clips = corpus.entry(e), corpus.clip_names(e)
             clips = tuple(corpus.clip(e, k, 0, samples) for k in range(entry.n_clips))
         except CorruptRecord:
             continue
@@ -83,7 +83,7 @@ def examples(corpus: Corpus, count: int, samples: int) -> list[Shown]:
             "prompt": rendered(entry.prompt, entry.text),
             "question": entry.prompt,
             "answer": entry.text,
-            "clips": [_clip(n, w, s) for n, w, s in zip(heard, clips, corpus.clip_samples(e), strict=True)],
+            "clips": [_clip(n, w, s) for n, w, s in zip(names_of_clips, clips, corpus.clip_samples(e), strict=True)],
         }
         out.append(Shown(facts, clips))
     return out
@@ -99,14 +99,14 @@ def _clip(name: str, wave: np.ndarray, samples: int) -> dict[str, Any]:
 
 
 def answers(corpus: Corpus) -> list[dict[str, Any]]:
-    """Per task how varied its answers are, from `ANSWERS_READ` examples at most, the same every time."""
-    found: dict[str, collections.Counter[str]] = collections.defaultdict(collections.Counter)
+    """Per task the variety of its answers, from a fixed sample of at most `ANSWERS_READ` examples."""
+    answers_of: dict[str, collections.Counter[str]] = collections.defaultdict(collections.Counter)
     for e in chosen(len(corpus), ANSWERS_READ).tolist():
         try:
             entry = corpus.entry(e)
         except CorruptRecord:
             continue
-        found[entry.task][entry.text] += 1
+        answers_of[entry.task][entry.text] += 1
     return [
         {
             "task": task,
@@ -117,12 +117,12 @@ def answers(corpus: Corpus) -> list[dict[str, Any]]:
                 {"answer": a, "share": round(n / counts.total(), 4)} for a, n in counts.most_common(ANSWERS_SHOWN)
             ],
         }
-        for task, counts in sorted(found.items(), key=lambda item: (-item[1].total(), item[0]))
+        for task, counts in sorted(answers_of.items(), key=lambda item: (-item[1].total(), item[0]))
     ]
 
 
 def augmented(corpus: Corpus, config: AugmentConfig, samples: int, seed: int) -> list[tuple[Shown, Shown | None]]:
-    """Per kind of augmentation an example before and after it, by the ranges of `config`; None where none takes it."""
+    """Per kind of augmentation an example before and after, with the ranges of `config`; None if it applies to none."""
     return [_augmented(corpus, config, kind, samples, seed) for kind in KINDS]
 
 
@@ -131,7 +131,7 @@ def _augmented(corpus: Corpus, config: AugmentConfig, kind: str, samples: int, s
     alone = dataclasses.replace(config, **{**off, f"{kind}_prob": 1.0})
     chooser = Chooser(corpus, alone, seed)
     reader = ClipReader(corpus, alone, samples, crop=True, seed=seed)
-    said = {"kind": kind, "probability": getattr(config, f"{kind}_prob")}
+    facts = {"kind": kind, "probability": getattr(config, f"{kind}_prob")}
     for position, example in enumerate(_candidates(corpus, chooser, kind)):
         try:
             entry, choice = corpus.entry(example), chooser.choose(position, example)
@@ -139,7 +139,7 @@ def _augmented(corpus: Corpus, config: AugmentConfig, kind: str, samples: int, s
         except CorruptRecord:
             continue
         if steps[-1].name == kind and any(clip.any() for clip in steps[0].clips):
-            before = {**said, "example": corpus.name(example), "task": entry.task}
+            before = {**facts, "example": corpus.name(example), "task": entry.task}
             after = {"parameters": {k: round(float(v), 4) for k, v in steps[-1].parameters.items()}}
             texts = [(entry.prompt, entry.text), choice.texts(entry)]
             levels = [[_clip("", w, w.size) for w in step.clips] for step in (steps[0], steps[-1])]
@@ -148,25 +148,25 @@ def _augmented(corpus: Corpus, config: AugmentConfig, kind: str, samples: int, s
                     "question": q,
                     "answer": a,
                     "prompt": rendered(q, a),
-                    "levels": [{k: c[k] for k in ("rms", "peak")} for c in heard],
+                    "levels": [{k: c[k] for k in ("rms", "peak")} for c in measured],
                 }
-                for (q, a), heard in zip(texts, levels, strict=True)
+                for (q, a), measured in zip(texts, levels, strict=True)
             )
             return Shown({**before, **first}, steps[0].clips), Shown({**after, **second}, steps[-1].clips)
-    return Shown({**said, "skipped": f"no example takes it; {WHY[kind in ('mixup', 'none')]}"}, ()), None
+    return Shown({**facts, "skipped": f"it applies to no example; {WHY[kind in ('mixup', 'none')]}"}, ()), None
 
 
 def _candidates(corpus: Corpus, chooser: Chooser, kind: str) -> list[int]:
-    """Examples that may take a kind of augmentation: those it changes text of, or any with a recording."""
+    """Examples that a kind of augmentation may apply to: those whose text it changes, or any with a recording."""
     every = np.arange(len(corpus))
     if kind in ("mixup", "none"):
-        return chooser.changed(every, every)[:TRIED].tolist()
+        return chooser.changed(every, every)[:CANDIDATES].tolist()
     tokens = corpus.column("text_tokens")
     short, out = np.median(tokens), []
     for e in order(corpus):
         if corpus.n_clips[e]:
             out.append(e)
-        if len(out) >= TRIED * 5:
+        if len(out) >= CANDIDATES * 5:
             break
-    turn = KINDS.index(kind)  # not the same example for every kind, and none with a long list in its question
+    turn = KINDS.index(kind)  # a different example for every kind, short questions first
     return sorted(out[turn:] + out[:turn], key=lambda e: tokens[e] > short)

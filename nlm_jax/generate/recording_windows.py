@@ -182,7 +182,7 @@ def _read(
         samples = round((window.end - window.start) * SAMPLE_RATE)
         try:
             part = recording.part(window.start, window.end - window.start, quality)
-        except wave.BehindEnd as error:
+        except wave.PastEnd as error:
             if not window.start:
                 yield window, None, str(error)
             break

@@ -19,7 +19,7 @@ from nlm_jax.audio.resample import Quality
 from nlm_jax.core import arrow
 from nlm_jax.core.dims import SAMPLE_RATE
 from nlm_jax.core.errors import UserError
-from nlm_jax.data.schema import CHANNEL, CONTAINED, part_of, span_behind
+from nlm_jax.data.schema import CHANNEL, CONTAINED, part_of, past_end_fault
 from nlm_jax.prepare import audio_column, tars
 
 ROW = re.compile(r"(.+\.(?:parquet|arrow))#row=(\d+)(?:&clip=([1-9]\d*))?", re.DOTALL)
@@ -79,14 +79,14 @@ def clip(root: pathlib.Path, name: str, seconds: float | None = None, quality: w
     audio, rate = stored(root, whole)
     try:
         part = _part(audio, rate, whole, start, bound if bound < math.inf else None, quality, _channel(root, whole))
-    except wave.BehindEnd:
-        if fault := span_behind(start, start + length, duration(audio, rate)):
+    except wave.PastEnd:
+        if fault := past_end_fault(start, start + length, duration(audio, rate)):
             raise UserError(f"{name}: {fault}") from None
         raise
     heard = start + part.wave.size / SAMPLE_RATE
-    if length < math.inf and not part.goes_on and (fault := span_behind(start, start + length, heard)):
+    if length < math.inf and not part.continues and (fault := past_end_fault(start, start + length, heard)):
         raise UserError(f"{name}: {fault}")
-    return Clip(part, part.goes_on and bound < length)
+    return Clip(part, part.continues and bound < length)
 
 
 def _is_file(path: pathlib.Path) -> bool:
@@ -210,7 +210,7 @@ def _part(
     first = round(start * SAMPLE_RATE)
     end = whole.size if seconds is None else first + round(seconds * SAMPLE_RATE)
     if not whole[first:end].size:
-        raise wave.BehindEnd(f"{name}: has no audio after {start:.2f} s")
+        raise wave.PastEnd(f"{name}: has no audio after {start:.2f} s")
     mono = samples.mean(axis=int(np.argmin(samples.shape))) if samples.ndim == 2 else samples
     return wave.Part(whole[first:end], rate, whole.size - end > wave.REST, *wave.powers(mono, rate, whole), "")
 

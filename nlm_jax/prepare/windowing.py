@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 
 from nlm_jax.core.errors import UserError
-from nlm_jax.data.schema import CONTAINED, NONE, Example, file_of, part_name, part_of, span_behind
+from nlm_jax.data.schema import CONTAINED, NONE, Example, file_of, part_name, part_of, past_end_fault
 from nlm_jax.prepare.rejects import Notice, Reject, Report
 
 PROMPT, TASK = "What are the common names for the species in the audio, if any?", "common-multiple-detection"
@@ -105,7 +105,7 @@ class Windows:
         except UserError:
             length = math.inf
         for begin, finish, example in events:
-            if fault := span_behind(begin, finish, length):
+            if fault := past_end_fault(begin, finish, length):
                 self.report.add(Reject(example.paths[0], example.where, fault))
             else:
                 yield begin, finish, example

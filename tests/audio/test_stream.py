@@ -49,7 +49,7 @@ def test_truncated_flac_is_read_to_the_damage():
     assert info.notice.startswith(f"damaged after {info.seconds:.2f} s")
     part = flac[: len(flac) * 7 // 10]
     np.testing.assert_array_equal(read(part), plain(flac)[: info.frames])
-    with pytest.raises(wave.BehindEnd):
+    with pytest.raises(wave.PastEnd):
         wave.load(part, start=5.5, seconds=0.2)
 
 
@@ -248,9 +248,9 @@ def test_what_is_known_of_a_part(tmp_path):
     )
     soundfile.write(tmp_path / "owl.wav", 0.2 * np.sin(2 * np.pi * 500 / 48_000 * np.arange(48_000)), 48_000)
     bat, owl = (wave.part(tmp_path / f"{name}.wav", 0.0, 0.5) for name in ("bat", "owl"))
-    assert (bat.rate, bat.is_ultrasound, bat.goes_on) == (192_000, True, True)
-    assert (owl.rate, owl.is_ultrasound, owl.goes_on) == (48_000, False, True)
-    assert not wave.part(tmp_path / "owl.wav", 0.5, 0.5).goes_on
+    assert (bat.rate, bat.is_ultrasound, bat.continues) == (192_000, True, True)
+    assert (owl.rate, owl.is_ultrasound, owl.continues) == (48_000, False, True)
+    assert not wave.part(tmp_path / "owl.wav", 0.5, 0.5).continues
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ def open_files(folder: pathlib.Path) -> int:
 def test_the_least_recently_used_is_closed(records, tmp_path):
     for shard in (0, 1, 0, 2):
         assert records.read(shard, 1) == f"{shard} 1".encode()
-    assert sorted(shards.OPEN.of(records._number)) == [0, 2]
+    assert sorted(shards.OPEN.of(records.number)) == [0, 2]
     for shard in (*range(7), *range(7)):
         assert records.read(shard, 2) == f"{shard} 2".encode()
         if os.path.isdir("/proc/self/fd"):
@@ -44,12 +44,12 @@ def test_the_least_recently_used_is_closed(records, tmp_path):
 def test_what_nobody_reads_any_more_is_closed(records, tmp_path):
     other = shards.Records(tmp_path, "clips")
     assert records.read(3, 0) == other.read(3, 0)
-    number = other._number
+    number = other.number
     assert shards.OPEN.of(number) == [3]
     del other
     gc.collect()
     assert shards.OPEN.of(number) == []
-    assert shards.OPEN.of(records._number) == [3]
+    assert shards.OPEN.of(records.number) == [3]
 
 
 def test_threads_read_while_shards_close(records):
@@ -66,4 +66,4 @@ def test_threads_read_while_shards_close(records):
     for thread in threads:
         thread.join()
     assert (len(found), wrong) == (1200, [])
-    assert len(shards.OPEN.of(records._number)) <= 2
+    assert len(shards.OPEN.of(records.number)) <= 2
