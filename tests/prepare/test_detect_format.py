@@ -28,16 +28,16 @@ def test_a_stray_table_does_not_replace_class_folders(classes, kind):
     with pytest.raises(UserError, match=rf"--format {kind}\) and .*--format folder\); 1 of 6 recordings"):
         read(classes)
     assert len(read(classes, "folder")[0]) == 6
-    found, report = read(classes, kind)
-    assert found == [("wren/0.wav#t=0.1,0.3", "song")]
+    pairs, report = read(classes, kind)
+    assert pairs == [("wren/0.wav#t=0.1,0.3", "song")]
     assert "5 recordings below have no label" in report.read_as
 
 
 def test_tables_for_every_recording_are_taken(classes):
     for n in range(3):
         write(classes, f"robin/{n}.txt", ["0.1\t0.3\tsong"])
-    found, report = read(classes)
-    assert len(found) == 3
+    pairs, report = read(classes)
+    assert len(pairs) == 3
     assert report.read_as == "read as: Audacity tracks (3 files, 3 labels); 3 recordings below have no label"
 
 
@@ -47,8 +47,8 @@ def test_two_kinds_of_labels(tmp_path):
     with pytest.raises(UserError, match=r"Audacity tracks \(--format audacity\) and Raven selection tables"):
         read(tmp_path)
     write(tmp_path, "labels.csv", ["file,label", "a.wav,Owl"])  # somebody's own list counts, and the rest is said
-    found, report = read(tmp_path)
-    assert found == [("a.wav", "Owl")]
+    pairs, report = read(tmp_path)
+    assert pairs == [("a.wav", "Owl")]
     assert "read as: labels.csv (1 file, 1 label); 1 recording below has no label" in report.read_as
     assert "b.Table.1.selections.txt: not used (--format raven)" in report.read_as
 
@@ -58,8 +58,8 @@ def test_what_is_not_used_is_named(classes):
     (classes / "more.zip").write_bytes(b"PK")
     (classes / "wren" / "x.m4a").touch()
     sound(classes / "top.wav", 0.5)
-    found, report = read(classes)
-    assert len(found) == 6
+    pairs, report = read(classes)
+    assert len(pairs) == 6
     assert report.read_as == (
         "read as: a folder for each class (6 labels); 1 recording below has no label; "
         "sites.csv: not understood (columns site, lat); more.zip: not read; unpack it and give the folder"
@@ -70,7 +70,7 @@ def test_what_is_not_used_is_named(classes):
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "says"),
+    ("name", "content", "message"),
     [
         (
             "x.csv",
@@ -105,17 +105,20 @@ def test_what_is_not_used_is_named(classes):
         ("d/labels.csv", "file,label,t_begin_call\na.wav,Owl,1\n", "'t_begin_call' looks like a time"),
     ],
 )
-def test_annotations_that_nobody_understands(tmp_path, name, content, says):
+def test_annotations_that_nobody_understands(tmp_path, name, content, message):
     (tmp_path / name).parent.mkdir(exist_ok=True)
     (tmp_path / name).write_text(content)
-    with pytest.raises(UserError, match=says):
+    with pytest.raises(UserError, match=message):
         read(tmp_path / name.partition("/")[0])
 
 
 def test_the_command_says_what_was_read(nlm, tmp_path):
     write(tmp_path / "in", "d.txt", ["0.1\t1\tRobin", "1\t1.5\tNA"], "d.wav", "e.wav")
-    status, _, said = nlm("prepare", tmp_path / "in", "--out", tmp_path / "out")
-    assert (status, said.count("read as: Audacity tracks (1 file, 1 label); 1 recording below has no label")) == (0, 1)
+    status, _, stderr = nlm("prepare", tmp_path / "in", "--out", tmp_path / "out")
+    assert (status, stderr.count("read as: Audacity tracks (1 file, 1 label); 1 recording below has no label")) == (
+        0,
+        1,
+    )
 
 
 def test_names_of_classes(tmp_path):
@@ -128,19 +131,21 @@ def test_names_of_classes(tmp_path):
 def test_sub_folders_that_are_splits(tmp_path):
     for name in ("train/owl/1.wav", "train/wren/2.wav", "test/owl/3.wav", "test/nocall/4.wav"):
         sound(tmp_path / name)
-    found = [(e.paths[0], e.text, e.split) for e in registry.read(tmp_path)]
-    assert found == [
+    pairs = [(e.paths[0], e.text, e.split) for e in registry.read(tmp_path)]
+    assert pairs == [
         ("test/nocall/4.wav", "None", "test"),
         ("test/owl/3.wav", "owl", "test"),
         ("train/owl/1.wav", "owl", "train"),
         ("train/wren/2.wav", "wren", "train"),
     ]
+    sound(tmp_path / "6.wav")  # in no class
+    assert len(read(tmp_path)[0]) == 4
     sound(tmp_path / "train/5.wav")  # now train may be a class
     assert {text for _, text in read(tmp_path)[0]} == {"train", "test"}
 
 
 @pytest.mark.parametrize(
-    ("names", "table", "says"),
+    ("names", "table", "message"),
     [
         (("audio/1.wav", "audio/2.wav"), "", r"the name of its sub-folder, audio; give a table"),
         (("Train Audio/1.wav",), "", r"sub-folder, Train Audio; give a table"),
@@ -148,18 +153,18 @@ def test_sub_folders_that_are_splits(tmp_path):
         (("S1/1.wav",), "labels.xlsx", r"sub-folder, S1 \(labels\.xlsx: not read; save it as CSV"),
     ],
 )
-def test_names_that_are_hardly_classes(tmp_path, names, table, says):
+def test_names_that_are_hardly_classes(tmp_path, names, table, message):
     for name in names:
         sound(tmp_path / name)
     if table:
         (tmp_path / table).write_text("site,bird\nS1,Owl\n")
-    with pytest.raises(UserError, match=f"{says}.* or say --format folder"):
+    with pytest.raises(UserError, match=f"{message}.* or say --format folder"):
         read(tmp_path)
     assert len(read(tmp_path, "folder")[0]) == len(names)
 
 
 def test_a_table_far_below(tmp_path):
     table = write(tmp_path, "2024/site/card/x.csv", ["file,label", "1.wav,Owl"], "2024/site/card/1.wav")
-    found, report = read(tmp_path)
-    assert found == [("2024/site/card/1.wav", "Owl")], table
+    pairs, report = read(tmp_path)
+    assert pairs == [("2024/site/card/1.wav", "Owl")], table
     assert "label tables (1 file" in report.read_as

@@ -125,14 +125,14 @@ LAYOUTS = {
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("whole_folder", [False, True])
 def test_layouts(tmp_path, layout, whole_folder):
-    name, lines, recordings, want = LAYOUTS[layout]
+    name, lines, recordings, expected = LAYOUTS[layout]
     recordings = (recordings,) if isinstance(recordings, str) else recordings
     table = write(tmp_path / "field", name, lines, *recordings)
-    found, report = read(tmp_path / "field" if whole_folder else table, root=tmp_path / "field")
-    assert found == want
+    pairs, report = read(tmp_path / "field" if whole_folder else table, root=tmp_path / "field")
+    assert pairs == expected
     assert report.read_as.startswith("read as: ")
     manifest = prepare(PrepareOptions(tmp_path / "field", tmp_path / "out", duplicates="none"))
-    assert manifest["clips"] == len(want)
+    assert manifest["clips"] == len(expected)
 
 
 def test_what_is_asked(tmp_path):
@@ -147,7 +147,7 @@ def test_what_is_asked(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("cell", "want"),
+    ("cell", "expected"),
     [
         ("Robin", ["Robin"]),
         ("  Turdus   merula ", ["Turdus merula"]),
@@ -169,8 +169,8 @@ def test_what_is_asked(tmp_path):
         ("Nanday Parakeet", ["Nanday Parakeet"]),
     ],
 )
-def test_label_cells(cell, want):
-    assert cells.labels(cell, {"Robin", "Wren"}) == want
+def test_label_cells(cell, expected):
+    assert cells.labels(cell, {"Robin", "Wren"}) == expected
 
 
 @pytest.mark.parametrize("word", ["nocall", "NoCall", "no_call", "no call", "No birds"])
@@ -199,8 +199,8 @@ def test_one_policy_for_rows_without_a_label(tmp_path, kind, word):
         "audacity": ("a.txt", ["", "0\t1\tRobin", f"1\t2\t{word}", "2\t3\tWren"]),
     }[kind]  # fmt: skip
     write(tmp_path, *lines, "a.wav")
-    found, report = read(tmp_path)
-    assert found == [("a.wav#t=0,1", "Robin"), ("a.wav#t=2,3", "Wren")]
+    pairs, report = read(tmp_path)
+    assert pairs == [("a.wav#t=0,1", "Robin"), ("a.wav#t=2,3", "Wren")]
     assert [(r.name, r.where.rpartition(":")[2]) for r in report.rejects] == [("a.wav", "3")]
     assert "the row has no label" in report.rejects[0].reason
 
@@ -233,7 +233,7 @@ def test_empty_tables_are_negatives(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("lines", "want"),
+    ("lines", "expected"),
     [
         (["0.0\t3.0\tTurdus merula, Common Blackbird\t0.8512"], [("0,3", "Turdus merula, Common Blackbird")]),
         (["0,5\t1,25\tRobin"], [("0.5,1.25", "Robin")]),
@@ -242,9 +242,9 @@ def test_empty_tables_are_negatives(tmp_path):
     ],
 )
 @pytest.mark.parametrize("name", ["d.txt", "d.TXT", "d.BirdNET.results.txt", "d_labels.txt"])
-def test_audacity_tracks(tmp_path, lines, want, name):
+def test_audacity_tracks(tmp_path, lines, expected, name):
     write(tmp_path, name, lines, "d.wav")
-    assert read(tmp_path)[0] == [(f"d.wav#t={span}", text) for span, text in want]
+    assert read(tmp_path)[0] == [(f"d.wav#t={span}", text) for span, text in expected]
 
 
 def test_begin_path(tmp_path):
@@ -255,8 +255,8 @@ def test_begin_path(tmp_path):
         ]
         write(tmp_path, f"ann/{site}.Table.1.selections.txt", lines, f"audio/{site}/rec.wav")
     sound(tmp_path / "audio" / "rec.wav")
-    found, report = read(tmp_path / "ann", root=tmp_path / "audio")
-    assert found == [("s1/rec.wav#t=0.5,1", "Robin"), ("s2/rec.wav#t=0.5,1", "Wren")]
+    pairs, report = read(tmp_path / "ann", root=tmp_path / "audio")
+    assert pairs == [("s1/rec.wav#t=0.5,1", "Robin"), ("s2/rec.wav#t=0.5,1", "Wren")]
     assert not report.rejects
 
 
@@ -271,7 +271,7 @@ OVER = ["Selection\tBegin Time (s)\tEnd Time (s)\tBegin File\tSpecies"]
 
 
 @pytest.mark.parametrize(
-    ("rows", "lengths", "want"),
+    ("rows", "lengths", "expected"),
     [
         (["0.5\t1\ta.wav\tR", "3.5\t4\tb.wav\tW"], (3, 3), ["a.wav#t=0.5,1", "b.wav#t=0.5,1"]),
         (["0.5\t1\ta.wav\tR", "3.5\t4\tb.wav\tW"], (3, 9), ["a.wav#t=0.5,1", "b.wav#t=0.5,1"]),
@@ -280,11 +280,11 @@ OVER = ["Selection\tBegin Time (s)\tEnd Time (s)\tBegin File\tSpecies"]
         (["0.5\t1\ta.wav\tR", "0.5\t1\tb.wav\tW"], (3, 3), ["a.wav#t=0.5,1", "b.wav#t=0.5,1"]),  # each from its start
     ],
 )
-def test_raven_over_several_files_without_offset(tmp_path, rows, lengths, want):
+def test_raven_over_several_files_without_offset(tmp_path, rows, lengths, expected):
     for name, seconds in zip("abc", lengths, strict=False):
         sound(tmp_path / f"{name}.wav", seconds)
     write(tmp_path, "all.txt", [*OVER, *(f"{n}\t{row}" for n, row in enumerate(rows, 1))])
-    assert [name for name, _ in read(tmp_path)[0]] == want
+    assert [name for name, _ in read(tmp_path)[0]] == expected
 
 
 def test_raven_over_files_of_unknown_length(tmp_path):
@@ -305,8 +305,8 @@ def test_the_channel_of_a_selection(tmp_path):
     ]
     write(folder, "st.Table.1.selections.txt", [f"{RAVEN}\tSpecies", *rows])
     write(folder, "mono.Table.1.selections.txt", [f"{RAVEN}\tSpecies", "1\tS\t1\t0\t1\t0\t1\tM"], "mono.wav")
-    found, report = read(folder)
-    assert found == [
+    pairs, report = read(folder)
+    assert pairs == [
         ("mono.wav#t=0,1", "M"), ("st.wav#channel=1#t=0.5,1", "R"), ("st.wav#channel=2#t=0.5,1", "W"),
     ]  # fmt: skip
     assert [r.reason for r in report.rejects] == ["channel 3 of a recording with 2"]
@@ -358,22 +358,22 @@ def test_a_long_recording_at_a_low_rate(tmp_path):
     ],
 )
 def test_names_of_columns(tmp_path, header):
-    found, _ = read(write(tmp_path, "x.csv", [header, "d.wav,Rotkehlchen"], "d.wav"))
-    assert found == [("d.wav", "Rotkehlchen")]
+    pairs, _ = read(write(tmp_path, "x.csv", [header, "d.wav,Rotkehlchen"], "d.wav"))
+    assert pairs == [("d.wav", "Rotkehlchen")]
 
 
 def test_selections_without_times(tmp_path):
     """They are not about the whole recording."""
     lines = [f"{RAVEN}\tSpecies", "1\tS\t1\t\t\t0\t8\tRobin", "2\tS\t1\t1\t2\t0\t8\tWren"]
-    found, report = read(write(tmp_path, "d.txt", lines, "d.wav"))
-    assert found == [("d.wav#t=1,2", "Wren")]
+    pairs, report = read(write(tmp_path, "d.txt", lines, "d.wav"))
+    assert pairs == [("d.wav#t=1,2", "Wren")]
     assert [(r.name, r.reason) for r in report.rejects] == [("d.wav", "the selection has no times")]
 
 
 def test_objects_are_no_labels(tmp_path):
     cell = '"[{""start"":0.5,""end"":1,""labels"":[""Robin""]}]"'  # of Label Studio
-    found, report = read(write(tmp_path, "x.csv", ["audio,label", f"d.wav,{cell}", "e.wav,Owl"], "d.wav", "e.wav"))
-    assert found == [("e.wav", "Owl")]
+    pairs, report = read(write(tmp_path, "x.csv", ["audio,label", f"d.wav,{cell}", "e.wav,Owl"], "d.wav", "e.wav"))
+    assert pairs == [("e.wav", "Owl")]
     assert ["holds an object; export one row" in r.reason for r in report.rejects] == [True]
 
 
@@ -382,10 +382,10 @@ def test_objects_are_no_labels(tmp_path):
 )
 def test_labels_that_stand_alone_elsewhere(tmp_path, cell):
     lines = ["file,label", f"d.wav,{cell}", "e.wav,Robin", "e.wav,Wren"]
-    found, _ = read(write(tmp_path, "x.csv", lines, "d.wav", "e.wav"))
-    assert found[:2] == [("d.wav", "Robin"), ("d.wav", "Wren")]
+    pairs, _ = read(write(tmp_path, "x.csv", lines, "d.wav", "e.wav"))
+    assert pairs[:2] == [("d.wav", "Robin"), ("d.wav", "Wren")]
 
 
 def test_a_track_with_the_full_name_of_its_recording(tmp_path):
-    found, _ = read(write(tmp_path, "d.wav.txt", [".5\t1.\tRobin", "-0.0\t1\tWren"], "d.wav", "d.flac"))
-    assert found == [("d.wav#t=0.5,1", "Robin"), ("d.wav#t=0,1", "Wren")]
+    pairs, _ = read(write(tmp_path, "d.wav.txt", [".5\t1.\tRobin", "-0.0\t1\tWren"], "d.wav", "d.flac"))
+    assert pairs == [("d.wav#t=0.5,1", "Robin"), ("d.wav#t=0,1", "Wren")]

@@ -31,7 +31,7 @@ NFC = "Größe ñandú.wav"
 
 
 @pytest.mark.parametrize(
-    ("files", "name", "want"),
+    ("files", "name", "expected"),
     [
         (["audio/a.wav"], "a.wav", "a.wav"),
         (["audio/c.WAV"], "C.wav", "c.WAV"),
@@ -57,52 +57,52 @@ NFC = "Größe ñandú.wav"
         (["audio/rec.wav"], "other.wav", "other.wav"),
     ],
 )
-def test_names(lookup, files, name, want):
-    assert find(lookup(*files), name) == want
+def test_names(lookup, files, name, expected):
+    assert find(lookup(*files), name) == expected
 
 
 def test_beside_the_table_and_above_it(lookup):
-    made = lookup("audio/rec.wav", "ann/rec.wav", "ann/own.wav")
-    assert find(made, "rec.wav") == "rec.wav"  # relative to the audio root, as documented
-    assert find(made, "rec.wav", near=True) == str(made.root.parent / "ann" / "rec.wav")
-    assert find(made, "own.wav") == str(made.root.parent / "ann" / "own.wav")
-    made = lookup("esc/audio/1.wav", "esc/meta/esc50.csv", "other/audio/2.wav", root="esc/meta")
-    assert find(made, "1.wav", beside="meta") == str(made.root.parent / "audio" / "1.wav")
-    assert find(made, "2.wav", beside="meta") == "2.wav"  # folders that have nothing to do with the table
+    finder = lookup("audio/rec.wav", "ann/rec.wav", "ann/own.wav")
+    assert find(finder, "rec.wav") == "rec.wav"  # relative to the audio root, as documented
+    assert find(finder, "rec.wav", near=True) == str(finder.root.parent / "ann" / "rec.wav")
+    assert find(finder, "own.wav") == str(finder.root.parent / "ann" / "own.wav")
+    finder = lookup("esc/audio/1.wav", "esc/meta/esc50.csv", "other/audio/2.wav", root="esc/meta")
+    assert find(finder, "1.wav", beside="meta") == str(finder.root.parent / "audio" / "1.wav")
+    assert find(finder, "2.wav", beside="meta") == "2.wav"  # folders that have nothing to do with the table
 
 
 @pytest.mark.parametrize("name", ["rec.wav", "rec", "REC.wav", "rec.mp3", "s3/rec.wav", "E:\\s3\\rec.wav"])
 def test_several_recordings_of_one_name(lookup, name):
-    made = lookup("audio/s1/rec.wav", "audio/s2/rec.wav")
+    finder = lookup("audio/s1/rec.wav", "audio/s2/rec.wav")
     with pytest.raises(UserError, match=r"2 recordings fit, such as .*s1/rec\.wav and .*s2/rec\.wav"):
-        find(made, name)
+        find(finder, name)
 
 
 def test_several_suffixes(lookup):
-    made = lookup("audio/rec.flac", "audio/rec.mp3", "audio/two.wav", "audio/two.mp3")
+    finder = lookup("audio/rec.flac", "audio/rec.mp3", "audio/two.wav", "audio/two.mp3")
     for name in ("rec.wav", "two"):
         with pytest.raises(UserError, match="2 recordings fit"):
-            find(made, name)
-    assert find(made, "two.mp3") == "two.mp3"
+            find(finder, name)
+    assert find(finder, "two.mp3") == "two.mp3"
 
 
 def test_taken_by_name_alone(lookup):
-    made = lookup("audio/deep/rec.wav")
-    assert find(made, "C:\\field\\rec.wav") == "deep/rec.wav"
-    (notice,) = made.notices()
+    finder = lookup("audio/deep/rec.wav")
+    assert find(finder, "C:\\field\\rec.wav") == "deep/rec.wav"
+    (notice,) = finder.notices()
     assert "deep/rec.wav for C:\\field\\rec.wav" in notice.text
 
 
 def test_through_links_without_loops(lookup, tmp_path):
-    made = lookup("disk/2024/rec.wav", "audio/a.wav")
+    finder = lookup("disk/2024/rec.wav", "audio/a.wav")
     pathlib.Path(tmp_path / "audio" / "linked").symlink_to(tmp_path / "disk" / "2024")
     pathlib.Path(tmp_path / "audio" / "loop").symlink_to(tmp_path / "audio")
-    assert find(made, "rec.wav") == "linked/rec.wav"
-    assert find(made, "2024/rec.wav") == "linked/rec.wav"
+    assert find(finder, "rec.wav") == "linked/rec.wav"
+    assert find(finder, "2024/rec.wav") == "linked/rec.wav"
 
 
 @pytest.mark.parametrize("name", ["né.wav", "NÉ.wav", "ne\u0301"])
 def test_names_that_are_no_utf8(lookup, name):
-    made = lookup("audio/n\udce9.wav", "audio/\udc81x.wav")
-    assert find(made, name) == "n\udce9.wav"
-    assert find(made, "\ud83d.wav") == "\ud83d.wav"  # letters that no file can have
+    finder = lookup("audio/n\udce9.wav", "audio/\udc81x.wav")
+    assert find(finder, name) == "n\udce9.wav"
+    assert find(finder, "\ud83d.wav") == "\ud83d.wav"  # letters that no file can have

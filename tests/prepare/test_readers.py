@@ -134,7 +134,7 @@ def test_a_changed_table_is_another_corpus(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "says"),
+    ("name", "content", "message"),
     [
         ("labels.csv", "file,label\na.wav\n", "missing field 'label'"),
         ("labels.csv", "file,label,start,end\na.wav,Owl,1,\n", "labels.csv:2: start and end belong together"),
@@ -146,9 +146,9 @@ def test_a_changed_table_is_another_corpus(tmp_path):
         ("y.txt", "0\t1\tOwl\n", "no recording y with .wav"),
     ],
 )
-def test_mistakes(tmp_path, name, content, says):
+def test_mistakes(tmp_path, name, content, message):
     (tmp_path / name).write_text(content)
-    with pytest.raises(UserError, match=says):
+    with pytest.raises(UserError, match=message):
         list(registry.read(tmp_path if name == "labels.csv" else tmp_path / name))
 
 

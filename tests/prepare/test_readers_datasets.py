@@ -19,6 +19,7 @@ from nlm_jax.core import arrow
 from nlm_jax.core.errors import UserError
 from nlm_jax.data.dataset import Corpus
 from nlm_jax.prepare import audio_sources, tars
+from nlm_jax.prepare.annotations import Annotations
 from nlm_jax.prepare.options import PrepareOptions
 from nlm_jax.prepare.pipeline import prepare
 from nlm_jax.prepare.readers import registry, subset
@@ -189,11 +190,11 @@ def _stamp(file):
 
 def test_options_travel_to_other_processes(tmp_path):
     options = PrepareOptions(lay("parquet", tmp_path / "data"), tmp_path / "out", taxon=("Aves",))
-    assert len(list(pickle.loads(pickle.dumps(options)).examples())) == 6
+    assert len(list(Annotations(pickle.loads(pickle.dumps(options))).read())) == 6
 
 
 @pytest.mark.parametrize(
-    ("change", "says"),
+    ("change", "message"),
     [
         ({"metadata": "{broken"}, r"x\.parquet: row 1: metadata of 'id-1' is not valid JSON"),
         ({"metadata": "[1]"}, r"x\.parquet: row 1: metadata must be a JSON object"),
@@ -201,12 +202,12 @@ def test_options_travel_to_other_processes(tmp_path):
         ({"instruction": "", "instruction_text": ""}, r"x\.parquet: row 1: neither instruction_text nor instruction"),
     ],
 )
-def test_a_bad_row(tmp_path, change, says):
+def test_a_bad_row(tmp_path, change, message):
     parquet.write_table(table([row(0), {**row(1), **change}]), tmp_path / "x.parquet")
     report = Report()
     assert [e.id for e in registry.read(tmp_path / "x.parquet", report=report)] == ["id-0"]
     (reject,) = report.rejects
-    assert re.search(says, f"{reject.where}: {reject.reason}")
+    assert re.search(message, f"{reject.where}: {reject.reason}")
     assert reject.name == "x.parquet#row=1"
 
 
@@ -351,7 +352,7 @@ def test_a_subset_through_the_command(nlm, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("flags", "says"),
+    ("flags", "message"),
     [
         (["--taxon=Corvus coraks"], "--taxon 'Corvus coraks': nothing in .* has it; close to it: Corvus corax"),
         (["--taxon=Rook", "--taxon=Huhn"], "--taxon 'Huhn': nothing in"),
@@ -360,11 +361,11 @@ def test_a_subset_through_the_command(nlm, tmp_path):
         (["--taxon=Rook", "--task=common-name"], "--task 'common-name': nothing in .* has it"),
     ],
 )
-def test_an_unknown_taxon_or_task(nlm, tmp_path, flags, says):
+def test_an_unknown_taxon_or_task(nlm, tmp_path, flags, message):
     status, _, said = nlm("prepare", sharded(tmp_path / "data"), "--out", tmp_path / "out", *flags)
     assert status == 2
-    assert pytest.raises(UserError, match=says)
-    assert re.search(says, said.replace("\n", " ")), said
+    assert pytest.raises(UserError, match=message)
+    assert re.search(message, said.replace("\n", " ")), said
     assert not (tmp_path / "out").exists()
 
 

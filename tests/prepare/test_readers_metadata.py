@@ -103,7 +103,7 @@ def test_xeno_canto_with_another_audio_root(archive, tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    ("rows", "says"),
+    ("rows", "message"),
     [
         ([{**RAVEN, "id": ""}], r"x\.json:1: recordings\[0\]: no 'id'; xeno-canto gives"),
         ([RAVEN, {**RAVEN, "en": "Crow"}], r"recordings\[1\]: id 'XC123' is that of .*recordings\[0\] as well"),
@@ -112,9 +112,9 @@ def test_xeno_canto_with_another_audio_root(archive, tmp_path_factory):
         ([RAVEN, 3], "recordings must be a list of objects"),
     ],
 )
-def test_bad_xeno_canto(tmp_path, rows, says):
+def test_bad_xeno_canto(tmp_path, rows, message):
     (tmp_path / "x.json").write_text(json.dumps({"recordings": rows}))
-    with pytest.raises(UserError, match=says):
+    with pytest.raises(UserError, match=message):
         list(registry.read(tmp_path / "x.json", "xeno-canto"))
 
 
@@ -251,7 +251,7 @@ def test_a_folder_of_captions(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("content", "says"),
+    ("content", "message"),
     [
         ("local_path,caption\n,A wren\n", r"x\.csv:2: no path of the audio; name its column one of"),
         ("local_path,caption\na.wav,\n", "no row says what is heard; have a column label, caption"),
@@ -259,9 +259,9 @@ def test_a_folder_of_captions(tmp_path):
         ("path,caption\na.wav,one,two\n", r"x\.csv:2: more cells than the header"),
     ],
 )
-def test_bad_captions(tmp_path, content, says):
+def test_bad_captions(tmp_path, content, message):
     (tmp_path / "x.csv").write_text(content)
-    with pytest.raises(UserError, match=says):
+    with pytest.raises(UserError, match=message):
         list(registry.read(tmp_path / "x.csv"))
 
 

@@ -127,7 +127,7 @@ def spans_in(file, content):
 
 
 @pytest.mark.parametrize(
-    ("content", "want"),
+    ("content", "expected"),
     [
         ('file,start,end\na,"1,234","1,236"\nb,900,902\n', [(1234, 1236), (900, 902)]),
         ('file,start,end\na,"1,234.5","1,236.25"\n', [(1234.5, 1236.25)]),
@@ -143,12 +143,12 @@ def spans_in(file, content):
         ("file,start,end\na,1.234,2.5\nb, 1e1 ,+11\n", [(1.234, 2.5), (10, 11)]),
     ],
 )
-def test_commas_in_numbers(tmp_path, content, want):
-    assert spans_in(tmp_path / "t.csv", content) == want
+def test_commas_in_numbers(tmp_path, content, expected):
+    assert spans_in(tmp_path / "t.csv", content) == expected
 
 
 @pytest.mark.parametrize(
-    ("content", "want"),
+    ("content", "expected"),
     [
         ("00:00:02,00:00:04.5", (2, 4.5)),
         ("0:02,1:04.25", (2, 64.25)),
@@ -157,12 +157,12 @@ def test_commas_in_numbers(tmp_path, content, want):
         ('00:00:02,"00:00:04,5"', (2, 4.5)),
     ],
 )
-def test_clock_times(tmp_path, content, want):
-    assert spans_in(tmp_path / "t.csv", f"file,start,end\na,{content}\n") == [want]
+def test_clock_times(tmp_path, content, expected):
+    assert spans_in(tmp_path / "t.csv", f"file,start,end\na,{content}\n") == [expected]
 
 
 @pytest.mark.parametrize(
-    ("header", "cells", "want"),
+    ("header", "cells", "expected"),
     [
         ("start_time,end_time", "1,2", (1, 2)),
         ("start (s),end (s)", "1,2", (1, 2)),
@@ -204,14 +204,14 @@ def test_clock_times(tmp_path, content, want):
         ("start,end", ",", (None, None)),
     ],
 )
-def test_columns_of_times(tmp_path, header, cells, want):
+def test_columns_of_times(tmp_path, header, cells, expected):
     (tmp_path / "t.csv").write_text(f"file,{header}\na,{cells}\n")
     (row,) = tables.rows(tmp_path / "t.csv")
-    assert tuple(spans.span(row)) == want
+    assert tuple(spans.span(row)) == expected
 
 
 @pytest.mark.parametrize(
-    ("header", "cells", "says"),
+    ("header", "cells", "message"),
     [
         ("start,end", "1,", "start and end belong together; end is empty"),
         ("startSample,endSample", "1,2", "'startsample' looks like a time, but counts no seconds"),
@@ -227,8 +227,8 @@ def test_columns_of_times(tmp_path, header, cells, want):
         ("time_s,label", "1,x", "'time_s' looks like a time"),
     ],
 )
-def test_times_that_are_not_understood(tmp_path, header, cells, says):
+def test_times_that_are_not_understood(tmp_path, header, cells, message):
     (tmp_path / "t.csv").write_text(f"file,{header}\na,{cells}\n")
     (row,) = tables.rows(tmp_path / "t.csv")
-    with pytest.raises(UserError, match=says):
+    with pytest.raises(UserError, match=message):
         spans.span(row)

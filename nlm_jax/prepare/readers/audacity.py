@@ -1,7 +1,8 @@
 """Label tracks that Audacity exports: start, end and label, separated by tabs, without a header.
 
-0.5<tab>1.25<tab>Robin       dawn.wav#t=0.5,1.25: Robin      (the track is dawn.txt)
-\\<tab>200.0<tab>900.0        frequencies of the label above: skipped
+Examples:
+    0.5<tab>1.25<tab>Robin       dawn.wav#t=0.5,1.25: Robin      (the track is dawn.txt)
+    \\<tab>200.0<tab>900.0        frequencies of the label above: skipped
 """
 
 import pathlib

@@ -1,11 +1,12 @@
 """Cells of tables as text: words for "not known", names of columns in the form they are compared in, and label cells.
 
-cell                 labels(cell, vocabulary={"Robin", "Wren"})
-Robin; Wren          Robin, Wren
-Robin, Wren          Robin, Wren        (both are labels elsewhere in the table)
-Owl, Barn            "Owl, Barn"        (neither is: the comma belongs to the name)
-['Robin', 'Wren']    Robin, Wren
-NA                   none
+Examples:
+    cell                 labels(cell, vocabulary={"Robin", "Wren"})
+    Robin; Wren          Robin, Wren
+    Robin, Wren          Robin, Wren        (both are labels elsewhere in the table)
+    Owl, Barn            "Owl, Barn"        (neither is: the comma belongs to the name)
+    ['Robin', 'Wren']    Robin, Wren
+    NA                   none
 """
 
 import functools

@@ -1,10 +1,11 @@
 """The roles of the columns of a label table, whatever program or person named them: recording, label, start, end.
 
-header of the table                                layout
-Begin File, Begin Time (s), End Time (s), Species  file=Begin File, label=Species, start=..., end=...
-filename, category                                 file=filename, label=category
-onset, offset, label                               label=label, start=onset, end=offset
-IN FILE, OFFSET, DURATION, MANUAL ID               file=IN FILE, label=MANUAL ID, start=OFFSET, duration=DURATION
+Examples:
+    header of the table                                layout
+    Begin File, Begin Time (s), End Time (s), Species  file=Begin File, label=Species, start=..., end=...
+    filename, category                                 file=filename, label=category
+    onset, offset, label                               label=label, start=onset, end=offset
+    IN FILE, OFFSET, DURATION, MANUAL ID               file=IN FILE, label=MANUAL ID, start=OFFSET, duration=DURATION
 """
 
 import functools

@@ -1,11 +1,12 @@
 """Chooses the reader of annotations if --format does not.
 
-path                                          format
-a folder with labels.csv                      folder, whatever else is in it
-a folder with tracks for most recordings      audacity
-a folder with owl/1.wav, wren/2.wav           folder: a folder for each class
-the same, and one track                       an error: say with --format which is meant
-a file                                        that of the last reader that opens it
+Examples:
+    path                                          format
+    a folder with labels.csv                      folder, whatever else is in it
+    a folder with tracks for most recordings      audacity
+    a folder with owl/1.wav, wren/2.wav           folder: a folder for each class
+    the same, and one track                       an error: say with --format which is meant
+    a file                                        that of the last reader that opens it
 """
 
 import pathlib

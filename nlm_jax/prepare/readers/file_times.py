@@ -1,7 +1,8 @@
 """Selections over several files, as Raven opens them: their times count through all files, one after the other.
 
-a.wav lasts 60 s                    b.wav begins at 60 s
-selection in b.wav at 75 s          is at 15 s of b.wav
+Examples:
+    a.wav lasts 60 s                    b.wav begins at 60 s
+    selection in b.wav at 75 s          is at 15 s of b.wav
 """
 
 import pathlib

@@ -1,9 +1,10 @@
 """A folder of recordings with one sub-folder for each class.
 
-owl/1.wav             owl
-wren/2.wav            wren
-nocall/3.wav          None
-train/owl/1.wav       owl, in the split train: all sub-folders are splits with sub-folders of their own
+Examples:
+    owl/1.wav             owl
+    wren/2.wav            wren
+    nocall/3.wav          None
+    train/owl/1.wav       owl, in the split train: all sub-folders are splits with sub-folders of their own
 """
 
 import pathlib

@@ -1,9 +1,10 @@
 """Cells of Parquet and Arrow files as Python values: class numbers as names, odd cells as None.
 
-feature of the column                      cell            value
-ClassLabel(names=[owl, wren])              1               wren
-Sequence(ClassLabel(names=[owl, wren]))    [0, 1]          [owl, wren]
-decimal128                                 Decimal("1.5")  1.5
+Examples:
+    feature of the column                      cell            value
+    ClassLabel(names=[owl, wren])              1               wren
+    Sequence(ClassLabel(names=[owl, wren]))    [0, 1]          [owl, wren]
+    decimal128                                 Decimal("1.5")  1.5
 """
 
 import decimal

@@ -1,10 +1,11 @@
 """Finds the recording that a table names: as written, or by what became of that name on another computer.
 
-the table has                      found
-C:\\rec\\site1\\DAWN.WAV           site1/dawn.wav     (drive, back-slashes, capitals)
-/media/card/site1/dawn.wav         site1/dawn.wav     (the end of the path that agrees)
-dawn                               site1/dawn.flac    (no suffix, or another one)
-dawn.wav                           an error if both site1/dawn.wav and site2/dawn.wav exist
+Examples:
+    the table has                      found
+    C:\\rec\\site1\\DAWN.WAV           site1/dawn.wav     (drive, back-slashes, capitals)
+    /media/card/site1/dawn.wav         site1/dawn.wav     (the end of the path that agrees)
+    dawn                               site1/dawn.flac    (no suffix, or another one)
+    dawn.wav                           an error if both site1/dawn.wav and site2/dawn.wav exist
 """
 
 import collections

@@ -1,7 +1,8 @@
 """How annotations were read, in one line, and which files, columns and recordings of a folder were not used.
 
-read as: Audacity tracks (3 files, 7 labels); 2 recordings below have no label; sites.csv: not understood (columns
-site, lat); more.zip: not read; unpack it and give the folder
+Examples:
+    read as: Audacity tracks (3 files, 7 labels); 2 recordings below have no label; sites.csv: not understood (columns
+    site, lat); more.zip: not read; unpack it and give the folder
 """
 
 import pathlib

@@ -1,10 +1,11 @@
 """The records of a delimited text file: quoted cells may contain delimiters and line breaks.
 
-line                          cells
-dawn.wav,"Owl, Barn"          dawn.wav | Owl, Barn
-dawn.wav,"two                 dawn.wav | two⏎lines      (with the next line, of which it is a part)
-lines"
-dawn.wav,5" disc              dawn.wav | 5" disc        (a quote inside of a cell is text)
+Examples:
+    line                          cells
+    dawn.wav,"Owl, Barn"          dawn.wav | Owl, Barn
+    dawn.wav,"two                 dawn.wav | two⏎lines      (with the next line, of which it is a part)
+    lines"
+    dawn.wav,5" disc              dawn.wav | 5" disc        (a quote inside of a cell is text)
 """
 
 import csv

@@ -1,11 +1,12 @@
 """Examples from rows of tables: the question that a label answers, or that the metadata of a recording answers.
 
-the row has                              the example asks             and answers
-label: Robin                             for the common name          Robin
-prompt: How many?  text: Two             How many?                    Two
-caption: A robin sings                   for a caption                A robin sings
-genus: Erithacus  (no other fact)        for the genus                Erithacus
-label: nocall                            which species, if any        None
+Examples:
+    the row has                              the example asks             and answers
+    label: Robin                             for the common name          Robin
+    prompt: How many?  text: Two             How many?                    Two
+    caption: A robin sings                   for a caption                A robin sings
+    genus: Erithacus  (no other fact)        for the genus                Erithacus
+    label: nocall                            which species, if any        None
 """
 
 import dataclasses

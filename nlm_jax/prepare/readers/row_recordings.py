@@ -1,10 +1,11 @@
 """Which recording, and which channel of it, a row of a label table is about.
 
-program         columns                                   recording
-Kaleidoscope    INDIR=D:\\x, FOLDER=S1, IN FILE=a.wav     D:\\x/S1/a.wav, S1/a.wav, a.wav: the first that exists
-Raven           Begin Path=C:\\x, Begin File=a.wav        C:\\x/a.wav, a.wav
-Raven           neither                                   that of the table: dawn.wav for dawn.selections.txt
-others          file, filename, path, ...                 as written
+Examples:
+    program         columns                                   recording
+    Kaleidoscope    INDIR=D:\\x, FOLDER=S1, IN FILE=a.wav     D:\\x/S1/a.wav, S1/a.wav, a.wav: the first that exists
+    Raven           Begin Path=C:\\x, Begin File=a.wav        C:\\x/a.wav, a.wav
+    Raven           neither                                   that of the table: dawn.wav for dawn.selections.txt
+    others          file, filename, path, ...                 as written
 """
 
 import functools

@@ -1,12 +1,13 @@
 """Columns with the times of labels, by their names: which words begin or end a label, and in which unit.
 
-column             role        unit
-Begin Time (s)     start       1 s
-onset (ms)         start       0.001 s
-call_start_s       start       1 s      (an event before the word)
-time_end           end         1 s
-start_sample       none: looks like a time, but does not count seconds
-start_date         none
+Examples:
+    column             role        unit
+    Begin Time (s)     start       1 s
+    onset (ms)         start       0.001 s
+    call_start_s       start       1 s      (an event before the word)
+    time_end           end         1 s
+    start_sample       none: looks like a time, but does not count seconds
+    start_date         none
 """
 
 import functools
