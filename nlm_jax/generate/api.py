@@ -21,6 +21,7 @@ from nlm_jax.generate.likelihood import Candidates, score_candidates
 from nlm_jax.generate.load import load_checkpoint
 from nlm_jax.generate.options import GenerationOptions, Ints, OptionFields
 from nlm_jax.generate.prompts import check_pairs, text_format
+from nlm_jax.generate.schedule import Admission
 from nlm_jax.generate.teacher_forcing import example_batch
 from nlm_jax.generate.window_answers import answer_windows
 
@@ -201,7 +202,14 @@ class NatureLM:
         """
         return self.engine(slots=1, steps=STREAM_STEPS).stream(audio, query, options, **fields)
 
-    def engine(self, slots: int = 8, num_beams: int = 1, steps: int = 8, reserve: int = 0) -> Engine:
+    def engine(
+        self,
+        slots: int = 8,
+        num_beams: int = 1,
+        steps: int = 8,
+        reserve: int = 0,
+        admission: Admission | None = None,
+    ) -> Engine:
         """An engine that answers queries as they arrive, for servers. It uses the weights the model has now.
 
         Example:
@@ -209,12 +217,13 @@ class NatureLM:
             print(engine.submit("owl.wav", "Which species is it?").result().text)
 
         Args:
-          slots, num_beams, steps, reserve: see `engine.Engine`.
+          slots, num_beams, steps, reserve, admission: see `engine.Engine`.
 
         Raises:
           UserError: a number below 1.
         """
-        return self._run(Engine, slots=slots, num_beams=num_beams, steps=steps, reserve=reserve)
+        options = {"slots": slots, "num_beams": num_beams, "steps": steps, "reserve": reserve, "admission": admission}
+        return self._run(Engine, **options)
 
     # --- Scores and activations ---------------------------------------------------------------------------------------
 

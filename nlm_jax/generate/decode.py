@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,16 +12,16 @@ from jaxtyping import Array, Bool, Float, Int
 from nlm_jax.core.precision import dtype
 from nlm_jax.generate import beam, sampling
 from nlm_jax.generate.decode_state import (
-    Decoding,
-    Knobs,
-    Rows,
+    DecodeConfig,
+    DecodeState,
+    SamplingArrays,
     blank,
     checked,
     constrained,
-    enlarged,
+    enlarge,
     fresh,
     frozen,
-    put,
+    insert,
 )
 from nlm_jax.generate.prompts import Prompts
 from nlm_jax.mesh.sharding import constrain_rows
@@ -28,12 +29,25 @@ from nlm_jax.models.naturelm import NatureLMModel
 from nlm_jax.models.splice import splice
 from nlm_jax.nn.cache import KVCache, attend_cached, empty
 
-BROKEN = 2
-"""What `decode` tells of a row whose logits were not finite."""
+
+class StepOutput(NamedTuple):
+    """What the host needs of every row after some steps."""
+
+    finished: Bool[Array, "B"]
+    broken: Bool[Array, "B"]
+    """The logits were not finite: the row is finished without an answer."""
+    end: Int[Array, "B"]
+    """Number of cache slots that are written."""
+    score: Float[Array, "B"]
+    """Of the best beam; 0 without beams."""
+    length: Int[Array, "B"]
+    """Number of new tokens."""
+    tokens: Int[Array, "B T"]
+    """The new tokens, padded; of the best beam."""
 
 
 def prefill(model: NatureLMModel, prompts: Prompts) -> tuple[Float[Array, "B V"], KVCache]:
-    """Logits f32[B, V] of the first new token, and a cache that holds the prompts and nothing else."""
+    """Logits f32[B, V] of the first new token, and a cache of the prompts' length."""
     llama, kind = model.cfg.llama, dtype(model.cfg.compute_dtype)
     text = constrain_rows(model.llama.embed_tokens(prompts.tokens, kind))
     x = splice(text, prompts.vectors, prompts.audio_slot)
@@ -47,8 +61,8 @@ def prefill(model: NatureLMModel, prompts: Prompts) -> tuple[Float[Array, "B V"]
     return model.llama.logits(last)[:, 0], cache
 
 
-def extend(model: NatureLMModel, rows: Rows) -> tuple[Float[Array, "B beams V"], Rows]:
-    """Logits after the newest token of every beam, whose keys and values join the row's cache."""
+def extend(model: NatureLMModel, rows: DecodeState) -> tuple[Float[Array, "B beams V"], DecodeState]:
+    """Logits after the newest token of every beam, and the rows with its keys and values in the cache."""
     at = jnp.maximum(rows.step - 1, 0)[:, None, None]
     newest = jnp.take_along_axis(rows.ids, at, axis=2)[:, :, 0]
     beams = newest.shape[1]
@@ -61,77 +75,76 @@ def extend(model: NatureLMModel, rows: Rows) -> tuple[Float[Array, "B beams V"],
     return model.llama.logits(hidden), grown
 
 
-def choose(rows: Rows, logits: Float[Array, "B beams V"], how: Decoding) -> Rows:
-    """One token more for every beam of every row."""
-    return sampling.choose(rows, logits) if rows.beams is None else beam.choose(rows, logits, how)
+def choose(rows: DecodeState, logits: Float[Array, "B beams V"], config: DecodeConfig) -> DecodeState:
+    """Appends a token to every beam of every row."""
+    return sampling.choose(rows, logits) if rows.beams is None else beam.choose(rows, logits, config)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2, 3, 4))
-def blanks(cfg, how: Decoding, rows: int, slots: int, room: int) -> Rows:
-    """See `rows.blank`."""
-    return blank(cfg, how, rows, slots, room)
+def blank_rows(cfg, config: DecodeConfig, rows: int, slots: int, max_tokens: int) -> DecodeState:
+    """See `decode_state.blank`."""
+    return blank(cfg, config, rows, slots, max_tokens)
 
 
 @functools.partial(jax.jit, static_argnums=(1, 2, 3))
-def grow(rows: Rows, slots: int, room: int, pad_id: int) -> Rows:
-    """See `rows.enlarged`."""
-    return enlarged(rows, slots, room, pad_id)
+def enlarge_rows(rows: DecodeState, slots: int, max_tokens: int, pad_id: int) -> DecodeState:
+    """See `decode_state.enlarge`."""
+    return enlarge(rows, slots, max_tokens, pad_id)
 
 
-@functools.partial(jax.jit, static_argnames=("graphdef", "how"))
-def begin(graphdef, state, prompts: Prompts, knobs: Knobs, *, how: Decoding) -> Rows:
-    """New requests with their first tokens, in a cache that holds their prompts and has room for nothing else.
+@functools.partial(jax.jit, static_argnames=("graphdef", "config"))
+def prefill_rows(graphdef, state, prompts: Prompts, arrays: SamplingArrays, *, config: DecodeConfig) -> DecodeState:
+    """New requests with their first tokens, in a cache of the prompts' length and with memory for one new token.
 
-    Compiled once for each number of rows and each length of their prompts, whatever they join.
+    Compiled once for each number of rows and each length of their prompts, whatever rows they are inserted into.
     """
     model = nnx.merge(graphdef, state)
     logits, cache = prefill(model, prompts)
-    every_beam = jnp.repeat(logits[:, None], how.beams, axis=1)
-    new = checked(fresh(model.cfg, how, cache, prompts.real, knobs, 1), every_beam)
-    return constrained(frozen(new, choose(new, every_beam, how)))
+    every_beam = jnp.repeat(logits[:, None], config.beams, axis=1)
+    new = checked(fresh(model.cfg, config, cache, prompts.real, arrays, 1), every_beam)
+    return constrained(frozen(new, choose(new, every_beam, config)))
 
 
 @functools.partial(jax.jit, static_argnames="pad_id", donate_argnums=0)
-def join(rows: Rows, new: Rows, at: Int[Array, "n"], *, pad_id: int) -> Rows:
-    """See `rows.put`."""
-    return put(rows, new, at, pad_id)
+def insert_rows(rows: DecodeState, new: DecodeState, at: Int[Array, "n"], *, pad_id: int) -> DecodeState:
+    """See `decode_state.insert`."""
+    return insert(rows, new, at, pad_id)
 
 
-@functools.partial(jax.jit, static_argnames=("graphdef", "how"), donate_argnames="rows")
+@functools.partial(jax.jit, static_argnames=("graphdef", "config"), donate_argnames="rows")
 def decode(
-    graphdef, state, rows: Rows, taken: Bool[Array, "B"], steps, enough, *, how: Decoding
-) -> tuple[Rows, Int[Array, "B told"]]:
-    """At most `steps` tokens more in every row that is not finished.
+    graphdef, state, rows: DecodeState, active: Bool[Array, "B"], steps, enough, *, config: DecodeConfig
+) -> tuple[DecodeState, StepOutput]:
+    """Decodes up to `steps` tokens in every row that is not finished.
 
     Args:
-      taken: rows with a request; all others are finished from here on.
-      steps: the loop ends after so many, or when a row has no room left in the cache,
-      enough: or when so many of the rows that are taken are finished, or all.
+      graphdef, state: of the model.
+      rows: the state before; its memory is reused.
+      active: rows with a request; all others count as finished.
+      steps: the loop ends after this number, or when the cache of a row is full,
+      enough: or when this number of the active rows are finished, or all.
+      config: static.
 
     Returns:
-      the rows, and what is to be told of each: 1 if it is finished, 2 (`BROKEN`) if its logits were not finite, the
-      slots of the cache it fills, the bits of its float32 score (0 without beams), the number of new tokens, and them.
+      the state after, and what the host needs of it.
     """
     model = nnx.merge(graphdef, state)
-    rows = constrained(dataclasses.replace(rows, finished=rows.finished | ~taken))
+    rows = constrained(dataclasses.replace(rows, finished=rows.finished | ~active))
 
-    def going(carry):
+    def unfinished(carry):
         done, rows = carry
-        finished = (rows.finished & taken).sum()
-        full = (~rows.finished & (rows.end + how.beams > rows.cache.slots)).any()
+        finished = (rows.finished & active).sum()
+        full = (~rows.finished & (rows.end + config.beams > rows.cache.slots)).any()
         return (done < steps) & ~rows.finished.all() & (finished < enough) & ~full
 
     def body(carry):
         done, rows = carry
         logits, longer = extend(model, rows)
-        return done + 1, frozen(rows, choose(checked(longer, logits), logits, how))
+        return done + 1, frozen(rows, choose(checked(longer, logits), logits, config))
 
-    _, rows = jax.lax.while_loop(going, body, (jnp.zeros((), jnp.int32), rows))
+    _, rows = jax.lax.while_loop(unfinished, body, (jnp.zeros((), jnp.int32), rows))
     if rows.beams is None:
-        ids, length, score = rows.ids[:, 0], rows.step, jnp.zeros(len(rows.step))
+        tokens, length, score = rows.ids[:, 0], rows.step, jnp.zeros(len(rows.step))
     else:
-        ids, length, score = beam.best(rows, how)
-    score = jax.lax.bitcast_convert_type(score.astype(jnp.float32), jnp.int32)  # so that one array tells it all
-    status = jnp.where(rows.broken, BROKEN, rows.finished.astype(jnp.int32))
-    facts = jnp.stack([status, rows.end, score, length], axis=1)
-    return rows, jnp.concatenate([facts, ids], axis=1)
+        tokens, length, score = beam.best(rows, config)
+    return rows, StepOutput(rows.finished, rows.broken, rows.end, score.astype(jnp.float32), length, tokens)

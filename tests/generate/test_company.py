@@ -14,7 +14,7 @@ from nlm_jax.core.errors import UserError
 from nlm_jax.generate import engine
 from nlm_jax.generate.api import NatureLM
 from nlm_jax.generate.audio_cache import Encodings
-from nlm_jax.generate.decode import begin, decode
+from nlm_jax.generate.decode import decode, prefill_rows
 
 
 @pytest.fixture(scope="module")
@@ -28,15 +28,15 @@ def watched(monkeypatch):
     """Shapes of what the programs are given."""
     shapes = set()
 
-    def begins(graphdef, state, prompts, knobs, *, how):
-        shapes.add(("begin", prompts.tokens.shape, prompts.vectors.shape))
-        return begin(graphdef, state, prompts, knobs, how=how)
+    def prefills(graphdef, state, prompts, arrays, *, config):
+        shapes.add(("prefill", prompts.tokens.shape, prompts.vectors.shape))
+        return prefill_rows(graphdef, state, prompts, arrays, config=config)
 
-    def decodes(graphdef, state, rows, taken, steps, enough, *, how):
+    def decodes(graphdef, state, rows, active, steps, enough, *, config):
         shapes.add(("decode", rows.cache.k.shape, rows.ids.shape))
-        return decode(graphdef, state, rows, taken, steps, enough, how=how)
+        return decode(graphdef, state, rows, active, steps, enough, config=config)
 
-    monkeypatch.setattr(engine, "begin", begins)
+    monkeypatch.setattr(engine, "prefill_rows", prefills)
     monkeypatch.setattr(engine, "decode", decodes)
     return shapes
 
@@ -51,7 +51,7 @@ def test_answers_in_any_company(model, watched, asked):
         made = model.engine(slots=5, reserve=320)
         futures = [made.submit(audios[i], query, **options) for i, query in questions]
         made.run()
-        cache = np.asarray(jax.lax.bitcast_convert_type(made._rows.cache.k, jnp.uint16))
+        cache = np.asarray(jax.lax.bitcast_convert_type(made.rows.cache.k, jnp.uint16))
         return [f.result().ids for f in futures], cache
 
     long = "Say at length what you hear in this recording, and who it is. " * 3
@@ -65,7 +65,7 @@ def test_answers_in_any_company(model, watched, asked):
         assert answers[-1] == alone[0]
         np.testing.assert_array_equal(cache[0], other[len(company)])
     assert {s for s in watched if s[0] == "decode"} == {s for s in seen if s[0] == "decode"}
-    assert all(shape[1][0] == 1 for shape in watched if shape[0] == "begin")
+    assert all(shape[1][0] == 1 for shape in watched if shape[0] == "prefill")
 
 
 def test_a_question_that_needs_more_than_the_reserve(model, asked):

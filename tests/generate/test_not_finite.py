@@ -61,7 +61,7 @@ def test_answers_after_and_beside_a_poisoned_row(model, asked, kind):
         if poison:  # one after the other in both rows, longer than what comes next
             bad = [engine.enqueue(poisoned(model, "What do you hear in this recording? " * 3, key=i)) for i in range(3)]
             engine.run()
-            held = np.asarray(engine._rows.cache.v.astype(jnp.float32))
+            held = np.asarray(engine.rows.cache.v.astype(jnp.float32))
             assert all(np.isnan(row).any() for row in held), "the rows were not poisoned"
             for future in bad:
                 with pytest.raises(NotFinite, match="NaN or infinite"):
@@ -97,9 +97,9 @@ def test_a_row_that_breaks_while_it_is_decoded(model, asked):
     first = engine.submit(audios[0], queries[0], on_tokens=told.extend, max_new_tokens=12, min_length=12)
     second = engine.submit(audios[1], queries[1], on_tokens=lambda ids: None, max_new_tokens=12, min_length=12)
     engine.step()
-    before, row = list(told), next(i for i, r in enumerate(engine._taken) if r.future is first)
-    broken = jax.tree.map(lambda a: a.at[row].set(jnp.nan), engine._rows.cache)
-    engine._rows = dataclasses.replace(engine._rows, cache=broken)
+    before, row = list(told), next(i for i, r in enumerate(engine.running) if r.future is first)
+    broken = jax.tree.map(lambda a: a.at[row].set(jnp.nan), engine.rows.cache)
+    engine.rows = dataclasses.replace(engine.rows, cache=broken)
     engine.run()
     with pytest.raises(NotFinite):
         first.result()

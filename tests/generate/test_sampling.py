@@ -13,7 +13,7 @@ import pytest
 from nlm_jax.core.errors import UserError
 from nlm_jax.generate import sampling
 from nlm_jax.generate.api import NatureLM
-from nlm_jax.generate.decode_state import Decoding, Knobs, fresh
+from nlm_jax.generate.decode_state import DecodeConfig, SamplingArrays, fresh
 from nlm_jax.generate.options import BOUNDS, GenerationOptions, OptionFields, each
 from nlm_jax.nn.cache import empty
 from nlm_jax.testing import tiny_config
@@ -40,10 +40,10 @@ def test_filters_are_those_of_transformers(k, p, t):
 def rows_of(options: list[GenerationOptions], vocab: int, ends=(0,), beams: int = 1):
     """Rows with a prompt of one token, for a vocabulary of `vocab`."""
     cfg = tiny_config(vocab)
-    knobs = jax.tree.map(jnp.asarray, Knobs.of(options, ends, vocab, [-1] * len(options)))
+    sampling = jax.tree.map(jnp.asarray, SamplingArrays.from_options(options, ends, vocab, [-1] * len(options)))
     cache = empty(1, len(options), 1, 1, 1, jnp.float32)
-    how = Decoding(ends, vocab - 1, beams)
-    return fresh(cfg, how, cache, jnp.ones((len(options), 1), bool), knobs, 4), how
+    how = DecodeConfig(ends, vocab - 1, beams)
+    return fresh(cfg, how, cache, jnp.ones((len(options), 1), bool), sampling, 4), how
 
 
 def test_samples_follow_the_filtered_distribution():
@@ -195,7 +195,7 @@ def test_every_bound_fits_the_dtype_it_is_cast_to():
     for name, (least, most, _) in BOUNDS.items():
         for value in (least, most):
             options = GenerationOptions(**({"max_new_tokens": 131_072} | {name: value}))
-            cast = getattr(Knobs.of([options], (0,), 10, [-1]), name_of(name))
+            cast = getattr(SamplingArrays.from_options([options], (0,), 10, [-1]), name_of(name))
             assert np.isfinite(cast).all()
             if isinstance(value, int):
                 assert cast.tolist() == [value]
@@ -205,7 +205,7 @@ def test_every_bound_fits_the_dtype_it_is_cast_to():
 
 
 def name_of(option: str) -> str:
-    """The field of `Knobs` for an option."""
+    """The field of `SamplingArrays` for an option."""
     return {"max_new_tokens": "limit", "min_length": "minimum"}.get(option, option)
 
 

@@ -111,11 +111,11 @@ def test_usual_lengths_are_compiled_before_anybody_asks(serving, loaded):
     client = serving(loaded, batch_size=4)
     predict(client, item("x", "What?", [recording(np.full(8000, 0.1, np.float32))]))
     client.app.state.server.batcher._answerer._warming.join(120)
-    sizes = decode.begin._cache_size()
+    sizes = decode.prefill_rows._cache_size()
     for text in ("Caption it, please, at some length.", "word " * 8):
         (found,) = predict(client, item("x", text, [recording(np.full(8000, 0.1, np.float32))])).json()["responses"]
         assert "error" not in found
-    assert decode.begin._cache_size() == sizes
+    assert decode.prefill_rows._cache_size() == sizes
 
 
 def test_lengths_that_clients_choose_need_few_programs(loaded):
@@ -144,7 +144,7 @@ def test_the_deterministic_mode_answers_too(loaded):
         alone = answerer.submit(question, lambda piece: None).result(60)
         together = [answerer.submit(question, lambda piece: None) for _ in range(2)]
         assert {f.result(60).text for f in together} == {alone.text}
-        assert answerer._engine._rows.cache.slots == 128  # 100 + 12, in whole buckets
+        assert answerer._engine.rows.cache.slots == 128  # 100 + 12, in whole buckets
     finally:
         answerer.close()
 
