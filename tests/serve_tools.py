@@ -1,14 +1,16 @@
-"""What tests of the server share: recordings, items of requests, and a model that says what it heard."""
+"""What tests of the server share: recordings, items of requests, and a model without weights."""
 
 import base64
-import concurrent.futures
 import contextlib
+import dataclasses
 import io
 import threading
-import time
+from typing import Any
 
 import numpy as np
 import soundfile
+
+from nlm_jax.generate.schedule import Job, Scheduler
 
 
 def wav(seconds=1.0, rate=16_000, value=0.5):
@@ -35,78 +37,97 @@ def predict(client, *items, **extra):
     return client.post("/predict", json={"schema_version": "predictions_v1", "requests": list(items), **extra})
 
 
-class Fake:
-    """Answers with what it was asked and how much it heard, in two pieces, all it has at a time; remembers these.
+@dataclasses.dataclass(eq=False)
+class FakeRequest(Job):
+    """A question on its way through the fake's engine."""
 
-    Where the text of one holds "crash", all of them fail, as on a device that is out of memory.
+    question: Any
+    on_text: Any = None
+    sent: bool = False
+
+    def restart(self):
+        """Whether it may be computed again."""
+        return not self.sent
+
+    def send(self, piece):
+        """Sends a piece, if the client wants pieces."""
+        if self.on_text is not None:
+            self.sent = True
+            self.on_text(piece)
+
+
+class FakeEngine(Scheduler):
+    """The real queue before a device that answers all requests of a step, in slot order; `answer` computes one."""
+
+    def __init__(self, slots, admission, answer, batches, gate):
+        super().__init__(slots, admission)
+        self._answer, self._batches, self._gate = answer, batches, gate
+
+    def prefill(self, group, slots, upcoming):
+        """Nothing to do."""
+
+    def decode(self):
+        """Answers all that run; an exception of `answer` is one of the device."""
+        assert self._gate.wait(20)
+        batch = [job for job in self.running if job is not None and not job.future.cancelled()]
+        if batch:
+            self._batches.append([job.question.text for job in batch])
+        if any("crash" in job.question.text for job in batch):
+            raise RuntimeError("out of memory")
+        for job, answer in [(job, self._answer(job.question, job.send)) for job in batch]:
+            if job.future.set_running_or_notify_cancel():
+                job.future.set_result(answer)
+        self.running = [None] * len(self.running)
+
+
+class Fake:
+    """Answers with the question and the size of its audio, in two pieces, all running requests at a time.
+
+    `batches` lists the texts of each step. If the text of one contains "crash", the step fails, as on a device that is
+    out of memory.
     """
 
-    def __init__(self):
+    revision = ""
+
+    def __init__(self, slots=4):
         self.batches, self.gate, self.loaded = [], threading.Event(), threading.Event()
         self.gate.set()
         self.loaded.set()
         self.failure, self.failures = None, []
-        self._asked, self._came, self._closed = [], threading.Condition(), False
+        self._slots, self.engine = slots, None
 
-    def load(self, say):
+    def load(self, report_stage, admission):
         """A loader of the server's."""
-        say("loading weights")
+        report_stage("loading weights")
         assert self.loaded.wait(20)
         if self.failure:
             raise self.failure
-        threading.Thread(target=self._work, daemon=True).start()
+        self.engine = FakeEngine(self._slots, admission, self.answer, self.batches, self.gate)
+        self.engine.start()
         return self
 
     def failed(self, error):
-        """Told when loading fails."""
+        """Called when loading fails."""
         self.failures.append(error)
 
-    def submit(self, question, on_text):
-        """A promise of the answer."""
-        future = concurrent.futures.Future()
-        with self._came:
-            self._asked.append((question, on_text, future))
-            self._came.notify()
-        return future
+    def request(self, question, on_text=None):
+        """A request for the engine."""
+        return FakeRequest(question, on_text)
 
-    def close(self):
-        """Ends its thread."""
-        with self._came:
-            self._closed = True
-            self._came.notify()
+    def close(self, error=None):
+        """Ends the engine."""
+        self.engine.close(error)
 
-    def _work(self):
-        while True:
-            with self._came:
-                self._came.wait_for(lambda: self._asked or self._closed)
-                if self._closed:
-                    return
-            time.sleep(0.02)  # so that what is sent together comes together
-            assert self.gate.wait(20)
-            with self._came:
-                batch, self._asked = self._asked, []
-            batch = [entry for entry in batch if entry[2].set_running_or_notify_cancel()]
-            self.batches.append([question.text for question, *_ in batch])
-            crash = any("crash" in question.text for question, *_ in batch)
-            for question, tell, future in batch:
-                if crash:
-                    future.set_exception(RuntimeError("out of memory"))
-                    continue
-                try:
-                    future.set_result(self.answer(question, tell))
-                except Exception as error:
-                    future.set_exception(error)
-
-    def answer(self, question, tell):
-        """What it says to one question."""
-        from nlm_jax.serve.types import Answer
+    def answer(self, question, send):
+        """The answer to one question; calls `send` with each of its pieces."""
+        from nlm_jax.generate.request import Answer
 
         heard = [int((clip != 0).sum()) for clip in question.clips]
         sizes, most = sorted({clip.size for clip in question.clips}), question.max_tokens
         pieces = (question.text, f" | heard {heard} of {sizes}, {most} tokens {question.sampling or ''}".rstrip())
         for piece in pieces:
-            tell(piece)
-        return Answer("".join(pieces), "length" if most < 5 else "stop", 40, min(most, 9))
+            send(piece)
+        return Answer([1] * min(most, 9), "".join(pieces), "length" if most < 5 else "end", prompt_tokens=40)
 
 
 @contextlib.contextmanager
@@ -114,7 +135,8 @@ def serving(model, **settings):
     """The address of a server around `model`, in a thread of this process."""
     import uvicorn
 
-    from nlm_jax.serve.app import Settings, make_app
+    from nlm_jax.serve.app import make_app
+    from nlm_jax.serve.server import Settings
 
     app = make_app(model.load, Settings(name="tiny-model", **settings), model.failed)
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, ws="none"))

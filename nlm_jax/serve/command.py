@@ -83,7 +83,8 @@ def run(args: argparse.Namespace) -> int:
     try:
         import uvicorn
 
-        from nlm_jax.serve.app import Settings, make_app
+        from nlm_jax.serve.app import make_app
+        from nlm_jax.serve.server import Settings
     except ImportError as error:
         raise UserError(f"nlm serve needs {error.name}; pip install 'nlm_jax[serve]'") from None
     from nlm_jax.convert.formats import audio_config

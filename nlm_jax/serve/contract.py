@@ -19,7 +19,8 @@ from nlm_jax.core.dims import SAMPLE_RATE
 from nlm_jax.core.errors import UserError
 from nlm_jax.data.text import PLACEHOLDER
 from nlm_jax.generate.options import BOUNDS
-from nlm_jax.serve.types import Answer, Question
+from nlm_jax.generate.request import Answer
+from nlm_jax.serve.types import ServeQuestion
 
 SCHEMA = "predictions_v1"
 PAYLOADS = ("base64_wav", "file_path")
@@ -27,6 +28,10 @@ ROLES = ("system", "user", "assistant")
 HEAD, TAIL = DEFAULT_TEMPLATE.split("{}")
 END = TAIL.partition("<|start_header_id|>")[0]
 """What closes a turn of a conversation."""
+
+
+FINISH_REASONS = {"end": "stop", "stop": "stop", "length": "length"}
+"""`generate.request.Answer.finish` -> `finish_reason`."""
 
 
 class Refused(Exception):
@@ -139,7 +144,7 @@ def document(body: bytes) -> dict[str, Any]:
 
 def question(
     given: dict[str, Any], root: pathlib.Path | None, most_tokens: int, most_clips: int, audio: AudioConfig
-) -> Question:
+) -> ServeQuestion:
     """What an item asks.
 
     Args:
@@ -169,7 +174,7 @@ def question(
         raise UserError(f"messages: {placed} times {PLACEHOLDER} but {count} audio inputs")
     config = item.generation_config
     clips = tuple(_clip(i, a, root, audio, config.max_length_seconds) for i, a in enumerate(item.audio_inputs))
-    return Question(clips, text, min(config.max_tokens or most_tokens, most_tokens), config.sampling)
+    return ServeQuestion(clips, text, min(config.max_tokens or most_tokens, most_tokens), config.sampling)
 
 
 def conversation(messages: list[Message]) -> str:
@@ -196,8 +201,14 @@ def conversation(messages: list[Message]) -> str:
 
 def response(ident: str, answer: Answer, seconds: float) -> dict[str, Any]:
     """The item of the response that holds an answer."""
-    done = {"sample_id": ident, "predictions": [answer.text], "finish_reason": answer.finish_reason}
-    return done | ({"usage": answer.usage} if answer.usage else {}) | {"latency_sec": round(seconds, 6)}
+    done = {"sample_id": ident, "predictions": [answer.text], **ending(answer)}
+    return done | {"latency_sec": round(seconds, 6)}
+
+
+def ending(answer: Answer) -> dict[str, Any]:
+    """Why an answer ended, and its size: `finish_reason` and `usage`."""
+    usage = {"prompt_tokens": answer.prompt_tokens, "completion_tokens": len(answer.ids)}
+    return {"finish_reason": FINISH_REASONS[answer.finish], "usage": usage}
 
 
 def failure(ident: str, error: str, seconds: float) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Questions answered by the engine of a `NatureLM`, with the counts that `predictions_v1` asks for."""
+"""The model of `nlm serve`: questions become requests to the engine of a `NatureLM`."""
 
 import concurrent.futures
 import dataclasses
@@ -15,156 +15,151 @@ from nlm_jax.generate.audio_inputs import Clip
 from nlm_jax.generate.engine import Engine
 from nlm_jax.generate.options import GenerationOptions
 from nlm_jax.generate.prompts import BUCKET, Prompt, prompt
-from nlm_jax.generate.request import Pieces, Request
-from nlm_jax.serve.types import Answer, Loader, OnText, Question
+from nlm_jax.generate.request import Request
+from nlm_jax.generate.schedule import Admission
+from nlm_jax.serve.types import Loader, OnText, ServeQuestion
 
 log = logging.getLogger(__name__)
-USUAL = 256
+USUAL_PROMPT = 256
 """Positions of the longest usual prompt: one recording of ten seconds, the template, and some lines of text."""
 LONGEST_TOKEN = 256
-"""Characters of the longest token that a vocabulary may have (Llama 3's has 128)."""
-FINISH = {"end": "stop", "stop": "stop", "length": "length"}
+"""Maximum number of characters of a token in any vocabulary (Llama 3's longest has 128)."""
+EXAMPLE = "What is the common name for the focal species in the audio?"
 
 
-class EngineAnswerer:
-    """Feeds an engine that has a thread of its own."""
+class EngineBackend:
+    """An engine with a thread of its own, and what makes requests for it."""
 
-    def __init__(self, engine: Engine, tokenizer, config, most_prompt: int, revision: str = ""):
-        """`most_prompt`: positions of the longest prompt; the engine's memory grows with it and stays so."""
-        self._engine, self._tokenizer, self._config, self._most = engine, tokenizer, config, most_prompt
-        self.revision = revision
-        self._closed, self._warming = threading.Event(), None
+    def __init__(self, engine: Engine, tokenizer, config, max_prompt: int, revision: str = ""):
+        """Starts the engine's thread.
+
+        Args:
+          engine: computes the answers.
+          tokenizer, config: of the model.
+          max_prompt: positions of the longest prompt; the engine's memory grows to it and does not shrink.
+          revision: identifies the weights.
+        """
+        self.engine, self.revision = engine, revision
+        self._tokenizer, self._config, self._max_prompt = tokenizer, config, max_prompt
+        self._closed, self._warm_up = threading.Event(), None
         engine.start()
 
-    def submit(self, question: Question, on_text: OnText) -> concurrent.futures.Future:
-        """A promise of the `Answer`; cancelling it gives its row of the engine to another question.
+    def request(self, question: ServeQuestion, on_text: OnText | None = None) -> Request:
+        """A request for the engine.
+
+        Args:
+          question: of a client.
+          on_text: called with each new piece of the answer.
 
         Raises:
-          UserError: options that mean nothing, clips that do not fit the placeholders, a prompt that is too long.
+          UserError: invalid options, clips that do not match the placeholders, or a prompt that is too long.
         """
         options = GenerationOptions(max_new_tokens=question.max_tokens, **question.sampling)
-        if len(question.text) > LONGEST_TOKEN * self._most:  # it would be long in being cut into tokens
-            raise UserError(f"messages: {len(question.text)} characters, far more than {self._most} tokens")
-        asked = self._prompt(question)
-        if len(asked) > self._most:
-            raise UserError(f"messages: {len(asked)} tokens with the audio, at most {self._most}")
-        pieces, length = Pieces(self._tokenizer, options), len(asked)  # what waits must not hold on to the sound
+        if len(question.text) > LONGEST_TOKEN * self._max_prompt:  # tokenizing it would take long
+            raise UserError(f"messages: {len(question.text)} characters, far more than {self._max_prompt} tokens")
+        prompted = self.prompt(question)
+        if len(prompted) > self._max_prompt:
+            raise UserError(f"messages: {len(prompted)} tokens with the audio, at most {self._max_prompt}")
+        request = Request(prompted, options, self._tokenizer, on_text=on_text)
+        self.engine.prepare(request)
+        return request
 
-        def on_tokens(ids: list[int]) -> None:
-            if piece := pieces.add(ids):
-                on_text(piece)
+    def prompt(self, question: ServeQuestion) -> Prompt:
+        """The prompt of a question.
 
-        promise: concurrent.futures.Future = concurrent.futures.Future()
-        inner = self._engine.enqueue(Request(asked, options, self._tokenizer, on_tokens))
+        Samples that make no token of the encoder are left out of clips shorter than the model's. So the lengths that
+        clients choose need a few dozen programs, not one each, and the answers are the same.
+        """
+        full = self._config.audio.samples
+        waves = [wave if len(wave) == full else wave[: used_samples(len(wave))] for wave in question.clips]
+        return prompt(self._tokenizer, [Clip.of(wave) for wave in waves], question.text, self._config)
 
-        def finished(future: concurrent.futures.Future) -> None:
-            if future.cancelled():
-                promise.cancel()
-            if not promise.set_running_or_notify_cancel():
-                return
-            if error := future.exception():
-                promise.set_exception(error)
-                return
-            found = future.result()
-            try:
-                if rest := pieces.end(found):
-                    on_text(rest)
-            except Exception as failure:  # of who listens: without a result the question would keep its place for ever
-                promise.set_exception(failure)
-                return
-            promise.set_result(Answer(found.text, FINISH[found.finish], length, len(found.ids)))
-
-        promise.add_done_callback(lambda p: inner.cancel() if p.cancelled() else None)
-        inner.add_done_callback(finished)
-        return promise
-
-    def warm_up(self, question: Question, longest: int) -> None:
-        """Compiles what lets in questions of up to `longest` positions, in a thread: nobody waits for it."""
+    def warm_up(self, question: ServeQuestion, max_length: int) -> None:
+        """Compiles the prefill of prompts up to `max_length` positions, in a thread beside the traffic."""
 
         def work() -> None:
-            asked = self._prompt(question)
-            for length in range(BUCKET, min(longest, self._most) + 1, BUCKET):
+            shortest = self.prompt(question)
+            for length in range(BUCKET, min(max_length, self._max_prompt) + 1, BUCKET):
                 if self._closed.is_set():
                     return
                 try:
-                    if length >= len(asked):
-                        self._engine.warm_up(lengthened(asked, length))
-                except Exception:  # then the first question of this length waits
+                    if length >= len(shortest):
+                        self.engine.warm_up(lengthened(shortest, length))
+                except Exception:  # then the first question of this length compiles it
                     log.exception("compiling for prompts of %d positions failed", length)
 
-        self._warming = threading.Thread(target=work, name="nlm-warm-up", daemon=True)
-        self._warming.start()
+        self._warm_up = threading.Thread(target=work, name="nlm-warm-up", daemon=True)
+        self._warm_up.start()
 
-    def close(self) -> None:
-        """Ends its threads; one that compiles does so once the program is done."""
+    def join_warm_up(self, timeout: float | None = None) -> None:
+        """Waits until `warm_up` is done."""
+        if self._warm_up is not None:
+            self._warm_up.join(timeout)
+
+    def close(self, error: Exception | None = None) -> None:
+        """Ends its threads, after the program that is being compiled; unfinished requests fail with `error`."""
         self._closed.set()
-        if self._warming is not None:
-            self._warming.join()
-        self._engine.close()
-
-    def _prompt(self, question: Question) -> Prompt:
-        return prompt(self._tokenizer, [self._clip(c) for c in question.clips], question.text, self._config)
-
-    def _clip(self, wave: np.ndarray) -> Clip:
-        """A clip; of a length that a client chose, without samples that make no token of the encoder.
-
-        So the lengths that can be asked for need a few dozen programs, not one each, and the answers are the same.
-        """
-        return Clip.of(wave if len(wave) == self._config.audio.samples else wave[: used_samples(len(wave))])
+        self.join_warm_up()
+        self.engine.close(error)
 
 
 def loader(
-    load_model: Callable[[], object], slots: int, most_tokens: int, most_prompt: int, deterministic: bool = False
+    load_model: Callable[[], object], slots: int, max_tokens: int, max_prompt: int, deterministic: bool = False
 ) -> Loader:
-    """What `make_app` loads: the model, and first questions, so that the programs are compiled before anybody asks.
+    """The `Loader` of a `NatureLM`. It answers first questions, so that programs are compiled before serving traffic.
 
-    `deterministic`: no bit of an answer depends on what else is asked; see `Engine`'s `reserve`.
+    Args:
+      load_model: loads the `NatureLM`.
+      slots: answers decoded together.
+      max_tokens: of an answer.
+      max_prompt: positions of a prompt.
+      deterministic: no bit of an answer depends on the other requests; see `reserve` of `Engine`.
     """
-    reserve = most_prompt + most_tokens if deterministic else 0
+    reserve = max_prompt + max_tokens if deterministic else 0
 
-    def load(say: Callable[[str], None]) -> EngineAnswerer:
-        say("loading weights")
+    def load(report_stage: Callable[[str], None], admission: Admission) -> EngineBackend:
+        report_stage("loading weights")
         model = load_model()
-        engine = model.engine(slots=slots, reserve=reserve)
-        answerer = EngineAnswerer(engine, model.tokenizer, model.config, most_prompt, revision(model.state))
-        say("compiling")
+        engine = model.engine(slots=slots, reserve=reserve, admission=admission)
+        backend = EngineBackend(engine, model.tokenizer, model.config, max_prompt, revision(model.state))
+        report_stage("compiling")
         try:
-            silence = np.zeros(model.config.audio.samples, np.float32)
-            question = Question((silence,), "What is the common name for the focal species in the audio?", most_tokens)
-            for together in dict.fromkeys((1, slots)):  # the engine lets in a few rows at a time, or all of them
-                _try_out(answerer, question, together)
-            answerer.warm_up(question, USUAL)
+            question = ServeQuestion((np.zeros(model.config.audio.samples, np.float32),), EXAMPLE, max_tokens)
+            for count in dict.fromkeys((1, slots)):  # the engine prefills a small group, or as many as it has slots
+                _answer_first_tokens(backend, question, count)
+            backend.warm_up(question, USUAL_PROMPT)
         except BaseException:
-            answerer.close()
+            backend.close()
             raise
-        return answerer
+        return backend
 
     return load
 
 
-def lengthened(asked: Prompt, length: int) -> Prompt:
-    """`asked` with some token behind it, `length` positions in all."""
-    more = (0, length - len(asked))
+def lengthened(shorter: Prompt, length: int) -> Prompt:
+    """`shorter` followed by some token up to `length` positions."""
+    more = (0, length - len(shorter))
     return dataclasses.replace(
-        asked,
-        tokens=np.pad(asked.tokens, more),
-        audio_slot=np.pad(asked.audio_slot, more, constant_values=-1),
+        shorter,
+        tokens=np.pad(shorter.tokens, more),
+        audio_slot=np.pad(shorter.audio_slot, more, constant_values=-1),
         positions=np.arange(length, dtype=np.int32),
         real=np.ones(length, bool),
     )
 
 
-def _try_out(answerer: EngineAnswerer, question: Question, together: int) -> None:
-    """Asks a question so many times, and gives each up after its first tokens."""
-    first: list[concurrent.futures.Future] = [concurrent.futures.Future() for _ in range(together)]
+def _answer_first_tokens(backend: EngineBackend, question: ServeQuestion, count: int) -> None:
+    """Asks a question `count` times at once, and cancels each request after its first tokens."""
+    begun: list[concurrent.futures.Future] = [concurrent.futures.Future() for _ in range(count)]
 
-    def heard(promise: concurrent.futures.Future) -> Callable:
-        return lambda *_: None if promise.done() else promise.set_result(None)
+    def set_begun(future: concurrent.futures.Future) -> Callable:
+        return lambda *_: None if future.done() else future.set_result(None)
 
-    asked = [answerer.submit(question, heard(promise)) for promise in first]
-    for promise, future in zip(first, asked, strict=True):
-        future.add_done_callback(heard(promise))
-    concurrent.futures.wait(first)
-    for future in asked:
+    requests = [backend.request(question, set_begun(future)) for future in begun]
+    futures = backend.engine.enqueue_all(requests)
+    for first, future in zip(begun, futures, strict=True):
+        future.add_done_callback(set_begun(first))
+    concurrent.futures.wait(begun)
+    for future in futures:
         if not future.cancel():
-            future.result()  # says what went wrong
+            future.result()  # raises if it failed

@@ -1,4 +1,4 @@
-"""Figures of a running server in Prometheus' text format."""
+"""Metrics of a running server in the text format of Prometheus."""
 
 from collections.abc import Callable, Mapping
 
@@ -50,7 +50,7 @@ class Metrics:
             prometheus.Gauge(f"nlm_{name}", text, registry=registry).set_function(read)
 
     def observe(self, name: str, value: float) -> None:
-        """A figure of the batcher's."""
+        """Adds a value to a histogram."""
         self._observed[name].observe(value)
 
     def text(self) -> bytes:

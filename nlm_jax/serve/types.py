@@ -1,56 +1,48 @@
-"""What goes to the model, what comes back, and what a model must offer to be served."""
+"""What the server needs of a model."""
 
-import concurrent.futures
 import dataclasses
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from nlm_jax.generate.schedule import Admission, Job, Scheduler
+
 OnText = Callable[[str], None]
-"""Called with each further piece of one answer, in the model's thread."""
+"""Called with each new piece of an answer, in the engine's thread."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Question:
-    """What is asked of the model: the clips, f32[T] each at 16 kHz, the text, and how to decode."""
+class ServeQuestion:
+    """A question as HTTP clients send it: audio, text, and how to decode the answer."""
 
     clips: tuple[np.ndarray, ...]
+    """f32[T] each, at 16 kHz."""
     text: str
     max_tokens: int
-    """Longest answer, in tokens."""
+    """Maximum number of tokens of the answer."""
     sampling: dict[str, Any] = dataclasses.field(default_factory=dict)
-    """Fields of `generate.options.GenerationOptions`; none = the most likely token each time."""
+    """Fields of `generate.options.GenerationOptions`; empty = greedy."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Answer:
-    """What the model says, and why it stopped."""
+@runtime_checkable
+class Backend(Protocol):
+    """A loaded model with its engine."""
 
-    text: str
-    finish_reason: str = "stop"
-    """"stop": it came to an end; "length": it was cut at `Question.max_tokens`."""
-    prompt_tokens: int | None = None
-    """Positions of the prompt, the vectors of its clips included."""
-    completion_tokens: int | None = None
-    """Tokens of the answer, the end symbol included."""
+    engine: Scheduler
+    revision: str
+    """Identifies the weights."""
 
-    @property
-    def usage(self) -> dict[str, int]:
-        """The counts that are known, under their names in `predictions_v1`."""
-        counts = {"prompt_tokens": self.prompt_tokens, "completion_tokens": self.completion_tokens}
-        return {name: count for name, count in counts.items() if count is not None}
+    def request(self, question: ServeQuestion, on_text: OnText | None = None) -> Job:
+        """A request for the engine, whose future gets a `generate.request.Answer`.
 
+        Raises:
+          UserError: the question cannot be answered.
+        """
 
-class Answerer(Protocol):
-    """Answers several questions at a time. It may have a `revision: str` that names its weights."""
-
-    def submit(self, question: Question, on_text: OnText) -> concurrent.futures.Future:
-        """A promise of the `Answer`. Raises `UserError` where the question cannot be answered."""
-
-    def close(self) -> None:
-        """Answers nothing any more."""
+    def close(self, error: Exception) -> None:
+        """Ends the engine; unfinished requests fail with `error`."""
 
 
-Loader = Callable[[Callable[[str], None]], Answerer]
-"""Makes the answerer, and says by its argument at what stage of loading it is."""
+Loader = Callable[[Callable[[str], None], Admission], Backend]
+"""Loads a backend whose engine has this admission; reports its stage by calling the first argument."""

@@ -63,7 +63,7 @@ class Listener(Fake):
 
     def answer(self, question, tell):
         """None for silence, else the animal of the strongest frequency, clip by clip; "fail" in a question does so."""
-        from nlm_jax.serve.types import Answer
+        from nlm_jax.generate.request import Answer
 
         self.texts.append(question.text)
         text = " and ".join(map(self.name, question.clips))
@@ -73,7 +73,8 @@ class Listener(Fake):
             text = " ".join([text] * 60)
         for number, word in enumerate(text.split(" ")):
             tell((" " if number else "") + word)
-        return Answer(text, "length" if "novel" in question.text else "stop", 42, len(text.split()) + 1)
+        count = len(text.split()) + 1
+        return Answer([1] * count, text, "length" if "novel" in question.text else "end", prompt_tokens=42)
 
     def name(self, clip):
         """The animal of the strongest frequency."""

@@ -12,7 +12,8 @@ import soxr
 from fastapi import testclient
 from serve_tools import Fake
 
-from nlm_jax.serve.app import Settings, make_app
+from nlm_jax.serve.app import make_app
+from nlm_jax.serve.server import Settings
 from nlm_jax.testing import NAMES, tone
 
 SMALL = {"name": "test", "batch_size": 4, "wait": 0.02, "queue": 8, "max_tokens": 50, "max_clips": 3}

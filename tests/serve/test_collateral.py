@@ -13,18 +13,16 @@ import soundfile
 from serve_tools import Fake, clip, item, predict, wav
 
 from nlm_jax.serve import contract
-from nlm_jax.serve.batcher import Batcher
-from nlm_jax.serve.types import Question
 
 
 class FailsOnce(Fake):
-    """Tells a piece to all it works on, and fails; from the second time on it answers."""
+    """Sends a piece of each answer and fails in its first step; later it answers."""
 
-    def answer(self, question, tell):
-        tell("The ")
+    def answer(self, question, send):
+        send("The ")
         if len(self.batches) == 1:
             raise RuntimeError("device lost")
-        return super().answer(question, tell)
+        return super().answer(question, send)
 
 
 def test_after_a_failure_each_question_is_asked_again_alone(serving):
@@ -37,26 +35,6 @@ def test_after_a_failure_each_question_is_asked_again_alone(serving):
     first, *others = model.batches
     assert sorted(first) == ["q0", "q1", "q2"]
     assert sorted(others) == [["q0"], ["q1"], ["q2"]]
-
-
-def test_a_piece_of_a_stream_that_left_is_not_taken_back():
-    class Breaks(Fake):
-        def submit(self, question, on_text):
-            future = concurrent.futures.Future()
-            on_text("The ")
-            future.set_exception(RuntimeError("lost"))
-            return future
-
-    sent = []
-    one = Batcher(Breaks().load, 2, 0.0, 9)
-    (streamed,) = one.ask([Question((), "x", 5)], sent.append)
-    with pytest.raises(RuntimeError, match="lost"):
-        streamed.result(10)
-    assert sent == ["The "]
-    (plain,) = one.ask([Question((), "x", 5)])
-    with pytest.raises(RuntimeError, match="lost"):  # asked twice, and both times it failed
-        plain.result(10)
-    one.close()
 
 
 NUMBERS = {

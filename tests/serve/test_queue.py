@@ -2,20 +2,15 @@
 
 import asyncio
 import concurrent.futures
-import gc
 import json
 import threading
 import time
-import weakref
 
-import numpy as np
 import pytest
 from prometheus_client import parser
 from serve_tools import Fake, clip, item, predict, wav
 
 from nlm_jax.core.errors import UserError
-from nlm_jax.serve.batcher import Batcher, Full, Stopped
-from nlm_jax.serve.types import Question
 
 
 def until(true, seconds=20):
@@ -24,10 +19,6 @@ def until(true, seconds=20):
     while not true():
         assert time.monotonic() < end, "it never came"
         time.sleep(0.005)
-
-
-def asked(text="", samples=8, tokens=5):
-    return Question((np.zeros(samples, np.float32),), text, tokens)
 
 
 def test_clients_share_batches_and_the_queue_is_bounded(served):
@@ -59,11 +50,11 @@ def test_a_request_is_taken_whole_or_not_at_all(served):
     model.gate.clear()
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
         first = pool.submit(predict, client, *(item(str(i)) for i in range(4)))
-        until(lambda: client.app.state.server.batcher.running == 4)
+        until(lambda: client.app.state.server.running == 4)
         two = [pool.submit(predict, client, *(item(str(i)) for i in range(3))) for _ in range(2)]
-        until(lambda: client.app.state.server.batcher.waiting == 6)
+        until(lambda: client.app.state.server.waiting == 6)
         assert predict(client, *(item(str(i)) for i in range(3))).status_code == 503
-        assert client.app.state.server.batcher.waiting == 6
+        assert client.app.state.server.waiting == 6
         model.gate.set()
         assert {f.result().status_code for f in (first, *two)} == {200}
 
@@ -158,12 +149,12 @@ def test_a_client_that_leaves_gives_up_its_place(served, path):
              "headers": [], "http_version": "1.1", "asgi": {}, "scheme": "http", "root_path": ""}  # fmt: skip
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         busy = pool.submit(predict, client, *(item(str(i)) for i in range(4)))
-        until(lambda: server.batcher.running == 4)
+        until(lambda: server.running == 4)
         gone = pool.submit(client.portal.call, client.app, scope, receive, send)
-        until(lambda: server.batcher.waiting == 1)
+        until(lambda: server.waiting == 1)
         left.set()
         gone.result(20)
-        until(lambda: server.batcher.waiting == 0)
+        until(lambda: server.waiting == 0)
         model.gate.set()
         assert busy.result().status_code == 200
     assert sum(map(len, model.batches)) == 4
@@ -183,9 +174,10 @@ def test_the_server_is_there_while_the_model_loads(serving):
     assert info["loading_elapsed_sec"] >= 0
     with concurrent.futures.ThreadPoolExecutor(1) as pool:  # it waits for the model
         early = pool.submit(predict, client, item())
-        until(lambda: client.app.state.server.batcher.waiting == 1)
+        until(lambda: client.app.state.server.waiting == 1)
         model.loaded.set()
         assert "error" not in early.result().json()["responses"][0]
+    assert model.batches == [["What?"]]
     assert client.get("/health").json() == {"status": "ok", "load_status": "ready"}
     assert "loading_stage" not in client.get("/info").json()
 
@@ -208,107 +200,6 @@ def test_a_model_that_cannot_be_loaded(serving, error, says):
     assert model.failures == [error]
 
 
-@pytest.fixture
-def batcher():
-    """`batcher(slots, wait, longest)`: one with its model."""
-    made = []
-
-    def make(slots, wait, longest, **options):
-        model = Fake()
-        made.append((Batcher(model.load, slots, wait, longest, **options), model))
-        return made[-1]
-
-    yield make
-    for one, model in made:
-        model.gate.set()
-        one.close()
-
-
-def test_the_model_has_no_more_than_its_slots(batcher):
-    one, model = batcher(3, 0.0, 100)
-    futures = one.ask([asked(str(i)) for i in range(10)])
-    assert [f.result(10).text.split()[0] for f in futures] == [str(i) for i in range(10)]
-    assert max(map(len, model.batches)) <= 3
-    assert sum(map(len, model.batches)) == 10
-
-
-def test_a_full_queue(batcher):
-    one, model = batcher(1, 0.0, 2)
-    model.gate.clear()
-    one.ask([asked()])
-    until(lambda: one.running == 1)
-    first, _ = one.ask([asked()] * 2)
-    with pytest.raises(Full):
-        one.ask([asked()])
-    first.cancel()
-    assert one.waiting == 1
-    (late,) = one.ask([asked("late")])  # into the place that was given up
-    model.gate.set()
-    assert late.result(10).text.startswith("late")
-
-
-def test_an_idle_model_waits_for_company(batcher):
-    """The wait ends as soon as every slot has a question: this one would be an hour."""
-    figures = []
-    one, _ = batcher(2, 3600.0, 9, observe=lambda *figure: figures.append(figure))
-    (first,) = one.ask([asked("a")])
-    assert not concurrent.futures.wait([first], 0.1).done
-    (second,) = one.ask([asked("b")])
-    assert [first.result(10).text[0], second.result(10).text[0]] == ["a", "b"]
-    assert [value for name, value in figures if name == "batch_size"] == [1, 2]
-    assert [name for name, _ in figures] == ["queue_seconds", "batch_size"] * 2
-
-
-def test_giving_up_frees_the_slot(batcher):
-    one, model = batcher(1, 0.0, 9)
-    model.gate.clear()
-    (first,) = one.ask([asked("a")])
-    until(lambda: one.running == 1)
-    (second,) = one.ask([asked("b")])
-    assert first.cancel()
-    model.gate.set()
-    assert second.result(10).text.startswith("b")
-    assert [text for batch in model.batches for text in batch] == ["b"]
-
-
-def test_closing_tells_who_waits(batcher):
-    one, model = batcher(1, 0.0, 9)
-    model.gate.clear()
-    (running,) = one.ask([asked("a")])
-    until(lambda: one.running == 1)
-    (waiting,) = one.ask([asked("b")])
-    one.close()
-    with pytest.raises(Stopped):
-        waiting.result(10)
-    with pytest.raises(Stopped):
-        one.ask([asked()])
-    model.gate.set()
-    assert running.result(10).text.startswith("a")
-
-
-def test_answers_that_were_begun_are_not_given_anew(batcher):
-    class Breaks(Fake):
-        def answer(self, question, tell):
-            tell("The ")
-            raise RuntimeError("lost")
-
-        def submit(self, question, on_text):
-            future = concurrent.futures.Future()
-            try:
-                self.answer(question, on_text)
-            except RuntimeError as error:
-                future.set_exception(error)
-            return future
-
-    said = []
-    one = Batcher(Breaks().load, 2, 0.0, 9)
-    (future,) = one.ask([asked()], said.append)
-    with pytest.raises(RuntimeError, match="lost"):
-        future.result(10)
-    assert said == ["The "]
-    one.close()
-
-
 def test_many_bodies_at_once_are_bounded(serving):
     """What all requests hold together has a bound too: four times the largest one."""
     client = serving(Fake(), max_body=300_000)
@@ -319,18 +210,50 @@ def test_many_bodies_at_once_are_bounded(serving):
     assert predict(client, item(audio=[clip(wav(2.0))])).status_code == 200
 
 
-def test_recordings_are_freed_with_their_answers(batcher):
-    """Futures and callbacks hold each other until a collection that may be long in coming; sound must not wait."""
-    gc.collect()
-    gc.disable()
-    try:
-        one, _ = batcher(2, 0.0, 9)
-        questions = [asked(str(i)) for i in range(9)]
-        clips = [weakref.ref(q.clips[0]) for q in questions]
-        futures = one.ask(questions)
-        del questions
-        concurrent.futures.wait(futures, 10)
-        until(lambda: one.running == 0)
-        until(lambda: sum(clip() is not None for clip in clips) <= 3)  # those of the last batch are in variables
-    finally:
-        gc.enable()
+def test_a_stream_begins_while_the_model_loads(serving):
+    model = Fake()
+    model.loaded.clear()
+    client = serving(model)
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        early = pool.submit(lines, client)
+        until(lambda: client.app.state.server.waiting == 1)
+        model.loaded.set()
+        first, *_, last = early.result()
+    assert first == {"waiting": 1}
+    assert last["done"]
+
+
+def test_as_many_wait_for_the_model_as_for_an_answer(serving):
+    model = Fake()
+    model.loaded.clear()
+    client = serving(model)
+    with concurrent.futures.ThreadPoolExecutor(3) as pool:
+        early = [pool.submit(predict, client, *(item(str(i)) for i in range(4))) for _ in range(3)]
+        until(lambda: client.app.state.server.waiting == 12)
+        assert predict(client, item()).status_code == 503
+        model.loaded.set()
+        assert [e.result().status_code for e in early] == [200] * 3
+
+
+def test_patience_ends_while_the_model_loads(serving):
+    model = Fake()
+    model.loaded.clear()
+    client = serving(model, patience=0.1)
+    (response,) = predict(client, item()).json()["responses"]
+    assert "no answer within 0.1 seconds" in response["error"]
+    assert client.app.state.server.waiting == 0
+
+
+def test_closing_while_the_model_loads(serving):
+    model = Fake()
+    model.loaded.clear()
+    client = serving(model)
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        early = pool.submit(predict, client, item())
+        until(lambda: client.app.state.server.waiting == 1)
+        closing = pool.submit(client.app.state.server.model.close)
+        assert early.result(20).status_code == 503
+        assert "shutting down" in early.result().json()["error"]
+        assert predict(client, item()).status_code == 503
+        model.loaded.set()
+        closing.result(20)

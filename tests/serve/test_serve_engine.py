@@ -20,9 +20,10 @@ from nlm_jax.core.frames import n_tokens, used_samples
 from nlm_jax.core.tree import named_leaves, revision
 from nlm_jax.generate import decode
 from nlm_jax.generate.api import NatureLM
+from nlm_jax.generate.schedule import Admission
 from nlm_jax.models.beats.model import patches
-from nlm_jax.serve.engine_backend import EngineAnswerer, loader
-from nlm_jax.serve.types import Question
+from nlm_jax.serve.engine_backend import EngineBackend, loader
+from nlm_jax.serve.types import ServeQuestion
 
 
 class Loaded:
@@ -33,12 +34,13 @@ class Loaded:
         self.model = NatureLM(Checkpoint(cfg, jax.tree.map(jnp.asarray, tiny.params(cfg))), testing.tokenizer())
         self.stages = []
 
-    def load(self, say):
-        def tell(stage):
+    def load(self, report_stage, admission):
+        def report(stage):
             self.stages.append(stage)
-            say(stage)
+            report_stage(stage)
 
-        return loader(lambda: self.model, slots=2, most_tokens=12, most_prompt=100)(tell)
+        self.backend = loader(lambda: self.model, slots=2, max_tokens=12, max_prompt=100)(report, admission)
+        return self.backend
 
     def failed(self, error):
         raise error
@@ -110,7 +112,7 @@ def test_usual_lengths_are_compiled_before_anybody_asks(serving, loaded):
     """Beside the questions, which need not wait; then one of another length compiles nothing more to be let in."""
     client = serving(loaded, batch_size=4)
     predict(client, item("x", "What?", [recording(np.full(8000, 0.1, np.float32))]))
-    client.app.state.server.batcher._answerer._warming.join(120)
+    loaded.backend.join_warm_up(120)
     sizes = decode.prefill_rows._cache_size()
     for text in ("Caption it, please, at some length.", "word " * 8):
         (found,) = predict(client, item("x", text, [recording(np.full(8000, 0.1, np.float32))])).json()["responses"]
@@ -120,33 +122,33 @@ def test_usual_lengths_are_compiled_before_anybody_asks(serving, loaded):
 
 def test_lengths_that_clients_choose_need_few_programs(loaded):
     """What makes no token of the encoder is left out: the answer is the same, and so is the program."""
-    answerer = EngineAnswerer(loaded.model.engine(slots=2), loaded.model.tokenizer, loaded.model.config, 100)
+    backend = EngineBackend(loaded.model.engine(slots=2), loaded.model.tokenizer, loaded.model.config, 100)
     try:
         sound = (0.1 * np.random.default_rng(2).standard_normal(160_000)).astype(np.float32)
         lengths = range(16_000, 48_000, 370)
-        heard = {n: answerer._prompt(Question((sound[:n],), "What?", 5)).sounds[0].samples for n in lengths}
+        heard = {n: backend.prompt(ServeQuestion((sound[:n],), "What?", 5)).sounds[0].samples for n in lengths}
         assert len(set(heard.values())) <= 1 + 32_000 / 2560
         assert all(n_tokens(n) == n_tokens(used) > n_tokens(used - 1) for n, used in heard.items())
         for n in (18_159, 18_160):  # the last of one length, and the first of the next
             exact, less = (np.asarray(patches(fbank(jnp.asarray(sound[None, :k])))) for k in (n, used_samples(n)))
             np.testing.assert_array_equal(less, exact)  # all that the encoder is given
-        whole = answerer._prompt(Question((sound,), "What?", 5)).sounds[0]
+        whole = backend.prompt(ServeQuestion((sound,), "What?", 5)).sounds[0]
         assert whole.samples == loaded.model.config.audio.samples  # as all other roads
     finally:
-        answerer.close()
+        backend.close()
 
 
 def test_the_deterministic_mode_answers_too(loaded):
     """Two at a time and alone: one text, from rows that have their whole cache from the start."""
-    answerer = loader(lambda: loaded.model, 2, 12, 100, deterministic=True)(lambda stage: None)
-    question = Question((np.full(16_000, 0.1, np.float32),), "Which species?", 12)
+    backend = loader(lambda: loaded.model, 2, 12, 100, deterministic=True)(lambda stage: None, Admission())
+    question = ServeQuestion((np.full(16_000, 0.1, np.float32),), "Which species?", 12)
     try:
-        alone = answerer.submit(question, lambda piece: None).result(60)
-        together = [answerer.submit(question, lambda piece: None) for _ in range(2)]
+        alone = backend.engine.enqueue(backend.request(question)).result(60)
+        together = backend.engine.enqueue_all([backend.request(question) for _ in range(2)])
         assert {f.result(60).text for f in together} == {alone.text}
-        assert answerer._engine.rows.cache.slots == 128  # 100 + 12, in whole buckets
+        assert backend.engine.rows.cache.slots == 128  # 100 + 12, in whole buckets
     finally:
-        answerer.close()
+        backend.close()
 
 
 def recording(samples, rate=44_100):
