@@ -74,10 +74,12 @@ class FakeEngine(Scheduler):
             self._batches.append([job.question.text for job in batch])
         if any("crash" in job.question.text for job in batch):
             raise RuntimeError("out of memory")
-        for job, answer in [(job, self._answer(job.question, job.send)) for job in batch]:
-            if job.future.set_running_or_notify_cancel():
-                job.future.set_result(answer)
-        self.running = [None] * len(self.running)
+        for slot, job in enumerate(self.running):
+            if job in batch:
+                answer = self._answer(job.question, job.send)
+                if job.future.set_running_or_notify_cancel():
+                    job.future.set_result(answer)
+            self.running[slot] = None
 
 
 class Fake:

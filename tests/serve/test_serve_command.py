@@ -77,10 +77,10 @@ def test_a_model_that_is_none(nlm, tmp_path):
 SERVER = """
 import sys, serve_tools
 from nlm_jax import cli
-from nlm_jax.serve import answer
+from nlm_jax.serve import engine_backend
 model = serve_tools.Fake()
-model.answer = lambda question, tell, say=model.answer: (__import__("time").sleep(1.5), say(question, tell))[1]
-answer.loader = lambda *_: model.load
+model.answer = lambda question, send, answer=model.answer: (__import__("time").sleep(1.5), answer(question, send))[1]
+engine_backend.loader = lambda *_: model.load
 import logging
 logging.getLogger().addHandler(logging.StreamHandler())  # as some libraries do
 sys.exit(cli.main(["serve", f"--model={sys.argv[2]}", f"--port={sys.argv[1]}", "--header-timeout=0.5"]))
