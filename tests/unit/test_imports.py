@@ -44,7 +44,7 @@ MAY_IMPORT = {
     "cli": BELOW_CLI | {"describe", "testing", "demo", "plan", "serve"},
     "__init__": BELOW_TRAIN | {"train"},  # in fact only the lazy names of the public surface
 }
-SERVER = {f"nlm_jax.serve.{name}" for name in ("app", "contract", "request_body", "metrics", "stream")}
+SERVER = {f"nlm_jax.serve.{name}" for name in ("app", "contract", "request_body", "metrics", "server", "stream")}
 """What only loads with the extra [serve]; `nlm serve` says so."""
 # Distributions whose import name differs.
 IMPORT_NAME = {
