@@ -78,7 +78,7 @@ def _begin(data: Data, begin: int, header: bytes) -> int | None:
     at, last = begin + 4, False
     while not last and len(block := data.read(at, 4)) == 4:
         at, last = at + 4 + int.from_bytes(block[1:], "big"), block[0] >= 0x80
-    place = _place(data.read(at, 16), header)
+    place = frame_span(data.read(at, 16), header)
     return place and place[0]
 
 
@@ -108,7 +108,7 @@ def _number(data: Data, begin: int, header: bytes) -> int | None:
     """The number of the first sample of the next frame; None if none is near."""
     block, at = data.read(begin, TAIL // 4), -1
     while (at := block.find(b"\xff", at + 1)) >= 0:
-        if (place := _place(block[at : at + 16], header)) is not None:
+        if (place := frame_span(block[at : at + 16], header)) is not None:
             return place[0]
     return None
 
@@ -118,12 +118,12 @@ def _end(data: Data, header: bytes, end: int) -> int | None:
     tail = data.read(max(HEADER, end - TAIL), min(TAIL, end - HEADER))
     at = len(tail)
     while (at := tail.rfind(b"\xff", 0, at)) >= 0:
-        if (place := _place(tail[at : at + 16], header)) is not None:
+        if (place := frame_span(tail[at : at + 16], header)) is not None:
             return sum(place)
     return None
 
 
-def _place(frame: bytes, header: bytes) -> tuple[int, int] | None:
+def frame_span(frame: bytes, header: bytes) -> tuple[int, int] | None:
     """The number of a frame's first sample, and its samples; None if it is none of this stream."""
     if len(frame) < 6 or frame[0] != 0xFF or frame[1] & 0xFE != 0xF8 or (read := _frame(frame)) is None:
         return None

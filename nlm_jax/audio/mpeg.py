@@ -14,7 +14,7 @@ from nlm_jax.audio.storage import Data, Piece, remembered
 
 READ = 1 << 20
 SCANNED = 1 << 17
-"""Bytes without a frame behind which a file holds no more of them."""
+"""Bytes within which two frames in a row are enough to find the next frame."""
 LONGEST = 2881
 """Bytes of the longest frame."""
 CANDIDATE = re.compile(rb"(?=\xff[\xe2-\xff][\x10-\xef])")
@@ -55,24 +55,24 @@ def samples_of(header: bytes) -> int:
 
 
 def kind(header: bytes) -> tuple[int, int, bool]:
-    """What all frames of a stream have in common: version and layer, rate, mono."""
+    """Properties that all frames of a stream share: version and layer, rate, mono."""
     return header[1] & 0x1E, header[2] & 0x0C, header[3] >> 6 == 3
 
 
 @dataclasses.dataclass(frozen=True)
 class Contents:
-    """A Xing or Info frame: what it says of the frames behind it."""
+    """The table of contents in a Xing or Info frame: number and size of the frames of the stream."""
 
     at: int
-    """Of its name in the frame."""
+    """Offset of its name in the frame."""
     flags: int
     frames: int
     size: int
-    """Bytes, with itself."""
+    """Bytes, this frame included."""
 
     @classmethod
     def of(cls, frame: bytes) -> "Contents | None":
-        """None if the frame holds none."""
+        """The table in a frame; None if there is none."""
         mono, first = frame[3] >> 6 == 3, frame[1] >> 3 & 3 == 3
         at = 4 + ((17 if mono else 32) if first else (9 if mono else 17))
         if frame[at : at + 4] not in (b"Xing", b"Info") or len(frame) < at + 16:
@@ -83,8 +83,8 @@ class Contents:
         size = fields[flags & 1] if flags & 2 else 0
         return cls(at, flags, frames, size)
 
-    def mended(self, frame: bytes, frames: int, size: int) -> bytes:
-        """The frame with other figures, and no samples left out at the end."""
+    def corrected(self, frame: bytes, frames: int, size: int) -> bytes:
+        """The frame with another number of frames and bytes, and no padding to remove at the end."""
         out, at = bytearray(frame), self.at + 8
         for flag, value in ((1, frames), (2, size)):
             if self.flags & flag:
@@ -100,10 +100,10 @@ class Contents:
 def pieces(data: Data, begin: int = 0) -> Iterator[Piece]:
     """The streams from `begin` on: one per table of contents, kind of frames, and gap between frames."""
     whole = not begin
-    while (first := _sync(data, begin)) is not None:
-        frame = _frame(data, first)
+    while (first := find_frame(data, begin)) is not None:
+        frame = frame_at(data, first)
         if frame[36:40] == b"VBRI":  # another table of contents, in a frame without sound
-            first, frame = first + len(frame), _frame(data, first + len(frame))
+            first, frame = first + len(frame), frame_at(data, first + len(frame))
         contents = Contents.of(frame)
         if contents and contents.frames and contents.size and _ends(data, first + contents.size):
             end = first + contents.size
@@ -123,7 +123,7 @@ def _counted(first: int, end: int, frame: bytes, contents: Contents | None, coun
     """A stream of `count` frames, with the table of contents in its first frame, if there is one, put right."""
     parts, spare = ((first, end),), 0
     if contents and contents.flags & 1 and contents.frames != count - 1:
-        parts = (contents.mended(frame, count - 1, end - first), (first + len(frame), end))
+        parts = (contents.corrected(frame, count - 1, end - first), (first + len(frame), end))
     elif contents and contents.size and contents.size != end - first:
         parts = (_with_size(contents, frame, end - first), (first + len(frame), end))
     if contents is None or not contents.flags & 1:
@@ -137,7 +137,7 @@ def _verified(data: Data, first: int, end: int, contents: Contents) -> Piece | N
     stop, count = _count(data, first)
     if stop != end or count - 1 == contents.frames:  # damaged inside: libmpg123 finds its way, and the table counts
         return None
-    return dataclasses.replace(_counted(first, end, _frame(data, first), contents, count), mpeg=True)
+    return dataclasses.replace(_counted(first, end, frame_at(data, first), contents, count), mpeg=True)
 
 
 def _with_size(contents: Contents, frame: bytes, size: int) -> bytes:
@@ -150,25 +150,26 @@ def _is_plain(data: Data, first: int, end: int) -> bool:
     tag = data.read(0, 10)
     footer = tag[:3] == b"ID3" and tag[5] & 0x10
     last = data.size == end or (data.size == end + 128 and data.read(end, 3) == b"TAG")
-    return last and not footer and first == behind_tags(data, 0)
+    return last and not footer and first == skip_tags(data, 0)
 
 
 def _ends(data: Data, end: int) -> bool:
-    """Whether no frame follows from `end` on."""
-    return end <= data.size and _sync(data, end) is None
+    """Whether the file is that long and no frame follows."""
+    return end <= data.size and find_frame(data, end) is None
 
 
-def _frame(data: Data, at: int) -> bytes:
+def frame_at(data: Data, at: int) -> bytes:
+    """The frame that begins at `at`; 4 bytes if none does."""
     head = data.read(at, 4).ljust(4, b"\0")
     return data.read(at, sizes().get(head[1] << 8 | head[2], 4))
 
 
-def _sync(data: Data, begin: int) -> int | None:
-    """Where the next frame begins that is followed by one of its kind, or by the end; None if none does.
+def find_frame(data: Data, begin: int) -> int | None:
+    """Offset of the next frame that is followed by one of its kind, or by the end of the file; None if there is none.
 
-    Far from `begin`, as behind a hole in a damaged file, three in a row are needed: chance makes two of anything.
+    Far from `begin`, as after a damaged region, three frames in a row are required: two may occur by chance.
     """
-    begin = behind_tags(data, begin)
+    begin = skip_tags(data, begin)
     for scanned in (LONGEST, SCANNED):
         if data.size > begin and (place := _first(data, begin, scanned, 2)) is not None:
             return place
@@ -179,7 +180,7 @@ def _sync(data: Data, begin: int) -> int | None:
 
 
 def _first(data: Data, begin: int, scanned: int, frames: int) -> int | None:
-    """The first of so many frames in a row, or up to the end, within `scanned` bytes."""
+    """Offset of the first of `frames` frames in a row (fewer at the end of the file) within `scanned` bytes."""
     block = data.read(begin, scanned + frames * LONGEST)
     for match in CANDIDATE.finditer(block, 0, scanned + 3):
         if _follow(block, match.start(), frames, begin + len(block) == data.size):
@@ -200,8 +201,8 @@ def _follow(block: bytes, at: int, frames: int, last: bool) -> bool:
     return True
 
 
-def behind_tags(data: Data, at: int) -> int:
-    """`at`, or the end of the ID3 tags that begin there. One that is longer than the file is none."""
+def skip_tags(data: Data, at: int) -> int:
+    """The end of the ID3 tags that begin at `at`; `at` if there are none. A tag longer than the file is ignored."""
     while (head := data.read(at, 10))[:3] == b"ID3" and len(head) == 10:
         end = at + 10 + sum((byte & 0x7F) << shift for byte, shift in zip(head[6:], (21, 14, 7, 0), strict=True))
         end += 10 * (head[5] >> 4 & 1)
@@ -212,7 +213,7 @@ def behind_tags(data: Data, at: int) -> int:
 
 
 def _count(data: Data, first: int) -> tuple[int, int]:
-    """Where a stream ends, and how many frames it has: up to other frames, a table of contents, or no frame."""
+    """End and number of frames of a stream: up to frames of another kind, a table of contents, or no frame."""
     return remembered(data, "mpeg", first, lambda: _walk(data, first))
 
 

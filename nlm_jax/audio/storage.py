@@ -1,4 +1,4 @@
-"""The bytes of a recording: looked at in any place, and read in pieces that libsndfile takes for a file of its own."""
+"""Random access to the bytes of a recording, and file objects that present pieces of them to libsndfile."""
 
 import collections
 import contextlib
@@ -13,20 +13,18 @@ from typing import Any, TypeVar
 from nlm_jax.core.errors import UserError
 
 SEARCHED = 1 << 22
-"""Bytes that `find` looks at together."""
-
-
-REMEMBERED = 1 << 14
-"""Results of searches through files."""
+"""Bytes that `find` searches at a time."""
+CACHED_SEARCHES = 1 << 14
+"""Results of searches through files that are cached."""
 T = TypeVar("T")
-_found: collections.OrderedDict[tuple, Any] = collections.OrderedDict()
+_searches: collections.OrderedDict[tuple, Any] = collections.OrderedDict()
 
 
 class Data:
     """A file, or its bytes, of which any part can be read. Several threads may read."""
 
     def __init__(self, source: pathlib.Path | bytes):
-        """Raises OSError where the file cannot be opened."""
+        """Raises OSError if the file cannot be opened."""
         self.path = None if isinstance(source, bytes) else source
         self._bytes = source if isinstance(source, bytes) else None
         self._file = None if isinstance(source, bytes) else open(source, "rb", buffering=0)  # noqa: SIM115
@@ -34,15 +32,15 @@ class Data:
         about = None if isinstance(source, bytes) else os.fstat(self._file.fileno())
         self.size = len(source) if about is None else about.st_size
         self.key = None if about is None else (about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns)
-        """What names the content of a file, as long as it is not changed; None of bytes."""
+        """Identifies the content of a file as long as it is not changed; None for bytes."""
 
     def close(self) -> None:
-        """Closes the file; bytes stay as they are."""
+        """Closes the file, if it is one."""
         if self._file is not None:
             self._file.close()
 
     def read(self, begin: int, count: int) -> bytes:
-        """Up to `count` bytes from `begin`; fewer at the end, none behind it (headers name any number)."""
+        """Up to `count` bytes from `begin`; fewer at the end, none if `begin` is past it."""
         if begin >= self.size:
             return b""
         if self._bytes is not None:
@@ -55,7 +53,7 @@ class Data:
             return out
 
     def find(self, wanted: bytes, begin: int = 0) -> int:
-        """Where `wanted` is at or behind `begin`; -1 if nowhere."""
+        """Offset of the first `wanted` at or after `begin`; -1 if there is none."""
         if self._bytes is not None:
             return self._bytes.find(wanted, begin)
         while begin < self.size:
@@ -67,41 +65,48 @@ class Data:
 
 
 def remembered(data: Data, what: str, begin: int, search: Callable[[], T]) -> T:
-    """What `search` finds in a file from `begin` on; looked for once, as long as the file is not changed."""
+    """Result of `search` through a file from `begin` on, cached as long as the file is not changed.
+
+    Args:
+      data: the file; bytes are not cached.
+      what: name of the search.
+      begin: its start.
+      search: computes the result.
+    """
     if data.key is None:
         return search()
     key = (what, begin, *data.key)
-    if key not in _found:
-        _found[key] = search()
-        while len(_found) > REMEMBERED:
-            _found.popitem(last=False)
-    return _found[key]
+    if key not in _searches:
+        _searches[key] = search()
+        while len(_searches) > CACHED_SEARCHES:
+            _searches.popitem(last=False)
+    return _searches[key]
 
 
 @dataclasses.dataclass(frozen=True)
 class Piece:
-    """One stream of a recording, as libsndfile should see it. Most recordings are one, and all of their bytes."""
+    """One stream of a recording, as presented to libsndfile. Most recordings are a single piece, all of their bytes."""
 
     parts: tuple[bytes | tuple[int, int], ...] = ()
-    """What it consists of: new bytes, and (begin, end) of the source's; empty = the source as it is."""
+    """Its content: new bytes, and (begin, end) ranges of the source; empty = the source unchanged."""
     frames: int | None = None
-    """Samples per channel, if they were counted; else libsndfile's figure counts, if that can be trusted."""
+    """Samples per channel, if they were counted; None = as libsndfile reports."""
     trusted: bool = True
-    """Whether the length that its header names was verified."""
+    """Whether the length in its header is correct."""
     entered: bool = True
-    """Whether it can be entered in the middle: not if its frames are numbered from elsewhere."""
+    """Whether seeking works: not if its frames are not numbered from 0."""
     verified: Callable[[], "Piece | None"] | None = None
-    """Counts the samples of one whose header is believed only far from its end; what is right, None if that is it."""
+    """Counts the samples if the header may be wrong; returns the corrected piece, or None if the header is right."""
     bounded: bool = True
-    """False if another stream may follow inside: it is no obstacle to reading on, but to seeking."""
+    """False if it may contain the next stream as well, which disturbs seeking, but not sequential reading."""
     mpeg: bool = False
-    """Whether libmpg123 reads it."""
+    """Whether libmpg123 decodes it."""
     spare: int = 0
-    """Bytes to claim behind the end: an MP3 without a table of contents is read as far as its size promises."""
+    """Bytes to report beyond the end: an MP3 without a table of contents is read as far as its size suggests."""
 
 
 class Spliced(io.RawIOBase):
-    """A file made of the parts of a piece."""
+    """A read-only file of the parts of a piece, concatenated."""
 
     def __init__(self, data: Data, piece: Piece):
         self._data, self._at, self._parts, end = data, 0, [], 0
@@ -124,7 +129,7 @@ class Spliced(io.RawIOBase):
         return self._at
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """As of any file; the end is where the claimed bytes end."""
+        """As for any file; the end is that of the claimed bytes."""
         self._at = max(0, {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._claimed}[whence] + offset)
         return self._at
 
@@ -150,7 +155,7 @@ class Spliced(io.RawIOBase):
 
 
 def opened(source: str | pathlib.Path | bytes, label: str) -> Data:
-    """The bytes of a file. Raises UserError, with `label`, where there are none."""
+    """The bytes of a file. Raises UserError, which begins with `label`, if it cannot be opened or is empty."""
     if isinstance(source, bytes):
         return Data(source)
     path = pathlib.Path(source)
@@ -172,7 +177,7 @@ def opened(source: str | pathlib.Path | bytes, label: str) -> Data:
 
 
 def stamp(path: str | pathlib.Path) -> tuple[int, int] | None:
-    """Size and time of change, by which what is known of a file stays valid; None if it cannot be looked at."""
+    """Size and modification time, for caches of facts about a file; None if they cannot be read."""
     with contextlib.suppress(OSError, ValueError):
         status = os.stat(path)
         return status.st_size, status.st_mtime_ns

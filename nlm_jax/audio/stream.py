@@ -1,4 +1,4 @@
-"""The samples of a recording, channels averaged, block by block. What decodes counts, not what headers say."""
+"""The samples of a recording, channels averaged, block by block. Lengths are those of the audio that decodes."""
 
 from collections.abc import Iterator
 
@@ -11,17 +11,17 @@ from nlm_jax.audio.storage import Data, Piece
 from nlm_jax.audio.track import Track, reason
 from nlm_jax.core.errors import NotFinite, UserError
 
-REMEMBERED = 1 << 23
-"""Samples of the last part that are kept for the next one, which may begin before its end."""
+CACHED_SAMPLES = 1 << 23
+"""Maximum length of a part that is cached for the next one, which may begin before its end."""
 MISSING = 0.2
-"""Seconds; less than that lossy codecs leave out at the end."""
+"""Seconds. Lossy codecs may omit less than this at the end, which is not damage."""
 MPEG = (".mp3", ".mp2")
 RATES = (100, 1_000_000)
-"""Hz between which a sampling rate is believed: of infrasound, and of what echolocation is recorded with."""
+"""Plausible sampling rates in Hz: from infrasound to recordings of echolocation."""
 
 
 def pieces(data: Data) -> Iterator[Piece]:
-    """The streams that a recording consists of, by what it begins with; each is looked for when the last has ended."""
+    """The streams of a recording, by its first bytes; each is searched for when the one before has ended."""
     head = data.read(0, 12)
     if head[:4] in (b"RIFF", b"RF64", b"BW64", b"FORM", b"caff", b".snd", b"dns."):
         yield from containers.pieces(data)
@@ -29,7 +29,7 @@ def pieces(data: Data) -> Iterator[Piece]:
         yield from ogg.pieces(data)
     elif head[:4] == b"fLaC":
         yield from flac.pieces(data)
-    elif head[:3] == b"ID3" and data.read(begin := mpeg.behind_tags(data, 0), 4) == b"fLaC":
+    elif head[:3] == b"ID3" and data.read(begin := mpeg.skip_tags(data, 0), 4) == b"fLaC":
         yield from flac.pieces(data, begin)
     elif head[:4] in (b"riff", b"NIST", b"Crea"):
         yield Piece()
@@ -40,34 +40,40 @@ def pieces(data: Data) -> Iterator[Piece]:
 
 
 def _is_named_mpeg(data: Data) -> bool:
-    """Whether only the name says so, or there is none: there may be frames behind something else."""
+    """Whether the name is that of an MPEG file, or there is no name: frames may follow other content."""
     return data.path is None or data.path.suffix.lower() in MPEG
 
 
 class Stream:
-    """All streams of a recording, one behind the other."""
+    """All streams of a recording, concatenated."""
 
     def __init__(self, data: Data):
-        """Opens the first. Raises what soundfile raises, and UserError for a rate that cannot be."""
+        """Opens the first stream. Raises the errors of soundfile, and UserError for an impossible sampling rate."""
         self._data, self._pieces, self._tracks = data, pieces(data), []
         self._last: tuple[int, int | None, np.ndarray] | None = None
         self.notice = ""
-        """Why less of it is read than there may be; "" if all of it is."""
+        """Why the recording is not read whole; "" if it is."""
         self._tracks.append(Track.of(data, next(self._pieces)))
         first = self._tracks[0].decoder
         self.rate, self.channels, self.floats = first.samplerate, first.channels, first.subtype in ("FLOAT", "DOUBLE")
         check_rate(self.rate)
 
     def close(self) -> None:
-        """Closes all."""
+        """Closes all streams."""
         for track in self._tracks:
             track.decoder.close()
 
     def read(self, begin: int, count: int | None = None, channel: int | None = None) -> Float[np.ndarray, "T"]:
-        """`count` samples from `begin`, fewer at the end; None = all that follow. Channels as of `Track.blocks`.
+        """Samples, fewer at the end of the recording.
+
+        Args:
+          begin: first sample.
+          count: number of samples; None = to the end.
+          channel: from 1; None = the mean of all channels.
 
         Raises:
-          UserError: samples, or means of them, that are not finite; or no such channel.
+          NotFinite: samples, or means of them, are not finite.
+          UserError: there is no such channel.
         """
         if channel is not None and not 1 <= channel <= self.channels:
             raise UserError(f"has {self.channels} channels, no channel {channel}")
@@ -86,12 +92,12 @@ class Stream:
             out.append(block)
             at += len(block)
         samples = out[0] if len(out) == 1 else np.concatenate([np.zeros(0, np.float32), *out])
-        if len(samples) <= REMEMBERED:
+        if len(samples) <= CACHED_SAMPLES:
             self._last = (begin, channel, samples)
         return samples
 
     def blocks(self, begin: int, count: int | None, channel: int | None) -> Iterator[Float[np.ndarray, "T"]]:
-        """The same in blocks."""
+        """As `read`, in blocks and unchecked."""
         number, start = 0, 0
         while (track := self._track(number)) is not None:
             if track.length is None or begin < start + track.length:
@@ -107,7 +113,7 @@ class Stream:
             start, number = start + track.length, number + 1
 
     def length(self) -> int:
-        """Samples per channel. Decodes what no header tells for certain."""
+        """Samples per channel. Streams whose header is not reliable are decoded."""
         number, total = 0, 0
         while (track := self._track(number)) is not None:
             if track.length is None:
@@ -124,7 +130,7 @@ class Stream:
             self.notice = f"damaged{stream} {track.damage}"
 
     def _track(self, number: int) -> Track | None:
-        """The stream of a number, opened; None behind the last that can be read."""
+        """Stream number `number`, opened; None after the last one that can be read."""
         if number < len(self._tracks):
             return self._tracks[number]
         piece = next(self._pieces, None)
@@ -141,12 +147,12 @@ class Stream:
         return track
 
     def _stop(self, why: str) -> None:
-        """Nothing more is read of a recording that goes on."""
+        """Ends reading although another stream follows."""
         self._pieces = iter(())
         self.notice = self.notice or f"{len(self._tracks)} of several joined streams read: {why}"
 
 
 def check_rate(rate: float) -> None:
-    """Raises UserError for a sampling rate, in Hz, that no recording has."""
+    """UserError for a sampling rate in Hz outside `RATES`."""
     if not RATES[0] <= rate <= RATES[1]:
         raise UserError(f"a sampling rate of {rate:.0f} Hz is taken for a damaged header; export it with the true one")

@@ -28,20 +28,20 @@ from nlm_jax.core.files import printable
 Source = str | pathlib.Path | bytes
 CONTEXT_SECONDS = 0.1
 CONTEXT_SAMPLES = 128
-"""Decoded on either side of a part, at least; longer than any filter of `resample`, so that cutting leaves no edge."""
-LEAST = 16
-"""Samples at 16 kHz, a millisecond: less is no recording."""
+"""Minimum context decoded on both sides of a part: longer than any filter of `resample`, so parts have no edges."""
+MIN_SAMPLES = 16
+"""Samples at 16 kHz (1 ms) that a recording must have."""
 REST = 160
-"""Samples at 16 kHz, a hundredth of a second, that count as going on behind a part."""
+"""Samples at 16 kHz (10 ms) after a part from which the recording counts as continuing."""
 
 
 def info(source: Source, name: str | None = None) -> AudioInfo:
-    """Rate, channels and true length of a file (or of its bytes); it is decoded only if no header tells for certain.
+    """Rate, channels and true length of a file (or of its bytes), which is decoded only if its header is not reliable.
 
     Errors as in `load`.
     """
-    if not isinstance(source, bytes) and (found := stamp(source)):
-        return _info(str(source), found)
+    if not isinstance(source, bytes) and (version := stamp(source)):
+        return _info(str(source), version)
     with Recording(source, name) as recording:
         return recording.info
 
@@ -63,14 +63,16 @@ def load(
     """Mono float32 at 16 kHz in [-1, 1] from a file that libsndfile reads (or its bytes), any rate and channel count.
 
     Args:
-      source: path, or the bytes of a file; errors then call it `name`.
-      start: where the part begins, in seconds; only the part is decoded.
+      source: path, or the bytes of a file.
+      start: of the part to decode, in seconds.
       seconds: its length; None = to the end. A shorter recording gives a shorter array (see `fit`).
-      channel: one of its channels, from 1; None = their mean.
+      quality: filter of the resampling.
+      name: of the bytes, for errors.
+      channel: from 1; None = the mean of all channels.
 
     Raises:
-      PastEnd: nothing there at `start`.
-      UserError: no such file, not audio, no samples, or samples that are not finite or at no scale of floats.
+      PastEnd: the recording ends before `start`.
+      UserError: no such file, not audio, no samples, or samples that are not finite or not scaled to [-1, 1].
     """
     return part(source, start, seconds, quality, name, channel).wave
 
@@ -83,45 +85,45 @@ def part(
     name: str | None = None,
     channel: int | None = None,
 ) -> Part:
-    """The same with what is to be known of it."""
-    if isinstance(source, bytes) or not hasattr(_kept, "open"):
+    """As `load`, with the properties of the part."""
+    if isinstance(source, bytes) or not hasattr(_cached, "open"):
         with Recording(source, name) as recording:
             return recording.part(start, seconds, quality, channel)
-    if str(source) not in _kept.open:
-        _close_kept()
-        _kept.open[str(source)] = Recording(source, name)
-    return _kept.open[str(source)].part(start, seconds, quality, channel)
+    if str(source) not in _cached.open:
+        _close_cached()
+        _cached.open[str(source)] = Recording(source, name)
+    return _cached.open[str(source)].part(start, seconds, quality, channel)
 
 
-_kept = threading.local()
+_cached = threading.local()
 
 
 @contextlib.contextmanager
 def keeping_open() -> Iterator[None]:
-    """Inside, `load` keeps the last file open in this thread, as a `Recording` for who takes its parts one by one."""
-    _kept.open = {}
+    """Within, `load` and `part` keep the last file of this thread open, so that reading it part by part is fast."""
+    _cached.open = {}
     try:
         yield
     finally:
-        _close_kept()
-        del _kept.open
+        _close_cached()
+        del _cached.open
 
 
-def _close_kept() -> None:
-    while _kept.open:
-        with _kept.open.popitem()[1]:
+def _close_cached() -> None:
+    while _cached.open:
+        with _cached.open.popitem()[1]:
             pass
 
 
 class Recording:
-    """A file (or its bytes) that stays open while parts of it are taken, one after the other.
+    """A file (or its bytes) that stays open while parts of it are read.
 
-    Parts in order cost the same wherever they lie. (An MP3 has no index: to find the first part of one that has just
-    been opened, all frames before it are walked through.)
+    Consecutive parts cost the same anywhere in the file. (An MP3 has no index: to find the first part after opening,
+    the headers of all frames before it are read.)
     """
 
     def __init__(self, source: Source, name: str | None = None):
-        """Errors as in `load`; they call bytes by `name`."""
+        """Errors as in `load`; `name` is that of bytes in errors."""
         self._label = printable(name or ("audio bytes" if isinstance(source, bytes) else source))
         self._data = opened(source, self._label)
         self._scale_checked = False
@@ -156,7 +158,7 @@ class Recording:
     def part(
         self, start: float = 0.0, seconds: float | None = None, quality: Quality = "HQ", channel: int | None = None
     ) -> Part:
-        """As the function `part`."""
+        """As the function `part`, of this file."""
         label, stream = self._label, self._stream
         rate = stream.rate
         # The part starts on a sample of both rates, so that the resampled grid is that of the whole file.
@@ -181,7 +183,7 @@ class Recording:
         wave = resampled[skip:end]
         if not wave.size:
             raise PastEnd(f"{label}: has no audio after {start:.2f} s")
-        if len(resampled) < LEAST:
+        if len(resampled) < MIN_SAMPLES:
             raise UserError(f"{label}: holds only {len(samples)} samples, less than a millisecond")
         if not np.isfinite(wave).all():
             raise NotFinite(f"{label}: holds samples too large for a mean or a filter; divide them by their full scale")
@@ -189,11 +191,11 @@ class Recording:
         return Part(np.clip(wave, -1.0, 1.0), rate, continues, *powers(samples, rate, resampled), stream.notice)
 
     def _check_scale(self) -> None:
-        """Floats of another scale show in the loudest part alone: all of a file is looked at, once."""
+        """UserError if floats are not scaled to [-1, 1]. The whole file is checked, once: a quiet part may pass."""
         if self._stream.floats and not self._scale_checked:
             path = self._data.path
-            found = None if path is None else stamp(path)
-            fault = _fault(str(path), found) if found else _fault_of(self._stream)
+            version = None if path is None else stamp(path)
+            fault = _fault(str(path), version) if version else _fault_of(self._stream)
             if fault:
                 raise UserError(fault)
         self._scale_checked = True
@@ -215,10 +217,16 @@ def _fault_of(stream: Stream) -> str:
 def prepare(
     audio: np.ndarray, rate: int = SAMPLE_RATE, samples: int | None = None, quality: Quality = "HQ"
 ) -> np.ndarray:
-    """The same for an array: T or any of [T, C], [C, T] (the shorter axis is the channels) -> f32[samples or T'].
+    """As `load`, for an array: f32[T'] at 16 kHz in [-1, 1].
+
+    Args:
+      audio: [T], [T, C] or [C, T]; of two axes, the shorter is the channels.
+      rate: in Hz.
+      samples: length of the result, cut or zero-padded; None = as it is.
+      quality: filter of the resampling.
 
     Raises:
-      UserError: more than two axes, no samples, or samples that are not finite or beyond any scale of floats.
+      UserError: more than two axes, no samples, or samples that are not finite or far beyond [-1, 1].
     """
     audio = np.asarray(audio)
     if audio.ndim not in (1, 2):

@@ -18,9 +18,9 @@ from nlm_jax.core.errors import UserError
 def without_table(mp3):
     """An MP3 without its first frame, which holds the table of contents."""
     data = Data(mp3)
-    first = mpeg._sync(data, 0)
-    assert mpeg.Contents.of(mpeg._frame(data, first))
-    return mp3[first + len(mpeg._frame(data, first)) :]
+    first = mpeg.find_frame(data, 0)
+    assert mpeg.Contents.of(mpeg.frame_at(data, first))
+    return mp3[first + len(mpeg.frame_at(data, first)) :]
 
 
 def test_flac_of_unknown_length():

@@ -54,7 +54,9 @@ def test_an_id3_tag_that_claims_more_than_the_file():
 def test_flac_that_was_cut_from_a_longer_one():
     """As by `ffmpeg -f segment`: frames have their old numbers, and the header the length of what they come from."""
     data = encoded(sound(6.0), "FLAC")
-    frames = {match.start(): flac._place(data[match.start() :][:16], data) for match in re.finditer(b"\xff\xf8", data)}
+    frames = {
+        match.start(): flac.frame_span(data[match.start() :][:16], data) for match in re.finditer(b"\xff\xf8", data)
+    }
     at, first = next((at, place[0]) for at, place in frames.items() if place and place[0] > 30_000)
     head = data[: data.index(b"\xff\xf8")]
     for header in (head, flac.unknown_length(head[:42]) + head[42:]):
