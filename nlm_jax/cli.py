@@ -34,7 +34,7 @@ COMMANDS = {
         "look into prepared data, and list tasks: nlm data describe, nlm data tasks",
         overrides=True,
     ),
-    "train": Command("nlm_jax.train.command", "train from a config file; resumes by itself", overrides=True),
+    "train": Command("nlm_jax.train.command", "train from a config file; resumes automatically", overrides=True),
     "import": Command(
         "nlm_jax.convert.import_command",
         "official NatureLM, Hugging Face Llama or Microsoft BEATs weights -> a directory of ours, tensor by tensor",
@@ -46,7 +46,8 @@ COMMANDS = {
     "infer": Command("nlm_jax.generate.infer_command", "ask a question of recordings: files or folders of any length"),
     "evaluate": Command(
         "nlm_jax.evaluate.command",
-        "answer BEANS-Zero with a model, and score answers by its own scorer and by that of BEANS-Next",
+        "answer BEANS-Zero or a held-out split with a model, and score predictions (BEANS-Zero's and BEANS-Next's "
+        "scorer)",
     ),
     "serve": Command(
         "nlm_jax.serve.command", "answer over HTTP, by the predictions_v1 contract of BEANS-Next, and on a web page"
