@@ -9,7 +9,7 @@ import functools
 from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from sklearn.metrics import precision_recall_fscore_support
 
 from nlm_jax.evaluate.beans_zero.torch_sort import descending
@@ -81,7 +81,7 @@ def indicators(sets: Sequence[Collection[str]], names: Sequence[str]) -> Int[np.
     return matrix
 
 
-def _ratio(part: np.ndarray, whole: np.ndarray) -> Float[np.ndarray, "species"]:
+def _ratio(part: Shaped[np.ndarray, "n"], whole: Shaped[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
     """part / whole, 0 if whole is 0."""
     return np.divide(part, whole, out=np.zeros(len(whole)), where=whole > 0)
 
@@ -104,24 +104,36 @@ def average_precision(truth: bytes, scores: bytes) -> np.float32:
 
     Args are bytes, of i64[N] and f64[N], so that results are cached: another order of the labels changes few species.
     """
-    wanted, ranking = np.frombuffer(truth, np.int64), np.frombuffer(scores, np.float64)
-    sorted_ = wanted[descending(ranking.tolist())]
-    precision = np.cumsum(sorted_, dtype=np.float32) / np.arange(1, len(wanted) + 1, dtype=np.float32)
-    return float32_sum(precision[sorted_ > 0]) / np.float32(max(int(wanted.sum()), 1))
+    return average_precisions(np.frombuffer(truth, np.int64), np.frombuffer(scores, np.float64)[None])[0]
 
 
-def detection_column(truth: Int[np.ndarray, "N"], predicted: Int[np.ndarray, "N"]) -> dict[str, float]:
-    """The figures of `detection` for one species.
+def average_precisions(
+    truth: Int[np.ndarray, "N"], scores: Float[np.ndarray, "outcomes N"]
+) -> Float[np.ndarray, "outcomes"]:
+    """Average precision of one species for each of several rankings, in float32.
 
     Args:
       truth: 1 if the species is correct.
-      predicted: 1 if it was predicted.
+      scores: those to rank the N predictions by.
     """
-    hits, named, total = int((truth & predicted).sum()), int(predicted.sum()), int(truth.sum())
-    precision, recall = hits / named if named else 0.0, hits / total if total else 0.0
-    f1 = 2.0 * precision * recall / (precision + recall) if hits else 0.0
-    mean = float(average_precision(truth.tobytes(), predicted.astype(np.float64).tobytes()))
-    return {"mAP": mean, "F1": f1, "Recall": recall, "Precision": precision}
+    sorted_ = truth[np.array([descending(row) for row in scores.tolist()], np.int64).reshape(scores.shape)]
+    precision = np.cumsum(sorted_, axis=1, dtype=np.float32) / np.arange(1, len(truth) + 1, dtype=np.float32)
+    hits = precision[sorted_ > 0].reshape(len(scores), -1)  # as many in each ranking
+    return float32_sum(np.ascontiguousarray(hits.T)) / np.float32(max(int(truth.sum()), 1))
+
+
+def species_figures(truth: Int[np.ndarray, "N"], outcomes: Int[np.ndarray, "outcomes N"]) -> dict[str, list[float]]:
+    """The figures of `detection` for one species, for each of several outcomes.
+
+    Args:
+      truth: 1 if the species is correct.
+      outcomes: 1 if it is predicted.
+    """
+    hits = (outcomes & truth).sum(1)
+    precision, recall = _ratio(hits, outcomes.sum(1)), _ratio(hits, np.full(len(hits), truth.sum()))
+    figures = {"F1": _ratio(2.0 * precision * recall, precision + recall), "Recall": recall, "Precision": precision}
+    means = average_precisions(truth, outcomes.astype(np.float64))
+    return {"mAP": means.astype(np.float64).tolist(), **{name: values.tolist() for name, values in figures.items()}}
 
 
 def stable_map(predictions: Sequence[Collection[str]], labels: Sequence[Collection[str]]) -> float:

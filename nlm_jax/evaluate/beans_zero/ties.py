@@ -7,8 +7,9 @@ decided in all ways, and for the others each label is taken at its best and at i
 """
 
 import collections
-import dataclasses
+import functools
 import itertools
+import operator
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
@@ -31,21 +32,9 @@ Interval = list[float]
 """[lowest, highest]."""
 
 
-@dataclasses.dataclass
-class BoundedSum:
-    """Lowest and highest value of a sum whose terms are bounded independently."""
-
-    low: float = 0.0
-    high: float = 0.0
-
-    def add(self, values: Iterable[float]) -> None:
-        """Adds a term that takes one of `values`."""
-        values = list(values)
-        self.low, self.high = self.low + min(values), self.high + max(values)
-
-    def mean(self, count: int) -> Interval:
-        """The sum divided by `count`."""
-        return [self.low / count, self.high / count]
+def sum_bounds(terms: Sequence[Sequence[float]]) -> Interval:
+    """Lowest and highest value of a sum, each of whose terms takes one of some values independently."""
+    return [functools.reduce(operator.add, map(end, terms), 0.0) for end in (min, max)]
 
 
 def classification(ties: Sequence[Tie], labels: Sequence[str]) -> dict[str, Interval]:
@@ -59,16 +48,17 @@ def classification(ties: Sequence[Tie], labels: Sequence[str]) -> dict[str, Inte
     for tie, label in zip(ties, labels, strict=True):
         counts[tie][label] += 1
     support = collections.Counter(labels)
-    sums: dict[str, BoundedSum] = collections.defaultdict(BoundedSum)
+    items = {label: frozenset(split_items(label)) for label in support}
+    terms: dict[str, list[list[float]]] = collections.defaultdict(list)
     for component in connected_labels(counts, [*support, *itertools.chain(*counts)]):
         inside = {tie: correct for tie, correct in counts.items() if tie[0] in component}
         values: dict[str, list[float]] = collections.defaultdict(list)
         for decided in decide_widest(inside):
-            for figure, ends in figure_bounds(decided, component, support).items():
+            for figure, ends in figure_bounds(decided, component, support, items).items():
                 values[figure] += ends
         for figure, possible in values.items():
-            sums[figure].add(possible)
-    intervals = {figure: total.mean(len(labels)) for figure, total in sums.items()}
+            terms[figure].append(possible)
+    intervals = {figure: [end / len(labels) for end in sum_bounds(values)] for figure, values in terms.items()}
     return intervals | {"Recall": intervals["Accuracy"]}
 
 
@@ -106,29 +96,38 @@ def decide_widest(counts: TieCounts) -> Iterator[TieCounts]:
         yield decided
 
 
-def figure_bounds(counts: TieCounts, names: Iterable[str], support: Mapping[str, int]) -> dict[str, Interval]:
-    """Bounds of what the labels `names` add to each figure, times the number of predictions.
+def figure_bounds(
+    counts: TieCounts, names: Iterable[str], support: Mapping[str, int], items: Mapping[str, Collection[str]]
+) -> dict[str, Interval]:
+    """Bounds of what some labels add to each figure, times the number of predictions.
 
     Every tie is taken at its best and at its worst, for each label independently.
+
+    Args:
+      counts: of the predictions that are nearest to these labels.
+      names: the labels.
+      support: label -> how often it is correct.
+      items: label -> its comma-separated items.
     """
-    sums: dict[str, BoundedSum] = {
-        name: BoundedSum() for name in ("Accuracy", "Precision", "F1 Score", "Top-1 Accuracy")
-    }
+    terms: dict[str, list[list[float]]] = {name: [] for name in ("Accuracy", "Precision", "F1 Score", "Top-1 Accuracy")}
     for tie, correct in counts.items():
-        sums["Accuracy"].add(correct[name] for name in tie)
-        sums["Top-1 Accuracy"].add(
-            sum(count for label, count in correct.items() if name in split_items(label)) for name in tie
+        terms["Accuracy"].append([correct[name] for name in tie])
+        terms["Top-1 Accuracy"].append(
+            [sum(count for label, count in correct.items() if name in items[label]) for name in tie]
         )
     for name in sorted(names):  # not in the order of a set, which would move the last digit
         certain = counts.get((name,), collections.Counter())
-        possible = [(correct[name], correct.total()) for tie, correct in counts.items() if len(tie) > 1 and name in tie]
+        possible = tuple(
+            (correct[name], correct.total()) for tie, correct in counts.items() if len(tie) > 1 and name in tie
+        )
         weight, hits, predicted = support[name], certain[name], certain.total()
-        sums["Precision"].add(weight * end for end in extreme_ratios(hits, predicted, possible))
-        sums["F1 Score"].add(2 * weight * end for end in extreme_ratios(hits, predicted + weight, possible))
-    return {figure: [total.low, total.high] for figure, total in sums.items()}
+        terms["Precision"].append([weight * end for end in extreme_ratios(hits, predicted, possible)])
+        terms["F1 Score"].append([2 * weight * end for end in extreme_ratios(hits, predicted + weight, possible)])
+    return {figure: sum_bounds(values) for figure, values in terms.items()}
 
 
-def extreme_ratios(hits: int, total: int, optional: Sequence[tuple[int, int]]) -> tuple[float, float]:
+@functools.lru_cache(maxsize=1 << 14)
+def extreme_ratios(hits: int, total: int, optional: tuple[tuple[int, int], ...]) -> tuple[float, float]:
     """Lowest and highest ratio hits / total if any of some (hits, total) may be added to both; 0 if the total is 0."""
     ordered, ends = sorted(optional, key=lambda pair: pair[0] / pair[1]), []
     for better, pairs in ((lambda a, b: a < b, ordered), (lambda a, b: a > b, ordered[::-1])):
@@ -154,7 +153,7 @@ def detection(
     if not species:
         return {figure: [0.0, 0.0] for figure in ("mAP", "F1", "Recall", "Precision")}
     members = {tie: [set(split_detection(name)) for name in tie] for items in ties for tie in items}
-    sums: dict[str, BoundedSum] = collections.defaultdict(BoundedSum)
+    terms: dict[str, list[list[float]]] = collections.defaultdict(list)
     for name in species:
         truth = np.array([name in names for names in labels], np.int64)
         naming = {tie: [name in one for one in names] for tie, names in members.items()}
@@ -166,8 +165,8 @@ def detection(
                 elif any(naming[tie]):
                     uncertain[tie].append(row)
         for figure, values in species_values(truth, certain, list(uncertain.values())).items():
-            sums[figure].add(values)
-    return {figure: total.mean(len(species)) for figure, total in sums.items()}
+            terms[figure].append(values)
+    return {figure: [end / len(species) for end in sum_bounds(values)] for figure, values in terms.items()}
 
 
 def species_values(
@@ -185,8 +184,7 @@ def species_values(
         for tie, rows in enumerate(uncertain):
             wins = (np.arange(len(outcomes)) >> (len(uncertain) - 1 - tie)) & 1 == 1
             outcomes[np.ix_(wins, rows)] = True
-        figures = [metrics.detection_column(truth, row) for row in np.unique(outcomes, axis=0).astype(np.int64)]
-        return {figure: [one[figure] for one in figures] for figure in figures[0]}
+        return metrics.species_figures(truth, np.unique(outcomes, axis=0).astype(np.int64))
     possible = certain.copy()
     possible[[row for rows in uncertain for row in rows]] = True
     ends, total, count = [], int(truth.sum()), len(truth)

@@ -9,21 +9,22 @@ LEVELS = 4
 """Levels of partial sums."""
 
 
-def float32_sum(values: Float[np.ndarray, "N"]) -> np.float32:
-    """The sum in torch's order: 8 lanes, 4 vectors side by side, partial sums of 16 at a time."""
+def float32_sum(values: Float[np.ndarray, "N *columns"]) -> Float[np.ndarray, "*columns"] | np.float32:
+    """The sum over the first axis in torch's order: 8 lanes, 4 vectors side by side, partial sums of 16 at a time."""
+    columns = values.shape[1:]
     if len(values) < LANES:
-        return _sum_vectors(values.reshape(-1, 1))[0]
+        return _sum_vectors(values.reshape(-1, 1, *columns))[0]
     whole = len(values) // LANES * LANES
-    total = np.float32(0)
-    for value in (*values[whole:], *_sum_vectors(values[:whole].reshape(-1, LANES))):
-        total += value
+    total = np.zeros(columns, np.float32)
+    for value in (*values[whole:], *_sum_vectors(values[:whole].reshape(-1, LANES, *columns))):
+        total = total + value
     return total
 
 
-def _sum_vectors(vectors: Float[np.ndarray, "n lanes"]) -> Float[np.ndarray, "lanes"]:
+def _sum_vectors(vectors: Float[np.ndarray, "n lanes *columns"]) -> Float[np.ndarray, "lanes *columns"]:
     """The sum of some vectors, by four interleaved sums."""
     grouped = len(vectors) // VECTORS
-    sums = _cascade(vectors[: grouped * VECTORS].reshape(grouped, VECTORS, vectors.shape[1]))
+    sums = _cascade(vectors[: grouped * VECTORS].reshape(grouped, VECTORS, *vectors.shape[1:]))
     for vector in vectors[grouped * VECTORS :]:
         sums[0] += vector
     for row in range(1, VECTORS):
@@ -31,7 +32,7 @@ def _sum_vectors(vectors: Float[np.ndarray, "n lanes"]) -> Float[np.ndarray, "la
     return sums[0]
 
 
-def _cascade(values: Float[np.ndarray, "n rows lanes"]) -> Float[np.ndarray, "rows lanes"]:
+def _cascade(values: Float[np.ndarray, "n rows lanes *columns"]) -> Float[np.ndarray, "rows lanes *columns"]:
     """The sum over the first axis by levels of partial sums, each of which is emptied into the next."""
     power = max(4, int(np.ceil(np.log2(max(1, len(values))))) // LEVELS)
     step, mask = 1 << power, (1 << power) - 1
