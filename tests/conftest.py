@@ -14,6 +14,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 
 import jax  # noqa: E402
 import pytest  # noqa: E402
+from golden_set import GoldenSet, copy_small_set  # noqa: E402
 
 pytest_plugins = ["corpus_fixtures"]
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -38,19 +39,55 @@ def pytest_collection_modifyitems(items):
                 item.add_marker(pytest.mark.skip(reason=f"needs a {needed.upper()}; jax runs on {backend}"))
 
 
+SHARED = pathlib.Path(os.environ.get("NLM_SHARED", ROOT.parent / "shared"))
+"""Folder with the larger golden set and the real corpus: $NLM_SHARED, else ../shared beside the project."""
+
+
 @pytest.fixture(scope="session")
 def shared() -> pathlib.Path:
-    """Folder with golden arrays and the real corpus: $NLM_SHARED, else ../shared beside the project."""
-    path = pathlib.Path(os.environ.get("NLM_SHARED", ROOT.parent / "shared"))
-    if not path.is_dir():
-        pytest.skip(f"shared data not found at {path}; set NLM_SHARED to run this test")
-    return path
+    """`SHARED`; the test is skipped if it does not exist."""
+    if not SHARED.is_dir():
+        pytest.skip(f"shared data not found at {SHARED}; set NLM_SHARED to run this test")
+    return SHARED
+
+
+class SmallGoldenSet(type(pathlib.Path())):
+    """tests/golden, in which `folder / name` skips the test if only the larger set has the file."""
+
+    def __truediv__(self, name):
+        path = super().__truediv__(name)
+        if not path.exists():
+            pytest.skip(f"{name} is in the larger golden set only, not found in {SHARED}; set NLM_SHARED")
+        return path
 
 
 @pytest.fixture(scope="session")
-def golden(shared) -> pathlib.Path:
-    """Arrays made by the official implementation; golden/README.md there explains each."""
-    return shared / "golden"
+def golden(tmp_path_factory) -> pathlib.Path:
+    """Arrays made by the official implementation: the larger set, or else a copy of the small one in tests/golden."""
+    larger, copy = SHARED / "golden", tmp_path_factory.mktemp("small") / "golden"
+    if larger.is_dir():
+        return larger
+    copy_small_set(copy)
+    return SmallGoldenSet(copy)
+
+
+class StoredArrays(dict):
+    """Arrays of a golden file by name; one that only the larger set has skips the test."""
+
+    def __missing__(self, name):
+        pytest.skip(f"array {name} is in the larger golden set only, not found in {SHARED}; set NLM_SHARED")
+
+
+@pytest.fixture(scope="session")
+def golden_set(golden) -> GoldenSet:
+    """The same folder, read as arrays."""
+    return GoldenSet(golden)
+
+
+@pytest.fixture(scope="session")
+def arrays(golden, golden_set):
+    """`arrays(file)`: name -> array of a golden npz."""
+    return lambda file: StoredArrays(golden_set.arrays((golden / f"{file}.npz").stem))
 
 
 @pytest.fixture
