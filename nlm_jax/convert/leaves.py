@@ -213,9 +213,23 @@ def _all_zero(tensor: np.ndarray) -> bool:
     return not flat[:4096].any() and not flat.any()
 
 
+class DuplicateCheck:
+    """Tensors of a file that are one leaf of the model must be equal."""
+
+    def __init__(self, where: str):
+        self.where = where
+        self._first: dict[Rule, tuple[str, np.ndarray]] = {}
+
+    def add(self, rule: Rule, name: str, tensor: np.ndarray) -> None:
+        """Adds the next tensor of `rule`. Raises UserError if it differs from the first."""
+        first_name, first = self._first.setdefault(rule, (name, tensor))
+        if not _same(first, tensor):
+            raise UserError(f"{self.where}: {name} and {first_name} are one tensor in the model but differ in the file")
+
+
 def _check_names(source: Source, targets: Mapping[str, jax.ShapeDtypeStruct]) -> None:
-    buffers = dict(source.layout.buffers)
-    unknown, first = [], {}
+    """Raises UserError for unknown names, duplicates that differ, and constants of the layout that differ."""
+    buffers, duplicates, unknown = dict(source.layout.buffers), DuplicateCheck(source.where), []
     for name, tensor in source.tensors.items():
         if source.layout.is_buffer(name):
             if name in buffers and not _same(tensor, buffers[name]()):
@@ -225,9 +239,8 @@ def _check_names(source: Source, targets: Mapping[str, jax.ShapeDtypeStruct]) ->
         target = match and targets.get(match.rule.path)
         if match is None or (match.layer is not None and target and match.layer >= target.shape[0]):
             unknown.append(name)
-        elif not match.rule.stacked and not _same(first.setdefault(match.rule, (name, tensor))[1], tensor):
-            other = first[match.rule][0]
-            raise UserError(f"{source.where}: {name} and {other} are one tensor in the model but differ in the file")
+        elif not match.rule.stacked:
+            duplicates.add(match.rule, name, tensor)
     if unknown:
         raise UserError(f"{source.where}: {_some(unknown)} is unknown to a {source.layout.title} of the given config")
 

@@ -234,26 +234,59 @@ def _value_type(hint) -> Any:
     return typing.get_args(hint)[1] if typing.get_origin(hint) is dict else None
 
 
-def _parse(old, target, value: str, key: str):
-    """The text of an override as a value of the type of `old`, or of type `target` if `old` is None."""
+def _parse(old: Any, declared: Any, text: str, key: str) -> Any:
+    """The text of an override as a value of its field, which holds `old` and is declared as `declared`."""
     if isinstance(old, _MAPPING):
         raise UserError(f"{key}: is a group of fields; set one of them: {', '.join(map(str, old))}")
+    target_type = _target_type(old, declared)
     try:
-        new = ast.literal_eval(value)
-    except (ValueError, SyntaxError):
-        new = value
-    options = (target, *typing.get_args(target)) if typing.get_origin(target) in (None, *_UNIONS) else ()
-    if isinstance(old, str) or (old is None and str in options):
-        return None if new is None else value
-    declared = target if isinstance(target, type) and target is not type(None) else None
-    kind = declared if old is None else type(old)
-    if new is None or kind in (None, Any):
-        return new
-    if kind is float and isinstance(new, int) and not isinstance(new, bool):
-        return float(new)
-    if kind in (tuple, list) and isinstance(new, tuple | list):
-        return kind(new)
-    if type(new) is not kind and not dataclasses.is_dataclass(kind):
+        return coerce(text, target_type)
+    except TypeError as error:
         like = f" as in {old!r}" if old is not None else ""
-        raise UserError(f"{key}: expected {kind.__name__}{like}, got {value!r}")
-    return new
+        raise UserError(f"{key}: expected {target_type.__name__}{like}, got {text!r}") from error
+
+
+def _target_type(old: Any, declared: Any) -> type | None:
+    """Type of a field: that of its value, else the declared one; None if neither says a single type."""
+    if old is not None:
+        return str if isinstance(old, str) else type(old)
+    options = typing.get_args(declared) if typing.get_origin(declared) in _UNIONS else (declared,)
+    if str in options:
+        return str
+    return declared if isinstance(declared, type) and declared is not type(None) else None
+
+
+def coerce(text: str, target_type: type | None) -> Any:
+    """The text of an override as a value of a type.
+
+    Example:
+      coerce("1e-4", float)  # 0.0001
+
+    Args:
+      text: a Python literal, or the text itself if the type is str. `None` gives None for every type.
+      target_type: None, `Any` and dataclasses accept every literal, and any other text as a string.
+
+    Returns:
+      the value. An integer becomes a float, and a list a tuple or the reverse, if that is the type.
+
+    Raises:
+      TypeError: a value of another type.
+    """
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        value = text
+    match value:
+        case None:
+            return None
+        case _ if target_type is str:
+            return text
+        case _ if target_type in (None, Any) or dataclasses.is_dataclass(target_type):
+            return value
+        case int() if target_type is float and not isinstance(value, bool):
+            return float(value)
+        case tuple() | list() if target_type in (tuple, list):
+            return target_type(value)
+        case _ if type(value) is target_type:
+            return value
+    raise TypeError(f"expected {target_type.__name__}, got {text!r}")

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import pathlib
 
 import jax
 import numpy as np
@@ -56,6 +57,15 @@ def test_the_tiny_checkpoint_name_for_name(golden, open_golden):
     tiny = json.loads((golden / "official_state_dict_keys_tiny.json").read_text())
     names, _ = naturelm.official_layout(open_golden().config, "float32")
     assert names == {name: (tuple(shape), dtype.removeprefix("torch.")) for name, (shape, dtype) in tiny.items()}
+
+
+def test_the_table_as_text():
+    """tensor_names.txt is the table, a line per rule; replace it by `text` if a rule changes."""
+    rules = table.official(TINY).rules
+    lines = [f"{rule.name:<85} {rule.path:<39} {rule.op.name}".rstrip() for rule in rules]
+    header = "# official name (i: layer), path in the model here (layers stacked), what is done to the array"
+    text = "\n".join([header, *lines]) + "\n"
+    assert (pathlib.Path(__file__).parent / "tensor_names.txt").read_text(encoding="utf-8") == text
 
 
 def test_names_go_to_leaves_and_back():
