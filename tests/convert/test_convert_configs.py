@@ -189,7 +189,7 @@ def test_a_config_json_that_still_fits_is_carried_along(golden):
         ({"llama": {"kv_heads": 3}}, r"llama\.kv_heads=3 does not divide 4"),
         ({"llama": {"lora": {"rank": 0}}}, r"llama\.lora\.rank=0 must be at least 1"),
         ({"llama": {"lora": {"dropout": -0.1}}}, r"llama\.lora\.dropout=-0\.1"),
-        ({"prompt_template": "user:"}, r"prompt_template hold \{\}"),
+        ({"prompt_template": "user:"}, r"prompt_template contain \{\}"),
         ({"remat": "some"}, "remat='some' must be one of none, full"),
         ({"max_txt_len": 0}, "max_txt_len must be at least 1"),
     ],
