@@ -13,6 +13,7 @@ import soundfile
 from nlm_jax.core.errors import UserError
 from nlm_jax.data.dataset import Corpus
 from nlm_jax.prepare import audio_column, audio_sources
+from nlm_jax.prepare.annotations import Annotations
 from nlm_jax.prepare.options import PrepareOptions
 from nlm_jax.prepare.pipeline import prepare
 from nlm_jax.prepare.readers import registry
@@ -343,10 +344,9 @@ def test_rows_of_one_soundscape_share_its_windows(tmp_path):
 def test_rows_of_one_soundscape_are_held_out_together(tmp_path):
     soundscapes(tmp_path / "x.parquet")
     options = PrepareOptions(tmp_path / "x.parquet", tmp_path / "out", hold_out=0.5)
-    division = options.division
-    division.of([""])
-    division.draw(options.read())
-    splits = {e.paths[0].split("#t")[0]: e.split for e in division.divided(options.read())}
+    annotations = Annotations(options)
+    annotations.division.draw(list(annotations.division.assign(annotations.read())))
+    splits = {e.paths[0].split("#t")[0]: e.split for e in annotations.division.assign(annotations.read())}
     assert len({splits[f"x.parquet#row={row}"] for row in (0, 1, 3)}) == 1
 
 
