@@ -16,7 +16,7 @@ from nlm_jax.prepare import near_duplicates
 from nlm_jax.prepare.annotations import Annotations
 from nlm_jax.prepare.clip_index import ClipIndex
 from nlm_jax.prepare.leakage import Benchmark
-from nlm_jax.prepare.near_duplicates import Match, Prints
+from nlm_jax.prepare.near_duplicates import Fingerprints, Match
 from nlm_jax.prepare.survey import Survey
 
 MOST_PAIRS = 64
@@ -63,7 +63,7 @@ class Repeats:
         self._split_code = np.asarray(survey.splits, np.int64)[np.asarray(clips.recording, np.int64)]
         self._in_training, self._in_others = in_training[self._split_code], in_others[self._split_code]
         index = options.out / "index"
-        prints = Prints(np.load(index / "fingerprint.npy", mmap_mode="r"), np.load(index / "fingerprint_end.npy"))
+        prints = Fingerprints(np.load(index / "fingerprint.npy", mmap_mode="r"), np.load(index / "fingerprint_end.npy"))
         digests = np.frombuffer(clips.digests, np.uint64)  # not asarray: "Q" may be another type of that width
         if annotations.benchmark is not None:
             with _json_lines(options.out / "leakage.jsonl") as write:
@@ -79,7 +79,7 @@ class Repeats:
         return printable(self._names[self._clips.recording[clip]])
 
     def _find_leakage(
-        self, benchmark: Benchmark, prints: Prints, digests: UInt64[np.ndarray, "N"], write: Write
+        self, benchmark: Benchmark, prints: Fingerprints, digests: UInt64[np.ndarray, "N"], write: Write
     ) -> None:
         """Clips with the same samples, or the same sound, as a recording of the benchmark."""
         count = len(digests)
@@ -90,12 +90,12 @@ class Repeats:
             if digest in by_digest
         }
         if len(benchmark.prints):
-            both = Prints(
+            both = Fingerprints(
                 np.concatenate([prints.words, benchmark.prints.words]),
                 np.concatenate([prints.end, benchmark.prints.end + len(prints.words)]),
             )
             group = (np.arange(len(both)) >= count).astype(np.int64)
-            for match in near_duplicates.near(both, group=group):
+            for match in near_duplicates.near_matches(both, group=group):
                 leaks.setdefault(match.first, ("near", match.second - count, match.errors))
         for clip, (kind, recording, errors) in sorted(leaks.items()):
             is_dropped = bool(self._in_training[clip]) and self._options.leakage == "drop"
@@ -114,9 +114,9 @@ class Repeats:
         kinds = collections.Counter(kind for kind, _, _ in leaks.values())
         self.leakage = {"clips": {"exact": kinds["exact"], "near": kinds["near"]}}
 
-    def _find_duplicates(self, prints: Prints, digests: UInt64[np.ndarray, "N"], write: Write) -> None:
+    def _find_duplicates(self, prints: Fingerprints, digests: UInt64[np.ndarray, "N"], write: Write) -> None:
         """Clips with the same samples, or the same sound, as another clip of the corpus."""
-        pairs = self._pairs(prints, near_duplicates.exact(digests))
+        pairs = self._pairs(prints, near_duplicates.exact_copies(digests))
         if self._options.duplicates == "drop":
             self._drop(pairs)
         counts = {kind: {"within": 0, "across": 0} for kind in ("exact", "near")}
@@ -139,7 +139,7 @@ class Repeats:
             write(entry)
         self.duplicates = {"policy": self._options.duplicates, **counts}
 
-    def _pairs(self, prints: Prints, copies: list[list[int]]) -> list[Pair]:
+    def _pairs(self, prints: Fingerprints, copies: list[list[int]]) -> list[Pair]:
         """All pairs, exact ones first; of each group of exact `copies` only the first is compared by sound."""
         count = len(self._split_code)
         is_first = np.ones(count, bool)
@@ -149,7 +149,7 @@ class Repeats:
         files = [file_numbers.setdefault(schema.file_of(self._name(clip)), len(file_numbers)) for clip in range(count)]
         # Windows of one recording overlap by design; they are compared only if they are in different splits.
         group = np.asarray(files, np.int64) * len(self._survey.split_sets) + self._split_code
-        matches = near_duplicates.near(prints, is_first, group)
+        matches = near_duplicates.near_matches(prints, is_first, group)
         pairs = [Pair(clip, clip) for clip in np.flatnonzero(self._in_training & self._in_others).tolist()]
         pairs += [Pair(first, other) for first, *others in copies for other in others]
         copies_of = {group[0]: group for group in copies}

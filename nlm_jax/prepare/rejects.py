@@ -1,4 +1,4 @@
-"""What reading annotations leaves out, and what the person who gave them should know."""
+"""Rows that reading annotations leaves out, and notices for the user."""
 
 import dataclasses
 import logging
@@ -8,7 +8,7 @@ log = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True)
 class Reject:
-    """A row of annotations that no example is made of."""
+    """A row of annotations without a usable example."""
 
     name: str
     """The recording, or the part of it; the table if the row does not say."""
@@ -19,14 +19,14 @@ class Reject:
 
 @dataclasses.dataclass(frozen=True)
 class Notice:
-    """A sentence about a whole file or corpus: which format was taken, what was not used."""
+    """A sentence about a whole file or corpus, such as the assumed format or what was not used."""
 
     text: str
 
 
 @dataclasses.dataclass(frozen=True)
 class ReadAs:
-    """As which format annotations were read, and what of a folder was not used."""
+    """The format as which annotations were read, and what of a folder was not used."""
 
     text: str
 
@@ -38,18 +38,20 @@ class Report:
         self._rejects: dict[Reject, None] = {}
         self._notices: dict[str, None] = {}
         self.read_as = ""
-        """What the last complete reading read."""
+        """Text of the last `ReadAs`."""
 
     @property
     def rejects(self) -> tuple[Reject, ...]:
+        """All rejects."""
         return tuple(self._rejects)
 
     @property
     def notices(self) -> tuple[str, ...]:
+        """Texts of all notices."""
         return tuple(self._notices)
 
     def add(self, item: Reject | Notice | ReadAs) -> None:
-        """Takes note of one; a new notice is logged as a warning."""
+        """Adds an item; a new notice is also logged as a warning."""
         if isinstance(item, ReadAs):
             self.read_as = item.text
         elif isinstance(item, Reject):

@@ -1,4 +1,4 @@
-"""What the manifest says of the recordings that clips come from: their rates, ultrasound, and damaged files."""
+"""What the manifest says about the source recordings of the clips: their rates, ultrasound, and damaged files."""
 
 import collections
 from typing import Any
@@ -8,49 +8,49 @@ from nlm_jax.core.files import printable
 from nlm_jax.data.schema import file_of
 
 SHOWN = 5
-"""Recordings of a kind that are named."""
+"""Recordings that are listed at most."""
 
 
 class Sources:
-    """Counts over the clips of a corpus, which come recording by recording."""
+    """Counts over the clips of a corpus; the clips of one recording follow each other."""
 
     def __init__(self):
         self.rates: collections.Counter[int] = collections.Counter()
         """Clips by the sample rate of their recording in Hz."""
-        self.ultrasound, self.damaged = Named(), Named()
-        self._file, self._energy, self._lost = "", 0.0, 0.0
+        self.ultrasound, self.damaged = RecordingList(), RecordingList()
+        self._file, self._energy, self._energy_above = "", 0.0, 0.0
 
     def add(self, clip: dict[str, Any]) -> None:
-        """Counts the clip of a note, see `clips.NOTED`."""
+        """Counts a clip, given its entry in the note of its shard (`write_clips.NOTED`)."""
         file = file_of(clip["name"])
         if file != self._file:
-            self.finish()
-            self._file, self._energy, self._lost = file, 0.0, 0.0
+            self._finish_recording()
+            self._file = file
         self.rates[clip["source_rate"]] += 1
         energy = clip.get("power", 0.0) * clip["samples"]
         self._energy += energy
-        self._lost += energy * clip.get("above_band", 0.0)
+        self._energy_above += energy * clip.get("above_band", 0.0)
         if clip.get("notice"):
             self.damaged.add(file, f"{file}: {clip['notice']}")
 
-    def finish(self) -> None:
-        """Judges the recording whose clips came last."""
-        if self._lost > 0.5 * self._energy:
+    def _finish_recording(self) -> None:
+        """Decides whether the recording of the last clips has most of its energy above the band."""
+        if self._energy_above > 0.5 * self._energy:
             self.ultrasound.add(self._file, self._file)
-        self._energy = self._lost = 0.0
+        self._energy = self._energy_above = 0.0
 
     def described(self) -> dict[str, Any]:
-        """For the manifest: `source_rates`, and `ultrasound` and `damaged` if there are any."""
-        self.finish()
+        """For the manifest: `source_rates`; and `ultrasound` and `damaged` if there are such recordings."""
+        self._finish_recording()
         summary: dict[str, Any] = {"source_rates": {str(rate): n for rate, n in sorted(self.rates.items())}}
-        for name in ("ultrasound", "damaged"):
-            if count := getattr(self, name).count:
-                summary[name] = {"recordings": count, "first": getattr(self, name).first}
+        for name, recordings in (("ultrasound", self.ultrasound), ("damaged", self.damaged)):
+            if recordings.count:
+                summary[name] = {"recordings": recordings.count, "first": recordings.first}
         return summary
 
 
-class Named:
-    """A number of recordings, the first of which are named; each counts once for clips that follow each other."""
+class RecordingList:
+    """The number of recordings of a kind, and a description of the first few."""
 
     def __init__(self):
         self.count = 0
@@ -58,14 +58,14 @@ class Named:
         self._last = ""
 
     def add(self, file: str, text: str) -> None:
-        """Counts a recording, shown as `text`."""
+        """Counts a recording, unless it was the last one; `text` describes it."""
         if file != self._last:
             self.count, self._last = self.count + 1, file
             self.first += [printable(text)] * (len(self.first) < SHOWN)
 
 
 def notices(audio: dict[str, Any]) -> list[str]:
-    """Warnings about the `audio` of a manifest, a sentence each."""
+    """Warnings about the recordings, given the entry `audio` of a manifest."""
     lines = []
     if entry := audio.get("ultrasound"):
         lines.append(f"{ultrasound_notice(entry['recordings'])} ({_first(entry)})")

@@ -13,7 +13,7 @@ from nlm_jax.data import shards
 from nlm_jax.data.dataset import Corpus
 from nlm_jax.prepare import leakage, near_duplicates
 from nlm_jax.prepare.fingerprint import fingerprint
-from nlm_jax.prepare.near_duplicates import Prints
+from nlm_jax.prepare.near_duplicates import Fingerprints
 from nlm_jax.prepare.options import PrepareOptions
 from nlm_jax.prepare.pipeline import prepare
 
@@ -48,7 +48,9 @@ def resampled(wave, rate):
 
 def prints(*waves):
     made = [fingerprint(np.asarray(w, np.float32)) for w in waves]
-    return Prints(np.concatenate([np.zeros(0, np.uint64), *made]), np.cumsum([len(m) for m in made], dtype=np.int64))
+    return Fingerprints(
+        np.concatenate([np.zeros(0, np.uint64), *made]), np.cumsum([len(m) for m in made], dtype=np.int64)
+    )
 
 
 CHANGES = {
@@ -68,7 +70,7 @@ CHANGES = {
 @pytest.mark.parametrize("change", CHANGES)
 def test_copies_are_found(change):
     original, others = song(0), [song(k) for k in range(1, 6)]
-    (match,) = near_duplicates.near(prints(*others, original, CHANGES[change](original)))
+    (match,) = near_duplicates.near_matches(prints(*others, original, CHANGES[change](original)))
     assert (match.first, match.second) == (5, 6)
     assert match.errors <= 0.2
     want = {"0.3 s later": 0.3, "0.307 s earlier": -0.307, "the middle": 1.0, "quiet, later, ogg": 0.3}.get(change, 0)
@@ -81,7 +83,7 @@ def test_different_recordings_are_not():
     tones = [0.3 * np.sin(2 * np.pi * f * t) for f in (440, 441, 3000)]
     noise = [np.random.default_rng(100 + k).standard_normal(5 * RATE) * 0.1 for k in range(4)]
     silence = [np.zeros(5 * RATE), np.zeros(4 * RATE), np.zeros(10)]
-    assert near_duplicates.near(prints(*(song(k) for k in range(60)), *tones, *noise, *silence)) == []
+    assert near_duplicates.near_matches(prints(*(song(k) for k in range(60)), *tones, *noise, *silence)) == []
 
 
 def test_real_recordings(shared):
@@ -90,7 +92,9 @@ def test_real_recordings(shared):
     rows = [json.loads(line) for line in (folder / "manifest.jsonl").read_text().splitlines()]
     names = [row["path"] for row in rows if row["label"] in ("sheep", "pig")]
     heard = prints(*(soundfile.read(folder / name, dtype="float32")[0] for name in names))
-    found = {(names[m.first].split("/")[-1], names[m.second].split("/")[-1]) for m in near_duplicates.near(heard)}
+    found = {
+        (names[m.first].split("/")[-1], names[m.second].split("/")[-1]) for m in near_duplicates.near_matches(heard)
+    }
     assert found == {
         ("3-253084-B.flac", "3-253084-E.flac"),
         ("3-140199-C.flac", "3-197408-B.flac"),
@@ -98,19 +102,18 @@ def test_real_recordings(shared):
     }
 
 
-def test_many_frames_are_taken_in_parts(monkeypatch):
+def test_memory_bound_does_not_change_the_matches():
     waves = [*(song(k, 2.0) for k in range(8)), song(3, 2.0) * 0.5]
-    want = near_duplicates.near(prints(*waves))
-    monkeypatch.setattr(near_duplicates, "FRAMES_AT_ONCE", 100)
-    assert near_duplicates.near(prints(*waves)) == want
-    assert [(m.first, m.second) for m in want] == [(3, 8)]
+    matches = near_duplicates.near_matches(prints(*waves))
+    assert near_duplicates.near_matches(prints(*waves), frames_at_once=100) == matches
+    assert [(m.first, m.second) for m in matches] == [(3, 8)]
 
 
 def test_nothing_to_compare():
-    assert near_duplicates.near(Prints(np.zeros(0, np.uint64), np.zeros(0, np.int64))) == []
-    assert near_duplicates.near(prints(song(0))) == []
-    assert near_duplicates.exact(np.zeros(0, np.uint64)) == []
-    assert near_duplicates.exact(np.asarray([3, 1, 3, 2, 1, 3], np.uint64)) == [[0, 2, 5], [1, 4]]
+    assert near_duplicates.near_matches(Fingerprints(np.zeros(0, np.uint64), np.zeros(0, np.int64))) == []
+    assert near_duplicates.near_matches(prints(song(0))) == []
+    assert near_duplicates.exact_copies(np.zeros(0, np.uint64)) == []
+    assert near_duplicates.exact_copies(np.asarray([3, 1, 3, 2, 1, 3], np.uint64)) == [[0, 2, 5], [1, 4]]
 
 
 @pytest.fixture(scope="module")
@@ -193,7 +196,7 @@ def test_not_looked_for(folder, tmp_path):
     assert "duplicates" not in manifest
     assert not (tmp_path / "out" / "duplicates.jsonl").exists()
     assert not (tmp_path / "out" / "index" / "fingerprint.npy").exists()
-    with pytest.raises(UserError, match="prepared without fingerprints; prepare it anew"):
+    with pytest.raises(UserError, match="prepared without fingerprints; prepare it again"):
         leakage.load(tmp_path / "out")
 
 
