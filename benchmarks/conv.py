@@ -30,8 +30,8 @@ def main(argv: list[str] | None = None) -> None:
         return lambda: jax.block_until_ready(run(x, w))
 
     sides = {
-        "frequency domain": gradients(position._convolve_by_fft),
-        "grouped convolution": gradients(functools.partial(position._convolve, groups=args.groups)),
+        "frequency domain": gradients(position.convolve_by_fft),
+        "grouped convolution": gradients(functools.partial(position.convolve, groups=args.groups)),
     }
     timings = alternate(sides, args.repeats)
     rates = {name: args.clips / median(times) for name, times in timings.items()}

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from nlm_jax.convert import formats, io
+from nlm_jax.convert import formats
 from nlm_jax.convert.transfer import fetch, finite
+from nlm_jax.core import files
 from nlm_jax.core.errors import UserError
 
 LORA_B = "llama_model.base_model.model.model.layers.{}.self_attn.{}_proj.lora_B.default.weight"
@@ -173,10 +174,10 @@ def test_paths_that_are_nothing(golden, tmp_path):
         formats.open_checkpoint(tmp_path / "nowhere")
     with pytest.raises(UserError, match=r"config\.json: no such file"):
         formats.open_checkpoint(tmp_path)
-    io.write_json(tmp_path / "config.json", {"what": "ever"})
+    files.write_json(tmp_path / "config.json", {"what": "ever"})
     with pytest.raises(UserError, match="not a config of"):
         formats.open_checkpoint(tmp_path)
-    io.write_json(tmp_path / "config.json", {"format": "nlm", "version": 99})
+    files.write_json(tmp_path / "config.json", {"format": "nlm", "version": 99})
     with pytest.raises(UserError, match="newer"):
         formats.open_checkpoint(tmp_path)
     torch.save({"cfg": {}, "model": 3}, tmp_path / "x.pt")

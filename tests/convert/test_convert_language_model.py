@@ -15,6 +15,7 @@ import transformers
 from flax import nnx
 
 from nlm_jax.convert import formats, io, run_file
+from nlm_jax.convert.nlm_format import TOKENIZER
 from nlm_jax.core.chat import DEFAULT_TEMPLATE
 from nlm_jax.core.errors import UserError
 from nlm_jax.core.tree import nest
@@ -184,9 +185,9 @@ def workdir(stock, tmp_path):
         drawn = {p: leaf for p, leaf in every.items() if p not in changed and not p.startswith("llama/")}
         made = [io.Entry(p, x.shape, x.dtype, lambda x=x: iter((x,))) for p, x in drawn.items()]
         io.write_safetensors(tmp_path / name / run_file.FROZEN, made)
-        (tmp_path / name / run_file.TOKENIZER).mkdir()
+        (tmp_path / name / TOKENIZER).mkdir()
         for file in ("tokenizer.json", "tokenizer_config.json", "generation_config.json"):
-            (tmp_path / name / run_file.TOKENIZER / file).write_bytes((stock / file).read_bytes())
+            (tmp_path / name / TOKENIZER / file).write_bytes((stock / file).read_bytes())
         imports = ({"src": str(stock), "kind": "llama", "pad_rows": 1},)
         run_file.write_run(tmp_path / name, run_file.Run(cfg, imports, {}, ("s",), {}, llama=dict(opened.llama)))
         return tmp_path / name

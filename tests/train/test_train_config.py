@@ -1,4 +1,4 @@
-"""Every shipped config builds; what may change when a run goes on; the sentences for mistakes."""
+"""Every shipped config builds; what may change when a run resumes; the messages about mistakes."""
 
 import dataclasses
 import math
@@ -8,17 +8,29 @@ import pytest
 
 from nlm_jax.core import config as core
 from nlm_jax.core.errors import UserError
-from nlm_jax.train.config import Stage, TrainConfig, config_dict, first_difference, train_config
+from nlm_jax.models.config import NatureLMConfig
+from nlm_jax.train.config import (
+    ModelSetup,
+    Stage,
+    TrainConfig,
+    config_dict,
+    first_difference,
+    free_fields,
+    free_model_fields,
+    model_fields,
+    train_config,
+)
+from nlm_jax.train.weights import resolve_model
 
 CONFIGS = pathlib.Path(__file__).resolve().parents[2] / "configs"
 
 
 @pytest.mark.parametrize("name", ["stage1", "stage2", "both", "smoke"])
 def test_shipped_configs_build(name):
-    made = train_config(core.load(CONFIGS / f"{name}.py"))
-    assert [s.name for s in made.stages] == (["stage1", "stage2"] if name in ("both", "smoke") else [name])
+    config = train_config(core.load(CONFIGS / f"{name}.py"))
+    assert [s.name for s in config.stages] == (["stage1", "stage2"] if name in ("both", "smoke") else [name])
     assert "command" in (CONFIGS / f"{name}.py").read_text()
-    assert made.stages[0].train.base == (name == "smoke")
+    assert config.stages[0].train.base == (name == "smoke")
 
 
 def test_the_reference_recipe():
@@ -37,10 +49,10 @@ def test_overrides_reach_every_field():
         "--config.stages.0.data.train=('a','b')",
         "--config.mesh.tensor=4",
     ]
-    made = train_config(core.load(CONFIGS / "both.py", overrides))
-    assert made.stages[1].optim.peak_lr == 1e-3
-    assert made.stages[0].data.train == ("a", "b")
-    assert made.mesh.tensor == 4
+    config = train_config(core.load(CONFIGS / "both.py", overrides))
+    assert config.stages[1].optim.peak_lr == 1e-3
+    assert config.stages[0].data.train == ("a", "b")
+    assert config.mesh.tensor == 4
 
 
 @pytest.mark.parametrize(
@@ -76,20 +88,49 @@ def test_unknown_fields(override, message):
         ({"eval": {"max_new_tokens": 0}}, r"eval\.max_new_tokens: must be at least 1"),
     ],
 )
-def test_impossible_values(values, message):
+def test_invalid_values(values, message):
     with pytest.raises(UserError, match=message):
         train_config(values)
 
 
-def test_what_may_change():
-    made = TrainConfig()
-    old = dataclasses.asdict(made)
-    stage = dataclasses.replace(made.stages[0], accumulate=2, data=dataclasses.replace(made.stages[0].data, workers=3))
-    mesh = dataclasses.replace(made.mesh, fsdp=2)
-    assert first_difference(old, dataclasses.asdict(dataclasses.replace(made, stages=(stage,), mesh=mesh))) is None
-    other = dataclasses.replace(made, stages=(Stage(), Stage(name="stage2")))
-    assert first_difference(old, dataclasses.asdict(other))[0].startswith("stages.1.")
-    assert first_difference(old, dataclasses.asdict(dataclasses.replace(made, seed=1))) == ("seed", 0, 1)
+def test_what_may_change_on_resume():
+    """As docs/training.md lists it. A field is added by its metadata alone."""
+    whole = {"mesh", "checkpoint", "eval", "log", "compile_cache"}
+    stage = {"accumulate", "data.workers", "data.threads", "data.prefetch", "data.cache_gb"}
+    names = whole | {"model.remat", "model.attention"} | {f"stages.*.{name}" for name in stage}
+    assert set(free_fields(TrainConfig)) == names
+    assert set(free_model_fields()) == {"remat", "attention"}
+
+
+def test_first_difference():
+    config = TrainConfig()
+    old, stage = dataclasses.asdict(config), config.stages[0]
+    data = dataclasses.replace(stage.data, workers=3)
+    free = dataclasses.replace(
+        config,
+        stages=(dataclasses.replace(stage, accumulate=2, data=data),),
+        mesh=dataclasses.replace(config.mesh, fsdp=2),
+        model=ModelSetup(remat="full", attention="xla"),
+    )
+    assert first_difference(old, dataclasses.asdict(free)) is None
+    more = dataclasses.replace(config, stages=(Stage(), Stage(name="stage2")))
+    assert first_difference(old, dataclasses.asdict(more))[0].startswith("stages.1.")
+    assert first_difference(old, dataclasses.asdict(dataclasses.replace(config, seed=1))) == ("seed", 0, 1)
+
+
+MODEL = {"compute_dtype": "bfloat16", "remat": "full", "attention": "xla", "max_txt_len": 99}
+"""Each field that `ModelSetup` and `NatureLMConfig` share, with another value than its default."""
+
+
+def test_every_setting_of_the_model_takes_effect():
+    shared = {f.name for f in dataclasses.fields(ModelSetup)} & {f.name for f in dataclasses.fields(NatureLMConfig)}
+    assert set(MODEL) == shared == set(model_fields())
+    default = ModelSetup()
+    for name, value in MODEL.items():
+        assert value != getattr(default, name)
+        model = resolve_model(TrainConfig(model=dataclasses.replace(default, **{name: value})), [], 512)
+        assert getattr(model, name) == value
+        assert all(getattr(model, other) == getattr(default, other) for other in shared - {name})
 
 
 def test_config_dict_is_the_config():
