@@ -75,7 +75,8 @@ class RunLog:
 
             # purge_step hides what an interrupted run wrote after the step from which it resumes.
             path = str(self.directory / "tensorboard")
-            self._board = tensorboardX.SummaryWriter(path, purge_step=self._start_step + 1)
+            first = self._start_step + 1  # in the name too: two runs in one second would write to the same file
+            self._board = tensorboardX.SummaryWriter(path, purge_step=first, filename_suffix=f".{first}")
         return self._board
 
     def text(self, step: int, name: str, text: str) -> None:
