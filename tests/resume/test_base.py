@@ -84,4 +84,4 @@ def test_weights_of_another_run(run, config, tmp_path):
 
 def test_no_run_there(tmp_path):
     with pytest.raises(UserError, match="not a run directory"):
-        open_checkpoint(tmp_path)
+        open_checkpoint(tmp_path, "run")

@@ -55,5 +55,5 @@ def test_an_int8_base_does_not_train(config):
     made = config()
     values = config_dict(int8(made))
     values.stages[0].train.base = True
-    with pytest.raises(UserError, match=r"stages\[0\].train.base: the base is held in int8"):
+    with pytest.raises(UserError, match=r"stages\[0\].train.base: the base is stored in int8"):
         train_config(values)
