@@ -27,7 +27,7 @@ def test_engine_and_sampling(sharded, tiny_model, asked):
     assert engine.slots == 4
     futures = [engine.submit(a, q, max_new_tokens=n) for a, q, n in zip(*asked, LIMITS, strict=True)]
     engine.step()
-    cache = engine._rows.cache.k
+    cache = engine.rows.cache.k
     rows, layers, heads, *rest = cache.shape
     assert cache.sharding.shard_shape(cache.shape) == (rows // 4, layers, heads // 2, *rest)
     engine.run()
