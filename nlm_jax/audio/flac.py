@@ -85,7 +85,7 @@ def _begin(data: Data, begin: int, header: bytes) -> int | None:
 def _is_one(data: Data, begin: int) -> bool:
     """Whether the last frame ends where the header says, and frames at many places before are in order.
 
-    Numbers begin anew in a joined stream, which in addition must be as long as the first to go unnoticed here.
+    Numbers restart in a joined stream, which in addition must be as long as the first to go unnoticed here.
     """
     head, size = data.read(begin, HEADER), data.size - begin
     tail = max(begin + HEADER, data.size - TAIL)

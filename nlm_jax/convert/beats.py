@@ -54,8 +54,8 @@ def export_beats(
     cfg = configs.beats_json(checkpoint.config.beats, checkpoint.official.get("beats_cfg"))
     layout, layers = table.microsoft(checkpoint.config.beats), checkpoint.config.beats.layers
     storage = (lambda path, own: own) if dtype is None else (lambda path, own: np.dtype("float32"))
-    made = entries(checkpoint.leaves, layout, storage)
-    write_safetensors(out / SINGLE, made, duplicates(layout, layers), progress)
+    tensors = entries(checkpoint.leaves, layout, storage)
+    write_safetensors(out / SINGLE, tensors, duplicates(layout, layers), progress)
     if jax.process_index() == 0:
         write_config(out / "config.json", {"cfg": cfg})
     if jax.process_index() == 0:

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from nlm_jax.convert.io import Entry, Progress
-from nlm_jax.convert.leaves import Kept, Source, Storage, abstract, as_read, as_stored, build, find, lazy, load
+from nlm_jax.convert.leaves import Source, Storage, Transform, abstract, as_read, as_stored, build, find, lazy, load
 from nlm_jax.convert.lora import interpolate
 from nlm_jax.convert.table import Layout, Rule
 from nlm_jax.convert.transfer import Leaf, fetch
@@ -41,7 +41,7 @@ class Checkpoint:
     base: str = ""
     """Hub id or absolute directory of the language model under the adapter; empty where none is known."""
     base_changed: bool = False
-    """Whether that language model was trained further or drawn at random, so that nobody else has it."""
+    """Whether that language model was trained further or drawn at random, so that it is published nowhere."""
     history: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """How the weights were trained, for the model card: `stages`, `from`, `encoder`, `figures` (see `run.history`)."""
 
@@ -92,15 +92,15 @@ class Opened:
             where = " and ".join(source.where for source in self.sources)
             raise UserError(f"{where}: holds only {', '.join(self.parts)}; give a checkpoint with {', '.join(lacking)}")
         sources = tuple(source.only(parts) for source in self.sources)
-        kept = tuple(part for part in self.parts if part in parts)
-        return dataclasses.replace(self, parts=kept, sources=tuple(s for s in sources if s.tensors))
+        remaining = tuple(part for part in self.parts if part in parts)
+        return dataclasses.replace(self, parts=remaining, sources=tuple(s for s in sources if s.tensors))
 
     def load(
         self,
         targets: Mapping[str, jax.ShapeDtypeStruct] | None = None,
         *,
         storage: Storage = as_stored,
-        kept: Kept = as_read,
+        transform: Transform = as_read,
         merging_alpha: float = 1.0,
         progress: Progress | None = None,
     ) -> Checkpoint:
@@ -109,7 +109,7 @@ class Opened:
         Args:
           targets: leaves wanted, of `self.targets(mesh, rules)` by default with no mesh.
           storage: (path, dtype in the file) -> dtype to keep; the file's own by default, so that nothing is rounded.
-          kept: (path, leaf as read) -> what to keep of it; the leaf itself by default.
+          transform: (path, leaf as read) -> the leaves stored in its place; the leaf itself by default.
           merging_alpha: see `interpolate`.
           progress: called with the path of each leaf that has been loaded.
 
@@ -117,7 +117,7 @@ class Opened:
           UserError: a tensor that is unknown, missing, misshapen, all zero, or of a type that cannot be loaded.
         """
         targets = self.targets() if targets is None else targets
-        leaves = load(find(self.sources, targets), targets, storage=storage, kept=kept, progress=progress)
+        leaves = load(find(self.sources, targets), targets, storage=storage, transform=transform, progress=progress)
         return self._checkpoint(interpolate(leaves, merging_alpha))
 
     def lazily(self, *, storage: Storage = as_stored, merging_alpha: float = 1.0) -> Checkpoint:
@@ -136,14 +136,14 @@ def entries(
 
     `leaves` may be abstract (shape and dtype alone) as long as nothing is written.
     """
-    made = []
+    tensors = []
     for rule in layout.rules:
         leaf = leaves[rule.path]
         dtype = np.dtype(storage(rule.path, np.dtype(leaf.dtype)))
         shape = rule.op.their_shape(tuple(leaf.shape[1:] if rule.stacked else leaf.shape))
         for i in range(leaf.shape[0]) if rule.stacked else (None,):
-            made.append(Entry(rule.at(i), shape, dtype, _parts(rule, leaf, i)))
-    return made
+            tensors.append(Entry(rule.at(i), shape, dtype, _parts(rule, leaf, i)))
+    return tensors
 
 
 def _parts(rule: Rule, leaf, layer: int | None) -> Callable[[], Iterator[np.ndarray]]:
@@ -152,8 +152,8 @@ def _parts(rule: Rule, leaf, layer: int | None) -> Callable[[], Iterator[np.ndar
 
 def buffers(layout: Layout) -> list[Entry]:
     """The constants of a layout, about to be written."""
-    made = [(name, make()) for name, make in layout.buffers]
-    return [Entry(name, value.shape, value.dtype, lambda v=value: iter((v,))) for name, value in made]
+    constants = [(name, make()) for name, make in layout.buffers]
+    return [Entry(name, value.shape, value.dtype, lambda v=value: iter((v,))) for name, value in constants]
 
 
 def duplicates(layout: Layout, layers: int) -> dict[str, str]:
@@ -169,7 +169,7 @@ def published(folder: pathlib.Path) -> str:
 def language_model_in(dtype: str | None) -> Storage:
     """Storage of an export: the language model with its adapter in `dtype` and all else in float32.
 
-    So the official class builds it on a GPU ("bfloat16") and on a CPU ("float32"). None keeps what is there.
+    So the official class builds it on a GPU ("bfloat16") and on a CPU ("float32"). None keeps the dtypes.
     """
     if dtype is None:
         return as_stored

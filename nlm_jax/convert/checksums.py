@@ -13,7 +13,7 @@ CHECKSUMS = "checksums.json"
 META, PARAMS, OPT = "meta", "params", "opt"
 """Items of a checkpoint: what it says of itself, weights, counters and moments."""
 STEP_FILE, COMMIT_FILE = "_CHECKPOINT_METADATA", "commit_success.txt"
-"""Orbax writes its time into the first, and the second anew, after everything else is in place."""
+"""Orbax writes its time into the first, and the second again, after everything else is in place."""
 COMMITTED = "commit_timestamp_nsecs"
 CHUNK, THREADS = 1 << 22, 8
 
@@ -54,10 +54,10 @@ def damage(step: os.PathLike | str, items: Collection[str] = (META, PARAMS, OPT)
         intact = False
     if not intact:
         return f"{CHECKSUMS} does not hold what was written"
-    wanted = [name for name in entries if name != COMMIT_FILE and ("/" not in name or name.split("/")[0] in items)]
+    names = [name for name in entries if name != COMMIT_FILE and ("/" not in name or name.split("/")[0] in items)]
     with concurrent.futures.ThreadPoolExecutor(THREADS) as pool:
-        found = pool.map(lambda name: compare(step, name, entries[name]), wanted)
-        wrong = next((text for text in found if text), None)
+        faults = pool.map(lambda name: compare(step, name, entries[name]), names)
+        wrong = next((text for text in faults if text), None)
     return wrong or committed(step, entries[COMMIT_FILE])
 
 

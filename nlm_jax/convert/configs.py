@@ -81,7 +81,7 @@ def _take(values: Mapping, names: Mapping[str, str]) -> Json:
 
 
 def beats_config(cfg: Mapping, where: str = "beats_cfg") -> BeatsConfig:
-    """From Microsoft's `cfg` dict. Its dropouts are read by nobody here: the released encoders have none.
+    """From Microsoft's `cfg` dict. Its dropouts are not used: the released encoders have none.
 
     Raises:
       UserError: a variant of BEATs that the model here does not have.

@@ -108,10 +108,10 @@ def open_checkpoint(
     """
     kind = kind_of(src) if kind == "auto" else kind
     options = {name: value for name, value in options.items() if value is not None}
-    known = {"naturelm": ("llm", "base", "config", "qformer_config"), "llama": ("pad_rows",), "run": ("which",)}
+    allowed = {"naturelm": ("llm", "base", "config", "qformer_config"), "llama": ("pad_rows",), "run": ("which",)}
     if kind not in KINDS:
         raise UserError(f"kind={kind!r}: {unknown(kind, KINDS)}")
-    if odd := sorted(set(options) - set(known.get(kind, ()))):
+    if odd := sorted(set(options) - set(allowed.get(kind, ()))):
         raise UserError(f"{src}: is of kind {kind}, which takes no {' and no '.join(odd)}; leave it out")
     if parts is None:
         return OPENERS[kind](src, **options)

@@ -64,7 +64,7 @@ def abstract(cfg: NatureLMConfig, mesh: Mesh | None = None, rules: Rules = ()) -
 
 
 @dataclasses.dataclass(frozen=True)
-class Found:
+class LeafTensors:
     """The tensors of one leaf, in our orientation: its own, or (`stacked`) those of its layers."""
 
     names: tuple[str, ...]
@@ -73,7 +73,7 @@ class Found:
     where: str
 
 
-def find(sources: Sequence[Source], targets: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, Found]:
+def find(sources: Sequence[Source], targets: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, LeafTensors]:
     """Every leaf of `targets` in the first source that has it, checked; a stacked leaf comes whole from one source.
 
     Args:
@@ -85,7 +85,7 @@ def find(sources: Sequence[Source], targets: Mapping[str, jax.ShapeDtypeStruct])
     """
     for source in sources:
         _check_names(source, targets)
-    found, missing = {}, []
+    tensors, missing = {}, []
     for path, target in targets.items():
         candidates = [c for source in sources if (c := _candidate(source, path, target.shape))]
         holders = [c for c in candidates if any(name in c[0].tensors for name in c[1])]
@@ -93,12 +93,12 @@ def find(sources: Sequence[Source], targets: Mapping[str, jax.ShapeDtypeStruct])
         absent = [n for n in chosen[1] if n not in chosen[0].tensors] if chosen else [path]
         missing += absent
         if not absent:
-            found[path] = _views(*chosen, path, target.shape)
+            tensors[path] = _views(*chosen, path, target.shape)
     if missing:
         have = " and ".join(source.where for source in sources)
         raise UserError(f"{have}: {_some(missing)} is missing, which the model of the given config needs")
-    _check_adapter(found)
-    return found
+    _check_adapter(tensors)
+    return tensors
 
 
 Storage = Callable[[str, np.dtype], np.dtype]
@@ -110,7 +110,7 @@ def as_stored(path: str, dtype: np.dtype) -> np.dtype:
     return dtype
 
 
-Kept = Callable[[str, jax.Array], Mapping[str, jax.Array]]
+Transform = Callable[[str, jax.Array], Mapping[str, jax.Array]]
 """(path, leaf as read) -> the leaves to keep in its place."""
 
 
@@ -120,20 +120,20 @@ def as_read(path: str, leaf: jax.Array) -> dict[str, jax.Array]:
 
 
 def load(
-    found: Mapping[str, Found],
+    tensors: Mapping[str, LeafTensors],
     targets: Mapping[str, jax.ShapeDtypeStruct],
     *,
     storage: Storage = as_stored,
-    kept: Kept = as_read,
+    transform: Transform = as_read,
     progress: Progress | None = None,
 ) -> dict[str, jax.Array]:
     """Sends each tensor where it belongs (`targets`' shardings), reading it once. Calls `progress` with each path."""
     leaves: dict[str, jax.Array] = {}
     for path, target in targets.items():
-        leaf = found[path]
+        leaf = tensors[path]
         dtype = _dtype(leaf, path, storage)
         try:
-            leaves |= kept(path, place(leaf.views, leaf.stacked, dtype, getattr(target, "sharding", None)))
+            leaves |= transform(path, place(leaf.views, leaf.stacked, dtype, getattr(target, "sharding", None)))
         except NotFinite:
             # Only one process may hold the slice with it: the message names what is wrong here, or all of the leaf.
             odd = [n for n, view in zip(leaf.names, leaf.views, strict=True) if not finite(view.astype(dtype))]
@@ -143,20 +143,20 @@ def load(
     return leaves
 
 
-def lazy(found: Mapping[str, Found], *, storage: Storage = as_stored) -> dict[str, Lazy]:
+def lazy(tensors: Mapping[str, LeafTensors], *, storage: Storage = as_stored) -> dict[str, Lazy]:
     """The leaves as promises to read them, for going from file to file."""
     leaves = {}
-    for path, f in found.items():
+    for path, f in tensors.items():
         dtype = _dtype(f, path, storage)
         shape = (len(f.views), *f.views[0].shape) if f.stacked else f.views[0].shape
         leaves[path] = Lazy(shape, dtype, f.stacked, functools.partial(_read, f, dtype))
     return leaves
 
 
-def _read(found: Found, dtype: np.dtype, layer: int | None) -> np.ndarray:
-    values = found.views[layer or 0].astype(dtype, copy=False)
+def _read(tensors: LeafTensors, dtype: np.dtype, layer: int | None) -> np.ndarray:
+    values = tensors.views[layer or 0].astype(dtype, copy=False)
     if not finite(values):
-        raise _not_finite(found.where, found.names[layer or 0])
+        raise _not_finite(tensors.where, tensors.names[layer or 0])
     return values
 
 
@@ -172,19 +172,19 @@ def _candidate(source: Source, path: str, shape: tuple[int, ...]) -> tuple[Sourc
     return source, tuple(rule.at(i) for i in range(shape[0])) if rule.stacked else (_present(source, rule),)
 
 
-def _views(source: Source, names: tuple[str, ...], path: str, shape: tuple[int, ...]) -> Found:
+def _views(source: Source, names: tuple[str, ...], path: str, shape: tuple[int, ...]) -> LeafTensors:
     rule = source.layout.rule(path)
     expected = rule.op.their_shape(shape[1:] if rule.stacked else shape)
     views = tuple(rule.op.ours(_tensor(source, name, rule, expected)) for name in names)
-    return Found(names, views, rule.stacked, source.where)
+    return LeafTensors(names, views, rule.stacked, source.where)
 
 
 def _present(source: Source, rule: Rule) -> str:
     """The name under which an unstacked tensor is there: its own, or one of its duplicates."""
     if rule.name in source.tensors:
         return rule.name
-    known = (name for name in source.tensors if (m := source.layout.match(name)) and m.rule is rule)
-    return next(known, rule.name)
+    duplicates = (name for name in source.tensors if (m := source.layout.match(name)) and m.rule is rule)
+    return next(duplicates, rule.name)
 
 
 def _tensor(source: Source, name: str, rule: Rule, expected: tuple[int, ...]) -> np.ndarray:
@@ -250,10 +250,10 @@ def _same(a: np.ndarray, b: np.ndarray) -> bool:
     return a is b or (a.shape == b.shape and all(np.array_equal(x, y) for x, y in zip(a, b, strict=True)))
 
 
-def _check_adapter(found: Mapping[str, Found]) -> None:
+def _check_adapter(tensors: Mapping[str, LeafTensors]) -> None:
     pairs = [
         (f.where, name, view)
-        for path, f in found.items()
+        for path, f in tensors.items()
         if path.endswith("/lora_b")
         for name, view in zip(f.names, f.views, strict=True)
     ]
@@ -262,10 +262,10 @@ def _check_adapter(found: Mapping[str, Found]) -> None:
         raise UserError(f"{zero[0][0]}: {zero[0][1]} is all zero while other lora_B are not; export the adapter again")
 
 
-def _dtype(found: Found, path: str, storage: Storage) -> np.dtype:
-    dtypes = [np.dtype(storage(path, view.dtype)) for view in found.views]
-    if odd := next((n for n, d in zip(found.names, dtypes, strict=True) if d != dtypes[0]), None):
-        raise UserError(f"{found.where}: {odd} and {found.names[0]} differ in type; convert the file to one type")
+def _dtype(tensors: LeafTensors, path: str, storage: Storage) -> np.dtype:
+    dtypes = [np.dtype(storage(path, view.dtype)) for view in tensors.views]
+    if odd := next((n for n, d in zip(tensors.names, dtypes, strict=True) if d != dtypes[0]), None):
+        raise UserError(f"{tensors.where}: {odd} and {tensors.names[0]} differ in type; convert the file to one type")
     return dtypes[0]
 
 

@@ -90,15 +90,15 @@ def base_entries(checkpoint: Checkpoint, rows: int, dtype: str | None, *, merged
     return entries(leaves, table.hugging_face(cfg), language_model_in(dtype))
 
 
-def write_settings(checkpoint: Checkpoint, folder: pathlib.Path, rows: int, made: Sequence[Entry] = ()) -> None:
+def write_settings(checkpoint: Checkpoint, folder: pathlib.Path, rows: int, weights: Sequence[Entry] = ()) -> None:
     """config.json, generation_config.json and tokenizer of the language model with `rows` of vocabulary.
 
-    `made` are the weights that lie with them, if any.
+    `weights` are the tensors stored with them, if any.
     """
     own = configs.llama_json(dataclasses.replace(checkpoint.config.llama, lora=None), checkpoint.llama, rows=rows)
     if ids := write_tokenizer(checkpoint, folder, rows):
         own = ids.fill(own)
-    if types := {entry.dtype.name for entry in made}:
+    if types := {entry.dtype.name for entry in weights}:
         own |= {"torch_dtype": "float32" if "float32" in types else min(types)}
     write_config(folder / "config.json", own)
 
@@ -106,10 +106,10 @@ def write_settings(checkpoint: Checkpoint, folder: pathlib.Path, rows: int, made
 def write_base(checkpoint: Checkpoint, folder: pathlib.Path, *, dtype, progress, max_shard_bytes) -> None:
     """The language model as it was before the adapter and without [PAD], complete."""
     rows = checkpoint.config.llama.vocab - checkpoint.pad_rows
-    made = base_entries(checkpoint, rows, dtype, merged=False)
-    write_sharded(folder, made, FOR_TORCH, progress, max_shard_bytes)
+    tensors = base_entries(checkpoint, rows, dtype, merged=False)
+    write_sharded(folder, tensors, FOR_TORCH, progress, max_shard_bytes)
     if jax.process_index() == 0:
-        write_settings(checkpoint, folder, rows, made)
+        write_settings(checkpoint, folder, rows, tensors)
 
 
 def export_merged(
@@ -127,10 +127,10 @@ def export_merged(
     """
     vocab = checkpoint.config.llama.vocab
     rows = vocab if pad_row else vocab - checkpoint.pad_rows
-    made = base_entries(checkpoint, rows, dtype, merged=True)
-    write_sharded(out, made, FOR_TORCH, progress, max_shard_bytes)
+    tensors = base_entries(checkpoint, rows, dtype, merged=True)
+    write_sharded(out, tensors, FOR_TORCH, progress, max_shard_bytes)
     if jax.process_index() == 0:
-        write_settings(checkpoint, out, rows, made)
+        write_settings(checkpoint, out, rows, tensors)
     return ()
 
 
@@ -165,8 +165,8 @@ def export_peft(
         raise UserError(f"export --format peft: where the language model came from is not known; {ways}")
     if not with_base:
         _check_base(checkpoint, base)
-    made = entries(checkpoint.leaves, table.peft(), language_model_in(dtype))
-    write_safetensors(out / "adapter_model.safetensors", made, FOR_TORCH, progress)
+    tensors = entries(checkpoint.leaves, table.peft(), language_model_in(dtype))
+    write_safetensors(out / "adapter_model.safetensors", tensors, FOR_TORCH, progress)
     if with_base:
         folder = out / BASE_FOLDER
         folder.mkdir(exist_ok=True)

@@ -122,16 +122,16 @@ def _config_file(src: pathlib.Path, base: pathlib.Path | None, given: pathlib.Pa
 def _find_llm(folder: pathlib.Path, carried: Mapping, llm: str | pathlib.Path | None) -> pathlib.Path:
     """Directory with the language model's config.json: the one given, our own exports' `llama/`, or `llama_path`."""
     if llm is not None:
-        found = model_path(llm, weights=False)
-        if not (found / "config.json").is_file():
+        directory = model_path(llm, weights=False)
+        if not (directory / "config.json").is_file():
             raise UserError(f"{llm}: holds no config.json; llm= (--llm) takes a Hugging Face Llama directory")
-        return found
+        return directory
     named = carried.get("llama_path") or LLAMA_FOLDER
     for place in (folder / LLAMA_FOLDER, folder / named, folder.parent / named, pathlib.Path(named)):
         if (place / "config.json").is_file():
             return place
-    if found := cached_model(str(named)):
-        return found
+    if directory := cached_model(str(named)):
+        return directory
     raise UserError(
         f"{folder}: its language model {named!r} is not there, and sizes and tokenizer come from it; "
         "pass llm= (--llm) with a Hugging Face Llama directory or hub id"
@@ -169,8 +169,8 @@ def official_layout(
       name -> (shape, dtype) of the whole state dict, and for each duplicate in it the name safetensors keeps.
     """
     layout = official(cfg)
-    made = entries(abstract(cfg), layout, language_model_in(base_dtype)) + buffers(layout)
-    full = {entry.name: (entry.shape, entry.dtype.name) for entry in made}
+    tensors = entries(abstract(cfg), layout, language_model_in(base_dtype)) + buffers(layout)
+    full = {entry.name: (entry.shape, entry.dtype.name) for entry in tensors}
     dropped = duplicates(layout, cfg.beats.layers)
     return full | {name: full[kept] for name, kept in dropped.items()}, dropped
 
@@ -198,8 +198,8 @@ def export_naturelm(
       what the official class needs besides the directory.
     """
     layout, cfg = official(checkpoint.config), checkpoint.config
-    made = entries(checkpoint.leaves, layout, language_model_in(dtype)) + buffers(layout)
-    write_safetensors(out / SINGLE, made, duplicates(layout, cfg.beats.layers), progress)
+    tensors = entries(checkpoint.leaves, layout, language_model_in(dtype)) + buffers(layout)
+    write_safetensors(out / SINGLE, tensors, duplicates(layout, cfg.beats.layers), progress)
     folder = out / LLAMA_FOLDER
     llama_path, notes = _language_model(checkpoint, f"{published(out)}/{LLAMA_FOLDER}", with_base, llama_path)
     folder.mkdir(exist_ok=True)

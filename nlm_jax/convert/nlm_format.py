@@ -53,7 +53,7 @@ def export_native(
 ) -> tuple[str, ...]:
     """Everything a checkpoint holds, layers stacked as they are in the model."""
     storage = language_model_in(dtype)
-    made = [
+    tensors = [
         Entry(
             path,
             tuple(leaf.shape),
@@ -62,7 +62,7 @@ def export_native(
         )
         for path, leaf in checkpoint.leaves.items()
     ]
-    write_safetensors(out / SINGLE, made, None, progress)
+    write_safetensors(out / SINGLE, tensors, None, progress)
     if jax.process_index() == 0:
         content: Mapping = {
             "format": FORMAT,

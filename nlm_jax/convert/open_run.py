@@ -114,14 +114,14 @@ def history(run: Run, workdir: pathlib.Path, saved: pathlib.Path, imported: Sequ
       the stages of those), `encoder` (name of an imported one) and `figures` (its validation, if there was one).
     """
     stage = saved.parent.parent.name
-    before = [made for one in imported for made in one.history.get("stages", ())]
-    made = []
+    earlier_stages = [s for one in imported for s in one.history.get("stages", ())]
+    stages = []
     for name, given in zip(run.stages, run.config.get("stages") or (), strict=False):
         data, parts = given["data"], given.get("train") or {}
         batch = data.get("rows", 0) * data.get("row_clips", 1)
         names = [pathlib.PurePath(d).name for d in data.get("train", ())]
         trained = [part for part, on in parts.items() if on]
-        made.append({"name": name, "steps": given.get("steps"), "batch": batch, "trained": trained, "data": names})
+        stages.append({"name": name, "steps": given.get("steps"), "batch": batch, "trained": trained, "data": names})
         if name == stage:
             break
     sources = {entry["src"]: one.parts for entry, one in zip(run.imports, imported, strict=True)}
@@ -129,7 +129,7 @@ def history(run: Run, workdir: pathlib.Path, saved: pathlib.Path, imported: Sequ
         sources = {earlier: ()} | sources
     called = {src: src if is_id(src) else pathlib.PurePath(src).name for src in sources}
     return {
-        "stages": [*before, *made],
+        "stages": [*earlier_stages, *stages],
         "from": list(called.values()),
         "encoder": next((called[src] for src, parts in sources.items() if parts == ("beats",)), ""),
         "figures": _validation(workdir / METRICS, stage, saved.parent.name == "best"),

@@ -65,7 +65,7 @@ CALLS = {
 
 def _call(function: Any, args: Any) -> Any:
     """What calling `function` gives: only the functions of `CALLS` are called."""
-    if any(function is known for known in CALLS.values()):
+    if any(function is listed for listed in CALLS.values()):
         return function(*args)
     return Placeholder(function.kind if isinstance(function, Placeholder) else type(function).__name__)
 

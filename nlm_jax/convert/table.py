@@ -87,8 +87,8 @@ class Layout:
     def match(self, name: str) -> Match | None:
         """The rule for `name`, or None for an unknown name."""
         for pattern, rule, duplicate in self._patterns:
-            if found := pattern.fullmatch(name):
-                layer = int(found["i"]) if "i" in pattern.groupindex else None
+            if parsed := pattern.fullmatch(name):
+                layer = int(parsed["i"]) if "i" in pattern.groupindex else None
                 return Match(rule, None if duplicate else layer, duplicate)
         return None
 

@@ -37,7 +37,7 @@ def read_torch(path: pathlib.Path) -> Any:
         raise UserError(f"{path}: reading .pt and .pth files needs torch: pip install 'nlm_jax[torch]'") from error
     if _holds_program(path):
         raise UserError(
-            f"{path}: is a TorchScript program or a torch file from before 2018; save its state_dict() anew"
+            f"{path}: is a TorchScript program or a torch file from before 2018; save its state_dict() again"
         )
     options = {"map_location": "cpu", "weights_only": False, "pickle_module": pickled}
     try:

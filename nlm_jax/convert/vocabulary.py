@@ -28,7 +28,7 @@ class SpecialIds:
 
     bos: int
     eos: tuple[int, ...]
-    """Of the tokenizer: ends of text and of turns, and its own eos token."""
+    """Stop tokens of the tokenizer: ends of text and of turns, and its own eos token."""
     end: int | None
     """The end symbol that answers were trained with, where it is one token."""
     pad: int | None

@@ -156,8 +156,8 @@ def row(file: pathlib.Path, number: int, columns: Sequence[str]) -> dict[str, An
     if not file.is_file():
         raise UserError(f"{file}: no such file")
     with readable(file):
-        found = file.stat()
-        opened = _opened(file, found.st_mtime_ns, found.st_size, tuple(columns))
+        stat = file.stat()
+        opened = _opened(file, stat.st_mtime_ns, stat.st_size, tuple(columns))
         if number >= opened.rows:
             raise UserError(f"{file}: has {opened.rows} rows, none with number {number}")
         return {name: value(cell) for name, cell in opened.cells(number).items()}

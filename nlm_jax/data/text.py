@@ -67,10 +67,10 @@ class Tokenizer:
         )
 
     def _id_of(self, token: str) -> int:
-        found = self._backend.token_to_id(token)
-        if found is None:
+        token_id = self._backend.token_to_id(token)
+        if token_id is None:
             raise UserError(f"tokenizer: the special token {token!r} is not in its vocabulary")
-        return found
+        return token_id
 
     def has(self, *tokens: str) -> bool:
         """Whether all of `tokens` are in the vocabulary."""

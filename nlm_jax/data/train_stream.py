@@ -163,8 +163,8 @@ class TrainStream:
         number, turn = np.divmod(draw[several], turns)
         turn = permute(turn, turns, self._key(group.astype(np.uint64) + ROUND_KEY, number))
         turn += self._cells.first_turn[first_cell]
-        cell[several] = found = np.searchsorted(self._cells.first_turn, turn, side="right") - 1
-        draw[several] = number * self._cells.turns[found] + turn - self._cells.first_turn[found]
+        cell[several] = index = np.searchsorted(self._cells.first_turn, turn, side="right") - 1
+        draw[several] = number * self._cells.turns[index] + turn - self._cells.first_turn[index]
         return cell, draw
 
     def _key(self, key: UInt64[np.ndarray, "N"], epoch: Int[np.ndarray, "N"]) -> UInt64[np.ndarray, "N"]:

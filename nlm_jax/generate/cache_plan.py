@@ -16,7 +16,7 @@ class RowSize(NamedTuple):
     """Memory of one row."""
 
     slots: int
-    """Of the KV cache."""
+    """Slots of the KV cache."""
     max_tokens: int
     """New tokens."""
 

@@ -39,7 +39,7 @@ class StepOutput(NamedTuple):
     end: Int[Array, "B"]
     """Number of cache slots that are written."""
     score: Float[Array, "B"]
-    """Of the best beam; 0 without beams."""
+    """Score of the best beam; 0 without beams."""
     length: Int[Array, "B"]
     """Number of new tokens."""
     tokens: Int[Array, "B T"]

@@ -237,7 +237,7 @@ class Engine(Scheduler[Request]):
         return request.take(tokens, finished, float(output.score[slot]) if beams else None)
 
     def _arrays(self, options: GenerationOptions, stop_all_id: int) -> SamplingArrays:
-        """Of one row."""
+        """The sampling arrays of one row."""
         return SamplingArrays.from_options([options], self._config.eos_ids, self._cfg.llama.vocab, [stop_all_id])
 
     def _size(self) -> RowSize | None:

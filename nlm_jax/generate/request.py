@@ -28,7 +28,7 @@ class Answer:
     finish: Literal["end", "stop", "length"]
     """Why it ends: the model's end symbol, a text or token of `stop`, or `max_new_tokens`."""
     score: float | None = None
-    """Of a beam search: sum of the answer's log-probabilities over its length ** length_penalty."""
+    """Score of a beam search: sum of the answer's log-probabilities over its length ** length_penalty."""
     prompt_tokens: int | None = None
     """Positions of the prompt, its audio vectors included."""
 

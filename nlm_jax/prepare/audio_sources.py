@@ -59,8 +59,8 @@ def load(
     root: pathlib.Path, name: str, seconds: float | None = None, quality: Quality = "HQ"
 ) -> tuple[Float[np.ndarray, "T"], bool]:
     """f32[T] at 16 kHz of `clip`, and whether something was cut off."""
-    found = clip(root, name, seconds, quality)
-    return found.part.wave, found.cut
+    read = clip(root, name, seconds, quality)
+    return read.part.wave, read.cut
 
 
 def clip(root: pathlib.Path, name: str, seconds: float | None = None, quality: wave.Quality = "HQ") -> Clip:
@@ -83,8 +83,8 @@ def clip(root: pathlib.Path, name: str, seconds: float | None = None, quality: w
         if fault := past_end_fault(start, start + length, duration(audio, rate)):
             raise UserError(f"{name}: {fault}") from None
         raise
-    heard = start + part.wave.size / SAMPLE_RATE
-    if length < math.inf and not part.continues and (fault := past_end_fault(start, start + length, heard)):
+    decoded_end = start + part.wave.size / SAMPLE_RATE
+    if length < math.inf and not part.continues and (fault := past_end_fault(start, start + length, decoded_end)):
         raise UserError(f"{name}: {fault}")
     return Clip(part, part.continues and bound < length)
 
@@ -153,11 +153,11 @@ def _chosen(cell: Any, column: audio_column.AudioColumn, clip: int, name: str) -
 def _rate(cells: dict[str, Any]) -> int | None:
     """The rate that the other columns of a row give, None without any."""
     try:
-        said = json.loads(cells.get("metadata") or "{}")
+        metadata = json.loads(cells.get("metadata") or "{}")
     except (TypeError, ValueError):
-        said = cells.get("metadata")
-    said = said if isinstance(said, dict) else {}
-    every = [_hertz(source.get(key)) for source in (cells, said) for key in audio_column.RATES]
+        metadata = cells.get("metadata")
+    metadata = metadata if isinstance(metadata, dict) else {}
+    every = [_hertz(source.get(key)) for source in (cells, metadata) for key in audio_column.RATES]
     return next(filter(None, every), None)
 
 

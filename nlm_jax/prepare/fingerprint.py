@@ -15,7 +15,7 @@ from jaxtyping import Float, UInt64
 from nlm_jax.core.dims import SAMPLE_RATE
 
 VERSION = 1
-"""Of the definition below: fingerprints of different versions cannot be compared."""
+"""Version of the definition below: fingerprints of different versions cannot be compared."""
 WINDOW, HOP = 512, 256
 """Samples of a spectrum, and between two of them."""
 SMOOTH, LAG, KEEP = 32, 16, 2

@@ -1,4 +1,4 @@
-"""Taxa that training must not hear, so that a zero-shot number means what it says: the paper's, or a list of one's own.
+"""Taxa excluded from training, so that zero-shot scores are on unseen taxa: the paper's, or a list of one's own.
 
 The paper names families and genera; BEANS-Zero's own labels put four of its unseen-genus species into other genera
 (Aratinga nenday, Cacicus latirostris, Cacomantis leucolophus, Stizoptera bichenovii), so genus names alone leak them.
@@ -43,14 +43,14 @@ class HeldOut:
             names.append(f"{facts['genus']} {facts.get('species', '')}")
         return _named(self, (*names, example.label), "" if example.text == example.label else example.text)
 
-    def find(self, said: tuple[str, ...], sure: bool) -> tuple[str, str] | None:
+    def find(self, text: tuple[str, ...], sure: bool) -> tuple[str, str] | None:
         """The first held-out name in a sequence of words; the longest of those that begin at the same word."""
         place = 0
-        while place < len(said):
+        while place < len(text):
             step = 1
-            for rest, reason, name in self.phrases.get(said[place], ()):
-                behind = said[place + 1 : place + 1 + len(rest)]
-                if len(behind) == len(rest) and all(_same(a, b, reason) for a, b in zip(behind, rest, strict=True)):
+            for rest, reason, name in self.phrases.get(text[place], ()):
+                tail = text[place + 1 : place + 1 + len(rest)]
+                if len(tail) == len(rest) and all(_same(a, b, reason) for a, b in zip(tail, rest, strict=True)):
                     if reason == "genus" and not sure and name.lower() in WORDS:
                         continue
                     if reason:
@@ -64,10 +64,10 @@ class HeldOut:
 @functools.lru_cache(1 << 16)  # species come back many times
 def _named(taxa: HeldOut, names: tuple[str, ...], text: str) -> tuple[str, str] | None:
     for name in names:
-        if name and (found := taxa.find(words(name), sure=True)):
-            return found
-    said = words(text)
-    return taxa.find(said, sure=len(said) <= 2)
+        if name and (match := taxa.find(words(name), sure=True)):
+            return match
+    text_words = words(text)
+    return taxa.find(text_words, sure=len(text_words) <= 2)
 
 
 def _same(word: str, wanted: str, reason: str) -> bool:
@@ -150,7 +150,7 @@ def _behind(value: Any) -> list[str]:
 
 
 def _species(value: Any) -> Iterator[tuple[str, str]]:
-    """Of a list, of an object with other names of each species, or of several such objects under their names."""
+    """Species of a list, of an object with other names of each species, or of several of them by name."""
     if not isinstance(value, dict):
         yield from (("species", name) for name in value)
         return

@@ -45,7 +45,7 @@ FIRST_LOOK_MARGIN = 0.15
 CANDIDATES_AT_ONCE = 1 << 14
 """Candidates of the first look that are compared at a time."""
 MOST_CANDIDATES = 20_000_000
-"""Of more candidates those with the most votes are compared."""
+"""Candidates compared at most: those with the most votes."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,11 +111,11 @@ def near_matches(
     by_votes = codes[np.argsort(-votes, kind="stable")]
     best: dict[tuple[int, int], Match] = {}
     for first, second, offset in zip(*(part.tolist() for part in unpack_code(by_votes, len(prints))), strict=True):
-        known = best.get((first, second))
-        if known and known.errors < GOOD_BIT_ERRORS:
+        previous = best.get((first, second))
+        if previous and previous.errors < GOOD_BIT_ERRORS:
             continue
         match = _match(prints, first, second, offset)
-        if match and (known is None or match.errors < known.errors):
+        if match and (previous is None or match.errors < previous.errors):
             best[first, second] = match
     return [best[pair] for pair in sorted(best)]
 

@@ -123,16 +123,16 @@ def remove_unused(out: pathlib.Path, count: int, needed: Collection[str]) -> Non
 def _rewrite(out: pathlib.Path, number: int, entries: list[Entry], needed: Collection[str]) -> None:
     """Writes a shard again with the clips of `needed` only."""
     words = fingerprints(out, number)
-    kept = [k for k, entry in enumerate(entries_with_clip(entries)) if entry["name"] in needed]
+    numbers = [k for k, entry in enumerate(entries_with_clip(entries)) if entry["name"] in needed]
     file = shards.shard_path(out, "clips", number)
     shard = shards.Shard(shards.open_shard(file), file)
-    records: Iterator[bytes] = (shards.read_record(shard, k) for k in kept)
+    records: Iterator[bytes] = (shards.read_record(shard, k) for k in numbers)
     part = file.with_name(f"{file.name}.kept")
     shards.write_records(part, records, shards.CLIP_OPTIONS)
     discard(out, number)  # a shard whose rewriting is interrupted here is converted again
     part.replace(file)
     remaining = [e if "samples" not in e or e["name"] in needed else _unused(e) for e in entries]
-    write(out, number, remaining, [words[k] for k in kept])
+    write(out, number, remaining, [words[k] for k in numbers])
 
 
 def _unused(entry: Entry) -> Entry:

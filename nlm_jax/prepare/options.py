@@ -38,7 +38,7 @@ class PrepareOptions:
     encoding: shards.Encoding = "flac"
     """Storage of samples."""
     quality: Quality = "HQ"
-    """Of the resampler."""
+    """Quality of the resampler."""
     format: str = "auto"
     """Format of the annotations, see `readers.registry.FORMATS`."""
     instruct: str = ""

@@ -59,7 +59,7 @@ def describe_finished(options: PrepareOptions, manifest: dict[str, Any]) -> str:
     date = datetime.datetime.fromtimestamp((options.out / "manifest.json").stat().st_mtime)
     count = manifest["rejected"]["clips"]
     retried = f"; rejected recordings were tried again and are as they were: {count}" if count else ""
-    return f"{options.out}: was finished on {date:%Y-%m-%d %H:%M}{retried}; choose another --out to prepare it anew"
+    return f"{options.out}: was finished on {date:%Y-%m-%d %H:%M}{retried}; choose another --out to prepare it again"
 
 
 def discard_stale(options: PrepareOptions, recipe: Recipe | None, paths: list[str]) -> None:

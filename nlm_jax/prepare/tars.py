@@ -22,15 +22,15 @@ def matching(path: pathlib.Path) -> list[pathlib.Path]:
       UserError: none is there.
     """
     if path.is_dir():
-        found = sorted(path.rglob("*.tar"))
+        files = sorted(path.rglob("*.tar"))
     else:
         names = [str(path)] if path.is_file() else braces(str(path))
-        found = [
+        files = [
             pathlib.Path(n) for name in names for n in (sorted(glob.glob(name)) if glob.has_magic(name) else [name])
         ]
-    if not found:
+    if not files:
         raise UserError(f"{path}: no tar files there")
-    return found
+    return files
 
 
 def braces(pattern: str) -> list[str]:
@@ -55,23 +55,23 @@ def members(file: pathlib.Path) -> dict[str, tuple[int, int]]:
     """
     if not file.is_file():
         raise UserError(f"{file}: no such file")
-    found = file.stat()
-    return _members(file, found.st_mtime_ns, found.st_size)
+    stat = file.stat()
+    return _members(file, stat.st_mtime_ns, stat.st_size)
 
 
 @functools.lru_cache(KEPT)
 def _members(file: pathlib.Path, changed: int, size: int) -> dict[str, tuple[int, int]]:
-    found: dict[str, tuple[int, int]] = {}
+    table: dict[str, tuple[int, int]] = {}
     try:
         with tarfile.open(file, "r:") as opened:
             for member in opened:
                 if member.isreg():
-                    found[member.name] = member.offset_data, member.size
+                    table[member.name] = member.offset_data, member.size
     except tarfile.TarError as error:
-        if not found:
+        if not table:
             raise UserError(f"{file}: not a plain tar file ({error}); decompress it, or fetch it again") from error
         log.warning("%s: is cut off (%s); what is whole in it is used, fetch it again for the rest", file, error)
-    return {name: place for name, place in found.items() if sum(place) <= size}
+    return {name: place for name, place in table.items() if sum(place) <= size}
 
 
 def read(file: pathlib.Path, name: str) -> bytes:

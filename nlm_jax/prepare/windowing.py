@@ -124,10 +124,10 @@ class Windows:
                 inside[k].append(example)
         plain = [e for _, _, e in events if _plain(e)]
         like = next((e for e in plain if not negative(e)), next(iter(plain), None))
-        for (name, start, _), heard in zip(windows, inside, strict=True):
-            yield from (_moved(e, name, start) for e in heard if not _plain(e))
+        for (name, start, _), reaching in zip(windows, inside, strict=True):
+            yield from (_moved(e, name, start) for e in reaching if not _plain(e))
             if like is not None:
-                yield _detection(name, [e for e in heard if _plain(e) and not negative(e)], like)
+                yield _detection(name, [e for e in reaching if _plain(e) and not negative(e)], like)
 
 
 def negative(example: Example) -> bool:
@@ -156,10 +156,10 @@ def _moved(example: Example, name: str, start: float) -> Example:
     return dataclasses.replace(example, id=f"{example.id}@{start:g}", paths=(name,))
 
 
-def _detection(name: str, heard: list[Example], like: Example) -> Example:
+def _detection(name: str, labelled: list[Example], like: Example) -> Example:
     """The question what is in a window; `like` gives domain, licence and split."""
-    first = {text: example for example in reversed(heard) for text in example.labels or (example.text,)}
-    answers = list(dict.fromkeys(text for example in heard for text in example.labels or (example.text,)))
+    first = {text: example for example in reversed(labelled) for text in example.labels or (example.text,)}
+    answers = list(dict.fromkeys(text for example in labelled for text in example.labels or (example.text,)))
     prompt, task = SCIENTIFIC if like.task == "scientific-name" else (PROMPT, TASK)
     facts = dict(first[answers[0]].facts) if answers else {}
     if len(answers) > 1:

@@ -183,15 +183,15 @@ def conversation(messages: list[Message]) -> str:
     Raises:
       UserError: no message with text, an unknown role, or a last message that is not the user's.
     """
-    said = [m for m in messages if m.content.strip()]
+    nonempty = [m for m in messages if m.content.strip()]
     if unknown := next((m.role for m in messages if m.role not in ROLES), None):
         raise UserError(f"messages: role {unknown!r:.40} is unknown; use {', '.join(ROLES)}")
-    if not any(m.role == "user" for m in said):
+    if not any(m.role == "user" for m in nonempty):
         raise UserError("messages: no user message with text")
-    if said[-1].role == "assistant":
+    if nonempty[-1].role == "assistant":
         raise UserError("messages: the last one is the assistant's; end with the user's question")
     text = ""
-    for before, message in zip([None, *said], said, strict=False):
+    for before, message in zip([None, *nonempty], nonempty, strict=False):
         if message.role == "assistant":
             text += TAIL + message.content + END
         else:
@@ -225,8 +225,8 @@ def _clip(
     """
     name, seconds = f"audio_inputs[{number}]", min(longest or audio.seconds, audio.seconds)
     samples = max(1, round(seconds * SAMPLE_RATE))
-    found = wave.load(_source(name, given, root), seconds=samples / SAMPLE_RATE, quality=audio.quality, name=name)
-    return wave.fit(found, samples)
+    recording = wave.load(_source(name, given, root), seconds=samples / SAMPLE_RATE, quality=audio.quality, name=name)
+    return wave.fit(recording, samples)
 
 
 def _source(name: str, given: AudioInput, root: pathlib.Path | None) -> bytes | pathlib.Path:

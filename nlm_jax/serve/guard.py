@@ -35,12 +35,12 @@ class Guard:
     async def __call__(self, scope, receive, send) -> None:
         """The ASGI application."""
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope.get("headers", ())}
-        found = self.refusal(scope["method"], headers) if scope["type"] == "http" else None
-        if found is None:
+        refusal = self.refusal(scope["method"], headers) if scope["type"] == "http" else None
+        if refusal is None:
             await self._app(scope, receive, send)
             return
         self._refused()
-        status, reason = found
+        status, reason = refusal
         body = json.dumps({"error": reason}).encode()
         fields = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
         await send({"type": "http.response.start", "status": status, "headers": fields})

@@ -44,7 +44,7 @@ class Flops:
     answer: float
 
     def training(self, trains: Components, clips: float, tokens: float, answers: float) -> float:
-        """FLOPs of forward and backward over a batch of so many clips, tokens and answer tokens.
+        """FLOPs of forward and backward over a batch of this many clips, tokens and answer tokens.
 
         What trains costs three times its forward pass, a frozen part that gradients pass through twice, one that has
         nothing trainable before it once.
@@ -98,5 +98,5 @@ def peak_flops(devices=None) -> float | None:
     """bfloat16 FLOP/s of all devices together, None where they are not in the table (CPUs)."""
     devices = jax.devices() if devices is None else list(devices)
     kind = devices[0].device_kind
-    found = next((peak for name, peak in PEAKS.items() if name in kind), None)
-    return found and found * len(devices)
+    flops = next((peak for name, peak in PEAKS.items() if name in kind), None)
+    return flops and flops * len(devices)

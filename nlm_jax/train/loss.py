@@ -1,4 +1,4 @@
-"""Negative log-likelihood at the answer positions, as sums and weights: divided once, by whoever holds all of it."""
+"""Negative log-likelihood at the answer positions, as sums and weights that the caller divides once."""
 
 import jax
 import jax.numpy as jnp

@@ -74,7 +74,7 @@ def is_official(path: str | os.PathLike) -> bool:
 
 
 class Section:
-    """One mapping of the file; it remembers which of its names nobody asked for."""
+    """One mapping of the file; it records which of its names were not read."""
 
     def __init__(self, file: str, where: str, values: Any):
         if not isinstance(values, Mapping):
@@ -138,9 +138,9 @@ def translate(path: str | os.PathLike, workdir: str | os.PathLike) -> Official:
     beats = model.get("beats_cfg", {}, Mapping)
     init, sides = _init(model, beside, beats)
     annotations = {
-        str(beside / split): found
+        str(beside / split): path
         for split in ("train", "valid")
-        if (found := datasets.get(f"{split}_ann_path", "", str))
+        if (path := datasets.get(f"{split}_ann_path", "", str))
     }
     stage = _stage(model, run, datasets, optims, augment, annotations)
     amp, seed = run.get("amp", True, bool), run.get("seed", 13, int)
@@ -269,7 +269,7 @@ def _stage(model, run, datasets, optims, augment, annotations: dict[str, str]) -
 
 def _augment(augment: Section) -> AugmentConfig:
     """The official names; `mask_audio_prob` is noise alone with the answer "None". Nothing where it is switched off."""
-    made = AugmentConfig(
+    config = AugmentConfig(
         noise_prob=augment.get("noise_prob", 0.0, float),
         noise_snr=(augment.get("low_snr", -5.0, float), augment.get("high_snr", 20.0, float)),
         mixup_prob=augment.get("mixup_prob", 0.0, float),
@@ -278,7 +278,7 @@ def _augment(augment: Section) -> AugmentConfig:
         time_scale_prob=augment.get("time_scale_prob", 0.0, float),
         time_scale=augment.get("time_scale", 1.2, float),
     )
-    return made if augment.get("use_augmentation", False, bool) else AugmentConfig()
+    return config if augment.get("use_augmentation", False, bool) else AugmentConfig()
 
 
 def _warnings(name: str, sections, augment: Section):
@@ -310,8 +310,8 @@ def unprepared(official: Official, config: TrainConfig) -> dict[str, str]:
       UserError: annotations that are not there, or a work directory in a bucket.
     """
     data = config.stages[0].data
-    wanted = {d: official.annotations[d] for d in (*data.train, *data.valid) if d in official.annotations}
-    for directory, annotations in wanted.items():
+    missing = {d: official.annotations[d] for d in (*data.train, *data.valid) if d in official.annotations}
+    for directory, annotations in missing.items():
         if is_remote(directory):
             raise UserError(
                 f"--workdir: nothing can be prepared beside it in a bucket; run nlm prepare {annotations} --out DIR, "
@@ -322,4 +322,4 @@ def unprepared(official: Official, config: TrainConfig) -> dict[str, str]:
                 f"{annotations}: no such file; mend datasets.*_ann_path of the YAML file, or give prepared data with "
                 "--config.stages.0.data.train=\"('DIR',)\" (data.valid likewise)"
             )
-    return wanted
+    return missing

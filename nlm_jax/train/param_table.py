@@ -17,11 +17,11 @@ from nlm_jax.train.program import Program
 def rows(program: Program) -> list[dict[str, str]]:
     """One row per parameter: path, shape, dtype, logical axes, spec, bytes on each device, what trains and decays."""
     targets, axes = program.params(), logical_axes(program)
-    chosen, made = program.stage.train.named(), []
+    chosen, table_rows = program.stage.train.named(), []
     for path, leaf in sorted(targets.items()):
         trains = component(path) in chosen
         shard = leaf.sharding.shard_shape(leaf.shape)
-        made.append(
+        table_rows.append(
             {
                 "path": path,
                 "shape": "x".join(map(str, leaf.shape)),
@@ -32,17 +32,17 @@ def rows(program: Program) -> list[dict[str, str]]:
                 "trains": ("decayed" if decays(path, leaf) else "yes") if trains else "",
             }
         )
-    return made
+    return table_rows
 
 
 def logical_axes(program: Program) -> dict[str, tuple[str | None, ...]]:
     """Path -> names of the axes of every parameter."""
     is_variable = lambda x: isinstance(x, nnx.Variable)  # noqa: E731
-    found = {}
+    axes = {}
     for part in (program.abstract.trainable, program.abstract.frozen):
         for path, variable in jax.tree.leaves_with_path(part, is_leaf=is_variable):
-            found[name(path)] = variable.get_metadata().get("out_sharding") or ()
-    return found
+            axes[name(path)] = variable.get_metadata().get("out_sharding") or ()
+    return axes
 
 
 def table(program: Program) -> rich.table.Table:

@@ -204,7 +204,9 @@ def load_base(run_dir: RunDir, program: Program, *, whole_model: bool) -> dict[s
     if file.is_file():
         tensors = read_safetensors(file)
         frozen = {path: targets[path] for path in tensors}
-        leaves = load(find([Source(str(file), tensors, native(tensors))], frozen), frozen, kept=quantize_to(targets))
+        leaves = load(
+            find([Source(str(file), tensors, native(tensors))], frozen), frozen, transform=quantize_to(targets)
+        )
     paths = targets if whole_model else run_dir.run.digests
     leaves |= run_dir.weights.load({path: targets[path] for path in paths if path not in leaves})
     verify(leaves, run_dir.run.digests, str(run_dir.path))

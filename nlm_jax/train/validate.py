@@ -44,8 +44,8 @@ def validate(program: Program, state: TrainState, evaluation: EvalSet) -> dict[s
     """
     corpus, sums = evaluation.corpus, collections.defaultdict(lambda: np.zeros(5))
     graphdef, whole = nnx.split(merged(program.graphdef, state))
-    for made in evaluation:
-        placed = place_batch((made.batch, np.array(made.examples, np.int32)), program.mesh)
+    for batch in evaluation:
+        placed = place_batch((batch.batch, np.array(batch.examples, np.int32)), program.mesh)
         scores, examples = map(fetch, row_scores(graphdef, whole, *placed))
         for example, (nll, hit, weight) in zip(examples, scores, strict=True):
             if not weight:  # filled up, or a damaged example

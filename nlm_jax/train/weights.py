@@ -19,7 +19,7 @@ from flax import nnx
 from nlm_jax.audio.config import AudioConfig
 from nlm_jax.convert.checkpoint import Opened
 from nlm_jax.convert.formats import kind_of, open_checkpoint
-from nlm_jax.convert.leaves import Kept
+from nlm_jax.convert.leaves import Transform
 from nlm_jax.convert.open_run import OpenedRun
 from nlm_jax.core.config import build
 from nlm_jax.core.errors import UserError
@@ -69,7 +69,7 @@ class Weights:
             missing = {p: targets[p] for p in opened.targets() if p in targets and p not in leaves}
             if missing:
                 dtype, quantized = functools.partial(read_dtype, targets), quantize_to(targets)
-                leaves |= opened.load(missing, storage=dtype, kept=quantized).leaves
+                leaves |= opened.load(missing, storage=dtype, transform=quantized).leaves
         return leaves
 
 
@@ -79,7 +79,7 @@ def read_dtype(targets: Mapping[str, jax.ShapeDtypeStruct], path: str, _) -> np.
     return np.dtype(jnp.bfloat16) if dtype == np.int8 else dtype
 
 
-def quantize_to(targets: Mapping[str, jax.ShapeDtypeStruct]) -> Kept:
+def quantize_to(targets: Mapping[str, jax.ShapeDtypeStruct]) -> Transform:
     """A function of (path, leaf as read) that gives integers and scales if the target is int8, else the leaf itself."""
 
     def convert(path: str, leaf: jax.Array) -> dict[str, jax.Array]:

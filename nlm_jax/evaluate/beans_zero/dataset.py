@@ -52,7 +52,7 @@ class BenchmarkItem:
     rate: int
     """Sample rate in Hz, if the audio is stored as numbers."""
     clips: AudioConfig
-    """Of the checkpoint."""
+    """Clip length and resampling of the checkpoint."""
 
     def waveform(self) -> Float[ndarray, "T"]:
         """The clip at 16 kHz, cut or zero-padded to the seconds of its part, as in the official evaluation.

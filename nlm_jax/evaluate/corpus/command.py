@@ -33,39 +33,39 @@ def run(args: argparse.Namespace, console: Any) -> int:
         raise UserError("--limit must not be negative, --batch-size must be at least 1")
     check_flags(args)
     data = args.data.split(",")
-    asked = list(questions.questions(data, args.split, audio_config(args.model).samples, args.limit))
-    failed = answer_missing(args, asked, console)
+    held_out = list(questions.questions(data, args.split, audio_config(args.model).samples, args.limit))
+    failed = answer_missing(args, held_out, console)
     if failed:
         console.print(f"{failed} questions were skipped: their audio is corrupt", highlight=False)
     rows = read_predictions(args.out / f"{PREDICTIONS}.jsonl", incomplete=True)
-    predictions = scores.to_predictions(rows, asked)
-    base = scores.predict_baselines(data, args.split, predictions, asked)
+    predictions = scores.to_predictions(rows, held_out)
+    base = scores.predict_baselines(data, args.split, predictions, held_out)
     figures = scores.task_figures(predictions, base)
     content = {"model": str(args.model), "data": data, "split": args.split, "left_out": failed, "tasks": figures}
     write_json(args.out / METRICS, content)
     lead = f"{args.model}: {len(predictions)} questions of split {args.split!r} of {args.data}."
-    write_text(args.out / REPORT, report.report_page(lead, asked, predictions, base, figures))
+    write_text(args.out / REPORT, report.report_page(lead, held_out, predictions, base, figures))
     console.print(report.terminal_table(figures))
     location = remote.with_urls(args.out / REPORT)
     console.print(f"{location}: scores of {len(predictions)} answers, with examples", highlight=False)
     return 0
 
 
-def answer_missing(args: argparse.Namespace, asked: Sequence[HeldOutQuestion], console: Any) -> int:
+def answer_missing(args: argparse.Namespace, held_out: Sequence[HeldOutQuestion], console: Any) -> int:
     """Answers the questions without a prediction; the model is only loaded if there are any.
 
     Returns:
       the number of questions without an answer.
     """
     answered = count_answered(args.out)
-    todo = [q for q in asked if not answered[q.part, q.id]]
+    todo = [q for q in held_out if not answered[q.part, q.id]]
     if not todo:
         return 0
     model = load_model(args, args.merging_alpha[0])
     responder = ranking.generated_replies(
         model, max_new_tokens=args.max_new_tokens, batch_size=args.batch_size, num_beams=args.num_beams
     )
-    with runner.show_progress(console, "questions", len(asked), len(asked) - len(todo)) as advance:
+    with runner.show_progress(console, "questions", len(held_out), len(held_out) - len(todo)) as advance:
         return runner.answer(
             todo, responder, PredictionWriter(args.out), runner.BATCHES_AHEAD * args.batch_size, advance
         )

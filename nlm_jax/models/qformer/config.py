@@ -16,7 +16,7 @@ class QFormerConfig:
     eps: float = 1e-12
     queries: int = 1
     dropout: float = 0.1
-    """Of embeddings, attention probabilities and sub-layer outputs, in training only."""
+    """Dropout rate of embeddings, attention probabilities and sub-layer outputs, in training only."""
     window_seconds: float = 0.333333
     stride_seconds: float = 0.333333
 

@@ -34,10 +34,10 @@ AudioRow = tuple[Row, tuple[str, ...]]
 
 def files(path: pathlib.Path) -> list[pathlib.Path]:
     """The Parquet or Arrow files, or the tables of metadata, of a dataset; none if there is no dataset."""
-    found = arrow.files(path)
-    if found or not path.is_dir():
+    data_files = arrow.files(path)
+    if data_files or not path.is_dir():
         is_metadata = path.suffix.lower() in (".csv", ".tsv", ".jsonl") and FILE in tables.column_names(path)
-        return found or [path] * is_metadata
+        return data_files or [path] * is_metadata
     return sorted(file for name in METADATA for file in path.rglob(name))
 
 

@@ -79,7 +79,7 @@ class LabelTable:
     """One table of labels."""
 
     def __init__(self, file: pathlib.Path, lookup: Lookup, split: str = ""):
-        """Of a file.
+        """Reads one file.
 
         Args:
           file: the table.

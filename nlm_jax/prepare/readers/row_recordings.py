@@ -27,7 +27,7 @@ class RowRecordings:
     """The recordings of the rows of one table."""
 
     def __init__(self, file: pathlib.Path, lookup: Lookup, names: tuple[str, ...], is_raven: bool):
-        """Of a table.
+        """Resolves names relative to one table.
 
         Args:
           file: the table.

@@ -13,7 +13,7 @@ from nlm_jax.prepare.tasks.pools import Pools
 from nlm_jax.prepare.tasks.schema import CandidateList, Task, YesNoQuestion, placeholders
 
 KEEP_PROBABILITY = 0.5
-"""Of time, place and notes each in a context."""
+"""Probability that each of time, place and notes is in a context."""
 MAX_LIST = 1500
 """Characters of a list of candidates, which fits into a row of 1024 tokens."""
 MAX_NOTES = 150
