@@ -28,6 +28,15 @@ for (const name of ["dragenter", "dragover", "drop"])
     new DragEvent(name, {dataTransfer: transfer, bubbles: true, cancelable: true}));
 """
 
+STORED = """
+const opening = indexedDB.open("nlm_jax");
+const wait = (request) => new Promise((done) => { request.onsuccess = () => done(request.result); });
+const base = await wait(opening);
+const session = await wait(base.transaction("sessions").objectStore("sessions").get(sessionStorage.getItem("session")));
+base.close();
+return Boolean(session?.recordings.some((one) => one.runs.some((run) => run.rows.some((row) => row.prediction))));
+"""
+
 
 def found() -> tuple[str, str] | None:
     """Chromium and its driver, None where either is missing."""
@@ -124,6 +133,10 @@ class Page:
 
     def region(self):
         return tuple(float(self[name].get_property("value")) for name in ("start", "end"))
+
+    def stored(self):
+        """Waits until the browser's database has an answer of this tab's session."""
+        self.until(lambda: self.script(STORED))
 
     def ask(self):
         self["ask"].click()

@@ -187,7 +187,7 @@ def test_everything_is_there_after_a_reload(page, three, model):
     page.until(lambda: page.rows() == [["0.0 s", "4.0 s", "Low Hummer"]])
     leaving = "const e = new Event('beforeunload', {cancelable: true}); dispatchEvent(e); return e.defaultPrevented"
     assert page.driver.execute_script(leaving)
-    page.script("await new Promise((go) => setTimeout(go, 600))")  # the database is written a moment later
+    page.stored()
     page.driver.refresh()
     page.until(lambda: page["sound"].is_displayed() and page.text("status") == "ready")
     page.until(lambda: page.rows() == [["0.0 s", "4.0 s", "Low Hummer"]])
@@ -203,7 +203,7 @@ def test_everything_is_there_after_a_reload(page, three, model):
 def test_answers_of_a_tab_that_was_closed(page, three, address):
     page.load(three[0])
     page.ask()
-    page.script("await new Promise((go) => setTimeout(go, 800))")
+    page.stored()
     first = page.driver.current_window_handle
     page.driver.switch_to.new_window("tab")
     page.driver.get(address)
@@ -213,14 +213,10 @@ def test_answers_of_a_tab_that_was_closed(page, three, address):
     page.driver.switch_to.window(first)
     page.driver.close()
     page.driver.switch_to.window(second)
-
-    def offered():  # a browser takes a moment to close a tab
-        page.driver.refresh()
-        page.until(lambda: page.text("status") == "ready")
-        page.script("await new Promise((go) => setTimeout(go, 300))")
-        return page["earlier"].is_displayed()
-
-    page.until(offered)
+    # a browser takes a moment to close a tab; then one lock is left, this tab's own
+    page.until(lambda: page.script("return (await navigator.locks.query()).held.length") == 1)
+    page.driver.refresh()
+    page.until(lambda: page["earlier"].is_displayed())
     assert three[0].name in page.text("earlier-text")
     page["earlier-open"].click()
     page.until(lambda: page.rows() == [["0.0 s", "4.0 s", "Low Hummer"]])

@@ -9,7 +9,7 @@ const FIELDS = { start: "number", end: "number", length: "number", query: "strin
 
 const request = (made) => new Promise((done, fail) => { made.onsuccess = () => done(made.result); made.onerror = () => fail(made.error); });
 
-let base = null, id = "", timer = 0;
+let base = null, id = "", timer = null, write = null;
 
 function store(mode, name) { return base.transaction(name, mode).objectStore(name); }
 
@@ -23,7 +23,9 @@ export async function connect(form) {
     if (id && !(await own(id))) id = ""; // a duplicated tab
     const sessions = await request(store("readonly", "sessions").getAll());
     for (const old of sessions.filter((one) => Date.now() - one.changed > DAYS * 86_400_000)) await forget(old.id);
-    if (id && sessions.some((one) => one.id === id)) { await restore(id, form); return null; }
+    const previous = sessions.find((one) => id && one.id === id);
+    if (previous) await restore(id, form);
+    if (previous?.recordings.length) return null; // an empty one does not hide what another tab left
     id ||= ident();
     await own(id);
     sessionStorage.setItem("session", id);
@@ -94,16 +96,21 @@ export async function keep(recording) {
 
 export async function discard(recording) { if (base) await request(store("readwrite", "files").delete(`${id}/${recording.id}`)).catch(() => {}); }
 
-/** Stores the answers, soon. */
+/** Stores the answers within 300 ms, and at once if the tab is hidden: a hidden tab's timers are slow and it may be closed next. */
 export function save(form) {
   if (!base) return;
-  timer ||= setTimeout(async () => {
-    timer = 0;
+  write = () => {
+    clearTimeout(timer);
+    write = timer = null;
     const recordings = state.recordings.map(({ id: one, name, fileName, size, seconds, marks, runs }) => ({ id: one, name, fileName, size, seconds, marks, runs }));
     const session = { id, changed: Date.now(), shown: state.shown, current: state.current?.id ?? "", form: form.values(), recordings };
-    await request(store("readwrite", "sessions").put(session)).catch((error) => console.warn(`answers are not kept over a reload: ${error}`));
-  }, 300);
+    request(store("readwrite", "sessions").put(session)).catch((error) => console.warn(`answers are not kept over a reload: ${error}`));
+  };
+  if (document.hidden) write();
+  else timer ??= setTimeout(() => write(), 300);
 }
+
+addEventListener("visibilitychange", () => { if (document.hidden) write?.(); });
 
 /** Recordings without sound from a JSON download, or from JSON lines of `nlm infer`. Throws an Error in plain words. */
 export function fromJson(name, content) {
