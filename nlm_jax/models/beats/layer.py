@@ -5,20 +5,14 @@ import functools
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Bool, Float
 
-from nlm_jax.core.precision import matmul_precision
-from nlm_jax.mesh.axes import ROWS
 from nlm_jax.mesh.sharding import constrain_rows
 from nlm_jax.models.beats.config import BeatsConfig
-from nlm_jax.nn.attention import MASKED
+from nlm_jax.nn.gated_attention import gated_attention
 from nlm_jax.nn.linear import Linear
 from nlm_jax.nn.norm import LayerNorm
 from nlm_jax.nn.param import new_key, param
-from nlm_jax.nn.remat import ATTENTION
-
-SCORE_SCALE = 32.0  # the reference divides scores by 32 before subtracting their maximum, and multiplies after
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
@@ -70,38 +64,11 @@ class BeatsLayer(nnx.Module):
         """Self-attention with its output projection."""
         b, p, _ = x.shape
         q, k, v = (proj(x).reshape(b, p, self.cfg.heads, -1) for proj in (self.q_proj, self.k_proj, self.v_proj))
-        # The scores of a batch exceed a CPU's cache ten times, those of one clip fit.
-        mixed = jax.lax.platform_dependent(
-            q, k, v, self.gate(q), bias, padding, cpu=_attend_clip_by_clip, default=_attend
-        )
-        return self.out_proj(checkpoint_name(mixed.reshape(b, p, -1), ATTENTION))
+        mixed = gated_attention(q, k, v, self.gate(q), bias, padding)
+        return self.out_proj(mixed.reshape(b, p, -1))
 
     def gate(self, q: Float[Array, "B P N H"]) -> Float[Array, "B N P 1"]:
         """Gate of the position bias for each query: f32[B, N, P, 1], from the unscaled q."""
         pair = self.grep_linear(q).reshape(*q.shape[:3], 2, 4).sum(-1).astype(jnp.float32)
         a, b = jnp.split(jax.nn.sigmoid(pair).transpose(0, 2, 1, 3), 2, axis=-1)
         return a * (b * self.grep_a[...].astype(jnp.float32) - 1.0) + 2.0
-
-
-def _attend(q, k, v, gate, bias, padding):
-    """Softmax in float32 of (q k / 32 - max) * 32 + gate * bias; the mask comes after the maximum is taken."""
-    precision = matmul_precision(q.dtype)
-    scaled = q * (q.shape[-1] ** -0.5 / SCORE_SCALE)
-    scores = jnp.einsum("BPNH,BSNH->BNPS", scaled, k, precision=precision, preferred_element_type=jnp.float32)
-    scores = (scores - scores.max(-1, keepdims=True)) * SCORE_SCALE
-    if padding is not None:
-        scores = jnp.where(padding[:, None, None, :], MASKED, scores)
-    probs = jax.nn.softmax(scores + gate * bias, axis=-1).astype(q.dtype)
-    return jnp.einsum("BNPS,BSNH->BPNH", probs, v, precision=precision)
-
-
-def _attend_clip_by_clip(q, k, v, gate, bias, padding):
-    """`_attend` for one clip after another; on a mesh for all clips at once, as each device has only a few."""
-    if len(q) == 1 or set(ROWS) <= set(jax.sharding.get_abstract_mesh().axis_names):
-        return _attend(q, k, v, gate, bias, padding)
-
-    def one(clip):
-        q, k, v, gate, padding = jax.tree.map(lambda x: x[None], clip)
-        return _attend(q, k, v, gate, bias, padding)[0]
-
-    return jax.lax.map(one, (q, k, v, gate, padding))
