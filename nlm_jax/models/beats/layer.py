@@ -58,7 +58,7 @@ class BeatsLayer(nnx.Module):
         """
         x, alpha = constrain_rows(x), self.cfg.residual_scale
         x = self.attn_norm(x * alpha + self.attention(x, bias, padding))
-        return self.final_norm(x * alpha + self.fc2(jax.nn.gelu(self.fc1(x), approximate=False)))
+        return self.final_norm(x * alpha + _gelu_linear(self.fc1(x), self.fc2))
 
     def attention(self, x, bias, padding) -> Float[Array, "B P D"]:
         """Self-attention with its output projection."""
@@ -72,3 +72,9 @@ class BeatsLayer(nnx.Module):
         pair = self.grep_linear(q).reshape(*q.shape[:3], 2, 4).sum(-1).astype(jnp.float32)
         a, b = jnp.split(jax.nn.sigmoid(pair).transpose(0, 2, 1, 3), 2, axis=-1)
         return a * (b * self.grep_a[...].astype(jnp.float32) - 1.0) + 2.0
+
+
+@functools.partial(jax.checkpoint, prevent_cse=False)
+def _gelu_linear(h, linear):
+    """linear(gelu(h)), exact GELU. Saves `h` alone for the backward pass instead of four arrays of its size."""
+    return linear(jax.nn.gelu(h, approximate=False))
