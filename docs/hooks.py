@@ -63,15 +63,15 @@ def config_page() -> str:
 
 def config_classes(cls: type, path: str) -> list[tuple[type, str]]:
     """`cls` and each dataclass in its fields, depth first, with the path of an override that reaches it."""
-    found = [(cls, path)]
+    classes = [(cls, path)]
     hints = typing.get_type_hints(cls)
     for field in dataclasses.fields(cls):
         hint, below = hints[field.name], f"{path}.{field.name}"
         if typing.get_origin(hint) is tuple and dataclasses.is_dataclass(typing.get_args(hint)[0]):
             hint, below = typing.get_args(hint)[0], f"{below}.0"
         if dataclasses.is_dataclass(hint):
-            found += config_classes(hint, below)
-    return found
+            classes += config_classes(hint, below)
+    return classes
 
 
 def _section(cls: type, path: str) -> str:

@@ -75,9 +75,9 @@ def random_checkpoint(cfg: NatureLMConfig, seed: int = 0) -> checkpoint.Checkpoi
     return checkpoint.Checkpoint(cfg, {path: draw(path, leaf.shape) for path, leaf in abstract(cfg).items()})
 
 
-def microsoft_beats(folder: pathlib.Path, made: checkpoint.Checkpoint) -> pathlib.Path:
+def microsoft_beats(folder: pathlib.Path, source: checkpoint.Checkpoint) -> pathlib.Path:
     """The encoder of `made` as a `.pt` of Microsoft's."""
-    formats.save(made, folder, "beats")
+    formats.save(source, folder, "beats")
     return folder / "beats.pt"
 
 
@@ -99,9 +99,9 @@ def trainer_modules() -> types.ModuleType:
         model: ModelConfig
         run: RunConfig | None = None
 
-    for made in (ModelConfig, RunConfig, Config):
-        made.__module__, made.__qualname__ = module.__name__, made.__name__
-        setattr(module, made.__name__, made)
+    for source in (ModelConfig, RunConfig, Config):
+        source.__module__, source.__qualname__ = module.__name__, source.__name__
+        setattr(module, source.__name__, source)
     return module
 
 
@@ -127,17 +127,17 @@ def runner_checkpoint(path: pathlib.Path, state: dict[str, torch.Tensor], **opti
     return path
 
 
-def trained_state(folder: pathlib.Path, made: checkpoint.Checkpoint) -> dict[str, torch.Tensor]:
+def trained_state(folder: pathlib.Path, source: checkpoint.Checkpoint) -> dict[str, torch.Tensor]:
     """The state dict the official trainer would save of `made`: without the frozen language model."""
-    formats.save(made, folder, "naturelm")
+    formats.save(source, folder, "naturelm")
     state = {name: io.to_torch(view) for name, view in io.read_tensors(folder).items()}
     return {n: t for n, t in state.items() if not n.startswith("llama_model.") or ".lora_" in n}
 
 
-def language_model(made: checkpoint.Checkpoint) -> LlamaModel:
+def language_model(source: checkpoint.Checkpoint) -> LlamaModel:
     """The language model of a checkpoint, whatever else it holds."""
-    graphdef, state = nnx.split(nnx.eval_shape(lambda: LlamaModel(made.config.llama, rngs=nnx.Rngs(0))))
-    leaves = {path: jnp.asarray(leaf) for path, leaf in made.leaves.items() if path.startswith("llama/")}
+    graphdef, state = nnx.split(nnx.eval_shape(lambda: LlamaModel(source.config.llama, rngs=nnx.Rngs(0))))
+    leaves = {path: jnp.asarray(leaf) for path, leaf in source.leaves.items() if path.startswith("llama/")}
     nnx.replace_by_pure_dict(state, nest(leaves)["llama"])
     return nnx.merge(graphdef, state)
 

@@ -124,9 +124,9 @@ class Fake:
         """The answer to one question; calls `send` with each of its pieces."""
         from nlm_jax.generate.request import Answer
 
-        heard = [int((clip != 0).sum()) for clip in question.clips]
+        audible = [int((clip != 0).sum()) for clip in question.clips]
         sizes, most = sorted({clip.size for clip in question.clips}), question.max_tokens
-        pieces = (question.text, f" | heard {heard} of {sizes}, {most} tokens {question.sampling or ''}".rstrip())
+        pieces = (question.text, f" | heard {audible} of {sizes}, {most} tokens {question.sampling or ''}".rstrip())
         for piece in pieces:
             send(piece)
         return Answer([1] * min(most, 9), "".join(pieces), "length" if most < 5 else "end", prompt_tokens=40)

@@ -84,26 +84,26 @@ def build(cfg, int8: bool = False):
 @functools.cache
 def params(cfg, seed: int = 0) -> dict[str, np.ndarray]:
     """Path -> weights drawn with numpy: random initialisation under jit takes too long to compile."""
-    rng, made = np.random.default_rng(seed), {}
+    rng, leaves = np.random.default_rng(seed), {}
     for path, leaf in named_leaves(nnx.state(nnx.eval_shape(lambda: build(cfg)))).items():
         noise = rng.normal(size=leaf.shape).astype(np.float32)
         last = path.rsplit("/", 1)[-1]
         if last in ("scale", "weight_g", "grep_a"):
-            made[path] = 1.0 + 0.1 * noise
+            leaves[path] = 1.0 + 0.1 * noise
         else:
-            made[path] = noise * {"bias": 0.02, "embedding": 0.5}.get(
+            leaves[path] = noise * {"bias": 0.02, "embedding": 0.5}.get(
                 last, 0.5 * leaf.shape[max(0, leaf.ndim - 2)] ** -0.5
             )
-    return made
+    return leaves
 
 
 def in_int8(values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """`params` with the kernels that an int8 base holds as integers and scales."""
-    made = dict(values)
+    leaves = dict(values)
     for path in values:
         if path.startswith("llama/layers/") and path.endswith("/kernel"):
-            made[path], made[scale_path(path)] = map(np.asarray, quantize(jax.numpy.asarray(values[path])))
-    return made
+            leaves[path], leaves[scale_path(path)] = map(np.asarray, quantize(jax.numpy.asarray(values[path])))
+    return leaves
 
 
 @dataclasses.dataclass

@@ -52,12 +52,12 @@ class Data:
                 out += more
             return out
 
-    def find(self, wanted: bytes, begin: int = 0) -> int:
+    def find(self, pattern: bytes, begin: int = 0) -> int:
         """Offset of the first `wanted` at or after `begin`; -1 if there is none."""
         if self._bytes is not None:
-            return self._bytes.find(wanted, begin)
+            return self._bytes.find(pattern, begin)
         while begin < self.size:
-            at = self.read(begin, SEARCHED + len(wanted) - 1).find(wanted)
+            at = self.read(begin, SEARCHED + len(pattern) - 1).find(pattern)
             if at >= 0:
                 return begin + at
             begin += SEARCHED

@@ -84,15 +84,15 @@ class Track:
         self._go(begin)
         buffer = self._buffer()
         while count is None or count > 0:
-            got = self._read(buffer, count)
-            if not got:
+            count_read = self._read(buffer, count)
+            if not count_read:
                 return
             whole = channel is None or channel > self.decoder.channels  # a joined stream may have fewer
-            block = buffer[:got] if whole else buffer[:got, channel - 1 : channel]
+            block = buffer[:count_read] if whole else buffer[:count_read, channel - 1 : channel]
             with np.errstate(over="ignore", invalid="ignore"):
                 mean = block.mean(axis=1)
             yield mean
-            count = None if count is None else count - got
+            count = None if count is None else count - count_read
 
     def measure(self) -> None:
         """Sets `length`, by decoding what is left if no header tells for certain."""
@@ -119,27 +119,27 @@ class Track:
         bounds = (len(buffer), count, None if self.length is None else max(0, self.length - self.at))
         part = buffer[: min(bound for bound in bounds if bound is not None)]
         if self.at < self.silent:
-            got = min(len(part), self.silent - self.at)
-            part[:got] = 0.0
+            count_read = min(len(part), self.silent - self.at)
+            part[:count_read] = 0.0
         elif not len(part):
-            got = 0
+            count_read = 0
         else:
             part.fill(np.nan)
             try:
-                got = self.decoder.buffer_read_into(part, "float32")
+                count_read = self.decoder.buffer_read_into(part, "float32")
             except (soundfile.SoundFileError, RuntimeError) as error:
-                got = int(np.argmin(np.append(~np.isnan(part[:, -1]), False)))
+                count_read = int(np.argmin(np.append(~np.isnan(part[:, -1]), False)))
                 at = self.at
-                self._leap(at + got, reason(error))
+                self._leap(at + count_read, reason(error))
                 self.at = at
-                if not got and self.at < self.silent:
+                if not count_read and self.at < self.silent:
                     return self._read(buffer, count)
-        self.at += got
-        if not got and (count is None or count > 0):
+        self.at += count_read
+        if not count_read and (count is None or count > 0):
             if self.length is not None and not self.damage:
                 self.missing = self.length - self.at
             self.length = self.at if self.length is None else min(self.length, self.at)
-        return got
+        return count_read
 
     def _leap(self, begin: int, why: str) -> None:
         """Enters a FLAC behind damage, of which its own numbers say how long it is; any other stream ends there."""

@@ -64,6 +64,6 @@ def export_beats(
         except ImportError:  # plain installations have none
             return ()
         state = {name: to_torch(view) for name, view in read_tensors(out).items()}
-        state |= {name: state[kept] for name, kept in duplicates(layout, layers).items()}
+        state |= {name: state[original] for name, original in duplicates(layout, layers).items()}
         torch.save({"cfg": cfg, "model": state}, out / TORCH_FILE)
     return ()

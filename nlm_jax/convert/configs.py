@@ -99,13 +99,15 @@ def beats_json(cfg: BeatsConfig, carried: Mapping | None = None) -> Json:
     return out | ({"predictor_class": cfg.predictor_classes} if cfg.predictor_classes else {})
 
 
-def qformer_config(given: Any, official: Mapping) -> QFormerConfig:
+def qformer_config(source: Any, official: Mapping) -> QFormerConfig:
     """The Q-Former of a checkpoint: its sizes from a BERT-like config (path or dict; bert-base-uncased's with 2 layers
     when None, since the official config does not hold them), its queries and windows from the official config."""
-    where = str(given) if isinstance(given, str | pathlib.Path) else "qformer_config"
-    if given is not None and not isinstance(given, str | pathlib.Path | Mapping):
-        raise UserError(f"qformer_config={given!r}: give the path of a BERT-like config.json, or a dict with its sizes")
-    sizes = read_json(pathlib.Path(given)) if isinstance(given, str | pathlib.Path) else dict(given or {})
+    where = str(source) if isinstance(source, str | pathlib.Path) else "qformer_config"
+    if source is not None and not isinstance(source, str | pathlib.Path | Mapping):
+        raise UserError(
+            f"qformer_config={source!r}: give the path of a BERT-like config.json, or a dict with its sizes"
+        )
+    sizes = read_json(pathlib.Path(source)) if isinstance(source, str | pathlib.Path) else dict(source or {})
     _reject(sizes, {"hidden_act": "gelu", "cross_attention_freq": 1}, where)
     own = {f.name: sizes[f.name] for f in dataclasses.fields(QFormerConfig) if f.name in sizes}
     windows = {

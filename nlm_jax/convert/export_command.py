@@ -63,6 +63,6 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _only(format: str, wanted: tuple[str, ...], flag: str) -> None:
-    if format not in wanted:
-        raise UserError(f"{flag}: goes with --format {' or '.join(wanted)} only, not with {format}")
+def _only(format: str, allowed: tuple[str, ...], flag: str) -> None:
+    if format not in allowed:
+        raise UserError(f"{flag}: goes with --format {' or '.join(allowed)} only, not with {format}")

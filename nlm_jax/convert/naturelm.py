@@ -77,8 +77,8 @@ def open_naturelm(
     cfg = configs.naturelm_config(carried, model, qformer, str(file))
     layout = official(cfg)
     sources = [Source(where, tensors, layout) for where, tensors in checkpoints]
-    held = {match.rule.path for _, tensors in checkpoints for name in tensors if (match := layout.match(name))}
-    if any(r.path not in held for r in layout.rules if r.path.startswith("llama/") and "/lora_" not in r.path):
+    paths = {match.rule.path for _, tensors in checkpoints for name in tensors if (match := layout.match(name))}
+    if any(r.path not in paths for r in layout.rules if r.path.startswith("llama/") and "/lora_" not in r.path):
         sources.append(llama.source(llm_folder if llm is None else model_path(llm), cfg.llama))
     tokenizer = llm_folder if (llm_folder / "tokenizer.json").is_file() else None
     base = _base_name(llm, carried.get("llama_path"), llm_folder)
@@ -109,8 +109,8 @@ _EMBEDDINGS = (
 )
 
 
-def _config_file(src: pathlib.Path, base: pathlib.Path | None, given: pathlib.Path | None) -> pathlib.Path:
-    for place in (given, src if src.is_dir() else src.parent, base):
+def _config_file(src: pathlib.Path, base: pathlib.Path | None, config: pathlib.Path | None) -> pathlib.Path:
+    for place in (config, src if src.is_dir() else src.parent, base):
         file = place and (place / "config.json" if place.is_dir() else place)
         if file and file.name.endswith(".json") and file.is_file():
             return file
@@ -172,7 +172,7 @@ def official_layout(
     tensors = entries(abstract(cfg), layout, language_model_in(base_dtype)) + buffers(layout)
     full = {entry.name: (entry.shape, entry.dtype.name) for entry in tensors}
     dropped = duplicates(layout, cfg.beats.layers)
-    return full | {name: full[kept] for name, kept in dropped.items()}, dropped
+    return full | {name: full[original] for name, original in dropped.items()}, dropped
 
 
 def export_naturelm(
@@ -212,12 +212,14 @@ def export_naturelm(
     return (*notes, *_other_qformer(cfg))
 
 
-def _language_model(checkpoint: Checkpoint, own: str, with_base: bool, given: str) -> tuple[str, tuple[str, ...]]:
+def _language_model(
+    checkpoint: Checkpoint, own: str, with_base: bool, language_model: str
+) -> tuple[str, tuple[str, ...]]:
     """`llama_path` of an export whose `llama/` will be called `own`, and what to say about it."""
     carried = checkpoint.official.get("llama_path") or ""
-    if given or not with_base:
+    if language_model or not with_base:
         lasts = is_id(carried) or pathlib.Path(carried).is_absolute()
-        named = given or (carried if lasts and carried else checkpoint.base)
+        named = language_model or (carried if lasts and carried else checkpoint.base)
         if named:
             where = "fetches" if is_id(named) else "reads"
             return named, (f"the official class {where} the language model {named}, llama_path of config.json",)

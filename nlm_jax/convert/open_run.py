@@ -116,12 +116,14 @@ def history(run: Run, workdir: pathlib.Path, saved: pathlib.Path, imported: Sequ
     stage = saved.parent.parent.name
     earlier_stages = [s for one in imported for s in one.history.get("stages", ())]
     stages = []
-    for name, given in zip(run.stages, run.config.get("stages") or (), strict=False):
-        data, parts = given["data"], given.get("train") or {}
+    for name, stage_config in zip(run.stages, run.config.get("stages") or (), strict=False):
+        data, parts = stage_config["data"], stage_config.get("train") or {}
         batch = data.get("rows", 0) * data.get("row_clips", 1)
         names = [pathlib.PurePath(d).name for d in data.get("train", ())]
         trained = [part for part, on in parts.items() if on]
-        stages.append({"name": name, "steps": given.get("steps"), "batch": batch, "trained": trained, "data": names})
+        stages.append(
+            {"name": name, "steps": stage_config.get("steps"), "batch": batch, "trained": trained, "data": names}
+        )
         if name == stage:
             break
     sources = {entry["src"]: one.parts for entry, one in zip(run.imports, imported, strict=True)}
@@ -141,7 +143,7 @@ def _validation(file: pathlib.Path, stage: str, best: bool) -> dict[str, Any]:
     if not file.is_file():
         return {}
     records = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if '"valid"' in line]
-    held = [r for r in records if r.get("kind") == "valid" and r.get("stage") == stage and "loss" in r]
-    if not held:
+    validations = [r for r in records if r.get("kind") == "valid" and r.get("stage") == stage and "loss" in r]
+    if not validations:
         return {}
-    return min(held, key=lambda r: r["loss"]) if best else held[-1]
+    return min(validations, key=lambda r: r["loss"]) if best else validations[-1]

@@ -106,14 +106,16 @@ def state_dict(content: Any, where: str) -> dict[str, np.ndarray]:
         inner = (content.get(key) for key in STATE_DICTS) if isinstance(content, Mapping) else ()
         content = next((value for value in inner if isinstance(value, Mapping) and value), content)
     named = content.items() if isinstance(content, Mapping) else ()
-    held = {name: value for name, value in named if isinstance(name, str)}
-    if odd := next((key for key in STATE_DICTS if isinstance(held.get(key), Placeholder)), None):
-        raise UserError(f"{where}: holds {held[odd]!r} where a state dict belongs; save what its state_dict() gives")
-    if not any(isinstance(value, np.ndarray) for value in held.values()):
+    by_name = {name: value for name, value in named if isinstance(name, str)}
+    if odd := next((key for key in STATE_DICTS if isinstance(by_name.get(key), Placeholder)), None):
+        raise UserError(f"{where}: holds {by_name[odd]!r} where a state dict belongs; save what its state_dict() gives")
+    if not any(isinstance(value, np.ndarray) for value in by_name.values()):
         raise UserError(f"{where}: holds no state dict; expected tensors by name, or a dict with one under 'model'")
-    if odd := next((name for name, value in held.items() if isinstance(value, Placeholder)), None):
-        raise UserError(f"{where}: {odd} is no plain tensor but {held[odd]!r}; save it as float32, bfloat16 or float16")
-    return unwrapped({name: value for name, value in held.items() if isinstance(value, np.ndarray)})
+    if odd := next((name for name, value in by_name.items() if isinstance(value, Placeholder)), None):
+        raise UserError(
+            f"{where}: {odd} is no plain tensor but {by_name[odd]!r}; save it as float32, bfloat16 or float16"
+        )
+    return unwrapped({name: value for name, value in by_name.items() if isinstance(value, np.ndarray)})
 
 
 def unwrapped(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -44,8 +44,8 @@ class SpecialIds:
         out = dict(carried)
         if out.get("bos_token_id") not in self.special:
             out["bos_token_id"] = self.bos
-        given = out.get("eos_token_id")
-        ends = given if isinstance(given, list) else [given]
+        generation_config = out.get("eos_token_id")
+        ends = generation_config if isinstance(generation_config, list) else [generation_config]
         valid = [i for i in ends if i in self.special] or list(self.eos)
         if self.end is not None and self.end not in valid:
             valid.append(self.end)
@@ -103,8 +103,8 @@ def write_tokenizer(
         _same_pad(folder / SPECIAL, settings)
     ids = _special_ids(content, settings, tokenizer, checkpoint.config.end_sym)
     if generation:
-        given = read_json(source / GENERATION) if (source / GENERATION).is_file() else {}
-        write_config(folder / GENERATION, ids.fill(given))
+        generation_config = read_json(source / GENERATION) if (source / GENERATION).is_file() else {}
+        write_config(folder / GENERATION, ids.fill(generation_config))
     return ids
 
 

@@ -125,13 +125,13 @@ class Mirror:
 
     Args:
       url: of the file or folder.
-      beside: folders below the URL that another program writes (Orbax): neither pulled nor pushed here, but `fetch`
+      excluded: folders below the URL that another program writes (Orbax): neither pulled nor pushed here, but `fetch`
         of the URL downloads them.
       without: pattern of file names that are not pulled.
     """
 
-    def __init__(self, url: str, beside: tuple[str, ...] = (), without: str = ""):
-        self._beside, self._without = beside, without
+    def __init__(self, url: str, excluded: tuple[str, ...] = (), without: str = ""):
+        self._excluded, self._without = excluded, without
         self.url = url.rstrip("/")
         self._fs, self._root = filesystem(self.url)
         name = self.url.rsplit("/", 1)[-1]
@@ -164,14 +164,14 @@ class Mirror:
         files = dict(self._files())
         stamps = {name: stamp(target) for name, target in files.items()}
         changed = [name for name in files if self._sent.get(name) != stamps[name]]
-        gone = [name for name in self._sent if name not in files]
+        removed = [name for name in self._sent if name not in files]
         for name in changed:
             path = f"{self._root}/{name}" if name else self._root
             self._retry(lambda path=path, name=name: self._put(str(files[name]), path))
-        if (changed or gone) and "" not in files:
-            listing = json.dumps({"files": sorted(files), "beside": self._beside})
+        if (changed or removed) and "" not in files:
+            listing = json.dumps({"files": sorted(files), "beside": self._excluded})
             self._retry(lambda: self._fs.pipe_file(f"{self._root}/{FILES}", listing.encode()))
-        for name in gone:
+        for name in removed:
             with contextlib.suppress(FileNotFoundError):
                 self._retry(lambda name=name: self._fs.rm_file(f"{self._root}/{name}"))
         self._sent = stamps
@@ -194,10 +194,10 @@ class Mirror:
         if FILES in by_name:
             path = by_name.pop(FILES)[0]
             listing = json.loads(self._retry(lambda: self._fs.cat_file(path)))
-            files, beside = set(listing["files"]), tuple(listing["beside"])
-            by_name = {n: entry for n, entry in by_name.items() if n in files or n.split("/")[0] in beside}
+            files, excluded = set(listing["files"]), tuple(listing["beside"])
+            by_name = {n: entry for n, entry in by_name.items() if n in files or n.split("/")[0] in excluded}
         for name, (path, info) in by_name.items():
-            if name.split("/")[0] not in self._beside and not fnmatch.fnmatchcase(name, self._without):
+            if name.split("/")[0] not in self._excluded and not fnmatch.fnmatchcase(name, self._without):
                 yield name, (path, file_version(info))
 
     def _files(self) -> list[tuple[str, pathlib.Path]]:

@@ -198,8 +198,8 @@ def round_step(least: float) -> float:
 
 def rejects(corpus: Corpus) -> dict[str, Any]:
     """What `nlm prepare` left out, by reason; without reasons for directories whose list is missing."""
-    given = [part.manifest.get("rejected", {}) for part in corpus.parts]
-    total = {key: sum(int(g.get(key, 0)) for g in given) for key in ("clips", "examples")}
+    rejected = [part.manifest.get("rejected", {}) for part in corpus.parts]
+    total = {key: sum(int(g.get(key, 0)) for g in rejected) for key in ("clips", "examples")}
     by_reason: dict[str, dict[str, Any]] = collections.defaultdict(lambda: {"entries": 0, "examples": 0})
     missing = []
     for part, name in zip(corpus.parts, corpus.sources, strict=True):

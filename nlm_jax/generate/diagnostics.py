@@ -23,7 +23,7 @@ them."""
 UNSURE = 0.5
 """Entropy of the first token, relative to a uniform distribution, above which an answer is random: a trained model
 expects one of a few first tokens out of a hundred thousand."""
-FEW = 3
+MIN_ANSWERS_PER_DISTINCT = 3
 """Recordings per distinct answer from which the answers count as collapsed."""
 REPEATS = 4
 """Consecutive repetitions of a phrase that count as a loop."""
@@ -173,7 +173,7 @@ def _answer_signs(texts: list[str | None]) -> list[str]:
     distinct = len(set(answers))
     if len(answers) > 1 and distinct == 1:
         signs.append(f"constant answers: {answers[0]!r} for every recording; compare --merging-alpha and the prompts")
-    elif answers and len(answers) >= FEW * distinct:
+    elif answers and len(answers) >= MIN_ANSWERS_PER_DISTINCT * distinct:
         signs.append(f"mode collapse: {distinct} different answers to {len(answers)} recordings")
     if phrase := next((phrase for text in answers if (phrase := repeated(text))), ""):
         signs.append(f"an answer is in a loop: {phrase!r} again and again; try a --merging-alpha nearer to 1")

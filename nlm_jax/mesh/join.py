@@ -65,30 +65,30 @@ def addresses(env: Mapping[str, str]) -> dict[str, Any]:
     Raises:
       UserError: only some of the variables are set, or one is invalid.
     """
-    given = {name: env.get(name, "").strip() for name in (ADDRESS, COUNT, INDEX)}
-    given[INDEX] = given[INDEX] or (env.get(POD_INDEX, "").strip() if given[COUNT] else "")
-    if not given[COUNT] and not given[INDEX]:
-        if given[ADDRESS]:
-            check_address(given[ADDRESS])
+    variables = {name: env.get(name, "").strip() for name in (ADDRESS, COUNT, INDEX)}
+    variables[INDEX] = variables[INDEX] or (env.get(POD_INDEX, "").strip() if variables[COUNT] else "")
+    if not variables[COUNT] and not variables[INDEX]:
+        if variables[ADDRESS]:
+            check_address(variables[ADDRESS])
         # Under Slurm jax gives each process one GPU; the only process of a host should get all of them.
         alone = env.get("SLURM_NTASKS") and env.get("SLURM_NTASKS") == env.get("SLURM_STEP_NUM_NODES")
         return {"local_device_ids": []} if alone and "JAX_LOCAL_DEVICE_IDS" not in env else {}
-    if missing := [name for name, value in given.items() if not value]:
+    if missing := [name for name, value in variables.items() if not value]:
         raise UserError(
             f"{' and '.join(missing)}: not set; plain addresses need all of {ADDRESS}=host:port of process 0, {COUNT} "
             f"and {INDEX} (0 to {COUNT} - 1)"
         )
-    check_address(given[ADDRESS])
+    check_address(variables[ADDRESS])
     for name in (COUNT, INDEX):
-        if not given[name].isdecimal():
-            raise UserError(f"{name}={given[name]!r}: set it to a whole number")
-    count, index = int(given[COUNT]), int(given[INDEX])
+        if not variables[name].isdecimal():
+            raise UserError(f"{name}={variables[name]!r}: set it to a whole number")
+    count, index = int(variables[COUNT]), int(variables[INDEX])
     if index >= count:
         raise UserError(
             f"{INDEX}={index}: {COUNT}={count} processes are numbered 0 to {count - 1}; set it to one of those"
         )
     method = {"cluster_detection_method": "deactivate"}
-    return {"coordinator_address": given[ADDRESS], "num_processes": count, "process_id": index, **method}
+    return {"coordinator_address": variables[ADDRESS], "num_processes": count, "process_id": index, **method}
 
 
 def check_address(address: str) -> None:

@@ -148,8 +148,8 @@ def notices(file: pathlib.Path) -> Iterator[str]:
     if (limits := bounds(file)) and (description := _described(column.samples, limits)):
         yield f"{file}: column {column.name!r} has {description}"
     if column.samples is not None and not column.rated:
-        given = " or ".join(RATES)
-        yield f"{file}: no column {given} says at what rate {column.name!r} was sampled; 16000 Hz is assumed"
+        alternatives = " or ".join(RATES)
+        yield f"{file}: no column {alternatives} says at what rate {column.name!r} was sampled; 16000 Hz is assumed"
 
 
 def _described(samples: np.dtype, limits: scale.Bounds) -> str:

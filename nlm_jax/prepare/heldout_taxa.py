@@ -70,8 +70,8 @@ def _named(taxa: HeldOut, names: tuple[str, ...], text: str) -> tuple[str, str] 
     return taxa.find(text_words, sure=len(text_words) <= 2)
 
 
-def _same(word: str, wanted: str, reason: str) -> bool:
-    return word == wanted or (reason in ("common name", "") and word in (wanted + "s", wanted + "es"))
+def _same(word: str, expected: str, reason: str) -> bool:
+    return word == expected or (reason in ("common name", "") and word in (expected + "s", expected + "es"))
 
 
 def words(text: str) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ import tarfile
 from nlm_jax.core.errors import UserError
 
 log = logging.getLogger(__name__)
-KEPT = 64
+MAX_OPEN = 64
 """Tar files whose table of contents is kept."""
 
 
@@ -59,7 +59,7 @@ def members(file: pathlib.Path) -> dict[str, tuple[int, int]]:
     return _members(file, stat.st_mtime_ns, stat.st_size)
 
 
-@functools.lru_cache(KEPT)
+@functools.lru_cache(MAX_OPEN)
 def _members(file: pathlib.Path, changed: int, size: int) -> dict[str, tuple[int, int]]:
     table: dict[str, tuple[int, int]] = {}
     try:

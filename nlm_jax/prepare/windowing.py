@@ -87,7 +87,7 @@ class Windows:
         placed = {key: sorted(self._placed(key[0], events), key=lambda e: e[:2]) for key, events in timed.items()}
         incomplete = {self.content(file_of(reject.name)) for reject in self.report.rejects if reject.name}
         for (path, _), events in placed.items():
-            for example in self._asked(path, events):
+            for example in self._with_own_prompt(path, events):
                 why = "labels of their recordings were rejected" if self.content(file_of(path)) in incomplete else ""
                 if len(events) == 1 and not negative(events[0][2]) and CONTAINED.search(path):
                     why = why or "a row of a dataset has one label of its recording, which may be in other rows as well"
@@ -110,7 +110,7 @@ class Windows:
             else:
                 yield begin, finish, example
 
-    def _asked(self, path: str, events: list[Event]) -> Iterator[Example]:
+    def _with_own_prompt(self, path: str, events: list[Event]) -> Iterator[Example]:
         """The questions about every window of a recording, whose labels are in order."""
         windows = self.of(path)
         inside: list[list[Example]] = [[] for _ in windows]

@@ -105,12 +105,12 @@ def envelope(body: bytes, most: int) -> list[dict[str, Any]]:
     Raises:
       Refused: 422 no JSON or not `predictions_v1`; 413 more than `most` items; 400 ids that are missing or twice there.
     """
-    given = document(body)
-    if given.get("schema_version") != SCHEMA:
-        raise Refused(422, f"schema_version: must be {SCHEMA!r}, is {given.get('schema_version')!r:.80}")
-    if extra := sorted(given.keys() - {"schema_version", "requests"}):
+    batch = document(body)
+    if batch.get("schema_version") != SCHEMA:
+        raise Refused(422, f"schema_version: must be {SCHEMA!r}, is {batch.get('schema_version')!r:.80}")
+    if extra := sorted(batch.keys() - {"schema_version", "requests"}):
         raise Refused(422, f"{', '.join(extra)[:200]}: unknown; a request holds schema_version and requests alone")
-    items = given.get("requests")
+    items = batch.get("requests")
     if not isinstance(items, list):
         raise Refused(422, "requests: must be a list")
     if len(items) > most:
@@ -143,7 +143,7 @@ def document(body: bytes) -> dict[str, Any]:
 
 
 def question(
-    given: dict[str, Any], root: pathlib.Path | None, most_tokens: int, most_clips: int, audio: AudioConfig
+    fields: dict[str, Any], root: pathlib.Path | None, most_tokens: int, most_clips: int, audio: AudioConfig
 ) -> ServeQuestion:
     """What an item asks.
 
@@ -158,7 +158,7 @@ def question(
         the placeholders.
     """
     try:
-        item = Item.model_validate(given)
+        item = Item.model_validate(fields)
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         raise UserError(f"{'.'.join(map(str, first['loc'])):.200}: {first['msg']:.300}") from None
@@ -217,7 +217,7 @@ def failure(ident: str, error: str, seconds: float) -> dict[str, Any]:
 
 
 def _clip(
-    number: int, given: AudioInput, root: pathlib.Path | None, audio: AudioConfig, longest: float | None
+    number: int, sound: AudioInput, root: pathlib.Path | None, audio: AudioConfig, longest: float | None
 ) -> np.ndarray:
     """f32[T] of one audio input: cut, or zero-padded, to `longest` seconds, at most the checkpoint's clip length.
 
@@ -225,22 +225,22 @@ def _clip(
     """
     name, seconds = f"audio_inputs[{number}]", min(longest or audio.seconds, audio.seconds)
     samples = max(1, round(seconds * SAMPLE_RATE))
-    recording = wave.load(_source(name, given, root), seconds=samples / SAMPLE_RATE, quality=audio.quality, name=name)
+    recording = wave.load(_source(name, sound, root), seconds=samples / SAMPLE_RATE, quality=audio.quality, name=name)
     return wave.fit(recording, samples)
 
 
-def _source(name: str, given: AudioInput, root: pathlib.Path | None) -> bytes | pathlib.Path:
+def _source(name: str, sound: AudioInput, root: pathlib.Path | None) -> bytes | pathlib.Path:
     """The bytes or the path of an audio input."""
-    if given.payload_type == "base64_wav":
+    if sound.payload_type == "base64_wav":
         try:
-            return base64.b64decode("".join(given.data.split()), validate=True)
+            return base64.b64decode("".join(sound.data.split()), validate=True)
         except (binascii.Error, ValueError):
             raise UserError(f"{name}: data is not base64") from None
-    if given.payload_type == "file_path":
+    if sound.payload_type == "file_path":
         if root is None:
             raise UserError(f"{name}: this server reads no files; start it with --audio-root")
         try:
-            path = (root / given.data).resolve()  # follows links; an absolute path replaces the root
+            path = (root / sound.data).resolve()  # follows links; an absolute path replaces the root
             path.is_file()  # raises where the name cannot be that of a file
         except (OSError, ValueError, RuntimeError):  # a name too long, a null character, links in a circle
             raise UserError(f"{name}: data is no path of a file") from None
@@ -248,9 +248,9 @@ def _source(name: str, given: AudioInput, root: pathlib.Path | None) -> bytes | 
             raise UserError(f"{name}: the file is not below the folder this server may read")
         try:
             os.stat(
-                os.path.join(root, given.data)
+                os.path.join(root, sound.data)
             )  # as it is written: no file has a "/" behind it, or "x/.." if no x is
         except OSError:
             raise UserError(f"{name}: no such file") from None
         return path
-    raise UserError(f"{name}: payload_type {given.payload_type!r:.40} is not supported; use {' or '.join(PAYLOADS)}")
+    raise UserError(f"{name}: payload_type {sound.payload_type!r:.40} is not supported; use {' or '.join(PAYLOADS)}")

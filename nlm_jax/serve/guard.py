@@ -49,7 +49,7 @@ class Guard:
     def refusal(self, method: str, headers: Mapping[str, str]) -> tuple[int, str] | None:
         """Status and reason if the request is not to be answered."""
         host, port = split(headers.get("host", ""))
-        if host and not self._mine(host):
+        if host and not self._is_own_host(host):
             return 403, f"Host {host!r:.80} is not this server's name; --allow-host adds one"
         if method in READS:
             return None
@@ -63,14 +63,14 @@ class Guard:
             return 415, f"Content-Type {kind}: send application/json"
         return None
 
-    def _mine(self, host: str) -> bool:
+    def _is_own_host(self, host: str) -> bool:
         return host in LOCAL or bool(self._more & {host, "*"}) or (self._every_address and bool(_address(host)))
 
     def _same(self, origin: str, host: str, port: int | None) -> bool:
         try:
-            given = urllib.parse.urlsplit(origin)
-            name, default = _bare(given.hostname or ""), PORTS.get(given.scheme)
-            there = given.port or default
+            parts = urllib.parse.urlsplit(origin)
+            name, default = _bare(parts.hostname or ""), PORTS.get(parts.scheme)
+            there = parts.port or default
         except ValueError:
             return False
         if not name or default is None:  # "null", or no page of the web

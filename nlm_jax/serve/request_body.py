@@ -29,7 +29,7 @@ class _Upload:
     last: float
     """When its last bytes came."""
     parts: list[bytes] = dataclasses.field(default_factory=list)
-    held: int = 0
+    buffered: int = 0
     """Bytes in memory."""
     recent: collections.deque = dataclasses.field(default_factory=collections.deque)
     """(when, bytes) of what came within the window."""
@@ -42,7 +42,7 @@ class _Upload:
 
     def add(self, part: bytes, now: float) -> None:
         self.parts.append(part)
-        self.held, self.last = self.held + len(part), now
+        self.buffered, self.last = self.buffered + len(part), now
         if self.recent and now - self.recent[-1][0] < WINDOW / 100:
             self.recent[-1] = (self.recent[-1][0], self.recent[-1][1] + len(part))
         else:
@@ -78,7 +78,7 @@ class Intake:
         """
         self._limit, self._budget, self._seconds, self._rate = limit, max(budget, limit), seconds, rate
         self._uploads: list[_Upload] = []
-        self.held = 0
+        self.buffered = 0
 
     @contextlib.asynccontextmanager
     async def body(self, request: Request) -> AsyncIterator[bytes]:
@@ -127,11 +127,11 @@ class Intake:
             if upload.dropped:
                 return self._full()
             upload.add(part, loop.time())
-            self.held += len(part)
-            if upload.held > self._limit:
+            self.buffered += len(part)
+            if upload.buffered > self._limit:
                 return self._too_large()
-            while self.held > self._budget:
-                slowest = min((u for u in self._uploads if u.held), key=lambda u: u.speed(loop.time()))
+            while self.buffered > self._budget:
+                slowest = min((u for u in self._uploads if u.buffered), key=lambda u: u.speed(loop.time()))
                 if slowest is upload:
                     return self._full()
                 self._drop(slowest)
@@ -148,7 +148,7 @@ class Intake:
 
     def _release(self, upload: _Upload) -> None:
         upload.parts.clear()
-        self.held, upload.held = self.held - upload.held, 0
+        self.buffered, upload.buffered = self.buffered - upload.buffered, 0
 
     def _too_large(self) -> Refused:
         return Refused(413, f"the body is larger than {self._limit / 2**20:g} MiB; send fewer or shorter recordings")
@@ -176,10 +176,10 @@ class Intake:
                         break
 
 
-async def gone(request: Request) -> None:
+async def disconnected(request: Request) -> None:
     """Returns when the client goes away. The body must have been read."""
     while (await request.receive())["type"] != "http.disconnect":
         pass
 
 
-__all__ = ["ClientDisconnect", "Intake", "gone"]
+__all__ = ["ClientDisconnect", "Intake", "disconnected"]

@@ -23,7 +23,7 @@ from nlm_jax.generate.schedule import Admission, EngineClosed, Job, QueueFull
 from nlm_jax.serve import contract, metrics
 from nlm_jax.serve.contract import Refused
 from nlm_jax.serve.loading import BackgroundModel
-from nlm_jax.serve.request_body import Intake, gone
+from nlm_jax.serve.request_body import Intake, disconnected
 from nlm_jax.serve.types import Backend, Loader, OnText, ServeQuestion
 
 log = logging.getLogger(__name__)
@@ -94,7 +94,7 @@ class Server:
                 "queue_length": ("Questions that wait", lambda: self.waiting),
                 "running": ("Questions that the model works on", lambda: self.running),
                 "ready": ("1 once the model is loaded", lambda: self.model.status == "ready"),
-                "held_bytes": ("Bytes of request bodies in memory", lambda: self.intake.held),
+                "held_bytes": ("Bytes of request bodies in memory", lambda: self.intake.buffered),
             }
         )
         self.intake = Intake(
@@ -229,7 +229,7 @@ class Server:
             ids = [item["sample_id"] for item in items]
             work = asyncio.ensure_future(self._responses(ids, questions, place, began))
             del items, questions  # the recordings are freed with their requests
-            return {"schema_version": contract.SCHEMA, "responses": await self._unless_gone(request, work)}
+            return {"schema_version": contract.SCHEMA, "responses": await self._unless_disconnected(request, work)}
 
     async def _question(self, item: dict[str, Any]) -> ServeQuestion | str:
         """A question, or what is wrong with the item."""
@@ -291,9 +291,9 @@ class Server:
     def _too_late(self) -> str:
         return f"no answer within {self.settings.patience:g} seconds; the server is busy, try again later"
 
-    async def _unless_gone(self, request: fastapi.Request, work: asyncio.Future) -> Any:
+    async def _unless_disconnected(self, request: fastapi.Request, work: asyncio.Future) -> Any:
         """The result of `work`, which is cancelled if the client disconnects."""
-        disconnect = asyncio.ensure_future(gone(request))
+        disconnect = asyncio.ensure_future(disconnected(request))
         try:
             await asyncio.wait({work, disconnect}, return_when=asyncio.FIRST_COMPLETED)
             if not work.done():

@@ -13,7 +13,7 @@ from nlm_jax.core.errors import UserError
 from nlm_jax.generate.request import Answer
 from nlm_jax.generate.schedule import QueueFull
 from nlm_jax.serve import contract
-from nlm_jax.serve.request_body import gone
+from nlm_jax.serve.request_body import disconnected
 from nlm_jax.serve.server import QUEUE_FULL, Server
 from nlm_jax.serve.types import OnText, ServeQuestion
 
@@ -53,7 +53,7 @@ class Lines(Response):
         try:
             await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
             sending = asyncio.ensure_future(self._send(send))
-            disconnect = asyncio.ensure_future(gone(Request(scope, receive)))
+            disconnect = asyncio.ensure_future(disconnected(Request(scope, receive)))
             tasks += [sending, disconnect]
             await asyncio.wait({sending, disconnect}, return_when=asyncio.FIRST_COMPLETED)
             if sending.done():

@@ -96,8 +96,8 @@ class Section:
         if kind is float and isinstance(value, int) and not isinstance(value, bool):
             return float(value)
         if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-            wanted = kind.__name__ if isinstance(kind, type) else " or ".join(k.__name__ for k in kind)
-            raise UserError(f"{self.file}: {self._full(name)} must be {wanted}, is {value!r}")
+            expected = kind.__name__ if isinstance(kind, type) else " or ".join(k.__name__ for k in kind)
+            raise UserError(f"{self.file}: {self._full(name)} must be {expected}, is {value!r}")
         return value
 
     def section(self, name: str, needed: bool = True) -> "Section":
@@ -134,11 +134,11 @@ def translate(path: str | os.PathLike, workdir: str | os.PathLike) -> Official:
     sections = (root, model, run, datasets, optims, augment, generate)
     for section in sections:
         section.check_fixed()
-    beside = pathlib.Path(f"{workdir}.data")
+    data_dir = pathlib.Path(f"{workdir}.data")
     beats = model.get("beats_cfg", {}, Mapping)
-    init, sides = _init(model, beside, beats)
+    init, sides = _init(model, data_dir, beats)
     annotations = {
-        str(beside / split): path
+        str(data_dir / split): path
         for split in ("train", "valid")
         if (path := datasets.get(f"{split}_ann_path", "", str))
     }
@@ -166,7 +166,7 @@ def _read(name: str) -> Any:
         raise UserError(f"--config={name}: not YAML: {' '.join(str(error).split())}") from error
 
 
-def _init(model: Section, beside: pathlib.Path, sizes: Mapping) -> tuple[Init, dict[pathlib.Path, str]]:
+def _init(model: Section, data_dir: pathlib.Path, sizes: Mapping) -> tuple[Init, dict[pathlib.Path, str]]:
     """Where the weights come from. A bare .pth needs an official config.json: the file's own `model` section is one.
 
     The encoder's sizes are those of the file (`sizes`, its beats_cfg), else those of the encoder it names.
@@ -179,7 +179,7 @@ def _init(model: Section, beside: pathlib.Path, sizes: Mapping) -> tuple[Init, d
         return Init(llama=llama, beats=beats), {}
     if not ckpt.endswith((".pth", ".pt")):
         return Init(naturelm=ckpt, llm=llama, beats=beats), {}
-    file = beside / "config.json"
+    file = data_dir / "config.json"
     if not sizes and beats and (is_remote(beats) or pathlib.Path(beats).exists()):
         encoder = open_checkpoint(beats)
         sizes = beats_json(encoder.config.beats, encoder.official.get("beats_cfg"))

@@ -43,4 +43,4 @@ def open_remote_workdir(url: str, processes: int) -> RemoteWorkdir:
             f"--workdir={url}: several processes can write to gs:// and s3:// only; mount the bucket and give the "
             "mounted path"
         )
-    return RemoteWorkdir(Mirror(url, beside=(CHECKPOINTS,)), url)
+    return RemoteWorkdir(Mirror(url, excluded=(CHECKPOINTS,)), url)

@@ -97,7 +97,7 @@ def test_names_that_are_not_utf_8(tmp_path):
     assert [os.fsencode(f.name) for f in Folder.of(tmp_path).recordings] == [b"caf\xe9.wav"]
 
 
-def test_a_link_to_itself_is_listed_like_one_that_leads_nowhere(tmp_path):
+def test_a_circular_link_is_listed_like_a_dangling_one(tmp_path):
     (tmp_path / "a.wav").write_bytes(b"a")
     (tmp_path / "self.wav").symlink_to("self.wav")
     assert [file.name for file in Folder.of(tmp_path).recordings] == ["a.wav", "self.wav"]

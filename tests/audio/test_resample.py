@@ -24,8 +24,8 @@ def chirp(samples):
 def test_kaiser_best_is_resampys(rate):
     want = RESAMPY[str(rate)]
     assert want["length"] == want["samples"] * 16_000 // rate
-    made = kaiser_best(chirp(want["samples"]), rate, want["length"])
-    np.testing.assert_allclose(made[want["places"]], want["values"], rtol=0, atol=2e-11)
+    actual = kaiser_best(chirp(want["samples"]), rate, want["length"])
+    np.testing.assert_allclose(actual[want["places"]], want["values"], rtol=0, atol=2e-11)
 
 
 def test_the_official_processor(golden):
@@ -34,12 +34,12 @@ def test_the_official_processor(golden):
     for name in ("stereo", "mono"):
         want = arrays[f"{name}__prepared"]
         file, total = golden / "wav" / f"{name}.wav", int(arrays[f"{name}__n_total"])
-        for got in (
+        for result in (
             wave.fit(wave.load(file, quality="kaiser_best"), total),
             wave.prepare(*soundfile.read(file), samples=total, quality="kaiser_best"),
         ):
-            np.testing.assert_allclose(got[: len(want)], want, rtol=0, atol=1e-8)
-            assert not got[len(want) :].any()
+            np.testing.assert_allclose(result[: len(want)], want, rtol=0, atol=1e-8)
+            assert not result[len(want) :].any()
     noise, want = arrays["noise_2ch_48k"].astype(np.float64), arrays["noise_2ch_48k__prepared"]
     np.testing.assert_allclose(wave.prepare(noise, 48_000, quality="kaiser_best"), want, rtol=0, atol=6e-8)
     assert np.abs(wave.prepare(noise, 48_000) - want).max() > 0.1
@@ -54,24 +54,24 @@ def test_a_part_lies_on_the_grid_of_the_whole(tmp_path, rate):
     for start, seconds in ((0.0, 0.3), (0.40007, 0.3), (1.1, 1.0)):
         first = round(start * 16_000)
         want = whole[first : first + round(seconds * 16_000)]
-        got = wave.load(tmp_path / "x.wav", start, seconds, "kaiser_best")
-        assert abs(len(got) - len(want)) <= 1
-        np.testing.assert_allclose(got[: len(want)], want[: len(got)], rtol=0, atol=1e-7)
+        result = wave.load(tmp_path / "x.wav", start, seconds, "kaiser_best")
+        assert abs(len(result) - len(want)) <= 1
+        np.testing.assert_allclose(result[: len(want)], want[: len(result)], rtol=0, atol=1e-7)
 
 
 def test_a_tone_in_the_band_stays_and_one_above_goes():
     """Without any other library: what lies below 7 kHz passes within 0.01 dB, what lies above 8 kHz does not fold."""
     t = np.arange(48_000) / 48_000
     middle = slice(4_000, 12_000)
-    kept = resample(np.sin(2 * np.pi * 3_000 * t), 48_000, "kaiser_best")[middle]
-    np.testing.assert_allclose(kept, np.sin(2 * np.pi * 3_000 * np.arange(16_000) / 16_000)[middle], atol=1e-3)
+    filtered = resample(np.sin(2 * np.pi * 3_000 * t), 48_000, "kaiser_best")[middle]
+    np.testing.assert_allclose(filtered, np.sin(2 * np.pi * 3_000 * np.arange(16_000) / 16_000)[middle], atol=1e-3)
     assert np.abs(resample(np.sin(2 * np.pi * 9_000 * t), 48_000, "kaiser_best")[middle]).max() < 1e-4
 
 
 @pytest.mark.parametrize("quality", ["HQ", "kaiser_best"])
 def test_short_waves(quality):
     for rate, samples in ((8_000, 1), (44_100, 1), (44_100, 3), (384_000, 20), (384_000, 30)):
-        made = resample(np.full(samples, 0.1), rate, quality)
-        assert made.dtype == np.float32
-        assert made.shape == (max(1, samples * 16_000 // rate),)
-        assert np.isfinite(made).all()
+        actual = resample(np.full(samples, 0.1), rate, quality)
+        assert actual.dtype == np.float32
+        assert actual.shape == (max(1, samples * 16_000 // rate),)
+        assert np.isfinite(actual).all()

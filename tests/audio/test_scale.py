@@ -75,7 +75,7 @@ def test_a_level_in_blocks():
     assert scale.Level().fault() == ""
 
 
-def test_what_is_said_of_uncertain_types():
+def test_messages_about_uncertain_types():
     assert (
         scale.described(np.dtype("int64"), -20000, 20000)
         == "int64 numbers from -20000 to 20000, read as 16-bit samples"

@@ -85,12 +85,12 @@ def test_mp3_without_a_table_of_contents(rate):
     mp3 = encoded(sound(8.0, rate), "MP3", rate)
     bare = without_table(mp3)
     whole, delay = plain(mp3), len(read(bare)) - len(plain(mp3))
-    got = read(bare)
-    assert wave.info(bare).frames == len(got) >= 8 * rate
+    result = read(bare)
+    assert wave.info(bare).frames == len(result) >= 8 * rate
     best = min(
-        range(delay + 1), key=lambda lag: np.abs(got[lag + rate : lag + 2 * rate] - whole[rate : 2 * rate]).sum()
+        range(delay + 1), key=lambda lag: np.abs(result[lag + rate : lag + 2 * rate] - whole[rate : 2 * rate]).sum()
     )
-    np.testing.assert_allclose(got[best : best + len(whole)], whole, atol=1e-5)
+    np.testing.assert_allclose(result[best : best + len(whole)], whole, atol=1e-5)
 
 
 @pytest.mark.parametrize(("front", "back"), [(b"ID3\x04\0\0\0\0\x02\x01" + bytes(257), b"TAG" + bytes(125)),
@@ -105,10 +105,10 @@ def test_mp3_with_tags(front, back, capfd):
 
 def test_truncated_mp3_is_read_to_its_end(capfd):
     mp3 = encoded(sound(6.0, 44_100), "MP3", 44_100)
-    got = read(mp3[: len(mp3) // 2])
-    assert 1.0 < len(got) / 44_100 < 5.9
-    assert wave.info(mp3[: len(mp3) // 2]).frames == len(got)
-    np.testing.assert_allclose(got[:-2304], plain(mp3)[: len(got) - 2304], atol=1e-6)
+    result = read(mp3[: len(mp3) // 2])
+    assert 1.0 < len(result) / 44_100 < 5.9
+    assert wave.info(mp3[: len(mp3) // 2]).frames == len(result)
+    np.testing.assert_allclose(result[:-2304], plain(mp3)[: len(result) - 2304], atol=1e-6)
     assert capfd.readouterr().err == ""
 
 
@@ -160,8 +160,8 @@ def test_wav_beyond_4_gib(tmp_path):
     total = (path.stat().st_size - begin) // 2
     assert soundfile.info(path).frames == RATE
     assert wave.info(path).frames == total
-    got = wave.load(path, ((1 << 31) - begin) / 2 / RATE, 0.05)
-    np.testing.assert_array_equal(got, np.full(800, 0x2211 / 32_768, np.float32))
+    result = wave.load(path, ((1 << 31) - begin) / 2 / RATE, 0.05)
+    np.testing.assert_array_equal(result, np.full(800, 0x2211 / 32_768, np.float32))
 
 
 @pytest.mark.parametrize(("kind", "name", "form", "sizes"), [
@@ -242,7 +242,7 @@ def test_one_channel(tmp_path):
         wave.load(tmp_path / "st.wav", channel=3)
 
 
-def test_what_is_known_of_a_part(tmp_path):
+def test_properties_of_a_partial_file(tmp_path):
     soundfile.write(
         tmp_path / "bat.wav", 0.2 * np.sin(2 * np.pi * 45_000 / 192_000 * np.arange(192_000)) + 0.3, 192_000
     )

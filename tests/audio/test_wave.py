@@ -28,12 +28,12 @@ def test_formats_and_rates(tmp_path, kind, subtype, error, rate, channels):
     soundfile.write(path, tone(rate, 1.5, channels=channels), rate, subtype=subtype)
     meta = wave.info(path)
     assert (meta.rate, meta.channels) == (rate, channels)
-    got = wave.load(path)
-    assert got.dtype == np.float32
-    assert got.shape == (meta.frames * 16000 // rate,)
+    result = wave.load(path)
+    assert result.dtype == np.float32
+    assert result.shape == (meta.frames * 16000 // rate,)
     want = tone(16000, 1.5)
     middle = slice(4000, 20000)  # away from the edges, where codecs and filters ring
-    assert np.abs(got[middle] - want[middle]).max() < error
+    assert np.abs(result[middle] - want[middle]).max() < error
 
 
 @pytest.mark.parametrize(
@@ -47,11 +47,11 @@ def test_a_part_equals_the_part_of_the_whole(tmp_path, kind, rate):
     for start, seconds in ((0.0, 1.0), (1.25, 1.5), (2.00013, 0.5), (3.5, 5.0)):
         first = round(start * 16000)
         want = whole[first : first + round(seconds * 16000)]
-        got = wave.load(path, start=start, seconds=seconds)
-        n = min(len(got), len(want))  # the very end of a file may differ by a sample
-        assert abs(len(got) - len(want)) <= 1
+        result = wave.load(path, start=start, seconds=seconds)
+        n = min(len(result), len(want))  # the very end of a file may differ by a sample
+        assert abs(len(result) - len(want)) <= 1
         inner = slice(0, n - 1600 if start + seconds > 4 else n)
-        np.testing.assert_allclose(got[inner], want[inner], atol=2e-5)
+        np.testing.assert_allclose(result[inner], want[inner], atol=2e-5)
 
 
 def test_reference_processor(golden):
@@ -64,20 +64,20 @@ def test_reference_processor(golden):
     arrays = np.load(golden / "processor.npz")
     for name, rms_bound in (("stereo", 7e-6), ("mono", 1.2e-5)):
         want = arrays[f"{name}__prepared"]
-        for got in (
+        for result in (
             wave.fit(wave.load(golden / "wav" / f"{name}.wav"), int(arrays[f"{name}__n_total"])),
             wave.prepare(*soundfile.read(golden / "wav" / f"{name}.wav"), samples=int(arrays[f"{name}__n_total"])),
         ):
-            assert got.shape == (arrays[f"{name}__n_total"],)
-            assert not got[len(want) :].any()
-            assert np.abs(got[: len(want)] - want).max() < 1.5e-4
-            assert np.sqrt(np.mean((got[: len(want)] - want) ** 2)) < rms_bound
+            assert result.shape == (arrays[f"{name}__n_total"],)
+            assert not result[len(want) :].any()
+            assert np.abs(result[: len(want)] - want).max() < 1.5e-4
+            assert np.sqrt(np.mean((result[: len(want)] - want) ** 2)) < rms_bound
     want = arrays["noise_2ch_48k__prepared"]
-    got = wave.prepare(arrays["noise_2ch_48k"].astype(np.float64), 48000)
-    assert got.shape == want.shape
-    assert np.sqrt(np.mean((got - want) ** 2)) < 0.035
+    result = wave.prepare(arrays["noise_2ch_48k"].astype(np.float64), 48000)
+    assert result.shape == want.shape
+    assert np.sqrt(np.mean((result - want) ** 2)) < 0.035
     low = lambda x: np.fft.rfft(x)[: int(0.8 * x.size / 2)]  # noqa: E731  below 6.4 kHz the filters are flat
-    ours, theirs = low(got[:16000]), low(want)
+    ours, theirs = low(result[:16000]), low(want)
     assert np.linalg.norm(ours - theirs) / np.linalg.norm(theirs) < 0.01
 
 
@@ -89,8 +89,8 @@ def test_reference_dataset_at_16_khz_is_exact(golden, tmp_path):
     for row, name in zip(arrays["dataset__batch_raw_wav"], names, strict=True):
         path = tmp_path / f"{name}.wav"
         soundfile.write(path, arrays[f"dataset__{name}__int16"], 16000)
-        got = wave.fit(wave.load(path, seconds=2.0), 32000)
-        np.testing.assert_array_equal(got, row)
+        result = wave.fit(wave.load(path, seconds=2.0), 32000)
+        np.testing.assert_array_equal(result, row)
 
 
 def test_channels_lie_on_the_shorter_axis():

@@ -50,18 +50,18 @@ def test_conv(bench):
 
 def test_data(bench):
     pytest.importorskip("torch")
-    found = bench("data", "--clips=24", "--kind=wav", "--rate=16000", "--seconds=0.2")
+    figures = bench("data", "--clips=24", "--kind=wav", "--rate=16000", "--seconds=0.2")
     shards = {"nlm_jax, FLAC shards", "nlm_jax, 16-bit shards", "nlm_jax, 16-bit shards, fsspec"}
-    assert set(found["rates"]) == {*shards, "nlm_jax, from files", "torch DataLoader"}
+    assert set(figures["rates"]) == {*shards, "nlm_jax, from files", "torch DataLoader"}
 
 
 @pytest.mark.skipif(not pathlib.Path("/proc/self/smaps_rollup").is_file(), reason="memory is read where Linux says it")
 def test_scale(bench, tmp_path):
     """Every process that streams is there; the same seed plans the same rows, and another mixture others."""
     flags = ("--clips=100", "--batches=2", "--workers=1", "--recordings=2")
-    found = bench("scale", "--part=memory", "--part=prepare", *flags)
+    figures = bench("scale", "--part=memory", "--part=prepare", *flags)
     memory = ("memory: corpus", "memory: processes, main", "memory: processes, worker 1", "memory: threads, main")
-    assert {name for name in found if name.startswith("memory: ")} == set(memory)
+    assert {name for name in figures if name.startswith("memory: ")} == set(memory)
     scale = sys.modules["scale"]
     corpus = scale.index(tmp_path / "index", 20_000)
     plain, again, full = (scale.planning(corpus, m) for m in (scale.MixtureConfig(), scale.MixtureConfig(), scale.FULL))
@@ -71,8 +71,8 @@ def test_scale(bench, tmp_path):
 
 def test_startup(bench):
     pytest.importorskip("torch")
-    found = bench("startup", "--preset=tiny")
-    assert found["peak host memory, nlm_jax"].endswith("GiB")
+    figures = bench("startup", "--preset=tiny")
+    assert figures["peak host memory, nlm_jax"].endswith("GiB")
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")  # of transformers and peft about each other
@@ -80,10 +80,10 @@ def test_train_step(bench):
     """Both sides start near the loss of guessing: they do the same task on the same examples."""
     pytest.importorskip("torch")
     pytest.importorskip("peft")
-    found = bench("train_step", "--size=tiny", "--clips=3")
-    losses = found["loss of the first step"]
+    figures = bench("train_step", "--size=tiny", "--clips=3")
+    losses = figures["loss of the first step"]
     assert all(abs(loss - np.log(513)) < 0.7 for loss in losses.values()), losses
-    assert found["useful positions, nlm_jax"].endswith("%")
+    assert figures["useful positions, nlm_jax"].endswith("%")
 
 
 def test_int8(bench, tmp_path):
@@ -92,15 +92,15 @@ def test_int8(bench, tmp_path):
     cfg = tiny.model_config(layers=1)
     words = Tokenizer.from_pretrained("embedded").vocab_size
     cfg = dataclasses.replace(cfg, llama=dataclasses.replace(cfg.llama, vocab=words))
-    made = Checkpoint(cfg, dict(tiny.params(cfg)), tokenizer=embedded_directory())
-    save(made, tmp_path / "model", "nlm")
+    checkpoint_ = Checkpoint(cfg, dict(tiny.params(cfg)), tokenizer=embedded_directory())
+    save(checkpoint_, tmp_path / "model", "nlm")
     soundfile.write(tmp_path / "a.wav", np.random.default_rng(0).normal(0, 0.1, 16_000), 16_000)
     row = {"path": "a.wav", "prompt": "What is this?", "text": "a wren", "task": "name", "split": "valid"}
     (tmp_path / "rows.jsonl").write_text(json.dumps(row))
     flags = (f"--model={tmp_path / 'model'}", f"--data={tmp_path / 'rows.jsonl'}", "--seconds=1", "--batch=1")
-    found = bench("int8", *flags)
-    assert float(found["loss minus float32's, float32"]) == 0
-    moved = [abs(float(found[f"loss minus float32's, {name}"])) for name in ("nlm_jax int8", "qwix int8")]
+    figures = bench("int8", *flags)
+    assert float(figures["loss minus float32's, float32"]) == 0
+    moved = [abs(float(figures[f"loss minus float32's, {name}"])) for name in ("nlm_jax int8", "qwix int8")]
     assert all(0 < m < 0.05 for m in moved), moved
 
 
@@ -108,8 +108,8 @@ def test_generate(bench):
     """Both sides decode the same ids from the same vectors of clips."""
     pytest.importorskip("torch")
     flags = ("--size=tiny", "--questions=5", "--batch=2", "--tokens=4", "--longest=6")
-    found = bench("generate", *flags)
-    assert found["answers with equal ids from equal vectors"] == "100%"
+    figures = bench("generate", *flags)
+    assert figures["answers with equal ids from equal vectors"] == "100%"
     kinds = ("mixed", "equal", "several")
-    assert {f"{side}, {kind}" for side in ("nlm_jax", "transformers") for kind in kinds} == set(found["rates"])
-    assert all(float(found[f"ratio, {kind}"]) > 0 for kind in kinds)
+    assert {f"{side}, {kind}" for side in ("nlm_jax", "transformers") for kind in kinds} == set(figures["rates"])
+    assert all(float(figures[f"ratio, {kind}"]) > 0 for kind in kinds)

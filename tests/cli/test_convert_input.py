@@ -22,10 +22,10 @@ def official(golden, tmp_path):
             shutil.copyfile(golden / "model" / io.SINGLE, folder / io.SINGLE)
         else:
             _, metadata, _ = io.read_header(golden / "model" / io.SINGLE)
-            held = {name: np.array(view) for name, view in io.read_tensors(golden / "model").items()}
-            tensors(held)
-            made = [io.Entry(name, t.shape, t.dtype, lambda t=t: iter((t,))) for name, t in held.items()]
-            io.write_safetensors(folder / io.SINGLE, made, metadata)
+            stored = {name: np.array(view) for name, view in io.read_tensors(golden / "model").items()}
+            tensors(stored)
+            entries = [io.Entry(name, t.shape, t.dtype, lambda t=t: iter((t,))) for name, t in stored.items()]
+            io.write_safetensors(folder / io.SINGLE, entries, metadata)
         return [folder, "--llm", golden / "llama", "--qformer-config", golden / "qformer_config.json"]
 
     return make

@@ -76,7 +76,7 @@ def test_broken_rows(nlm, folder, rows, sentence):
     refuses(nlm, sentence, annotate(folder, *rows), out=folder / "out")
 
 
-def test_audio_given_as_annotations(nlm, folder):
+def test_audio_in_the_place_of_annotations(nlm, folder):
     refuses(nlm, "good.wav: is a recording; give the table of its labels", folder / "good.wav", out=folder / "out")
 
 

@@ -69,7 +69,7 @@ def refuses(nlm, tmp_path, config):
     return check
 
 
-def test_nothing_given(nlm):
+def test_no_config(nlm):
     status, _, err = nlm("train")
     assert status == 2
     assert "the following arguments are required: --config, --workdir" in err

@@ -29,8 +29,8 @@ def altered(golden, tmp_path):
         _, metadata, _ = io.read_header(source / io.SINGLE)
         tensors = {name: np.array(view) for name, view in io.read_tensors(source).items()}
         change(tensors)
-        made = [io.Entry(n, t.shape, t.dtype, lambda t=t: iter((t,))) for n, t in tensors.items()]
-        io.write_safetensors(out / io.SINGLE, made, metadata)
+        entries = [io.Entry(n, t.shape, t.dtype, lambda t=t: iter((t,))) for n, t in tensors.items()]
+        io.write_safetensors(out / io.SINGLE, entries, metadata)
         return out
 
     return make

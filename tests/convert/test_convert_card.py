@@ -22,7 +22,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning:transformers", "i
 
 
 @pytest.fixture(scope="module")
-def made():
+def exported():
     """A tiny model from nothing with the embedded tokenizer."""
     rows = json.loads((embedded_directory() / "tokenizer.json").read_text())["added_tokens"][-1]["id"] + 1
     cfg = preset("tiny")
@@ -36,9 +36,9 @@ def front(folder):
 
 
 @pytest.mark.parametrize("format", sorted(formats.FORMATS))
-def test_the_example_of_a_card_runs(made, tmp_path, monkeypatch, format):
+def test_the_example_of_a_card_runs(exported, tmp_path, monkeypatch, format):
     options = {"with_base": True} if format == "peft" else {}
-    formats.save(made, tmp_path / "my model", format, **options)
+    formats.save(exported, tmp_path / "my model", format, **options)
     head, text = front(tmp_path / "my model")
     assert (head["pipeline_tag"], head["library_name"]) == card.KINDS[format][:2]
     assert {"audio", "bioacoustics"} <= set(head["tags"])
@@ -48,14 +48,14 @@ def test_the_example_of_a_card_runs(made, tmp_path, monkeypatch, format):
     assert "$" not in text
     monkeypatch.chdir(tmp_path / "my model")
     (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    with contextlib.redirect_stdout(text_io.StringIO()) as said:
+    with contextlib.redirect_stdout(text_io.StringIO()) as stdout:
         exec(compile(code, "README.md", "exec"), {})
-    assert said.getvalue().strip() or format == "naturelm"
+    assert stdout.getvalue().strip() or format == "naturelm"
 
 
-def test_a_part_in_our_own_format(made, tmp_path, monkeypatch):
-    leaves = {path: leaf for path, leaf in made.leaves.items() if path.startswith("beats/")}
-    formats.save(dataclasses.replace(made, leaves=leaves), tmp_path / "out", "nlm")
+def test_a_part_in_our_own_format(exported, tmp_path, monkeypatch):
+    leaves = {path: leaf for path, leaf in exported.leaves.items() if path.startswith("beats/")}
+    formats.save(dataclasses.replace(exported, leaves=leaves), tmp_path / "out", "nlm")
     monkeypatch.chdir(tmp_path / "out")
     exec(re.findall(r"```python\n(.*?)```", front(tmp_path / "out")[1], re.DOTALL)[0], {})
 
@@ -73,9 +73,9 @@ def test_a_part_in_our_own_format(made, tmp_path, monkeypatch):
         ("", {}, "unknown", False),
     ],
 )
-def test_the_licence_of_the_language_model(made, tmp_path, base, llama, licence, built):
+def test_the_licence_of_the_language_model(exported, tmp_path, base, llama, licence, built):
     notes = (f"the official class reads the language model {base}", f"look into {tmp_path}/llama")
-    card.write_card(dataclasses.replace(made, base=base, llama=llama), tmp_path, "out", "naturelm", notes)
+    card.write_card(dataclasses.replace(exported, base=base, llama=llama), tmp_path, "out", "naturelm", notes)
     head, text = front(tmp_path)
     assert head["license"] == licence
     assert ("Built with Llama" in text) == built
@@ -85,17 +85,19 @@ def test_the_licence_of_the_language_model(made, tmp_path, base, llama, licence,
     assert "Look into ./llama." in text
 
 
-def test_a_licence_that_the_directory_states(made, tmp_path):
+def test_a_licence_that_the_directory_states(exported, tmp_path):
     (tmp_path / "llm").mkdir()
     (tmp_path / "llm" / "README.md").write_text("---\nlicense: apache-2.0\n---\n# A model\n")
-    stated = dataclasses.replace(made, base=str(tmp_path / "llm"), llama={"vocab_size": made.config.llama.vocab - 1})
+    stated = dataclasses.replace(
+        exported, base=str(tmp_path / "llm"), llama={"vocab_size": exported.config.llama.vocab - 1}
+    )
     assert card.language_model_licence(stated) == ("apache-2.0", "")
 
 
-def test_weights_of_the_official_model_are_not_for_sale(made, tmp_path):
+def test_weights_of_the_official_model_are_not_for_sale(exported, tmp_path):
     official = {"llama_path": "meta-llama/Llama-3.1-8B-Instruct"}
     base = "meta-llama/Llama-3.1-8B-Instruct"
-    formats.save(dataclasses.replace(made, official=official, base=base), tmp_path / "out", "naturelm")
+    formats.save(dataclasses.replace(exported, official=official, base=base), tmp_path / "out", "naturelm")
     head, text = front(tmp_path / "out")
     assert (head["license"], head["license_name"]) == ("other", "llama3.1-and-cc-by-nc-sa-4.0")
     assert "non-commercial" in text
@@ -103,11 +105,11 @@ def test_weights_of_the_official_model_are_not_for_sale(made, tmp_path):
 
 
 @pytest.fixture
-def workdir(made, tmp_path):
+def workdir(exported, tmp_path):
     """A run of two stages with validations, at the best checkpoint of the second."""
     folder = tmp_path / "run"
     with ocp.CheckpointManager(folder / run_file.CHECKPOINTS / "two" / "best") as manager:
-        params = {path: jnp.asarray(leaf) for path, leaf in made.leaves.items()}
+        params = {path: jnp.asarray(leaf) for path, leaf in exported.leaves.items()}
         manager.save(40, args=ocp.args.Composite(params=ocp.args.StandardSave(nest(params))))
     stage = {
         "steps": 40,
@@ -115,7 +117,7 @@ def workdir(made, tmp_path):
         "train": {"lora": True},
     }
     config = {"stages": [{"name": name} | stage for name in ("one", "two", "three")], "init": {"run": "/runs/before"}}
-    run_file.write_run(folder, run_file.Run(made.config, (), {}, ("one", "two", "three"), config))
+    run_file.write_run(folder, run_file.Run(exported.config, (), {}, ("one", "two", "three"), config))
     scores = [
         {"loss": 0.5, "accuracy": 0.9, "exact": 0.8, "task": {"naming": {"loss": 0.4, "accuracy": 1, "exact": 1}}}
     ]
@@ -145,7 +147,7 @@ def test_reading_a_run_says_nothing_of_files_that_it_lacks(workdir, caplog, capf
 
 
 @pytest.mark.parametrize("shard", [10**9, 20_000])
-def test_a_bar_has_its_total_from_the_start(made, tmp_path, shard):
+def test_a_bar_has_its_total_from_the_start(exported, tmp_path, shard):
     class Bar:
         total = done = 0
 
@@ -157,6 +159,6 @@ def test_a_bar_has_its_total_from_the_start(made, tmp_path, shard):
             assert self.done <= self.total
 
     bar = Bar()
-    formats.save(made, tmp_path / "out", "llama-merged", progress=bar, max_shard_bytes=shard)
+    formats.save(exported, tmp_path / "out", "llama-merged", progress=bar, max_shard_bytes=shard)
     assert bar.done == bar.total == len(io.read_tensors(tmp_path / "out"))
     assert np.isfinite(bar.total)

@@ -23,11 +23,11 @@ def nlm(capsys):
 @pytest.fixture
 def imported(nlm, golden, tmp_path):
     out = tmp_path / "imported"
-    status, said, err = nlm(
+    status, stdout, err = nlm(
         "import", golden / "model", "--out", out, "--qformer-config", golden / "qformer_config.json"
     )
     assert status == 0, err
-    assert "85 parameters" in said
+    assert "85 parameters" in stdout
     return out
 
 

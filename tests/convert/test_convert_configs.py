@@ -49,20 +49,24 @@ def test_official_config_of_the_golden_model(golden, open_golden):
     assert configs.official_json(cfg, official) == official
 
 
-def test_official_config_without_the_file_it_came_from(golden):
+def test_official_config_without_its_source_file(golden):
     """The fields are those of the official class, with the published values where the model says nothing."""
     official = json.loads((golden / "model" / "config.json").read_text())
-    made = configs.official_json(NatureLMConfig(llama=preset("llama-3.1-8b").llama))
-    assert set(made) == set(official) | {"nlm_audio"}
-    assert set(made["beats_cfg"]) == set(official["beats_cfg"])
-    assert (made["lora_rank"], made["lora_alpha"], made["beats_cfg"]["encoder_embed_dim"]) == (32, 32, 768)
+    converted = configs.official_json(NatureLMConfig(llama=preset("llama-3.1-8b").llama))
+    assert set(converted) == set(official) | {"nlm_audio"}
+    assert set(converted["beats_cfg"]) == set(official["beats_cfg"])
+    assert (converted["lora_rank"], converted["lora_alpha"], converted["beats_cfg"]["encoder_embed_dim"]) == (
+        32,
+        32,
+        768,
+    )
 
 
 def test_beats_without_a_head_both_ways():
     cfg = dataclasses.replace(preset("tiny").beats, predictor_classes=None)
-    made = configs.beats_json(cfg)
-    assert made["finetuned_model"] is False
-    assert configs.beats_config(made) == cfg
+    converted = configs.beats_json(cfg)
+    assert converted["finetuned_model"] is False
+    assert configs.beats_config(converted) == cfg
 
 
 @pytest.mark.parametrize(

@@ -145,7 +145,7 @@ def test_a_directory_without_its_language_model(altered, golden):
         formats.open_checkpoint(path, qformer_config=golden / "qformer_config.json")
 
 
-def test_sizes_of_the_qformer_must_be_told(golden):
+def test_sizes_of_the_qformer_are_required(golden):
     with pytest.raises(UserError, match=r"Q-Former is 48 wide.*--qformer-config"):
         formats.open_checkpoint(golden / "model")
 

@@ -23,19 +23,19 @@ from nlm_jax.data.text import Tokenizer, embedded_directory
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning:transformers", "ignore::UserWarning:peft")
 NEW = 40
-ROOM = 64
+RESERVE = 64
 
 
 @pytest.fixture(scope="module")
 def from_nothing():
     """A model with no files behind it but the embedded tokenizer's; its ends of text are likely enough to be said."""
     tokenizer = Tokenizer.from_pretrained(embedded_directory())
-    made = hub_files.random_checkpoint(hub_files.model_config(tokenizer.vocab_size), seed=1)
-    head = 4 * made.leaves["llama/lm_head/kernel"]
+    generated = hub_files.random_checkpoint(hub_files.model_config(tokenizer.vocab_size), seed=1)
+    head = 4 * generated.leaves["llama/lm_head/kernel"]
     head[:, list(tokenizer.eos_ids)] *= 1.6
     head[:, tokenizer.pad_id] = 0
     return dataclasses.replace(
-        made, leaves=made.leaves | {"llama/lm_head/kernel": head}, tokenizer=embedded_directory()
+        generated, leaves=generated.leaves | {"llama/lm_head/kernel": head}, tokenizer=embedded_directory()
     )
 
 
@@ -45,7 +45,7 @@ def ours(llama, tokenizer, ids):
     step = jax.jit(lambda state, ids: hub_files.next_logits(nnx.merge(graphdef, state), ids))
     ids = list(ids)
     for _ in range(NEW):
-        padded = np.zeros((1, ROOM), np.int32)
+        padded = np.zeros((1, RESERVE), np.int32)
         padded[0, : len(ids)] = ids
         ids.append(int(step(state, padded)[0, len(ids) - 1].argmax()))
         if ids[-1] in tokenizer.eos_ids:
@@ -54,8 +54,8 @@ def ours(llama, tokenizer, ids):
 
 
 def theirs(model, ids):
-    made = model.generate(torch.tensor([ids]), do_sample=False, max_new_tokens=NEW)
-    return made[0].tolist()
+    generated = model.generate(torch.tensor([ids]), do_sample=False, max_new_tokens=NEW)
+    return generated[0].tolist()
 
 
 def prompts(tokenizer):
@@ -83,13 +83,13 @@ def test_generation_stops_by_itself(from_nothing, tmp_path, where):
     llama = hub_files.language_model(llama)
     ended = 0
     for ids in prompts(tokenizer):
-        wanted = ours(llama, tokenizer, ids)
-        assert theirs(model, ids) == wanted
-        ended += wanted[-1] in tokenizer.eos_ids
+        expected = ours(llama, tokenizer, ids)
+        assert theirs(model, ids) == expected
+        ended += expected[-1] in tokenizer.eos_ids
     assert ended > 0  # by itself, and not at max_new_tokens
 
 
-def test_ids_of_a_model_made_here(from_nothing, tmp_path):
+def test_ids_of_a_model_from_scratch(from_nothing, tmp_path):
     tokenizer = Tokenizer.from_pretrained(embedded_directory())
     formats.save(from_nothing, tmp_path / "out", "llama-merged")
     for file in ("config.json", "generation_config.json"):
@@ -153,7 +153,7 @@ def test_no_pad_is_left_over(from_nothing, tmp_path):
     assert "pad_token_id" not in io.read_json(tmp_path / "out" / "config.json")
 
 
-def test_ids_that_a_library_made_up_go(stock, tmp_path):
+def test_ids_that_a_library_invented_are_removed(stock, tmp_path):
     """LlamaConfig writes bos 1 and eos 2 where nobody said better; here these are ordinary tokens."""
     config = io.read_json(stock / "config.json") | {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": -1}
     (stock / "config.json").write_text(json.dumps(config))
@@ -183,8 +183,8 @@ def workdir(stock, tmp_path):
         with ocp.CheckpointManager(tmp_path / name / run_file.CHECKPOINTS / "s" / "last") as manager:
             manager.save(1, args=ocp.args.Composite(params=ocp.args.StandardSave(nest(changed))))
         drawn = {p: leaf for p, leaf in every.items() if p not in changed and not p.startswith("llama/")}
-        made = [io.Entry(p, x.shape, x.dtype, lambda x=x: iter((x,))) for p, x in drawn.items()]
-        io.write_safetensors(tmp_path / name / run_file.FROZEN, made)
+        generated = [io.Entry(p, x.shape, x.dtype, lambda x=x: iter((x,))) for p, x in drawn.items()]
+        io.write_safetensors(tmp_path / name / run_file.FROZEN, generated)
         (tmp_path / name / TOKENIZER).mkdir()
         for file in ("tokenizer.json", "tokenizer_config.json", "generation_config.json"):
             (tmp_path / name / TOKENIZER / file).write_bytes((stock / file).read_bytes())
@@ -204,14 +204,14 @@ def logits(model) -> np.ndarray:
 
 
 def test_an_adapter_names_its_language_model(nlm, workdir, stock, tmp_path, llama_logits):
-    status, said, err = nlm("export", workdir(lambda p: "lora_" in p), "--format=peft", "--out", tmp_path / "out")
+    status, stdout, err = nlm("export", workdir(lambda p: "lora_" in p), "--format=peft", "--out", tmp_path / "out")
     assert status == 0, err
-    assert f"the adapter goes on the language model {stock}" in said
+    assert f"the adapter goes on the language model {stock}" in stdout
     assert io.read_json(tmp_path / "out/adapter_config.json")["base_model_name_or_path"] == str(stock)
-    made = logits(peft.AutoPeftModelForCausalLM.from_pretrained(tmp_path / "out"))
-    wanted = llama_logits(hub_files.language_model(formats.open_checkpoint(tmp_path / "run").load()), IDS)
-    np.testing.assert_allclose(made, wanted[..., :-1], atol=2e-5, rtol=0)
-    assert len(transformers.AutoTokenizer.from_pretrained(tmp_path / "out")) == made.shape[-1]
+    generated = logits(peft.AutoPeftModelForCausalLM.from_pretrained(tmp_path / "out"))
+    expected = llama_logits(hub_files.language_model(formats.open_checkpoint(tmp_path / "run").load()), IDS)
+    np.testing.assert_allclose(generated, expected[..., :-1], atol=2e-5, rtol=0)
+    assert len(transformers.AutoTokenizer.from_pretrained(tmp_path / "out")) == generated.shape[-1]
 
 
 def test_an_adapter_on_a_base_that_was_trained(nlm, workdir, tmp_path, llama_logits):
@@ -225,9 +225,9 @@ def test_an_adapter_on_a_base_that_was_trained(nlm, workdir, tmp_path, llama_log
     assert nlm("export", tmp_path / "nlm", "--format=peft", "--out", tmp_path / "out", "--with-base")[0] == 0
     named = io.read_json(tmp_path / "out/adapter_config.json")["base_model_name_or_path"]
     assert named == str(tmp_path / "out" / "base")
-    made = logits(peft.AutoPeftModelForCausalLM.from_pretrained(tmp_path / "out"))
-    wanted = llama_logits(hub_files.language_model(formats.open_checkpoint(source).load()), IDS)
-    np.testing.assert_allclose(made, wanted[..., :-1], atol=1e-4, rtol=0)
+    generated = logits(peft.AutoPeftModelForCausalLM.from_pretrained(tmp_path / "out"))
+    expected = llama_logits(hub_files.language_model(formats.open_checkpoint(source).load()), IDS)
+    np.testing.assert_allclose(generated, expected[..., :-1], atol=1e-4, rtol=0)
 
 
 def test_an_adapter_on_another_language_model(workdir, stock, tmp_path):
@@ -260,32 +260,32 @@ def test_an_adapter_on_another_language_model(workdir, stock, tmp_path):
 def test_the_language_model_of_an_official_directory(nlm, workdir, stock, tmp_path, monkeypatch, options, path, says):
     """Named so that it is found from any directory, and said."""
     monkeypatch.chdir(tmp_path)
-    status, said, err = nlm("export", workdir(lambda p: "lora_" in p), "--format=naturelm", "--out=out", *options)
+    status, stdout, err = nlm("export", workdir(lambda p: "lora_" in p), "--format=naturelm", "--out=out", *options)
     assert status == 0, err
     names = {"stock": stock, "out": tmp_path / "out"}
     assert io.read_json(tmp_path / "out/config.json")["llama_path"] == path.format(**names)
-    assert says.format(**names) in said
+    assert says.format(**names) in stdout
     again = formats.open_checkpoint(tmp_path / "out", llm=stock).lazily()
     assert again.base == str(stock)
 
 
-def test_a_language_model_that_is_nowhere_is_said(from_nothing, tmp_path):
+def test_a_missing_language_model_is_reported(from_nothing, tmp_path):
     (note,) = formats.save(from_nothing, tmp_path / "out", "naturelm")
     assert "which holds no weights: export with --with-base to write them" in note
     odd = dataclasses.replace(from_nothing.config.qformer, width=64, heads=4)
     config = dataclasses.replace(from_nothing.config, qformer=odd)
     leaves = hub_files.random_checkpoint(config).leaves
-    made = dataclasses.replace(from_nothing, config=config, leaves=leaves)
-    _, note = formats.save(made, tmp_path / "odd", "naturelm")
+    generated = dataclasses.replace(from_nothing, config=config, leaves=leaves)
+    _, note = formats.save(generated, tmp_path / "odd", "naturelm")
     assert "cannot load this one, with width 64, heads 4: change the sizes in its init_audio_Qformer" in note
 
 
 def test_a_carried_path_gives_way_to_what_was_written(golden, open_golden, tmp_path):
     opened = open_golden()
     carried = dict(opened.official) | {"llama_path": "meta-llama/Meta-Llama-3.1-8B-Instruct"}
-    made = dataclasses.replace(opened.lazily(), official=carried)
-    formats.save(made, tmp_path / "a", "naturelm")
+    generated = dataclasses.replace(opened.lazily(), official=carried)
+    formats.save(generated, tmp_path / "a", "naturelm")
     assert io.read_json(tmp_path / "a/config.json")["llama_path"] == "meta-llama/Meta-Llama-3.1-8B-Instruct"
-    formats.save(made, tmp_path / "b", "naturelm", with_base=True)
+    formats.save(generated, tmp_path / "b", "naturelm", with_base=True)
     assert io.read_json(tmp_path / "b/config.json")["llama_path"] == str(tmp_path / "b" / "llama")
     assert formats.open_checkpoint(tmp_path / "b").base == str(tmp_path / "b" / "llama")

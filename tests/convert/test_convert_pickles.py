@@ -36,9 +36,9 @@ def trainer():
     class Settings(dict):
         pass
 
-    for made in (Kind, Settings):
-        made.__module__, made.__qualname__ = "NatureLM.config", made.__name__
-        setattr(module, made.__name__, made)
+    for payloads in (Kind, Settings):
+        payloads.__module__, payloads.__qualname__ = "NatureLM.config", payloads.__name__
+        setattr(module, payloads.__name__, payloads)
     yield module
     forget()
 
@@ -144,7 +144,7 @@ def hostile(mark):
     yield b"\x80\x02cposix\nsystem\n(V" + shell + b"\nt\x81."  # NEWOBJ
     yield b"\x80\x04\x8c\x05posix\x8c\x06system\x93(V" + shell + b"\ntR."  # STACK_GLOBAL
     code = f"open({str(mark)!r}, 'w')"
-    for made in (
+    for payloads in (
         Call(eval, code),
         Call(exec, code),
         Call(os.system, f"touch {mark}"),
@@ -157,7 +157,7 @@ def hostile(mark):
         Call(collections.OrderedDict, Call(eval, code)),
         {Call(eval, code): 1},
     ):
-        yield pickle.dumps(made, protocol=2)
+        yield pickle.dumps(payloads, protocol=2)
     # The attribute of a function that is allowed, set by BUILD; then a call.
     yield b"ctorch._utils\n_rebuild_tensor_v2\n}V__code__\nV" + shell + b"\nsb."
     yield b"\x80\x02(ccollections\nOrderedDict\n)R}V__class__\ncposix\nsystem\nsb."
@@ -170,9 +170,9 @@ def zipped(path, data):
     """A torch archive whose pickle is `data`."""
     torch.save(STATE, path)
     with zipfile.ZipFile(path) as archive:
-        held = {info.filename: archive.read(info) for info in archive.infolist()}
+        members = {info.filename: archive.read(info) for info in archive.infolist()}
     with zipfile.ZipFile(path, "w") as archive:
-        for name, content in held.items():
+        for name, content in members.items():
             archive.writestr(name, data if name.endswith("data.pkl") else content)
 
 
@@ -193,9 +193,9 @@ def test_nothing_is_run(tmp_path, index):
 
 def test_they_would_be_run_by_another_reader(tmp_path):
     mark = tmp_path / "mark"
-    made = list(hostile(mark))
-    assert len(made) == 21
-    for data in made[:3]:
+    payloads = list(hostile(mark))
+    assert len(payloads) == 21
+    for data in payloads[:3]:
         with contextlib.suppress(Exception):
             pickle.loads(data)
         assert mark.exists()

@@ -38,8 +38,8 @@ def test_official_in_official_out(golden, open_golden, ready, tmp_path, source):
     formats.save(ready(opened), tmp_path / "out")
     same_files(tmp_path / "out", golden)
     for file in ("tokenizer.json", "tokenizer_config.json", "generation_config.json", "config.json"):
-        kept = (tmp_path / "out" / "llama" / file).read_text()
-        assert json.loads(kept) == json.loads((golden / "llama" / file).read_text())
+        tokenizer_file = (tmp_path / "out" / "llama" / file).read_text()
+        assert json.loads(tokenizer_file) == json.loads((golden / "llama" / file).read_text())
 
 
 def test_our_own_export_needs_nothing_else(open_golden, tmp_path, identical):
@@ -140,7 +140,7 @@ def test_a_loaded_model_holds_what_the_file_holds(open_golden, identical):
     assert identical(model.llama.lm_head.kernel[...], checkpoint.leaves["llama/lm_head/kernel"])
 
 
-def test_a_checkpoint_that_came_from_nowhere(tmp_path):
+def test_a_checkpoint_without_a_source(tmp_path):
     """Weights made here, no files behind them: what official and Hugging Face files hold besides is filled in."""
     from nlm_jax.convert import checkpoint as c
     from nlm_jax.convert.leaves import abstract
@@ -148,21 +148,21 @@ def test_a_checkpoint_that_came_from_nowhere(tmp_path):
 
     cfg, rng = preset("tiny"), np.random.default_rng(0)
     leaves = {path: rng.normal(size=leaf.shape).astype("f") for path, leaf in abstract(cfg).items()}
-    made = c.Checkpoint(cfg, leaves)
+    created = c.Checkpoint(cfg, leaves)
     for name in ("naturelm", "nlm"):
-        formats.save(made, tmp_path / name, name)
+        formats.save(created, tmp_path / name, name)
         assert formats.open_checkpoint(tmp_path / name).load().config == cfg
     assert io.read_json(tmp_path / "naturelm/llama/config.json")["vocab_size"] == cfg.llama.vocab - 1
     for name in ("llama-merged", "beats"):
-        formats.save(made, tmp_path / name, name)
+        formats.save(created, tmp_path / name, name)
     with pytest.raises(UserError, match=r"where the language model came from is not known; write it .* --with-base"):
-        formats.save(made, tmp_path / "peft", "peft")
-    formats.save(made, tmp_path / "peft", "peft", with_base=True)
+        formats.save(created, tmp_path / "peft", "peft")
+    formats.save(created, tmp_path / "peft", "peft", with_base=True)
     assert io.read_json(tmp_path / "peft/base/config.json")["vocab_size"] == cfg.llama.vocab - 1
     assert io.read_json(tmp_path / "llama-merged/config.json")["vocab_size"] == cfg.llama.vocab
 
 
-def test_nothing_is_asked_of_a_device_from_file_to_file(open_golden, tmp_path, monkeypatch):
+def test_no_device_is_used_from_file_to_file(open_golden, tmp_path, monkeypatch):
     def never(*_args, **_kwargs):
         raise AssertionError("a device was used")
 

@@ -25,8 +25,8 @@ def workdir(golden, open_golden, tmp_path):
     imports = ({"src": str(golden / "model"), "kind": "naturelm"} | options,)
     digests = run_file.digest_base(base)
     configs = {"official": dict(first.official), "llama": dict(first.llama)}
-    made = run_file.Run(first.config, imports, digests, ("stage1",), {}, **configs)
-    run_file.write_run(tmp_path / "run", made)
+    written = run_file.Run(first.config, imports, digests, ("stage1",), {}, **configs)
+    run_file.write_run(tmp_path / "run", written)
     return tmp_path / "run"
 
 
@@ -36,8 +36,8 @@ def test_what_was_trained_over_its_base(workdir, open_golden, identical, which, 
     assert formats.kind_of(workdir) == "run"
     checkpoint = getattr(formats.open_checkpoint(workdir, which=which), how)()
     for path, leaf in open_golden().load().leaves.items():
-        wanted = leaf * 2 if path.startswith("audio_proj") else leaf
-        assert identical(fetch(checkpoint.leaves[path]), wanted), path
+        expected = leaf * 2 if path.startswith("audio_proj") else leaf
+        assert identical(fetch(checkpoint.leaves[path]), expected), path
 
 
 def test_it_leaves_in_the_official_layout(workdir, tmp_path, golden):
@@ -53,13 +53,13 @@ def test_it_leaves_in_the_official_layout(workdir, tmp_path, golden):
 @pytest.mark.parametrize("how", ["load", "lazily"])
 def test_another_base_is_refused(workdir, golden, how):
     """The imports now name other weights: the fitted ones differ from the start in every trained leaf."""
-    found = run_file.read_run(workdir)
-    fitted = found.imports[0] | {
+    loaded = run_file.read_run(workdir)
+    fitted = loaded.imports[0] | {
         "src": str(golden / "checkpoints" / "checkpoint_fitted_trainable_only.pth"),
         "base": str(golden / "model"),
         "config": str(golden / "model"),
     }
-    run_file.write_run(workdir, dataclasses.replace(found, imports=(fitted,)))
+    run_file.write_run(workdir, dataclasses.replace(loaded, imports=(fitted,)))
     opened = formats.open_checkpoint(workdir)
     with pytest.raises(UserError, match="mismatched checkpoint"):
         getattr(opened, how)()

@@ -76,11 +76,11 @@ def test_names_go_to_leaves_and_back():
         assert not match.duplicate
 
 
-def test_duplicates_are_known_for_what_they_are():
+def test_duplicates_are_recognized():
     layout = table.official(TINY)
-    for name, kept in duplicates(layout, TINY.beats.layers).items():
+    for name, original in duplicates(layout, TINY.beats.layers).items():
         assert layout.match(name).duplicate
-        assert layout.match(name).rule.name == kept
+        assert layout.match(name).rule.name == original
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ def test_hugging_face_names_live(tied, biases):
     ours_abstract = leaves.abstract(dataclasses.replace(TINY, llama=cfg))
     layout = table.hugging_face(cfg)
     ours = {entry.name: entry.shape for entry in entries(ours_abstract, layout)}
-    ours |= {name: ours[kept] for name, kept in duplicates(layout, 2).items()}
+    ours |= {name: ours[original] for name, original in duplicates(layout, 2).items()}
     assert ours == {name: tuple(tensor.shape) for name, tensor in state.items()}
 
 

@@ -63,8 +63,8 @@ def big(tmp_path, layers, stacked):
     tensors = {f"x.{i}": rng.normal(size=(512, 512)).astype("f") for i in range(layers)}
     if stacked:
         tensors = {"x": np.stack(list(tensors.values()))}
-    made = [io.Entry(n, t.shape, t.dtype, lambda t=t: iter((t,))) for n, t in tensors.items()]
-    io.write_safetensors(tmp_path / "x.safetensors", made)
+    entries = [io.Entry(n, t.shape, t.dtype, lambda t=t: iter((t,))) for n, t in tensors.items()]
+    io.write_safetensors(tmp_path / "x.safetensors", entries)
     return io.read_safetensors(tmp_path / "x.safetensors")
 
 
@@ -94,11 +94,11 @@ def test_writing_holds_about_one_tensor(tmp_path):
     transfer.fetch(leaf, 0)  # compiles
     gc.collect()
     tracemalloc.start()
-    made = [
+    entries = [
         io.Entry(str(i), (512, 512), np.dtype("f"), lambda i=i: iter((transfer.fetch(leaf, i).T,)))
         for i in range(layers)
     ]
-    io.write_safetensors(tmp_path / "out.safetensors", made)
+    io.write_safetensors(tmp_path / "out.safetensors", entries)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 4 * tensor
@@ -117,7 +117,7 @@ def test_a_device_never_keeps_the_mapped_file(tmp_path):
     assert np.array_equal(np.asarray(leaf), before)
 
 
-def test_types_are_changed_on_the_way_when_asked(open_golden):
+def test_dtypes_are_converted_during_transfer(open_golden):
     import ml_dtypes
 
     bf16, f32 = np.dtype(ml_dtypes.bfloat16), np.dtype("f")

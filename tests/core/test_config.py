@@ -189,7 +189,7 @@ def test_a_line_is_named_of_a_relative_path_too(file, monkeypatch):
     fails(r"some\.py: line 3 raises ZeroDivisionError", file.name, function=config.load)
 
 
-def test_an_argument_that_nobody_takes(file):
+def test_an_unexpected_argument(file):
     file.write_text("def get_config():\n    return {}\n")
     fails(r"some\.py:small: its get_config\(\) takes no argument", f"{file}:small", function=config.load)
 
@@ -199,13 +199,13 @@ def test_overrides_of_lists_and_of_free_names(tmp_path):
     from nlm_jax.train.config import TrainConfig, train_config
 
     (tmp_path / "some.py").write_text("def get_config():\n    return {'stages': [{'steps': 1}]}\n")
-    given = ["stages.0.data.train=('a', 'b')", "stages.0.data.mixture.domain.animal=2", "tokenizer=x"]
-    given += [f"model.overrides.{text}" for text in ("llama.lora.rank=2", "llama.layers=1", "end_sym=x")]
-    loaded = config.load(tmp_path / "some.py", [f"--config.{text}" for text in given], TrainConfig)
-    made = train_config(loaded)
-    assert made.stages[0].data.train == ("a", "b")
-    assert made.stages[0].data.mixture.domain == {"animal": 2.0}
-    assert made.model.overrides == {"llama": {"lora": {"rank": 2}, "layers": 1}, "end_sym": "x"}
+    flags = ["stages.0.data.train=('a', 'b')", "stages.0.data.mixture.domain.animal=2", "tokenizer=x"]
+    flags += [f"model.overrides.{text}" for text in ("llama.lora.rank=2", "llama.layers=1", "end_sym=x")]
+    loaded = config.load(tmp_path / "some.py", [f"--config.{text}" for text in flags], TrainConfig)
+    cfg = train_config(loaded)
+    assert cfg.stages[0].data.train == ("a", "b")
+    assert cfg.stages[0].data.mixture.domain == {"animal": 2.0}
+    assert cfg.model.overrides == {"llama": {"lora": {"rank": 2}, "layers": 1}, "end_sym": "x"}
     for text, says in (
         ("stages.0.data.mixture.domain.animal=much", "domain.animal: expected float, got 'much'"),
         ("foo=1", "valid names: checkpoint, compile_cache, eval, init, log, mesh, model, seed, stages, "),
@@ -251,17 +251,17 @@ def test_every_config_that_ships(path, tmp_path):
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))
     argument = f":{tmp_path}" if path.stem == "finetune" else ""
     assert train_config(config.load(f"{path}{argument}")).stages
-    said = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
     for word in ("command", "hardware", "time", "numbers"):
-        assert f"\n{word} " in f"\n{said}", f"its header does not say: {word}"
+        assert f"\n{word} " in f"\n{docstring}", f"its header does not say: {word}"
 
 
 def test_free_fields_are_plain_dicts():
     """Nested overrides of a config file arrive as dicts, which are merged level by level, and not as a ConfigDict."""
     from nlm_jax.train.config import ModelSetup
 
-    given = ml_collections.ConfigDict({"overrides": {"llama": {"lora": {"rank": 2}}}})
-    overrides = config.build(ModelSetup, given).overrides
+    flags = ml_collections.ConfigDict({"overrides": {"llama": {"lora": {"rank": 2}}}})
+    overrides = config.build(ModelSetup, flags).overrides
     assert type(overrides["llama"]) is dict
     assert type(overrides["llama"]["lora"]) is dict
 

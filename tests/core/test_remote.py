@@ -27,19 +27,19 @@ def bucket(monkeypatch, tmp_path):
 
 def test_files_are_fetched_once_and_again_when_they_change(bucket, monkeypatch):
     bucket.pipe({"/data/a/one.txt": b"1", "/data/two.txt": b"2"})
-    got = []
+    calls = []
     get_file = bucket.get_file
-    monkeypatch.setattr(bucket, "get_file", lambda path, *a, **k: (got.append(path), get_file(path, *a, **k)))
+    monkeypatch.setattr(bucket, "get_file", lambda path, *a, **k: (calls.append(path), get_file(path, *a, **k)))
     folder = remote.fetch("memory://data")
     assert (folder / "a" / "one.txt").read_text() == "1"
     assert (folder / "two.txt").read_text() == "2"
-    assert len(got) == 2
+    assert len(calls) == 2
     remote.fetch("memory://data")
-    assert len(got) == 2
+    assert len(calls) == 2
     bucket.pipe("/data/two.txt", b"two")
     bucket.rm("/data/a/one.txt")
     remote.fetch("memory://data")
-    assert len(got) == 3
+    assert len(calls) == 3
     assert (folder / "two.txt").read_text() == "two"
     assert not (folder / "a" / "one.txt").exists()
 
@@ -60,9 +60,9 @@ def test_half_a_delivery_is_not_seen(bucket):
     assert [p.name for p in again.iterdir()] == ["done"]
 
 
-def test_what_somebody_else_writes_beside_is_theirs(bucket):
+def test_folders_of_other_writers_are_left_alone(bucket):
     """Orbax writes checkpoints of several hosts itself: the mirror leaves them alone, a reader gets them."""
-    mirror = remote.Mirror("memory://run", beside=("checkpoints",))
+    mirror = remote.Mirror("memory://run", excluded=("checkpoints",))
     mirror.pull()
     mirror.local.mkdir(parents=True, exist_ok=True)
     (mirror.local / "run.json").write_text("{}")

@@ -15,10 +15,10 @@ VALUES = np.random.default_rng(0).normal(size=(8, 16)).astype(np.float32)
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.int32, jnp.bool_])
 def test_the_mesh_makes_no_difference(dtype):
     leaf = jnp.asarray(VALUES * 3).astype(dtype)
-    found = {digest(leaf)}
+    digest_set = {digest(leaf)}
     for sizes, spec in (((1, 8, 1), ("fsdp",)), ((2, 2, 2), ("fsdp", "tensor")), ((8, 1, 1), (None, "data"))):
-        found.add(digest(jax.device_put(leaf, NamedSharding(make_mesh(*sizes), PartitionSpec(*spec)))))
-    assert len(found) == 1
+        digest_set.add(digest(jax.device_put(leaf, NamedSharding(make_mesh(*sizes), PartitionSpec(*spec)))))
+    assert len(digest_set) == 1
 
 
 def test_every_change_shows():
@@ -36,6 +36,6 @@ def test_every_change_shows():
 def test_digests_by_path():
     tree = {"a": {"b": jnp.ones(3)}, "c": [jnp.zeros(2), jnp.ones(2)]}
     assert list(named_leaves(tree)) == ["a/b", "c/0", "c/1"]
-    found = digests(tree)
-    assert found["a/b"] == digest(jnp.ones(3))
-    assert len(set(found.values())) == 3
+    digest_set = digests(tree)
+    assert digest_set["a/b"] == digest(jnp.ones(3))
+    assert len(set(digest_set.values())) == 3

@@ -78,12 +78,12 @@ def corpus(tmp_path_factory):
 
 
 def examples(corpus, task=None, path=None, clips=1):
-    found = [e for e in range(len(corpus)) if corpus.n_clips[e] == clips]
-    found = [e for e in found if task in (None, corpus.tasks[corpus.task[e]])]
-    return [e for e in found if path is None or path in corpus.clip_names(e)]
+    matches = [e for e in range(len(corpus)) if corpus.n_clips[e] == clips]
+    matches = [e for e in matches if task in (None, corpus.tasks[corpus.task[e]])]
+    return [e for e in matches if path is None or path in corpus.clip_names(e)]
 
 
-def heard(corpus, config, example, position, seed=3):
+def augmented(corpus, config, example, position, seed=3):
     """(choice, clips, names of the steps)."""
     choice = Chooser(corpus, config, seed).choose(position, example)
     steps = list(ClipReader(corpus, config, T, crop=True, seed=seed).steps(choice, position))
@@ -93,14 +93,14 @@ def heard(corpus, config, example, position, seed=3):
 def test_every_kind_is_a_function_of_seed_and_position(corpus):
     example = examples(corpus, "common-simple-detection")[0]
     for kind, config in KINDS.items():
-        _, (first,), names = heard(corpus, config, example, 5)
+        _, (first,), names = augmented(corpus, config, example, 5)
         assert names == ["stored", kind]
         choice = Chooser(corpus, config, 3).choose(5, example)
         np.testing.assert_array_equal(first, ClipReader(corpus, config, T, True, 3).clips(choice, 5)[0])
-        np.testing.assert_array_equal(first, heard(corpus, config, example, 5)[1][0])
+        np.testing.assert_array_equal(first, augmented(corpus, config, example, 5)[1][0])
         # a time scale may cut the same samples, so compare several places
-        assert any((first != heard(corpus, config, example, p)[1][0]).any() for p in (6, 7)), kind
-        assert (first != heard(corpus, config, example, 5, seed=4)[1][0]).any(), kind
+        assert any((first != augmented(corpus, config, example, p)[1][0]).any() for p in (6, 7)), kind
+        assert (first != augmented(corpus, config, example, 5, seed=4)[1][0]).any(), kind
 
 
 def test_switching_one_on_leaves_the_others_as_they_are(corpus):
@@ -119,7 +119,7 @@ def test_switching_one_on_leaves_the_others_as_they_are(corpus):
 
 def test_probabilities(corpus):
     example = examples(corpus, "common-name", "long.wav")[0]
-    seen = [heard(corpus, dataclasses.replace(ALL, noise_prob=0.2), example, p)[2] for p in range(150)]
+    seen = [augmented(corpus, dataclasses.replace(ALL, noise_prob=0.2), example, p)[2] for p in range(150)]
     for name, share in (("noise", 0.2), ("gain", 0.7), ("reverb", 0.7), ("band_stop", 0.7), ("time_shift", 0.7)):
         assert sum(name in steps for steps in seen) / 150 == pytest.approx(share, abs=0.12)
 
@@ -127,16 +127,16 @@ def test_probabilities(corpus):
 @pytest.mark.parametrize("kind", SPARED)
 def test_tasks_whose_answer_it_would_change_are_left_alone(corpus, kind):
     for task in TASKS:
-        _, _, names = heard(corpus, KINDS[kind], examples(corpus, task, "long.wav")[0], 1)
+        _, _, names = augmented(corpus, KINDS[kind], examples(corpus, task, "long.wav")[0], 1)
         assert (kind in names) == (task not in SPARED[kind]), task
     free = dataclasses.replace(KINDS[kind], **{f"{kind}_except": ()})
-    assert kind in heard(corpus, free, examples(corpus, SPARED[kind][0])[0], 1)[2]
+    assert kind in augmented(corpus, free, examples(corpus, SPARED[kind][0])[0], 1)[2]
 
 
 def test_noise_spares_recordings_by_path(corpus):
     (example,) = examples(corpus, path="A/hidden.wav")
-    assert heard(corpus, KINDS["noise"], example, 1)[2] == ["stored"]
-    assert "noise" in heard(corpus, dataclasses.replace(KINDS["noise"], noise_except_paths=()), example, 1)[2]
+    assert augmented(corpus, KINDS["noise"], example, 1)[2] == ["stored"]
+    assert "noise" in augmented(corpus, dataclasses.replace(KINDS["noise"], noise_except_paths=()), example, 1)[2]
 
 
 def test_text_changes_only_with_mixing_and_none(corpus):
@@ -157,7 +157,7 @@ def test_mixing_sounds_every_answer(corpus):
     (example,) = examples(corpus, "common-simple-detection", "long.wav")
     kinds = set()
     for position in range(40):
-        choice, (wave,), _ = heard(corpus, dataclasses.replace(KINDS["mixup"], mixup_partners=1), example, position)
+        choice, (wave,), _ = augmented(corpus, dataclasses.replace(KINDS["mixup"], mixup_partners=1), example, position)
         spectrum = np.abs(np.fft.rfft(wave))[[1000, 2000, 3000]] > 100
         assert spectrum.tolist() == [True, "wren" in (choice.text or ""), True]
         if choice.partners:
@@ -169,7 +169,7 @@ def test_mixing_sounds_every_answer(corpus):
 
 def test_none_leaves_nothing_of_the_recording(corpus):
     (example,) = examples(corpus, "common-simple-detection", "long.wav")
-    choice, (wave,), names = heard(corpus, dataclasses.replace(ALL, none_prob=1.0, gain_prob=0.0), example, 9)
+    choice, (wave,), names = augmented(corpus, dataclasses.replace(ALL, none_prob=1.0, gain_prob=0.0), example, 9)
     assert (choice.text, choice.prompt, names) == ("None", None, ["stored", "none"])
     stored = ClipReader(corpus, AugmentConfig(), T, True, 3).clips(choice.__class__(example), 9)[0]
     assert abs(np.corrcoef(stored, wave)[0, 1]) < 0.05
@@ -186,11 +186,11 @@ def test_clips_of_one_example_are_treated_alike(corpus):
             for before, after in zip(stored.clips, changed.clips, strict=True):
                 np.testing.assert_allclose(after, before * 10 ** (value / 20), rtol=1e-5)
         assert len(changed.clips) == 2
-    _, (one, two), _ = heard(corpus, KINDS["noise"], pair, 2)
+    _, (one, two), _ = augmented(corpus, KINDS["noise"], pair, 2)
     plain = ClipReader(corpus, AugmentConfig(), T, True, 3).clips(Chooser(corpus, ALL, 3).choose(10**6, pair), 2)
     assert abs(np.corrcoef(one - plain[0], two - plain[1])[0, 1]) < 0.2
     (text,) = examples(corpus, clips=0)
-    assert heard(corpus, dataclasses.replace(ALL, gain_prob=1.0), text, 2)[1] == ()
+    assert augmented(corpus, dataclasses.replace(ALL, gain_prob=1.0), text, 2)[1] == ()
 
 
 @pytest.mark.parametrize("path", ["silent.wav", "loud.wav", "short.wav"])
@@ -199,7 +199,7 @@ def test_finite_and_within_full_scale(corpus, path):
     loudest = dataclasses.replace(ALL, gain=(40.0, 60.0), gain_prob=1.0)
     for config in (*KINDS.values(), loudest, ALL):
         for position in range(6):
-            for clip in heard(corpus, config, example, position)[1]:
+            for clip in augmented(corpus, config, example, position)[1]:
                 assert clip.dtype == np.float32
                 assert clip.shape == (T,)
                 assert np.isfinite(clip).all()
@@ -308,11 +308,11 @@ def test_noise_has_the_tilt_that_is_drawn(samples):
 
 
 def test_noise_is_gaussian():
-    made = []
+    outputs = []
     for seed in range(12):
         noise, tilt = augment.coloured_noise(np.random.default_rng(seed), T), np.random.default_rng(seed).uniform()
         white = np.fft.irfft(np.fft.rfft(noise)[1:] * np.arange(1, T // 2 + 1) ** tilt)
-        made.append(white / white.std())
-    values = np.concatenate(made)
+        outputs.append(white / white.std())
+    values = np.concatenate(outputs)
     assert np.mean(values**4) == pytest.approx(3.0, abs=0.06)
     assert np.mean(np.abs(values) > 3) == pytest.approx(0.0027, abs=0.0006)

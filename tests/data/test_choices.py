@@ -40,8 +40,10 @@ def test_partners(reference):
 def test_noise_level(reference):
     arrays = reference[1]
     for snr in (-10.0, 0.0, 7.5, 25.0):
-        got = augment.scale_noise(arrays["snr__clean"], arrays["snr__noise"], snr)
-        np.testing.assert_allclose(got, arrays[f"snr__scaled_{snr}"], rtol=1e-7)  # the reference rounds once to float32
+        result = augment.scale_noise(arrays["snr__clean"], arrays["snr__noise"], snr)
+        np.testing.assert_allclose(
+            result, arrays[f"snr__scaled_{snr}"], rtol=1e-7
+        )  # the reference rounds once to float32
     silent = np.zeros_like(arrays["snr__noise"])
     np.testing.assert_array_equal(
         augment.scale_noise(arrays["snr__clean"], silent, 0.0), arrays["snr__silent_noise_scaled_0.0"]
@@ -51,8 +53,8 @@ def test_noise_level(reference):
 def test_time_scale(reference):
     table, arrays = reference
     for case in table["time_scale"]["cases"]:
-        got = augment.time_scale(arrays["snr__clean"], case["drawn_factor"], case["global_uniform_for_left_padding"])
-        np.testing.assert_allclose(got, arrays[f"time_scale__{case['index']}"], atol=1e-15)
+        result = augment.time_scale(arrays["snr__clean"], case["drawn_factor"], case["global_uniform_for_left_padding"])
+        np.testing.assert_allclose(result, arrays[f"time_scale__{case['index']}"], atol=1e-15)
 
 
 def test_sums_stay_within_full_scale():
@@ -134,10 +136,10 @@ def test_waves(corpus, prepared):
     seen = 0
     for position in range(60):
         choice = chooser.choose(position, detection(corpus))
-        (got,) = changed.clips(choice, position)
-        assert got.shape == (32000,)
-        assert got.dtype == np.float32
-        assert np.abs(got).max() <= 1.0
-        np.testing.assert_array_equal(got, changed.clips(choice, position)[0])
-        seen += (got != plain.clips(choice, position)[0]).any()
+        (result,) = changed.clips(choice, position)
+        assert result.shape == (32000,)
+        assert result.dtype == np.float32
+        assert np.abs(result).max() <= 1.0
+        np.testing.assert_array_equal(result, changed.clips(choice, position)[0])
+        seen += (result != plain.clips(choice, position)[0]).any()
     assert 10 < seen < 60

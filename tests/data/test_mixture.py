@@ -14,12 +14,12 @@ from nlm_jax.data.train_stream import PERIOD, Group, TrainStream
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 64, 1000, 4097])
 def test_permutation(size):
     for key in (1, 2):
-        got = permute(np.arange(size), size, np.full(size, key, np.uint64))
-        np.testing.assert_array_equal(np.sort(got), np.arange(size))
+        result = permute(np.arange(size), size, np.full(size, key, np.uint64))
+        np.testing.assert_array_equal(np.sort(result), np.arange(size))
     if size >= 64:
         other = permute(np.arange(size), size, np.full(size, 1, np.uint64))
-        assert (got != other).mean() > 0.9
-        assert abs(np.corrcoef(got, np.arange(size))[0, 1]) < 5 / np.sqrt(size)
+        assert (result != other).mean() > 0.9
+        assert abs(np.corrcoef(result, np.arange(size))[0, 1]) < 5 / np.sqrt(size)
 
 
 def test_one_group_passes_every_example_once_an_epoch():
@@ -138,19 +138,19 @@ def counts(corpus, examples):
 def test_a_taxon_is_named_at_any_rank(pattern, raised):
     before = counts(ANIMALS, drawn(ANIMALS, 40_000))
     after = counts(ANIMALS, drawn(ANIMALS, 40_000, taxon={pattern: 3.0}))
-    of = lambda found, names: sum(found[n] for n in names)  # noqa: E731
+    of = lambda totals, names: sum(totals[n] for n in names)  # noqa: E731
     others = set(ANIMALS.taxa) - raised
     ratio = of(after, raised) / of(after, others) / (of(before, raised) / of(before, others))
     assert ratio == pytest.approx(3.0, rel=0.03)
-    gone = counts(ANIMALS, drawn(ANIMALS, 5_000, taxon={pattern: 0.0}))
-    assert of(gone, raised) == 0
-    assert all(gone[name] for name in others)
+    reduced = counts(ANIMALS, drawn(ANIMALS, 5_000, taxon={pattern: 0.0}))
+    assert of(reduced, raised) == 0
+    assert all(reduced[name] for name in others)
 
 
 def test_the_first_pattern_counts():
-    found = counts(ANIMALS, drawn(ANIMALS, 20_000, taxon={"Corvus corax": 1.0, "Aves": 0.0}))
-    assert found[CROW] == 0
-    assert found[RAVEN] / found[BARE] == pytest.approx(9, rel=0.05)
+    totals = counts(ANIMALS, drawn(ANIMALS, 20_000, taxon={"Corvus corax": 1.0, "Aves": 0.0}))
+    assert totals[CROW] == 0
+    assert totals[RAVEN] / totals[BARE] == pytest.approx(9, rel=0.05)
 
 
 def test_temperature_flattens_tasks():
@@ -196,14 +196,14 @@ def test_every_round_has_every_species():
 
 def test_caps():
     capped = drawn(ANIMALS, 40_000, species_cap=20, seed=1)
-    kept = {name: set(capped[ANIMALS.taxon[capped] == k].tolist()) for k, name in enumerate(ANIMALS.taxa)}
-    assert {name: len(examples) for name, examples in kept.items() if name not in (RAVEN, BARE)} == {
+    capped_per_taxon = {name: set(capped[ANIMALS.taxon[capped] == k].tolist()) for k, name in enumerate(ANIMALS.taxa)}
+    assert {name: len(examples) for name, examples in capped_per_taxon.items() if name not in (RAVEN, BARE)} == {
         CROW: 20,
         FROG: 20,
         WORD: 20,
         "": 75,  # no species, no cap
     }
-    assert len(kept[RAVEN]) + len(kept[BARE]) == 20
+    assert len(capped_per_taxon[RAVEN]) + len(capped_per_taxon[BARE]) == 20
     again, other = (set(drawn(ANIMALS, 40_000, species_cap=20, seed=s).tolist()) for s in (1, 2))
     assert again == set(capped.tolist())
     assert other != again

@@ -33,18 +33,18 @@ def test_epochs_are_what_the_stream_draws(prepared, name):
         ("species", corpus.taxa, corpus.taxon),
     ):
         for k, one in enumerate(names):
-            mine = drawn[codes == k]
+            group = drawn[codes == k]
             row = rows.get((of, one))
             if row is None:  # species that are never drawn have no epochs to be extreme in
                 assert of == "species"
-                assert not mine.any()
+                assert not group.any()
                 continue
-            assert row["examples"] == len(mine)
-            assert row["drawable"] == (mine > 0).sum()
-            assert row["draws"] == pytest.approx(mine.sum(), rel=0.01, abs=3)
-            assert row["share"] == pytest.approx(mine.sum() / draws, abs=2e-3)
+            assert row["examples"] == len(group)
+            assert row["drawable"] == (group > 0).sum()
+            assert row["draws"] == pytest.approx(group.sum(), rel=0.01, abs=3)
+            assert row["share"] == pytest.approx(group.sum() / draws, abs=2e-3)
             if row["drawable"]:
-                assert row["epochs"] == pytest.approx(mine.sum() / (mine > 0).sum(), rel=0.01)
+                assert row["epochs"] == pytest.approx(group.sum() / (group > 0).sum(), rel=0.01)
 
 
 def test_before_training(prepared, tokenizer, fmt):

@@ -22,13 +22,13 @@ def records(tmp_path, monkeypatch):
 
 def open_files(folder: pathlib.Path) -> int:
     """Files in `folder` that this process has open."""
-    found = 0
+    count = 0
     for entry in pathlib.Path("/proc/self/fd").iterdir():
         try:
-            found += os.readlink(entry).startswith(str(folder))
+            count += os.readlink(entry).startswith(str(folder))
         except FileNotFoundError:  # of the listing itself
             continue
-    return found
+    return count
 
 
 def test_the_least_recently_used_is_closed(records, tmp_path):
@@ -41,7 +41,7 @@ def test_the_least_recently_used_is_closed(records, tmp_path):
             assert open_files(tmp_path) <= 2
 
 
-def test_what_nobody_reads_any_more_is_closed(records, tmp_path):
+def test_unused_streams_are_closed(records, tmp_path):
     other = shards.Records(tmp_path, "clips")
     assert records.read(3, 0) == other.read(3, 0)
     number = other.number
@@ -53,17 +53,17 @@ def test_what_nobody_reads_any_more_is_closed(records, tmp_path):
 
 
 def test_threads_read_while_shards_close(records):
-    found, wrong = [], []
+    count, wrong = [], []
 
     def read(first: int) -> None:
         for k in range(300):
             shard = (first + 3 * k) % 7
-            (found if records.read(shard, k % 3) == f"{shard} {k % 3}".encode() else wrong).append(shard)
+            (count if records.read(shard, k % 3) == f"{shard} {k % 3}".encode() else wrong).append(shard)
 
     threads = [threading.Thread(target=read, args=(n,)) for n in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert (len(found), wrong) == (1200, [])
+    assert (len(count), wrong) == (1200, [])
     assert len(shards.OPEN.of(records.number)) <= 2

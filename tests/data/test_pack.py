@@ -13,11 +13,11 @@ CAPACITY = (100, 8, 30)
 @pytest.fixture(scope="module")
 def items(tokenizer, fmt):
     cases = [("<AudioHere> one?", "yes", 1), ("no audio", "a longer answer", 0), ("<AudioHere>, <AudioHere>", "no", 2)]
-    made = []
+    rows_built = []
     for k, (prompt, text, clips) in enumerate(cases):
         audio = tuple(np.full(50 + 10 * c, 0.1 * (k + 1) + 0.01 * c, np.float32) for c in range(clips))
-        made.append(PackItem(fmt.sequence(tokenizer, prompt, text, clips), audio))
-    return made
+        rows_built.append(PackItem(fmt.sequence(tokenizer, prompt, text, clips), audio))
+    return rows_built
 
 
 def test_a_packed_row_holds_its_examples(items):
@@ -53,7 +53,7 @@ def test_a_packed_row_holds_its_examples(items):
         assert array.dtype == (np.float32 if name in ("audio", "weights") else np.int32)
 
 
-def test_true_lengths_where_wanted(items):
+def test_true_lengths_if_requested(items):
     item = PackItem(items[2].sequence, items[2].audio, audio_length=(50, 60))
     rows = assemble([[item]], shape_for([item]), 5)
     assert rows["audio_length"].tolist() == [[50, 60]]
@@ -121,8 +121,8 @@ def test_a_carried_example_lands_in_the_next_window():
     assert plan.per_window == count
     crowded, after = plan.window(30), plan.window(31)
     assert len(crowded.carried) == count - 8
-    taken = {p for row in after.rows for p in row}
-    assert set(crowded.carried.tolist()) == (taken | set(after.dropped.tolist())) - set(range(31 * count, 32 * count))
+    placed = {p for row in after.rows for p in row}
+    assert set(crowded.carried.tolist()) == (placed | set(after.dropped.tolist())) - set(range(31 * count, 32 * count))
 
 
 def test_a_row_depends_on_seed_and_number_alone():

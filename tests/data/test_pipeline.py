@@ -132,7 +132,7 @@ def test_worker_processes_change_nothing(data, straight):
         assert {type(getattr(a, name)) for name in FIELDS} == {np.ndarray}
 
 
-def test_split_and_mixture_are_kept(config, tokenizer, fmt):
+def test_split_and_mixture_are_respected(config, tokenizer, fmt):
     mixture = MixtureConfig(domain={"animal": 1.0, "speech": 0.0, "music": 0.0})
     data = train_set(dataclasses.replace(config, mixture=mixture), tokenizer, fmt)
     drawn = [data.corpus.entry(int(e)) for e in np.unique(data.stream.lookup(np.arange(2000)))]
@@ -206,16 +206,16 @@ def test_damaged_records_are_named_and_replaced(broken, config, tokenizer, fmt, 
     plain = dataclasses.replace(config, train=(str(broken),), augment=AugmentConfig())
     whole = take(train_set(dataclasses.replace(config, augment=AugmentConfig()), tokenizer, fmt).batches(), 12)
     iterator = train_set(plain, tokenizer, fmt).batches()
-    got = take(iterator, 12)
+    result = take(iterator, 12)
     assert iterator.damaged
     assert all("tones: example" in name and "is damaged" in name for name in iterator.damaged)
     assert sum("damaged example replaced" in message for message in caplog.messages) == len(iterator.damaged)
     changed = 0
-    for a, b in zip(got, whole, strict=True):
+    for a, b in zip(result, whole, strict=True):
         assert (a.segments.max(axis=1) == b.segments.max(axis=1)).all()  # as many examples as planned
         changed += sum((a.audio[r] != b.audio[r]).any() for r in range(4))
     assert 0 < changed <= sum(iterator.damaged.values())  # and only those rows differ
-    for a, b in zip(take(train_set(plain, tokenizer, fmt).batches(start=4), 3), got[4:], strict=False):
+    for a, b in zip(take(train_set(plain, tokenizer, fmt).batches(start=4), 3), result[4:], strict=False):
         same(a, b)
 
 
@@ -236,8 +236,8 @@ def test_samples_that_are_not_finite_are_damage(prepared, config, tokenizer, fmt
     def batches(spoilt):
         monkeypatch.setattr(shards, "decode_clip", lambda record, *part: spoilt(record, decode(record, *part)))
         iterator = train_set(config, tokenizer, fmt).batches()
-        made = take(iterator, 8)
-        return made, dict(iterator.damaged)
+        batch_list = take(iterator, 8)
+        return batch_list, dict(iterator.damaged)
 
     def chosen(record):
         return shards.clip_header(record)[0]["sha256"][0] in "01"
@@ -252,13 +252,13 @@ def test_samples_that_are_not_finite_are_damage(prepared, config, tokenizer, fmt
             raise shards.CorruptRecord("samples that are NaN or infinite after the step 'stored'")
         return wave
 
-    got, damaged = batches(not_finite)
+    result, damaged = batches(not_finite)
     expected, others = batches(undecodable)
     assert damaged
     assert {name.split(" (")[0] for name in damaged} == {name.split(" (")[0] for name in others}
     assert sum(damaged.values()) == sum(others.values())
     assert all("NaN or infinite" in name for name in damaged)
-    for a, b in zip(got, expected, strict=True):
+    for a, b in zip(result, expected, strict=True):
         same(a, b)
         assert np.isfinite(a.audio).all()
 
@@ -280,11 +280,11 @@ def test_a_damaged_recording_of_noise_is_drawn_again(prepared, broken, config, t
     augment = AugmentConfig(noise_dirs=(str(broken),), noise_prob=1.0)
     config = dataclasses.replace(config, train=(str(prepared),), augment=augment)
     iterator = train_set(config, tokenizer, fmt).batches()
-    made = take(iterator, 12)
+    batch_list = take(iterator, 12)
     assert not iterator.damaged
     named = [m for m in caplog.messages if "damaged recording of data.augment left out: " in m]
     assert 0 < len(named) == len(set(named))
-    for a, b in zip(take(train_set(config, tokenizer, fmt).batches(start=6), 3), made[6:], strict=False):
+    for a, b in zip(take(train_set(config, tokenizer, fmt).batches(start=6), 3), batch_list[6:], strict=False):
         same(a, b)
 
 
@@ -306,18 +306,18 @@ def test_evaluation_keeps_the_order(prepared, tokenizer, fmt):
     evaluation = EvalSet(corpus, tokenizer, fmt, rows=8, samples=16000)
     batches = list(evaluation)
     assert len(batches) == len(evaluation) == 5
-    numbers = [e for made in batches for e in made.examples]
+    numbers = [e for batch_list in batches for e in batch_list.examples]
     assert numbers[: len(corpus)] == list(range(len(corpus)))
     assert set(numbers[len(corpus) :]) == {-1}
     last = batches[-1].batch
     assert not last.weights[len(corpus) % 8 :].any()
     assert (last.weights[: len(corpus) % 8].sum(axis=1) > 0).all()
-    for made in batches:
-        for row, e in enumerate(made.examples):
+    for batch_list in batches:
+        for row, e in enumerate(batch_list.examples):
             if e >= 0:
-                entry, weights = corpus.entry(e), made.batch.weights[row] > 0
-                assert tokenizer.decode(made.batch.targets[row][weights].tolist()) == entry.text
-                np.testing.assert_array_equal(made.batch.audio[row, 0], corpus.audio(e, 16000)[0])
+                entry, weights = corpus.entry(e), batch_list.batch.weights[row] > 0
+                assert tokenizer.decode(batch_list.batch.targets[row][weights].tolist()) == entry.text
+                np.testing.assert_array_equal(batch_list.batch.audio[row, 0], corpus.audio(e, 16000)[0])
     hosts = [list(EvalSet(corpus, tokenizer, fmt, 8, 16000, p, 2)) for p in range(2)]
     for whole, *parts in zip(batches, *hosts, strict=True):
         np.testing.assert_array_equal(whole.batch.tokens, np.concatenate([p.batch.tokens for p in parts]))
@@ -326,6 +326,6 @@ def test_evaluation_keeps_the_order(prepared, tokenizer, fmt):
 
 def test_evaluation_leaves_damaged_examples_out(broken, tokenizer, fmt):
     evaluation = EvalSet(Corpus([broken]), tokenizer, fmt, rows=8, samples=16000)
-    numbers = [e for made in evaluation for e in made.examples][:195]
+    numbers = [e for batch_list in evaluation for e in batch_list.examples][:195]
     assert numbers.count(-1) == len(evaluation.damaged) >= 9
     assert all(e in (k, -1) for k, e in enumerate(numbers))

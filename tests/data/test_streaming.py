@@ -151,7 +151,7 @@ def test_what_another_try_would_not_mend(bucket, error, monkeypatch):
     assert not corpus.retries()
 
 
-def test_a_transfer_that_was_cut_short_is_made_again(bucket, prepared, monkeypatch):
+def test_a_truncated_transfer_is_repeated(bucket, prepared, monkeypatch):
     get_file, cut = bucket.get_file, []
 
     def short(path, target, **options):

@@ -70,12 +70,12 @@ def test_one_placeholder_per_clip():
 
 def test_sequence_layout(prompts, official):
     case = prompts["prompts"][5]
-    made = build_sequence(official, case["prompt"], "None", 2, vectors_per_clip=3, max_txt_len=48)
+    sequence = build_sequence(official, case["prompt"], "None", 2, vectors_per_clip=3, max_txt_len=48)
     a, b, c = case["part_token_ids"]
-    assert made.tokens == [395, *a, 0, 0, 0, *b, 0, 0, 0, *c, 341, 396]
-    assert [s for s in made.audio_slot if s >= 0] == [0, 1, 2, 3, 4, 5]
-    assert made.audio_slot[1 + len(a)] == 0
-    assert made.tokens[made.answer_start :] == [341, 396]
+    assert sequence.tokens == [395, *a, 0, 0, 0, *b, 0, 0, 0, *c, 341, 396]
+    assert [s for s in sequence.audio_slot if s >= 0] == [0, 1, 2, 3, 4, 5]
+    assert sequence.audio_slot[1 + len(a)] == 0
+    assert sequence.tokens[sequence.answer_start :] == [341, 396]
     assert build_sequence(official, case["prompt"], None, 2, 3).n_answers == 0
 
 

@@ -54,7 +54,7 @@ def read(folder):
 
 
 @pytest.fixture(scope="module")
-def known(tmp_path_factory):
+def corpus_dir(tmp_path_factory):
     """Four recordings, 2 s at -9 dBFS, 1 s silent, 1 s clipped and 4 s half silent; a fifth is missing."""
     folder = tmp_path_factory.mktemp("known")
     tone = np.sin(2 * np.pi * 500 * np.arange(4 * T) / T).astype(np.float32)
@@ -96,14 +96,14 @@ def known(tmp_path_factory):
     return out
 
 
-def test_numbers(known, nlm, tmp_path):
-    status, out, err = nlm("data", "describe", known, "--out", tmp_path / "told", "--augmented", "--seconds", 1)
+def test_numbers(corpus_dir, nlm, tmp_path):
+    status, out, err = nlm("data", "describe", corpus_dir, "--out", tmp_path / "told", "--augmented", "--seconds", 1)
     assert status == 0, err
     assert "5 examples, 4 clips" in out
-    told, text = read(tmp_path / "told")
-    assert (told["examples"], told["clips"]) == (5, 4)
-    assert told["hours"] == pytest.approx(8 / 3600, abs=1e-4)
-    by = lambda key: {r["name"]: r for r in told[key]}  # noqa: E731
+    summary, text = read(tmp_path / "told")
+    assert (summary["examples"], summary["clips"]) == (5, 4)
+    assert summary["hours"] == pytest.approx(8 / 3600, abs=1e-4)
+    by = lambda key: {r["name"]: r for r in summary[key]}  # noqa: E731
     assert {n: r["examples"] for n, r in by("tasks").items()} == {
         "common-name": 2,
         "common-simple-detection": 1,
@@ -114,55 +114,59 @@ def test_numbers(known, nlm, tmp_path):
     assert by("domains")["animal"] == {"name": "animal", "examples": 2, "clips": 1, "hours": round(2 / 3600, 4)}
     assert set(by("licences")) == {"CC0", "CC-BY", "unknown"}
     assert {n: r["examples"] for n, r in by("splits").items()} == {"train": 2, "(none)": 3}
-    node = told["taxa"]["roots"][0]
+    node = summary["taxa"]["roots"][0]
     for rank, name in zip(("phylum", "class", "order", "family", "genus", "species"), CROW.split(";"), strict=True):
         assert (node["rank"], node["name"], node["examples"], node["clips"]) == (rank, name, 3, 2)
         node = node["children"][0] if node["children"] else node
-    assert [one["name"] for one in told["taxa"]["labels"]] == ["<wren>"]
-    assert told["taxa"]["unlabelled"] == 1
-    labels = told["labels"]
+    assert [one["name"] for one in summary["taxa"]["labels"]] == ["<wren>"]
+    assert summary["taxa"]["unlabelled"] == 1
+    labels = summary["labels"]
     assert [(r["name"], r["examples"]) for r in labels["top"]] == [("Corvus corone", 3), ("<wren>", 1)]
     assert labels["gini"] == pytest.approx(0.25)
     assert labels["effective_number"] == pytest.approx(np.exp(-(3 * np.log(3 / 4) + np.log(1 / 4)) / 4), abs=0.01)
-    assert told["durations"]["max"] == 4.0
-    assert told["levels"]["clips"] == told["levels"]["of"] == 4
-    assert told["levels"]["clipping"]["clips"] == 1
-    assert told["levels"]["silence"]["silent_clips"] == 1
-    assert told["levels"]["silence"]["share_of_time"] == pytest.approx(3 / 8, abs=0.01)
-    assert told["levels"]["first"] == {"silent": ["silent.wav"], "clipped": ["clipped.wav"], "offset": []}
+    assert summary["durations"]["max"] == 4.0
+    assert summary["levels"]["clips"] == summary["levels"]["of"] == 4
+    assert summary["levels"]["clipping"]["clips"] == 1
+    assert summary["levels"]["silence"]["silent_clips"] == 1
+    assert summary["levels"]["silence"]["share_of_time"] == pytest.approx(3 / 8, abs=0.01)
+    assert summary["levels"]["first"] == {"silent": ["silent.wav"], "clipped": ["clipped.wav"], "offset": []}
     assert "Clips that are silent throughout, first: silent.wav; all are in flagged.jsonl." in text
     flagged = [json.loads(line) for line in (tmp_path / "told" / "flagged.jsonl").read_text().splitlines()]
     assert [(one["clip"], one["is"]) for one in flagged] == [("silent.wav", ["silent"]), ("clipped.wav", ["clipped"])]
-    assert told["sources"]["rates"] == {"16000": 4}
-    assert told["sources"]["ultrasound"] == {"recordings": 0, "first": []}
-    assert told["levels"]["peak_dbfs"]["max"] == pytest.approx(0.0, abs=0.01)
-    assert told["levels"]["rms_dbfs"]["min"] == levels.FLOOR
-    assert (told["rejects"]["clips"], told["rejects"]["examples"]) == (1, 1)
-    assert told["rejects"]["reasons"] == [
+    assert summary["sources"]["rates"] == {"16000": 4}
+    assert summary["sources"]["ultrasound"] == {"recordings": 0, "first": []}
+    assert summary["levels"]["peak_dbfs"]["max"] == pytest.approx(0.0, abs=0.01)
+    assert summary["levels"]["rms_dbfs"]["min"] == levels.FLOOR
+    assert (summary["rejects"]["clips"], summary["rejects"]["examples"]) == (1, 1)
+    assert summary["rejects"]["reasons"] == [
         {"reason": "...: no such file", "entries": 1, "examples": 1, "file": "missing.wav"}
     ]
-    assert {r["task"]: r["answers"] for r in told["answers"]}["common-name"] == 2
+    assert {r["task"]: r["answers"] for r in summary["answers"]}["common-name"] == 2
     assert "<b>wren</b>" in text  # escaped: it is text, not a tag
 
 
-def test_examples_show_the_whole_prompt(known, nlm, tmp_path):
-    assert nlm("data", "describe", known, "--out", tmp_path, "--examples", 5, "--seconds", 1)[0] == 0
-    told, text = read(tmp_path)
-    assert {one["task"] for one in told["shown"]} == {"common-name", "common-simple-detection", "pitch", "same"}
-    same = next(one for one in told["shown"] if one["task"] == "same")
+def test_examples_show_the_whole_prompt(corpus_dir, nlm, tmp_path):
+    assert nlm("data", "describe", corpus_dir, "--out", tmp_path, "--examples", 5, "--seconds", 1)[0] == 0
+    summary, text = read(tmp_path)
+    assert {one["task"] for one in summary["shown"]} == {"common-name", "common-simple-detection", "pitch", "same"}
+    same = next(one for one in summary["shown"] if one["task"] == "same")
     question = "<Audio><AudioHere></Audio><Audio><AudioHere></Audio> Same?"
     assert same["prompt"] == DEFAULT_TEMPLATE.replace("{}", question) + "no" + DEFAULT_END_SYM
     assert [c["name"] for c in same["clips"]] == ["clipped.wav", "tone.wav"]
     assert "<|start_header_id|>user<|end_header_id|>" in text
     assert re.search(r"<Audio><AudioHere></Audio>\s*Same\?", text)
-    assert (tmp_path / "describe.html").read_text().count("<audio ") == sum(len(one["clips"]) for one in told["shown"])
-    assert "augmented" not in told
+    assert (tmp_path / "describe.html").read_text().count("<audio ") == sum(
+        len(one["clips"]) for one in summary["shown"]
+    )
+    assert "augmented" not in summary
 
 
-def test_every_augmentation_before_and_after(known, nlm, tmp_path):
-    assert nlm("data", "describe", known, "--out", tmp_path, "--augmented", "--examples", 0, "--seconds", 1)[0] == 0
-    told, _ = read(tmp_path)
-    pairs = {one["kind"]: one for one in told["augmented"]}
+def test_every_augmentation_before_and_after(corpus_dir, nlm, tmp_path):
+    assert (
+        nlm("data", "describe", corpus_dir, "--out", tmp_path, "--augmented", "--examples", 0, "--seconds", 1)[0] == 0
+    )
+    summary, _ = read(tmp_path)
+    pairs = {one["kind"]: one for one in summary["augmented"]}
     assert list(pairs) == list(show.KINDS)
     for kind in ("noise", "time_scale", "time_shift", "band_stop", "reverb", "gain"):
         assert pairs[kind]["after"]["parameters"], kind
@@ -176,8 +180,8 @@ def test_every_augmentation_before_and_after(known, nlm, tmp_path):
     assert "skipped" in pairs["mixup"]  # there is one detection question, and nothing to mix with it
     assert pairs["mixup"]["after"] is None
     again = tmp_path / "again"
-    nlm("data", "describe", known, "--out", again, "--augmented", "--examples", 0, "--seconds", 1)
-    assert read(again)[0]["augmented"] == told["augmented"]
+    nlm("data", "describe", corpus_dir, "--out", again, "--augmented", "--examples", 0, "--seconds", 1)
+    assert read(again)[0]["augmented"] == summary["augmented"]
 
 
 def test_config_brings_data_ranges_and_epochs(prepared, nlm, tmp_path):
@@ -188,8 +192,8 @@ def test_config_brings_data_ranges_and_epochs(prepared, nlm, tmp_path):
         "augment": {"mixup_prob": 0.25, "gain_prob": 0.5, "gain": (6.0, 6.0)},
         "mixture": {"domain": {"animal": 1.0, "speech": 1.0, "music": 0.0}, "balance": "taxon"},
     }
-    made = {"stages": [{"name": "s", "steps": 50, "data": data}]}
-    config.write_text(f"from ml_collections import ConfigDict\ndef get_config(): return ConfigDict({made!r})")
+    run_config = {"stages": [{"name": "s", "steps": 50, "data": data}]}
+    config.write_text(f"from ml_collections import ConfigDict\ndef get_config(): return ConfigDict({run_config!r})")
     arguments = (
         "data",
         "describe",
@@ -205,12 +209,12 @@ def test_config_brings_data_ranges_and_epochs(prepared, nlm, tmp_path):
     )
     status, _, err = nlm(*arguments, "--out", tmp_path / "a")
     assert status == 0, err
-    told, text = read(tmp_path / "a")
-    pairs = {one["kind"]: one for one in told["augmented"]}
+    summary, text = read(tmp_path / "a")
+    pairs = {one["kind"]: one for one in summary["augmented"]}
     assert (pairs["gain"]["probability"], pairs["gain"]["after"]["parameters"]) == (0.5, {"dB": 6.0})
     assert set(pairs["mixup"]["after"]["answer"].split(", ")) > {pairs["mixup"]["answer"]} - {"None"}
-    assert told["levels"]["clips"] == 5
-    (stage,) = told["mixture"]
+    assert summary["levels"]["clips"] == 5
+    (stage,) = summary["mixture"]
     rows = {(r["of"], r["name"]): r for r in stage["rows"]}
     assert rows["domain", "music"]["epochs"] == 0.0
     assert rows["domain", "animal"]["share"] == pytest.approx(0.5, abs=1e-3)
@@ -221,37 +225,37 @@ def test_config_brings_data_ranges_and_epochs(prepared, nlm, tmp_path):
     config.write_text(config.read_text().replace(str(prepared), "elsewhere"))
     assert "elsewhere: no such directory" in nlm(*arguments, "--out", tmp_path / "c")[2]
     assert nlm("data", "describe", prepared, *arguments[2:], "--out", tmp_path / "c")[0] == 0
-    assert read(tmp_path / "c")[0]["mixture"] == told["mixture"]
+    assert read(tmp_path / "c")[0]["mixture"] == summary["mixture"]
 
 
-def test_several_directories_and_what_old_ones_lack(known, prepared, nlm, tmp_path):
+def test_several_directories_and_what_old_ones_lack(corpus_dir, prepared, nlm, tmp_path):
     """No taxa, no list of rejects, one directory in a bucket."""
     old = tmp_path / "old"
     shutil.copytree(prepared, old)
     for file in (old / "index" / "taxon.npy", old / "index" / "taxa.json", old / "rejects.jsonl"):
         file.unlink()
-    status, _, err = nlm("data", "describe", old, known, "--out", tmp_path / "out", "--sample", 8, "--examples", 2)
+    status, _, err = nlm("data", "describe", old, corpus_dir, "--out", tmp_path / "out", "--sample", 8, "--examples", 2)
     assert status == 0, err
-    told, text = read(tmp_path / "out")
-    assert [d["name"] for d in told["directories"]] == ["old", "known"]
-    assert told["examples"] == len(Corpus([prepared])) + 5
-    assert told["taxa"]["unlabelled"] == len(Corpus([prepared])) + 1
-    assert told["rejects"]["list_missing"] == ["old"]
+    summary, text = read(tmp_path / "out")
+    assert [d["name"] for d in summary["directories"]] == ["old", "known"]
+    assert summary["examples"] == len(Corpus([prepared])) + 5
+    assert summary["taxa"]["unlabelled"] == len(Corpus([prepared])) + 1
+    assert summary["rejects"]["list_missing"] == ["old"]
     assert "rejects.jsonl is missing in old" in text
 
 
-def test_buckets(known, nlm, tmp_path, monkeypatch):
+def test_buckets(corpus_dir, nlm, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     fs = fsspec.filesystem("memory")
-    fs.put(f"{known}/", "/described/known/", recursive=True)
+    fs.put(f"{corpus_dir}/", "/described/known/", recursive=True)
     status, _, err = nlm("data", "describe", "memory://described/known", "--out", tmp_path / "a", "--seconds", 1)
     assert status == 0, err
-    nlm("data", "describe", known, "--out", tmp_path / "b", "--seconds", 1)
+    nlm("data", "describe", corpus_dir, "--out", tmp_path / "b", "--seconds", 1)
     assert read(tmp_path / "a")[0] == read(tmp_path / "b")[0]
     fs.rm("/described", recursive=True)
 
 
-def test_mistakes(known, nlm, tmp_path):
+def test_mistakes(corpus_dir, nlm, tmp_path):
     (tmp_path / "file").write_text("")
     (tmp_path / "plain.py").write_text(
         "from ml_collections import ConfigDict\ndef get_config(): return ConfigDict({'seed': 1})"
@@ -261,11 +265,11 @@ def test_mistakes(known, nlm, tmp_path):
         ((tmp_path / "nothing", *out), "nothing: no such directory"),
         ((tmp_path, *out), "no manifest.json"),
         (out, "no data given; name directories"),
-        ((known, "--out", tmp_path / "file"), "is a file; name a folder"),
-        ((known, *out, "--examples", -1), "--examples=-1: must be at least 0"),
-        ((known, *out, "--seconds", 0), "--seconds=0.0: must be positive"),
-        ((known, *out, "--config", tmp_path / "plain.py"), "has no stages"),
-        ((known, *out, "--augmentd"), "unknown argument '--augmentd'; did you mean --augmented?"),
+        ((corpus_dir, "--out", tmp_path / "file"), "is a file; name a folder"),
+        ((corpus_dir, *out, "--examples", -1), "--examples=-1: must be at least 0"),
+        ((corpus_dir, *out, "--seconds", 0), "--seconds=0.0: must be positive"),
+        ((corpus_dir, *out, "--config", tmp_path / "plain.py"), "has no stages"),
+        ((corpus_dir, *out, "--augmentd"), "unknown argument '--augmentd'; did you mean --augmented?"),
     ):
         status, _, err = nlm("data", "describe", *arguments)
         assert status == 2, arguments

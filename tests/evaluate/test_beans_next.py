@@ -20,11 +20,11 @@ needs_real = pytest.mark.skipif(not REAL.is_dir(), reason=f"{REAL} is not there 
 @pytest.mark.parametrize("name", NAMES)
 def test_real_predictions(name):
     rows = read_predictions(REAL / f"{name}.jsonl")
-    found = score_predictions(rows)["beans_next"][rows[0].dataset_name]
+    scores = score_predictions(rows)["beans_next"][rows[0].dataset_name]
     expected = json.loads((REAL / "beans_next_metrics.json").read_text())[name]
     assert expected.pop("n_samples") == len(rows)
     for figure, value in expected.items():
-        assert found[figure] == pytest.approx(value, abs=1e-9)
+        assert scores[figure] == pytest.approx(value, abs=1e-9)
 
 
 def read(response, labels, kind="classification"):
@@ -145,25 +145,27 @@ def figures(part, *pairs, vocabulary=None):
 
 def test_figures_of_single_labels():
     """Of dog, two are predicted, one of them correctly, and one is true; cat: one, one, three; bird: none correct."""
-    found = figures("x", ("dog", "dog"), ("dog", "cat"), ("the cat", "cat"), ("bird", "cat"))
-    assert found["accuracy"] == found["top1_accuracy"] == found["precision"] == found["recall"] == found["f1"] == 0.75
-    found = figures("esc50", ("dog", "dog"), ("dog", "cat"), ("the cat", "cat"), ("hen", "cat"))
-    assert set(found) == {"accuracy", "top1_accuracy", "precision", "recall", "f1", "macro_f1"}
-    assert found["accuracy"] == 0.5
-    assert found["macro_f1"] == pytest.approx((2 / 3 + 1 / 2 + 0) / 3)
+    scores = figures("x", ("dog", "dog"), ("dog", "cat"), ("the cat", "cat"), ("bird", "cat"))
+    assert (
+        scores["accuracy"] == scores["top1_accuracy"] == scores["precision"] == scores["recall"] == scores["f1"] == 0.75
+    )
+    scores = figures("esc50", ("dog", "dog"), ("dog", "cat"), ("the cat", "cat"), ("hen", "cat"))
+    assert set(scores) == {"accuracy", "top1_accuracy", "precision", "recall", "f1", "macro_f1"}
+    assert scores["accuracy"] == 0.5
+    assert scores["macro_f1"] == pytest.approx((2 / 3 + 1 / 2 + 0) / 3)
 
 
 def test_figures_of_detections():
     """Average precision: whale 1 (predicted, first of two rows), None 1/2 (not predicted, correct in the second)."""
-    found = figures("hiceas", ("a minke whale", "Minke whale"), ("seal", "None"))
-    assert found == {
+    scores = figures("hiceas", ("a minke whale", "Minke whale"), ("seal", "None"))
+    assert scores == {
         "accuracy": 0.5, "top1_accuracy": 0.5, "precision": 0.5, "recall": 0.5, "f1": 0.5, "dataset_map": 0.75,
     }  # fmt: skip
     # The text counts as a whole: another order of the same labels is wrong. A response without any label is compared
     # unchanged: dcase has no label "None".
-    found = figures("dcase", ("Ovenbird, American Redstart", "American Redstart, Ovenbird"), ("None", "None"))
-    assert found["accuracy"] == 0.5
-    assert found["dataset_map"] == pytest.approx((1 + 1 + 1 / 2) / 3)
+    scores = figures("dcase", ("Ovenbird, American Redstart", "American Redstart, Ovenbird"), ("None", "None"))
+    assert scores["accuracy"] == 0.5
+    assert scores["dataset_map"] == pytest.approx((1 + 1 + 1 / 2) / 3)
 
 
 def test_vocabulary_is_fixed_or_that_of_the_data():
@@ -178,17 +180,17 @@ def test_vocabulary_is_fixed_or_that_of_the_data():
 def test_tasks_with_several_clips():
     """There, letters for clips and "None" are single labels."""
     pairs = [("The answer is B.", "B"), ("a", "A"), ("Sounds like none of them", "None"), ("C", "B")]
-    found = figures("gibbon-fewshot-detection-balanced", *pairs)
-    assert found["accuracy"] == 0.75
-    assert set(found) >= {"macro_f1"}
+    scores = figures("gibbon-fewshot-detection-balanced", *pairs)
+    assert scores["accuracy"] == 0.75
+    assert set(scores) >= {"macro_f1"}
     assert figures("crow-4way", ("Clip B matches best: it rattles as A does not", "B"), ("A", "A"))["accuracy"] == 0.5
 
 
 def test_captions():
     one = [("a dog barks <|end_of_text|> loudly", "a dog barks")]
     assert figures("captioning", *one) == {"cider": 0.0}  # undefined for a single caption
-    found = figures("captioning", *one, ("a  cat\nmews", "a cat mews"))
-    assert found["cider"] == pytest.approx(
+    scores = figures("captioning", *one, ("a  cat\nmews", "a cat mews"))
+    assert scores["cider"] == pytest.approx(
         figures("captioning", ("a dog barks", "a dog barks"), ("a cat mews", "a cat mews"))["cider"]
     )
 

@@ -30,11 +30,11 @@ def check_equal(figures, expected):
 
 @needs_golden
 def test_synthetic_predictions():
-    found = score_predictions(read_predictions(GOLDEN / "predictions.jsonl"))["beans_zero"]
+    metrics = score_predictions(read_predictions(GOLDEN / "predictions.jsonl"))["beans_zero"]
     expected = json.loads((GOLDEN / "metrics.json").read_text())
-    check_equal(found["watkins"], expected["watkins"])
-    check_equal(found["enabirds"], expected["enabirds"])
-    check_equal(found["captioning"], expected["captioning_cider_only"])
+    check_equal(metrics["watkins"], expected["watkins"])
+    check_equal(metrics["enabirds"], expected["enabirds"])
+    check_equal(metrics["captioning"], expected["captioning_cider_only"])
 
 
 @needs_golden
@@ -58,26 +58,26 @@ def test_every_prediction_is_matched_as_by_its_scorer():
 def test_each_caption():
     expected = json.loads((GOLDEN / "cider_per_sample_times_10.json").read_text())
     rows = [a for a in read_predictions(GOLDEN / "predictions.jsonl") if a.dataset_name == "captioning"]
-    found = cider_d([strip_end_tokens(a.prediction) for a in rows], [a.label for a in rows])
-    np.testing.assert_allclose(found, [expected[a.id] for a in rows], rtol=0, atol=1e-9)
+    metrics = cider_d([strip_end_tokens(a.prediction) for a in rows], [a.label for a in rows])
+    np.testing.assert_allclose(metrics, [expected[a.id] for a in rows], rtol=0, atol=1e-9)
 
 
 @needs_real
 @pytest.mark.parametrize("name", FILES)
 def test_real_predictions(name):
-    found = score_predictions(read_predictions(REAL / f"{name}.jsonl"))
+    metrics = score_predictions(read_predictions(REAL / f"{name}.jsonl"))
     for part, expected in json.loads((REAL / "metrics.json").read_text())[name].items():
-        check_equal(found["beans_zero"][part], expected)
+        check_equal(metrics["beans_zero"][part], expected)
         for figure, value in expected.items():
-            low, high = found["tie_interval"][part][figure]
+            low, high = metrics["tie_interval"][part][figure]
             assert low <= value <= high
 
 
 @needs_real
 def test_tie_interval_of_a_published_figure():
     """With eight hash seeds the benchmark's own scorer had accuracies in this interval (README of the predictions)."""
-    found = score_predictions(read_predictions(REAL / "watkins_query0_lora100.jsonl"))
-    low, high = found["tie_interval"]["watkins"]["Accuracy"]
+    metrics = score_predictions(read_predictions(REAL / "watkins_query0_lora100.jsonl"))
+    low, high = metrics["tie_interval"]["watkins"]["Accuracy"]
     assert (round(low, 5), round(high, 5)) == (0.79351, 0.79941)
 
 
@@ -102,38 +102,38 @@ def test_float32_sums_are_close_to_exact_ones():
 def test_ties_are_broken_by_order_and_counted():
     rows = predictions("x", ("bat", "cat"), ("cat", "cat"), ("rat", "rat"), ("hat", "rat"))
     assert count_tied("x", rows) == 2
-    found = score_predictions(rows)
-    assert found["beans_zero"]["x"]["Accuracy"] == 0.75  # bat -> cat, hat -> cat: the first in order
-    assert found["tie_interval"]["x"]["Accuracy"] == [0.75, 0.75]  # both cat, or both rat
+    metrics = score_predictions(rows)
+    assert metrics["beans_zero"]["x"]["Accuracy"] == 0.75  # bat -> cat, hat -> cat: the first in order
+    assert metrics["tie_interval"]["x"]["Accuracy"] == [0.75, 0.75]  # both cat, or both rat
 
 
 def test_detections():
     labels = LabelSet.of(["Great Tit", "Blue Tit", "None"])
     assert match_items("Grat Tit, something else entirely<|end_of_text|>", labels) == (("Great Tit",), ("None",))
     rows = predictions("enabirds", ("Great Tit", "Great Tit"), ("None", "None"), ("Blue Tit", "Great Tit, Blue Tit"))
-    found = score_predictions(rows)
+    metrics = score_predictions(rows)
     # The benchmark's scorer matches an item with whole labels of the file, and none is Blue Tit alone.
-    assert found["beans_zero"]["enabirds"]["Precision"] == 0.5
+    assert metrics["beans_zero"]["enabirds"]["Precision"] == 0.5
 
 
 def test_a_whole_list_is_a_label_of_a_detection():
     """As in the benchmark's scorer: the nearest label to a bird that is never a label alone is the list it is in."""
     rows = predictions("rfcx", ("Kingfisher", "Kingfisher, Fox"), ("None", "None"), ("none", "Kingfisher, Fox"))
-    found = score_predictions(rows)["beans_zero"]["rfcx"]
-    assert (found["Precision"], found["Recall"]) == (1.0, 0.5)  # both species, from the one that was predicted
+    metrics = score_predictions(rows)["beans_zero"]["rfcx"]
+    assert (metrics["Precision"], metrics["Recall"]) == (1.0, 0.5)  # both species, from the one that was predicted
 
 
 def test_a_detection_of_one_species():
     """hiceas has one: figures of that species alone, not of its presence and absence."""
     rows = predictions("hiceas", ("Minke whale", "Minke whale"), ("Minke whale", "None"), ("None", "Minke whale"))
-    found = score_predictions(rows)["beans_zero"]["hiceas"]
-    assert [found[name] for name in ("F1", "Recall", "Precision")] == [0.5, 0.5, 0.5]
+    metrics = score_predictions(rows)["beans_zero"]["hiceas"]
+    assert [metrics[name] for name in ("F1", "Recall", "Precision")] == [0.5, 0.5, 0.5]
 
 
 @pytest.mark.parametrize("prediction", ["None", "", "Minke whale"])
 def test_a_detection_of_nothing(prediction):
-    found = score_predictions(predictions("hiceas", (prediction, "None")))["beans_zero"]["hiceas"]
-    assert found == {"mAP": 0.0, "F1": 0.0, "Recall": 0.0, "Precision": 0.0}
+    metrics = score_predictions(predictions("hiceas", (prediction, "None")))["beans_zero"]["hiceas"]
+    assert metrics == {"mAP": 0.0, "F1": 0.0, "Recall": 0.0, "Precision": 0.0}
 
 
 def test_label_scores_rank_the_predictions_of_a_detection():
@@ -142,9 +142,9 @@ def test_label_scores_rank_the_predictions_of_a_detection():
         PredictionRow("Owl", "Fox", "1", "rfcx", {"Owl": 1.0, "Fox": -2.0}),
         PredictionRow("None", "None", "2", "rfcx", {"Owl": -1.0, "Fox": -3.0}),
     ]
-    found = score_predictions(rows)
-    assert found["beans_zero"]["rfcx"]["mAP"] == 0.75  # Owl is first of three, Fox second
-    assert found["tie_interval"]["rfcx"]["mAP"] == [0.75, 0.75]
+    metrics = score_predictions(rows)
+    assert metrics["beans_zero"]["rfcx"]["mAP"] == 0.75  # Owl is first of three, Fox second
+    assert metrics["tie_interval"]["rfcx"]["mAP"] == [0.75, 0.75]
     assert (
         label_scores([*rows, PredictionRow("None", "None", "3", "rfcx")]) is None
     )  # some answers have none: ranked by name
@@ -156,8 +156,8 @@ def test_only_text_after_the_end_token_is_removed():
     assert match_label("dog<|end_of_text|>cat cat", labels) == ("dog",)
     assert match_label(" cat", labels) == ("cat",)
     rows = predictions("captioning", ("a dog barks<|end_of_text|>", "a dog barks"), ("a cat", "a cat"))
-    found = score_predictions(rows)
-    assert found["beans_zero"]["captioning"]["cider"] < found["beans_next"]["captioning"]["cider"]
+    metrics = score_predictions(rows)
+    assert metrics["beans_zero"]["captioning"]["cider"] < metrics["beans_next"]["captioning"]["cider"]
 
 
 def test_unicode_labels():
@@ -202,9 +202,9 @@ def test_the_command(nlm, tmp_path):
     status, printed, _ = nlm("evaluate", "--benchmark=beans-zero", f"--predictions={file}", f"--out={out}")
     assert status == 0
     assert "zf-indiv" in printed
-    found = json.loads((out / "metrics.json").read_text())
-    assert set(found) == {"beans_zero", "beans_next", "tie_interval"}
-    assert set(found["beans_zero"]["zf-indiv"]) == {"Accuracy", "Precision", "Recall", "F1 Score", "Top-1 Accuracy"}
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert set(metrics) == {"beans_zero", "beans_next", "tie_interval"}
+    assert set(metrics["beans_zero"]["zf-indiv"]) == {"Accuracy", "Precision", "Recall", "F1 Score", "Top-1 Accuracy"}
 
 
 def test_predictions_that_are_all_numbers(nlm, tmp_path):
@@ -236,9 +236,9 @@ def test_empty_predictions_one_class_and_repeated_questions(nlm, tmp_path):
     status, printed, _ = nlm("evaluate", f"--predictions={tmp_path / 'a.jsonl'}", f"--out={tmp_path / 'out'}")
     assert status == 0
     assert "1 predictions repeat a question; all of them count" in " ".join(printed.split())
-    found = json.loads((tmp_path / "out" / "metrics.json").read_text())
-    assert set(found["beans_zero"]["call-type"].values()) == {1.0}  # the only label is the nearest to any text
-    assert found["beans_next"]["call-type"]["accuracy"] == pytest.approx(1 / 3)  # "call" is as near to the empty text
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert set(metrics["beans_zero"]["call-type"].values()) == {1.0}  # the only label is the nearest to any text
+    assert metrics["beans_next"]["call-type"]["accuracy"] == pytest.approx(1 / 3)  # "call" is as near to the empty text
     assert (tmp_path / "out" / "report.html").is_file()
 
 

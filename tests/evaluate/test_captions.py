@@ -17,12 +17,12 @@ ORACLE = json.loads((pathlib.Path(__file__).parent / "cider_oracle.json").read_t
 
 def test_cider_of_every_caption():
     """Forty captions that pycocoevalcap has scored: correct, empty, repeated, with words changed, of other scripts."""
-    found = cider_d(ORACLE["captions"], ORACLE["references"])
-    np.testing.assert_allclose(found, ORACLE["scores"], rtol=0, atol=1e-9)
-    assert abs(np.mean(found) - ORACLE["mean"]) <= 1e-9
+    metrics = cider_d(ORACLE["captions"], ORACLE["references"])
+    np.testing.assert_allclose(metrics, ORACLE["scores"], rtol=0, atol=1e-9)
+    assert abs(np.mean(metrics) - ORACLE["mean"]) <= 1e-9
 
 
-def test_cider_beside_pycocoevalcap():
+def test_cider_equals_pycocoevalcap():
     cider = pytest.importorskip("pycocoevalcap.cider.cider", reason="pip install nlm_jax[spice]")
     rng = np.random.default_rng(3)
     words = np.array(["owl", "frog", "calls", "sings", "the", "a", "while", "rain", ".", "wind"])
@@ -74,7 +74,7 @@ def captions(tmp_path):
     file = tmp_path / "captions.jsonl"
     pairs = (("an owl calls", "an owl calls"), ("a frog", "two birds over water"))
     write_predictions(
-        file, [PredictionRow(given, label, str(i), "captioning") for i, (given, label) in enumerate(pairs)]
+        file, [PredictionRow(prediction, label, str(i), "captioning") for i, (prediction, label) in enumerate(pairs)]
     )
     return file
 
@@ -84,9 +84,9 @@ def test_spider(nlm, install, captions, tmp_path):
     status, printed, _ = nlm("evaluate", f"--predictions={captions}", f"--out={tmp_path / 'out'}")
     assert status == 0
     assert "CIDEr-D only" not in printed
-    found = json.loads((tmp_path / "out" / "metrics.json").read_text())["beans_zero"]["captioning"]
-    assert found["spice"] == 0.5
-    assert found["spider_score"] == (found["cider"] + 0.5) / 2
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())["beans_zero"]["captioning"]
+    assert metrics["spice"] == 0.5
+    assert metrics["spider_score"] == (metrics["cider"] + 0.5) / 2
     assert ".532 (table 6)" in (tmp_path / "out" / "report.html").read_text().replace("0.532", ".532")
     assert nlm("evaluate", f"--predictions={captions}", f"--out={tmp_path / 'no'}", "--no-spice")[0] == 0
     assert "spice" not in json.loads((tmp_path / "no" / "metrics.json").read_text())["beans_zero"]["captioning"]
@@ -107,5 +107,5 @@ def test_without_spice(nlm, install, captions, tmp_path, options, message):
     status, printed, _ = nlm("evaluate", f"--predictions={captions}", f"--out={tmp_path / 'out'}")
     assert status == 0
     assert f"captions are scored by CIDEr-D only: {message}" in " ".join(printed.split())
-    found = json.loads((tmp_path / "out" / "metrics.json").read_text())["beans_zero"]["captioning"]
-    assert set(found) == {"cider", "cider_raw_times_10"}
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())["beans_zero"]["captioning"]
+    assert set(metrics) == {"cider", "cider_raw_times_10"}

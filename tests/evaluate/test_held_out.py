@@ -53,11 +53,11 @@ def evaluate(data, out, *more):
     return main([*command, *more])
 
 
-def test_scores_beside_baselines(data, model, tmp_path, capsys):
+def test_scores_and_baselines(data, model, tmp_path, capsys):
     assert evaluate(data, tmp_path / "scores") == 0
     assert len(model.queries) == 2 * HELD_OUT
-    found = json.loads((tmp_path / "scores" / "metrics.json").read_text())["tasks"]
-    naming = found["common-name"]
+    metrics = json.loads((tmp_path / "scores" / "metrics.json").read_text())["tasks"]
+    naming = metrics["common-name"]
     assert naming["questions"] == HELD_OUT
     assert naming["accuracy"] == 0.0
     assert naming["accuracy_by_nearest_label"] == pytest.approx(1 / len(testing.NAMES))
@@ -94,9 +94,9 @@ def test_a_corrupt_clip_is_skipped_and_counted(data, model, tmp_path, capsys, mo
 
     monkeypatch.setattr(shards, "decode_clip", decode)
     assert evaluate(data, tmp_path / "scores") == 0
-    found = json.loads((tmp_path / "scores" / "metrics.json").read_text())
-    assert found["left_out"] == 2
-    assert found["tasks"]["common-name"]["questions"] == HELD_OUT - 1
+    metrics = json.loads((tmp_path / "scores" / "metrics.json").read_text())
+    assert metrics["left_out"] == 2
+    assert metrics["tasks"]["common-name"]["questions"] == HELD_OUT - 1
     assert "2 questions were skipped" in capsys.readouterr().out
 
 
@@ -119,6 +119,6 @@ def test_a_corpus_without_another_split_has_no_baselines(model, tmp_path):
     files = testing.write_corpus(tmp_path / "c", clips=4, seconds=0.6)
     prepare(PrepareOptions(files["valid"], tmp_path / "p"))
     assert evaluate(tmp_path / "p", tmp_path / "scores") == 0
-    found = json.loads((tmp_path / "scores" / "metrics.json").read_text())["tasks"]
-    assert "logistic" not in found["common-name"]
-    assert np.isfinite(found["common-name"]["macro_recall"])
+    metrics = json.loads((tmp_path / "scores" / "metrics.json").read_text())["tasks"]
+    assert "logistic" not in metrics["common-name"]
+    assert np.isfinite(metrics["common-name"]["macro_recall"])

@@ -41,7 +41,7 @@ def tiny_model(make_tiny) -> NatureLM:
 
 
 @pytest.fixture(scope="session")
-def asked():
+def clips_and_queries():
     """Seven clips and questions of different length, all within one bucket; two ask about one clip."""
     rng = np.random.default_rng(3)
     waves = [rng.uniform(-0.5, 0.5, 16_000).astype(np.float32) for _ in range(6)]

@@ -25,7 +25,7 @@ def test_the_largest_are_those_of_a_whole_sort(n, k):
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")  # of transformers about its own parts
-def test_minimum_lengths_are_those_of_transformers(tiny_model, asked, tmp_path):
+def test_minimum_lengths_are_those_of_transformers(tiny_model, clips_and_queries, tmp_path):
     """transformers decodes the exported language model from our vectors, one query at a time; we decode all together.
 
     Scores are sums (length_penalty=0), as versions of transformers count the length differently.
@@ -35,7 +35,7 @@ def test_minimum_lengths_are_those_of_transformers(tiny_model, asked, tmp_path):
     save(tiny_model.checkpoint, tmp_path, "llama-merged")
     theirs = transformers.LlamaForCausalLM.from_pretrained(tmp_path, dtype=torch.float32).eval()
     words, tokenizer, ends = theirs.get_input_embeddings(), tiny_model.tokenizer, tiny_model.tokenizer.eos_ids
-    waves, queries = asked[0][:4], asked[1][:4]
+    waves, queries = clips_and_queries[0][:4], clips_and_queries[1][:4]
     vectors, inputs = np.asarray(tiny_model.encode_audio(np.stack(waves))), []
     for wave, query, own in zip(waves, queries, vectors, strict=True):
         p = prompt(tokenizer, [Clip.of(wave)], query, tiny_model.config)

@@ -73,8 +73,8 @@ def test_a_file_is_its_first_clip(model, recording):
 def test_windows_by_default(model, recording, folder, nlm, tmp_path):
     file, windows = recording
     expected = model.generate(windows, [QUERY] * 3, max_new_tokens=8)
-    made = model.generate_windows(file, QUERY, max_new_tokens=8)
-    assert [(start, text) for start, _, text in made] == list(zip((0.0, 1.0, 2.0), expected, strict=True))
+    generated = model.generate_windows(file, QUERY, max_new_tokens=8)
+    assert [(start, text) for start, _, text in generated] == list(zip((0.0, 1.0, 2.0), expected, strict=True))
     flags = (f"--model={folder}", f"--audio={file}", "--dtype=float32")
     answers = tmp_path / "answers.jsonl"
     status, _, err = nlm("infer", *flags, f"--query={QUERY}", f"--out={answers}", "--max-new-tokens=8")
@@ -98,8 +98,8 @@ def test_evaluation_uses_clips_of_that_length(model, folder, recording, tmp_path
         np.testing.assert_allclose(item.waveform(), windows[0], atol=1e-6)
     files = testing.write_corpus(tmp_path / "c", clips=4, seconds=1.4)
     prepare(PrepareOptions(files["valid"], tmp_path / "p"))
-    asked = list(questions.questions([str(tmp_path / "p")], "valid", audio_config(folder).samples))
-    assert {clip.shape for question in asked for clip in question.waveform()} == {(16_000,)}
+    held_out_questions = list(questions.questions([str(tmp_path / "p")], "valid", audio_config(folder).samples))
+    assert {clip.shape for question in held_out_questions for clip in question.waveform()} == {(16_000,)}
 
 
 @pytest.mark.parametrize(("part", "seconds"), [("esc50", 5.0), ("watkins", 3.0), ("cbi", 10.0)])
@@ -109,7 +109,7 @@ def test_the_server_has_the_clips_of_evaluation(recording, part, seconds):
     from nlm_jax.serve import contract
 
     file, _ = recording
-    given = {
+    clip_lengths = {
         "sample_id": "a",
         "messages": [{"role": "user", "content": QUERY}],
         "audio_inputs": [{"payload_type": "base64_wav", "data": base64.b64encode(file.read_bytes()).decode()}],
@@ -117,10 +117,10 @@ def test_the_server_has_the_clips_of_evaluation(recording, part, seconds):
     official = AudioConfig(10.0, "kaiser_best")
     item = dataset.BenchmarkItem("a", part, QUERY, "x", {"bytes": file.read_bytes()}, 0, official)
     config = {"generation_config": {"max_length_seconds": seconds}}
-    (clip,) = contract.question(given | config, None, 10, 1, official).clips
+    (clip,) = contract.question(clip_lengths | config, None, 10, 1, official).clips
     assert clip.shape == (round(seconds * 16_000),)
     np.testing.assert_array_equal(clip, item.waveform())
-    (clip,) = contract.question(given | config, None, 10, 1, AUDIO).clips  # never longer than the checkpoint's
+    (clip,) = contract.question(clip_lengths | config, None, 10, 1, AUDIO).clips  # never longer than the checkpoint's
     np.testing.assert_array_equal(clip, dataclasses.replace(item, clips=AUDIO).waveform())
-    (clip,) = contract.question(given, None, 10, 1, AUDIO).clips
+    (clip,) = contract.question(clip_lengths, None, 10, 1, AUDIO).clips
     assert clip.shape == (16_000,)

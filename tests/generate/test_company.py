@@ -41,34 +41,34 @@ def watched(monkeypatch):
     return shapes
 
 
-def test_answers_in_any_company(model, watched, asked):
+def test_answers_do_not_depend_on_the_batch(model, watched, clips_and_queries):
     """One question alone, in every row, beside longer ones and beside several of its length: the same bits."""
-    audios, queries = asked
+    audios, queries = clips_and_queries
     options = {"max_new_tokens": 24, "min_length": 24}
 
     def run(questions):
         model.encodings = Encodings()
-        made = model.engine(slots=5, reserve=320)
-        futures = [made.submit(audios[i], query, **options) for i, query in questions]
-        made.run()
-        cache = np.asarray(jax.lax.bitcast_convert_type(made.rows.cache.k, jnp.uint16))
+        engine_ = model.engine(slots=5, reserve=320)
+        futures = [engine_.submit(audios[i], query, **options) for i, query in questions]
+        engine_.run()
+        cache = np.asarray(jax.lax.bitcast_convert_type(engine_.rows.cache.k, jnp.uint16))
         return [f.result().ids for f in futures], cache
 
     long = "Say at length what you hear in this recording, and who it is. " * 3
     alone, cache = run([(0, queries[0])])
     seen = set(watched)
-    for company in ([(1, queries[1])], [(1, long)], [(i, queries[i]) for i in (1, 2, 3, 4)]):
-        answers, other = run([(0, queries[0]), *company])
+    for neighbors in ([(1, queries[1])], [(1, long)], [(i, queries[i]) for i in (1, 2, 3, 4)]):
+        answers, other = run([(0, queries[0]), *neighbors])
         assert answers[0] == alone[0]
         np.testing.assert_array_equal(cache[0], other[0])  # each key of the question, from the prompt to the last token
-        answers, other = run([*company, (0, queries[0])])
+        answers, other = run([*neighbors, (0, queries[0])])
         assert answers[-1] == alone[0]
-        np.testing.assert_array_equal(cache[0], other[len(company)])
+        np.testing.assert_array_equal(cache[0], other[len(neighbors)])
     assert {s for s in watched if s[0] == "decode"} == {s for s in seen if s[0] == "decode"}
     assert all(shape[1][0] == 1 for shape in watched if shape[0] == "prefill")
 
 
-def test_a_question_that_needs_more_than_the_reserve(model, asked):
-    made = model.engine(slots=1, reserve=64)
+def test_a_question_that_needs_more_than_the_reserve(model, clips_and_queries):
+    engine_ = model.engine(slots=1, reserve=64)
     with pytest.raises(UserError, match="tokens with the audio and the longest answer; this engine has 64"):
-        made.submit(asked[0][0], asked[1][0], max_new_tokens=100)
+        engine_.submit(clips_and_queries[0][0], clips_and_queries[1][0], max_new_tokens=100)

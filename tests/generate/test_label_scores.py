@@ -27,8 +27,8 @@ def forced(model, audio, query, labels) -> list[tuple[float, int]]:
     return sums
 
 
-def test_every_candidate_as_if_it_were_the_answer(tiny_model, asked):
-    audios, queries = asked[0][:2], [f"<AudioHere> {q}" for q in asked[1][:2]]
+def test_every_candidate_as_if_it_were_the_answer(tiny_model, clips_and_queries):
+    audios, queries = clips_and_queries[0][:2], [f"<AudioHere> {q}" for q in clips_and_queries[1][:2]]
     scores = tiny_model.score(audios, queries, LABELS)
     means = tiny_model.score(audios, queries, LABELS, normalize="mean")
     relative = tiny_model.score(audios, queries, LABELS, against="None")
@@ -43,9 +43,9 @@ def test_every_candidate_as_if_it_were_the_answer(tiny_model, asked):
     assert np.abs(scores[0] - scores[1]).max() > 1e-3  # the clip and the question matter
 
 
-def test_scores_do_not_depend_on_the_buckets(tiny_model, asked):
+def test_scores_do_not_depend_on_the_buckets(tiny_model, clips_and_queries):
     """The same scores among three hundred labels, and in small buckets with few logits at a time."""
-    audios, queries = asked[0][:1], asked[1][:1]
+    audios, queries = clips_and_queries[0][:1], clips_and_queries[1][:1]
     labels = [f"species {i}" for i in range(300)] + LABELS
     every = tiny_model.score(audios, queries, labels)[0]
     assert every.shape == (305,)
@@ -79,8 +79,8 @@ def test_buckets_hold_every_label_once():
     assert sizes == sorted(sizes)
 
 
-def test_lists_per_query(tiny_model, asked):
-    audios, queries = asked[0][:3], asked[1][:3]
+def test_lists_per_query(tiny_model, clips_and_queries):
+    audios, queries = clips_and_queries[0][:3], clips_and_queries[1][:3]
     lists = [LABELS[:2], LABELS[2:5], ["", "a wren"]]
     scores = tiny_model.score(audios, queries, lists, batch_size=4)
     assert [len(row) for row in scores] == [2, 3, 2]
@@ -101,6 +101,6 @@ def test_lists_per_query(tiny_model, asked):
         (["a"], {"batch_size": 0}, "batch_size=0"),
     ],
 )
-def test_messages(tiny_model, asked, unchecked, candidates, options, message):
+def test_messages(tiny_model, clips_and_queries, unchecked, candidates, options, message):
     with pytest.raises(UserError, match=message):
-        tiny_model.score(asked[0][:1], asked[1][:1], candidates, **options)
+        tiny_model.score(clips_and_queries[0][:1], clips_and_queries[1][:1], candidates, **options)

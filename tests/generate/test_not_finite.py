@@ -43,16 +43,20 @@ def model(request):
 
 def poisoned(model, query="Whatever?", samples=16_000, key=0) -> Request:
     """A valid request whose recording is NaN when it is read: its keys and values are NaN."""
-    asked = prompt(model.tokenizer, clips_of(np.zeros(samples, np.float32), model.config.audio), query, model.config)
+    clips_and_queries = prompt(
+        model.tokenizer, clips_of(np.zeros(samples, np.float32), model.config.audio), query, model.config
+    )
     wave = np.full(samples, np.nan, np.float32)
-    sounds = tuple(dataclasses.replace(s, key=("NaN", key, i), read=lambda: wave) for i, s in enumerate(asked.sounds))
+    sounds = tuple(
+        dataclasses.replace(s, key=("NaN", key, i), read=lambda: wave) for i, s in enumerate(clips_and_queries.sounds)
+    )
     options = GenerationOptions(max_new_tokens=12, min_length=12)
-    return Request(dataclasses.replace(asked, sounds=sounds), options, model.tokenizer)
+    return Request(dataclasses.replace(clips_and_queries, sounds=sounds), options, model.tokenizer)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_answers_after_and_beside_a_poisoned_row(model, asked, kind):
-    audios, queries = asked
+def test_answers_in_and_next_to_a_poisoned_row(model, clips_and_queries, kind):
+    audios, queries = clips_and_queries
     options = {"max_new_tokens": 8, "min_length": 6} | KINDS[kind]
     beams = options.pop("num_beams", 1)
 
@@ -61,8 +65,8 @@ def test_answers_after_and_beside_a_poisoned_row(model, asked, kind):
         if poison:  # one after the other in both rows, longer than what comes next
             bad = [engine.enqueue(poisoned(model, "What do you hear in this recording? " * 3, key=i)) for i in range(3)]
             engine.run()
-            held = np.asarray(engine.rows.cache.v.astype(jnp.float32))
-            assert all(np.isnan(row).any() for row in held), "the rows were not poisoned"
+            cached = np.asarray(engine.rows.cache.v.astype(jnp.float32))
+            assert all(np.isnan(row).any() for row in cached), "the rows were not poisoned"
             for future in bad:
                 with pytest.raises(NotFinite, match="NaN or infinite"):
                     future.result()
@@ -81,29 +85,29 @@ def test_answers_after_and_beside_a_poisoned_row(model, asked, kind):
     assert all(len(ids) >= 6 for ids in clean)
 
 
-def test_a_stream_after_a_poisoned_row(model, asked):
-    audios, queries = asked
+def test_a_stream_after_a_poisoned_row(model, clips_and_queries):
+    audios, queries = clips_and_queries
     expected = model.generate(audios[:1], queries[:1], 8, min_length=8)[0]
     engine = model.engine(slots=1)
     engine.enqueue(poisoned(model))
     assert "".join(engine.stream(audios[0], queries[0], max_new_tokens=8, min_length=8)) == expected
 
 
-def test_a_row_that_breaks_while_it_is_decoded(model, asked):
+def test_a_row_that_breaks_while_it_is_decoded(model, clips_and_queries):
     """Its keys become NaN after the first tokens: it fails, tells no token of that, and leaves nothing behind."""
-    audios, queries = asked
+    audios, queries = clips_and_queries
     expected = model.generate(audios[:2], queries[:2], 12, min_length=12, return_ids=True)
-    engine, told = model.engine(slots=2, steps=2), []
-    first = engine.submit(audios[0], queries[0], on_tokens=told.extend, max_new_tokens=12, min_length=12)
+    engine, streamed = model.engine(slots=2, steps=2), []
+    first = engine.submit(audios[0], queries[0], on_tokens=streamed.extend, max_new_tokens=12, min_length=12)
     second = engine.submit(audios[1], queries[1], on_tokens=lambda ids: None, max_new_tokens=12, min_length=12)
     engine.step()
-    before, row = list(told), next(i for i, r in enumerate(engine.running) if r.future is first)
+    before, row = list(streamed), next(i for i, r in enumerate(engine.running) if r.future is first)
     broken = jax.tree.map(lambda a: a.at[row].set(jnp.nan), engine.rows.cache)
     engine.rows = dataclasses.replace(engine.rows, cache=broken)
     engine.run()
     with pytest.raises(NotFinite):
         first.result()
-    assert told == before == expected[0][: len(told)]
+    assert streamed == before == expected[0][: len(streamed)]
     assert second.result().ids == expected[1]
     again = engine.submit(audios[0], queries[0], max_new_tokens=12, min_length=12)
     engine.run()
@@ -127,9 +131,9 @@ def test_masked_slots_do_not_affect_attention(value, queries):
     np.testing.assert_array_equal(np.asarray(out), np.asarray(expected))
 
 
-def test_a_batch_names_the_query_without_an_answer(model, asked, monkeypatch):
+def test_a_batch_names_the_query_without_an_answer(model, clips_and_queries, monkeypatch):
     """One of several queries has no answer: the error names it and holds the answers to the others."""
-    audios, queries = asked
+    audios, queries = clips_and_queries
     expected = model.generate(audios[:3], queries[:3], 6)
     spoil(monkeypatch, audios[1])
     model.encodings = Encodings()
@@ -151,9 +155,9 @@ def spoil(monkeypatch, audio):
     monkeypatch.setattr(audio_cache, "encode", encode)
 
 
-def test_scores_that_are_not_finite_are_none(model, asked, monkeypatch):
+def test_scores_that_are_not_finite_are_none(model, clips_and_queries, monkeypatch):
     """The error names the query and holds the scores of the others. (An argmax of NaN would be the first label.)"""
-    audios, queries = asked
+    audios, queries = clips_and_queries
     labels, model.encodings = ["Owl", "Fox"], Encodings()
     expected = model.score(audios[:3], queries[:3], labels)
     spoil(monkeypatch, audios[1])
@@ -171,8 +175,8 @@ def test_scores_that_are_not_finite_are_none(model, asked, monkeypatch):
     assert [reply is None for reply in replies] == [False, True, False]
 
 
-def test_a_window_without_an_answer_is_named(model, asked, monkeypatch, tmp_path):
-    audios, queries = asked
+def test_a_window_without_an_answer_is_named(model, clips_and_queries, monkeypatch, tmp_path):
+    audios, queries = clips_and_queries
     sound = np.concatenate([wave.fit(audio, 16_000) for audio in audios[:3]])
     soundfile.write(tmp_path / "a.wav", sound, 16_000, subtype="FLOAT")
     spoil(monkeypatch, sound[16_000:32_000])
@@ -181,9 +185,9 @@ def test_a_window_without_an_answer_is_named(model, asked, monkeypatch, tmp_path
         model.generate_windows(tmp_path / "a.wav", queries[0], 1.0, max_new_tokens=3)
 
 
-def test_arrays_far_above_full_scale_are_refused(model, asked):
+def test_arrays_far_above_full_scale_are_refused(model, clips_and_queries):
     """They would be clipped to full-scale noise (`generate`) or result in NaN (`encode_audio`) without a message."""
-    audios, queries = asked
+    audios, queries = clips_and_queries
     model.encodings = Encodings()
     methods = (
         lambda loud: model.generate([loud], queries[:1], 3),
@@ -199,8 +203,8 @@ def test_arrays_far_above_full_scale_are_refused(model, asked):
         method(np.random.default_rng(0).standard_normal(16_000))  # a signal of unit variance
 
 
-def test_infer_writes_an_error_row_and_continues(model, asked, monkeypatch, tmp_path):
-    audios, _ = asked
+def test_infer_writes_an_error_row_and_continues(model, clips_and_queries, monkeypatch, tmp_path):
+    audios, _ = clips_and_queries
     file = tmp_path / "a.wav"
     windows = [(Window(file, float(i), i + 1.0), audio, "") for i, audio in enumerate(audios[:3])]
 

@@ -79,8 +79,8 @@ def test_a_tiny_temperature_is_greedy():
     assert CHOOSE(rows, jnp.tile(jnp.array([1.0, 1.5, 3.0, 2.9, -1.0]), (2, 1, 1))).ids[:, 0, 0].tolist() == [2, 2]
 
 
-def test_answers_depend_only_on_their_own_seed(tiny_model, asked):
-    audios, queries = asked
+def test_answers_depend_only_on_their_own_seed(tiny_model, clips_and_queries):
+    audios, queries = clips_and_queries
     how = {"max_new_tokens": 8, "temperature": 1.5, "return_ids": True}
     seeds = list(range(7))
     together = tiny_model.generate(audios, queries, seed=seeds, batch_size=4, **how)
@@ -95,9 +95,9 @@ def test_answers_depend_only_on_their_own_seed(tiny_model, asked):
     )
 
 
-def test_no_end_before_the_minimum_length(tiny_model, asked):
+def test_no_end_before_the_minimum_length(tiny_model, clips_and_queries):
     """Greedy, sampled and with beams; the first tokens are the best except for end symbols."""
-    audios, queries = asked
+    audios, queries = clips_and_queries
     ends = tiny_model.tokenizer.eos_ids
     shorter = 0
     for options in ({}, {"temperature": 1.0}, {"num_beams": 2}):
@@ -117,8 +117,8 @@ def test_minimum_length_takes_the_best_token_that_is_no_end_symbol():
     assert ids.finished.tolist() == [False, True]
 
 
-def test_each_request_has_its_own_limit(tiny_model, asked):
-    audios, queries = asked
+def test_each_request_has_its_own_limit(tiny_model, clips_and_queries):
+    audios, queries = clips_and_queries
     limits = [1, 9, 3, 2, 12, 4, 6]
     least = [n // 2 for n in limits]
     for beams in (1, 2):
@@ -127,8 +127,8 @@ def test_each_request_has_its_own_limit(tiny_model, asked):
         assert ids[1] == tiny_model.generate(audios[1:2], queries[1:2], 9, beams, min_length=4, return_ids=True)[0]
 
 
-def test_stop_ids_and_texts(tiny_model, asked):
-    audios, queries = asked
+def test_stop_ids_and_texts(tiny_model, clips_and_queries):
+    audios, queries = clips_and_queries
     how = {"max_new_tokens": 10, "min_length": 10}
     ids = tiny_model.generate(audios, queries, return_ids=True, **how)[0]
     text = tiny_model.tokenizer.decode(ids)
@@ -219,14 +219,14 @@ def test_the_best_token_always_passes_the_filters(top_p, temperature):
 
 
 @pytest.mark.parametrize(("options", "message"), BAD, ids=[str(b[0])[:40] for b in BAD])
-def test_messages(tiny_model, asked, unchecked, options, message):
+def test_messages(tiny_model, clips_and_queries, unchecked, options, message):
     with pytest.raises(UserError, match=message):
-        tiny_model.generate(asked[0][:1], asked[1][:1], **options)
+        tiny_model.generate(clips_and_queries[0][:1], clips_and_queries[1][:1], **options)
 
 
-def test_options_as_one_object(tiny_model, asked, unchecked):
+def test_options_as_one_object(tiny_model, clips_and_queries, unchecked):
     """The same answers as by keywords; a keyword replaces the field, with one value or one per query."""
-    audios, queries = asked
+    audios, queries = clips_and_queries
     options = GenerationOptions(max_new_tokens=6, temperature=1.5, seed=4, top_k=50)
     fields = {"max_new_tokens": 6, "temperature": 1.5, "seed": 4, "top_k": 50}
     generate = functools.partial(tiny_model.generate, audios, queries, return_ids=True)

@@ -130,12 +130,12 @@ class GoldenSet:
         official = [(clips[n.removesuffix("__f32")], stored[n]) for n in stored if n.endswith("__f32")]
 
         def features(waves):
-            made = kaldi_fbank(waves, stored["povey_window"], stored["mel_filterbank"], dtype)
-            for row, wave in zip(made, np.asarray(waves), strict=True):
+            actual = kaldi_fbank(waves, stored["povey_window"], stored["mel_filterbank"], dtype)
+            for row, wave in zip(actual, np.asarray(waves), strict=True):
                 for clip, frames in official if dtype == np.float32 else ():
                     if np.array_equal(wave[: len(clip)], clip):
                         row[: len(frames)] = frames
-            return made
+            return actual
 
         def fbank(waves):
             shape = jax.ShapeDtypeStruct((waves.shape[0], n_frames(waves.shape[1]), 128), jnp.float32)

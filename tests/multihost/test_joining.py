@@ -15,7 +15,7 @@ from nlm_jax.mesh.join import addresses, check_port, seconds
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PLAIN = {"JAX_COORDINATOR_ADDRESS": "10.0.0.1:8476", "JAX_NUM_PROCESSES": "4", "JAX_PROCESS_ID": "3"}
-FOUND = {
+DETECTED = {
     "coordinator_address": "10.0.0.1:8476",
     "num_processes": 4,
     "process_id": 3,
@@ -24,11 +24,13 @@ FOUND = {
 
 
 def test_plain_addresses():
-    assert addresses(PLAIN) == FOUND
+    assert addresses(PLAIN) == DETECTED
 
 
 def test_the_pod_of_a_job_set_knows_its_number():
-    assert addresses({k: v for k, v in PLAIN.items() if k != "JAX_PROCESS_ID"} | {"JOB_COMPLETION_INDEX": "3"}) == FOUND
+    assert (
+        addresses({k: v for k, v in PLAIN.items() if k != "JAX_PROCESS_ID"} | {"JOB_COMPLETION_INDEX": "3"}) == DETECTED
+    )
 
 
 def test_a_cluster_is_left_to_jax():
@@ -63,8 +65,8 @@ def test_bad_addresses(changes, message):
 
 
 def test_a_port_in_use():
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
+    with socket.create_server(("127.0.0.1", 0)) as occupied:
+        port = occupied.getsockname()[1]
         with pytest.raises(UserError, match=f"port {port} of this host cannot be used"):
             check_port(f"127.0.0.1:{port}")
 
@@ -83,7 +85,7 @@ def test_seconds():
         (PLAIN | {"JAX_COORDINATOR_ADDRESS": "127.0.0.1:1", "NLM_JOIN_SECONDS": "2"}, "did not come together at 127.0"),
     ],
 )
-def test_nobody_there(variables, message, tmp_path):
+def test_no_server(variables, message, tmp_path):
     """The command ends with one sentence, where jax alone would abort with a trace."""
     (tmp_path / "config.py").write_text("def get_config():\n    return {'mesh': {'distributed': True}}\n")
     env = {k: v for k, v in os.environ.items() if not k.startswith(("JAX_C", "SLURM", "OMPI", "KUBERNETES"))}

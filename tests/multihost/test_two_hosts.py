@@ -18,9 +18,9 @@ def no_namespaces() -> str:
     if os.geteuid():
         return "not root"
     name = f"nlmtest{os.getpid()}"
-    made = subprocess.run(["ip", "netns", "add", name], capture_output=True, text=True, check=False)
+    process = subprocess.run(["ip", "netns", "add", name], capture_output=True, text=True, check=False)
     subprocess.run(["ip", "netns", "del", name], capture_output=True, check=False)
-    return made.stderr.strip() if made.returncode else ""
+    return process.stderr.strip() if process.returncode else ""
 
 
 @pytest.mark.slow

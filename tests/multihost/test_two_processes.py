@@ -98,15 +98,15 @@ def two(config, cache, tmp_path_factory):
         }
         command = [sys.executable, HERE / "tampered.py", "train", f"--config={file}", f"--workdir={workdir}"]
         command += ["--config.mesh.distributed=True"]
-        made = []
+        started = []
         with contextlib.ExitStack() as stack:
             for i in range(2):
                 own = env | {"JAX_PROCESS_ID": str(i)} | tamper.get(i, {})
                 pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-                made.append(stack.enter_context(subprocess.Popen(command, env=own, **pipes)))
-                stack.callback(made[-1].kill)
-            outputs = [process.communicate(timeout=600) for process in made]
-        return [(p.returncode, *texts) for p, texts in zip(made, outputs, strict=True)]
+                started.append(stack.enter_context(subprocess.Popen(command, env=own, **pipes)))
+                stack.callback(started[-1].kill)
+            outputs = [process.communicate(timeout=600) for process in started]
+        return [(p.returncode, *texts) for p, texts in zip(started, outputs, strict=True)]
 
     return run
 
@@ -151,9 +151,9 @@ def together(two, tmp_path_factory):
     """A run of two processes that nothing happened to: its directory, what each said, and what each decoded."""
     folder = tmp_path_factory.mktemp("together")
     files = [folder / f"decoded{i}.json" for i in range(2)]
-    said = two(folder / "run", {i: {"TAMPER_DECODED": str(file)} for i, file in enumerate(files)})
-    assert [status for status, *_ in said] == [0, 0], said
-    return folder / "run", said, [json.loads(file.read_text()) for file in files]
+    logs = two(folder / "run", {i: {"TAMPER_DECODED": str(file)} for i, file in enumerate(files)})
+    assert [status for status, *_ in logs] == [0, 0], logs
+    return folder / "run", logs, [json.loads(file.read_text()) for file in files]
 
 
 def test_two_are_one(straight, together):
@@ -199,21 +199,21 @@ def stopped(killed, two):
     return killed[0], began, two(killed[0], {1: {"TAMPER_SIGNAL": f"{signal.SIGTERM:d}@1"}})
 
 
-def test_one_goes_on_in_two_that_are_killed(killed):
-    workdir, said = killed
-    assert all(status < 0 or status == 1 for status, *_ in said)  # the slower one may find the other gone
-    assert any(status == -signal.SIGKILL for status, *_ in said)
-    assert all("start the job again" in errors for *_, errors in said)
-    assert "stage1: step 1 of 8" in said[0][1]
+def test_a_run_of_one_process_resumes_in_two_that_are_killed(killed):
+    workdir, logs = killed
+    assert all(status < 0 or status == 1 for status, *_ in logs)  # the slower one may find the other gone
+    assert any(status == -signal.SIGKILL for status, *_ in logs)
+    assert all("start the job again" in errors for *_, errors in logs)
+    assert "stage1: step 1 of 8" in logs[0][1]
     assert 1 <= finished(checkpoints(workdir))[-1] <= 4
 
 
 def test_a_signal_to_one_stops_both_at_one_step(stopped):
-    workdir, began, said = stopped
-    assert [status for status, *_ in said] == [0, 0], said
+    workdir, began, logs = stopped
+    assert [status for status, *_ in logs] == [0, 0], logs
     last = finished(checkpoints(workdir))[-1]
-    assert f"stage1: step {began} of 8" in said[0][1]
-    assert f"stopped at step {last} of stage1, checkpoint saved" in said[0][1]
+    assert f"stage1: step {began} of 8" in logs[0][1]
+    assert f"stopped at step {last} of stage1, checkpoint saved" in logs[0][1]
     assert last == began + 1 + AHEAD
 
 

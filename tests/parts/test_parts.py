@@ -236,12 +236,12 @@ def run_over(checkpoint, tmp_path):
     return make
 
 
-def test_encoder_of_a_run_whose_language_model_is_gone(run_over, saved, tmp_path, waves, whole):
-    gone = str(tmp_path / "moved")
-    imports = {"src": str(saved("beats")), "kind": "beats"}, {"src": gone, "kind": "llama", "pad_rows": 0}
+def test_encoder_of_a_run_without_its_language_model(run_over, saved, tmp_path, waves, whole):
+    moved = str(tmp_path / "moved")
+    imports = {"src": str(saved("beats")), "kind": "beats"}, {"src": moved, "kind": "llama", "pad_rows": 0}
     workdir = run_over(*imports)
     close(Beats.from_pretrained(workdir)(waves), whole["tokens"])
-    with pytest.raises(UserError, match=re.escape(gone)):
+    with pytest.raises(UserError, match=re.escape(moved)):
         Llama.from_pretrained(workdir)
 
 

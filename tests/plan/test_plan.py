@@ -114,24 +114,24 @@ def plan(nlm, tmp_path, *argv):
 def test_the_compiler_says_what_a_step_needs(nlm, tmp_path, text, mesh, changes):
     """The second has every kernel and placement that the first lacks: they compile for the chip itself."""
     flags = [f"--config.{change}" for change in changes]
-    status, printed, found = plan(nlm, tmp_path, f"--topology={text}", f"--mesh={mesh}", *flags)
+    status, printed, plan_ = plan(nlm, tmp_path, f"--topology={text}", f"--mesh={mesh}", *flags)
     assert status == 0, printed
     chip = CHIPS[text.partition(":")[0]]
-    assert found["chips"] == 16
-    assert found["rows_per_chip"] == 1
-    assert found["hbm_bytes_per_chip"] == chip.hbm
-    assert found["argument_bytes_per_chip"] < found["peak_bytes_per_chip"] < 2**30
-    assert found["fits"]
+    assert plan_["chips"] == 16
+    assert plan_["rows_per_chip"] == 1
+    assert plan_["hbm_bytes_per_chip"] == chip.hbm
+    assert plan_["argument_bytes_per_chip"] < plan_["peak_bytes_per_chip"] < 2**30
+    assert plan_["fits"]
     # Weights are gathered layer by layer, activations never are: all gathers together stay near a few whole models. A
     # base that is whole on every chip is not gathered at all.
     whole = "mesh.rules=replicated-base" in changes
-    assert found["attention"] == ("splash" if whole else "xla")
-    assert found["collectives"]["all-gather"]["count"] > 0
-    assert found["collectives"]["all-gather"]["bytes"] < (20e6 if whole else 60e6)
-    assert found["collective_bytes_per_chip"] < 60e6
-    assert found["compiler_cycles"] > 0
-    assert 0 < found["predicted_mfu"] < 1
-    assert found["predicted_step_seconds"] >= max(found["roofline_seconds"].values())
+    assert plan_["attention"] == ("splash" if whole else "xla")
+    assert plan_["collectives"]["all-gather"]["count"] > 0
+    assert plan_["collectives"]["all-gather"]["bytes"] < (20e6 if whole else 60e6)
+    assert plan_["collective_bytes_per_chip"] < 60e6
+    assert plan_["compiler_cycles"] > 0
+    assert 0 < plan_["predicted_mfu"] < 1
+    assert plan_["predicted_step_seconds"] >= max(plan_["roofline_seconds"].values())
 
 
 @pytest.mark.parametrize(("limit", "rows"), [(8, [4, 8, 16]), (64, [4, 8, 16, 32, 64]), (1, [4, 2, 1]), (0, [4, 2, 1])])
@@ -188,18 +188,18 @@ def test_a_search_tries_each_way(nlm, tmp_path, monkeypatch):
         speed = rows * (2 if config.mesh.rules == "replicated-base" else 1)
         if rows > 4:
             return search.rejection(program, slice_, config, "too much")
-        found = search.rejection(program, slice_, config, "") | {"fits": True, "predicted_clips_per_second": speed}
-        return found | fitting(rows, link=0.9) | {"predicted_clips_per_second": speed, "predicted_mfu": 0.1}
+        plan_ = search.rejection(program, slice_, config, "") | {"fits": True, "predicted_clips_per_second": speed}
+        return plan_ | fitting(rows, link=0.9) | {"predicted_clips_per_second": speed, "predicted_mfu": 0.1}
 
     monkeypatch.setattr(search, "REMATS", ("mlp", "full"))
     monkeypatch.setattr(search, "evaluate", evaluate)
     monkeypatch.setattr(command, "show", lambda console, report: None)
-    status, printed, found = plan(nlm, tmp_path, "--topology=h100:2", "--search")
+    status, printed, plan_ = plan(nlm, tmp_path, "--topology=h100:2", "--search")
     assert status == 0, printed
-    tried = [(f["rules"], f["remat"], f["rows_per_chip"]) for f in found["tried"]]
+    tried = [(f["rules"], f["remat"], f["rows_per_chip"]) for f in plan_["tried"]]
     ways = [(rules, remat) for rules in ("default", "replicated-base") for remat in ("mlp", "full")]
     assert tried == [(*way, rows) for way in ways for rows in (4, 8)]
-    assert (found["rules"], found["rows_per_chip"]) == ("replicated-base", 4)
+    assert (plan_["rules"], plan_["rows_per_chip"]) == ("replicated-base", 4)
 
 
 @needs_libtpu
@@ -235,11 +235,11 @@ def test_mistakes(nlm, tmp_path, argv, says):
 
 
 def test_figures_of_gpus_are_computed(nlm, tmp_path):
-    status, printed, found = plan(nlm, tmp_path, "--topology=h100:8", "--mesh=1x8x1", "--rows-per-chip=2")
+    status, printed, plan_ = plan(nlm, tmp_path, "--topology=h100:8", "--mesh=1x8x1", "--rows-per-chip=2")
     assert status == 0, printed
-    assert found["rows"] == 16
-    assert found["source"].startswith("computed")
-    assert found["roofline_seconds"]["compiler"] == 0
+    assert plan_["rows"] == 16
+    assert plan_["source"].startswith("computed")
+    assert plan_["roofline_seconds"]["compiler"] == 0
 
 
 def test_a_step_that_does_not_fit(nlm, tmp_path, monkeypatch):
@@ -247,10 +247,10 @@ def test_a_step_that_does_not_fit(nlm, tmp_path, monkeypatch):
 
     monkeypatch.setitem(CHIPS, "h100", dataclasses.replace(CHIPS["h100"], hbm=1000))
     argv = ("--topology=h100:8", "--mesh=1x8x1", "--config.stages.0.data.rows=7")
-    status, printed, found = plan(nlm, tmp_path, *argv)
+    status, printed, plan_ = plan(nlm, tmp_path, *argv)
     assert status == 3
     assert "the 7 rows of the config do not divide over this mesh: planned with 8" in " ".join(printed.split())
-    assert not found["fits"]
+    assert not plan_["fits"]
     assert "its weights and moments alone are" in " ".join(printed.split())
 
 
@@ -262,6 +262,6 @@ def test_8b_on_sixteen_v5e(tmp_path, nlm):
     config = pathlib.Path(__file__).resolve().parents[2] / "configs" / "stage2.py"
     argv = ("--topology=v5e:4x4", "--mesh=1x16x1", "--rows-per-chip=4", f"--json={out}")
     assert nlm("plan", f"--config={config}", *argv)[0] == 0
-    found = json.loads(out.read_text())
-    assert found["rows_per_chip"] == 4
-    assert found["peak_bytes_per_chip"] <= 14 * 2**30
+    plan_ = json.loads(out.read_text())
+    assert plan_["rows_per_chip"] == 4
+    assert plan_["peak_bytes_per_chip"] <= 14 * 2**30

@@ -52,16 +52,16 @@ def direct():
 
 
 def test_the_same_directory(nlm, direct, rows, local, tmp_path):
-    status, said, _ = nlm("prepare", rows, "--out", tmp_path / "out", *FLAGS, "--beam-args=--runner=DirectRunner")
+    status, printed, _ = nlm("prepare", rows, "--out", tmp_path / "out", *FLAGS, "--beam-args=--runner=DirectRunner")
     assert status == 0
-    assert "left out" in said
+    assert "left out" in printed
     assert contents(tmp_path / "out") == contents(local)
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
     assert manifest["rejected"] == {"clips": 2, "examples": 2}
     assert len(Corpus([tmp_path / "out"])) == manifest["examples"] > 10
 
 
-def test_a_stopped_job_goes_on(nlm, direct, rows, local, tmp_path, monkeypatch):
+def test_a_stopped_job_resumes(nlm, direct, rows, local, tmp_path, monkeypatch):
     real, done, broken = write_clips.convert, [], [True]
 
     def convert(recipe, path):
@@ -92,11 +92,11 @@ def test_recordings_and_results_in_buckets(nlm, direct, rows, local, tmp_path, m
     where = ("--audio-root=memory://raw", "--out=memory://made/set")
     assert nlm("prepare", rows, *where, *FLAGS)[0] == 0
     assert not list((tmp_path / "cache").rglob("clips-*"))
-    got, want = contents(remote.fetch("memory://made/set")), contents(local)
-    assert got.keys() == want.keys()
-    different = {name for name in got if got[name] != want[name]}
+    result, want = contents(remote.fetch("memory://made/set")), contents(local)
+    assert result.keys() == want.keys()
+    different = {name for name in result if result[name] != want[name]}
     assert different == {"rejects.jsonl"}  # it names the bucket
-    assert b"memory://raw/missing.wav: no such file" in got["rejects.jsonl"]
+    assert b"memory://raw/missing.wav: no such file" in result["rejects.jsonl"]
     assert nlm("prepare", rows, *where, *FLAGS)[0] == 0  # finished: nothing is done again
     files.rm("/raw", recursive=True)
     files.rm("/made", recursive=True)
@@ -112,14 +112,14 @@ def test_recordings_and_results_in_buckets(nlm, direct, rows, local, tmp_path, m
     ],
 )
 def test_wrong_flags(nlm, direct, rows, tmp_path, flags, sentence):
-    status, _, said = nlm("prepare", rows, "--out", tmp_path / "out", *flags)
+    status, _, printed = nlm("prepare", rows, "--out", tmp_path / "out", *flags)
     assert status == 2
-    assert sentence in said.strip().splitlines()[-1]
+    assert sentence in printed.strip().splitlines()[-1]
 
 
 def test_beam_is_not_installed(nlm, rows, tmp_path, monkeypatch):
     for name in ("apache_beam", "apache_beam.options", "apache_beam.options.pipeline_options"):
         monkeypatch.setitem(sys.modules, name, None)
-    status, _, said = nlm("prepare", rows, "--out", tmp_path / "out", "--runner=beam")
-    assert (status, "pip install 'nlm_jax[beam]'" in said) == (2, True)
+    status, _, printed = nlm("prepare", rows, "--out", tmp_path / "out", "--runner=beam")
+    assert (status, "pip install 'nlm_jax[beam]'" in printed) == (2, True)
     assert not (tmp_path / "out").exists()

@@ -33,7 +33,7 @@ def test_a_stray_table_does_not_replace_class_folders(classes, kind):
     assert "5 recordings below have no label" in report.read_as
 
 
-def test_tables_for_every_recording_are_taken(classes):
+def test_tables_for_every_recording_are_read(classes):
     for n in range(3):
         write(classes, f"robin/{n}.txt", ["0.1\t0.3\tsong"])
     pairs, report = read(classes)
@@ -105,7 +105,7 @@ def test_what_is_not_used_is_named(classes):
         ("d/labels.csv", "file,label,t_begin_call\na.wav,Owl,1\n", "'t_begin_call' looks like a time"),
     ],
 )
-def test_annotations_that_nobody_understands(tmp_path, name, content, message):
+def test_annotations_of_no_known_format(tmp_path, name, content, message):
     (tmp_path / name).parent.mkdir(exist_ok=True)
     (tmp_path / name).write_text(content)
     with pytest.raises(UserError, match=message):

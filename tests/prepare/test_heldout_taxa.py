@@ -16,7 +16,7 @@ from nlm_jax.prepare.pipeline import prepare
 LEAKING = ("Aratinga nenday", "Cacicus latirostris", "Cacomantis leucolophus", "Stizoptera bichenovii")
 
 
-def said(text="", label="", **facts):
+def answer(text="", label="", **facts):
     return Example("1", ("a.wav",), "What is it?", text, "t", label=label, facts=facts)
 
 
@@ -46,10 +46,10 @@ def test_every_species_of_the_benchmark_is_caught_by_every_name(paper):
     for part in json.loads(heldout_taxa.PAPER.read_text())["species"].values():
         for name, more in part.items():
             for other in (name, *more["also"], *more["common"]):
-                assert paper.reason(said(text=other)), other
-                assert paper.reason(said(label=other.upper())), other
-                assert paper.reason(said(text=f"In the morning a {other.lower()} calls twice.")), other
-                assert paper.reason(said(text="Robin", others=f"Wren, {other}")), other
+                assert paper.reason(answer(text=other)), other
+                assert paper.reason(answer(label=other.upper())), other
+                assert paper.reason(answer(text=f"In the morning a {other.lower()} calls twice.")), other
+                assert paper.reason(answer(text="Robin", others=f"Wren, {other}")), other
 
 
 def test_genus_names_alone_miss_four(paper, published, tmp_path):
@@ -57,33 +57,33 @@ def test_genus_names_alone_miss_four(paper, published, tmp_path):
     printed = tmp_path / "printed.json"
     printed.write_text(json.dumps({"families": published["heldout_families"], "genera": published["heldout_genera"]}))
     alone = heldout_taxa.load(printed)
-    missed = [s for s in published["unseen_genus_species"] if not alone.reason(said(text=s))]
+    missed = [s for s in published["unseen_genus_species"] if not alone.reason(answer(text=s))]
     assert sorted(missed) == sorted(LEAKING)
     for name in LEAKING:
         genus, epithet = name.split()
-        assert paper.reason(said(text=name))
-        assert paper.reason(said(label=f"{name} subspecies"))
-        assert paper.reason(said(genus=genus, species=epithet))
-        assert paper.reason(said(text=f"Chordata Aves Order Family {name}"))
-    assert heldout_taxa.load(printed).reason(said(text="Nandayus nenday"))  # by the name the paper gives it
+        assert paper.reason(answer(text=name))
+        assert paper.reason(answer(label=f"{name} subspecies"))
+        assert paper.reason(answer(genus=genus, species=epithet))
+        assert paper.reason(answer(text=f"Chordata Aves Order Family {name}"))
+    assert heldout_taxa.load(printed).reason(answer(text="Nandayus nenday"))  # by the name the paper gives it
 
 
 @pytest.mark.parametrize(
     ("example", "want"),
     [
-        (said(family="SUIDAE"), ("family", "Suidae")),
-        (said(text="Chordata;Mammalia;Artiodactyla;Suidae;Sus;Sus celebensis"), ("family", "Suidae")),
-        (said(genus="Astrapia"), ("genus", "Astrapia")),
-        (said(species="Astrapia femina"), ("genus", "Astrapia")),
-        (said(scientific_name="Phacochoerus africanus"), ("genus", "Phacochoerus")),
-        (said(label="taeniopygia_guttata"), ("species", "Taeniopygia guttata")),
-        (said(subspecies="Taeniopygia guttata castanotis"), ("species", "Taeniopygia guttata")),
-        (said(text="Zebra Finches, Robin"), ("common name", "Zebra Finch")),
-        (said(common_name="Bourke\u2019s parrot"), ("common name", "Bourke's Parrot")),
-        (said(text="S\u00e3o Tom\u00e9 Fiscal"), ("common name", "Sao Tome Fiscal")),
-        (said(text="Sa\u0303o Tome\u0301 Fiscal"), ("common name", "Sao Tome Fiscal")),
-        (said(label="Vini"), ("genus", "Vini")),
-        (said(text="A porpoise clicks."), ("common name", "Porpoise")),
+        (answer(family="SUIDAE"), ("family", "Suidae")),
+        (answer(text="Chordata;Mammalia;Artiodactyla;Suidae;Sus;Sus celebensis"), ("family", "Suidae")),
+        (answer(genus="Astrapia"), ("genus", "Astrapia")),
+        (answer(species="Astrapia femina"), ("genus", "Astrapia")),
+        (answer(scientific_name="Phacochoerus africanus"), ("genus", "Phacochoerus")),
+        (answer(label="taeniopygia_guttata"), ("species", "Taeniopygia guttata")),
+        (answer(subspecies="Taeniopygia guttata castanotis"), ("species", "Taeniopygia guttata")),
+        (answer(text="Zebra Finches, Robin"), ("common name", "Zebra Finch")),
+        (answer(common_name="Bourke\u2019s parrot"), ("common name", "Bourke's Parrot")),
+        (answer(text="S\u00e3o Tom\u00e9 Fiscal"), ("common name", "Sao Tome Fiscal")),
+        (answer(text="Sa\u0303o Tome\u0301 Fiscal"), ("common name", "Sao Tome Fiscal")),
+        (answer(label="Vini"), ("genus", "Vini")),
+        (answer(text="A porpoise clicks."), ("common name", "Porpoise")),
     ],
 )
 def test_reasons(paper, example, want):
@@ -93,25 +93,25 @@ def test_reasons(paper, example, want):
 @pytest.mark.parametrize(
     "example",
     [
-        said(),
-        said(text="None", label="None"),
-        said(text="Pygmy Sperm Whale"),  # Kogia, not Physeter
-        said(text="Little Pied Cormorant"),
-        said(text="Aratinga solstitialis", genus="Aratinga", species="Aratinga solstitialis"),
-        said(text="Cacicus cela"),
-        said(text="The falcon Falco peregrinus calls", genus="Falco"),
-        said(text="My friend Vini recorded castor oil being poured"),
-        said(text="guinea pig"),
-        said(text="Finch", label="finch"),
-        said(text="Zebra"),
-        said(text="Robin", notes="a Zebra Finch was seen the day before"),
+        answer(),
+        answer(text="None", label="None"),
+        answer(text="Pygmy Sperm Whale"),  # Kogia, not Physeter
+        answer(text="Little Pied Cormorant"),
+        answer(text="Aratinga solstitialis", genus="Aratinga", species="Aratinga solstitialis"),
+        answer(text="Cacicus cela"),
+        answer(text="The falcon Falco peregrinus calls", genus="Falco"),
+        answer(text="My friend Vini recorded castor oil being poured"),
+        answer(text="guinea pig"),
+        answer(text="Finch", label="finch"),
+        answer(text="Zebra"),
+        answer(text="Robin", notes="a Zebra Finch was seen the day before"),
     ],
 )
 def test_others_stay(paper, example):
     assert paper.reason(example) is None
 
 
-def test_options_of_a_question_are_not_heard(paper):
+def test_options_of_a_question_do_not_count_as_labels(paper):
     example = Example("1", ("a.wav",), "Which is it: Zebra Finch, Robin, None?", "Robin", "t", label="Robin")
     assert paper.reason(example) is None
 
@@ -130,13 +130,15 @@ def test_a_list_of_ones_own(tmp_path, content):
     file = tmp_path / "list"
     file.write_text(content)
     taxa = heldout_taxa.load(file)
-    found = [taxa.reason(said(text=t)) for t in ("Corvidae", "Pica pica", "Passer montanus", "tree sparrows", "Suidae")]
-    assert [f and f[0] for f in found] == ["family", "genus", "species", "common name", None]
+    reasons = [
+        taxa.reason(answer(text=t)) for t in ("Corvidae", "Pica pica", "Passer montanus", "tree sparrows", "Suidae")
+    ]
+    assert [f and f[0] for f in reasons] == ["family", "genus", "species", "common name", None]
 
 
 def test_the_published_file_is_a_list(shared):
     taxa = heldout_taxa.load(shared / "reports" / "heldout_taxa.json")
-    assert all(taxa.reason(said(text=name)) for name in (*LEAKING, "Sus scrofa", "Falco cherrug"))
+    assert all(taxa.reason(answer(text=name)) for name in (*LEAKING, "Sus scrofa", "Falco cherrug"))
 
 
 @pytest.mark.parametrize(
@@ -183,9 +185,9 @@ def recordings(tmp_path_factory):
 
 def test_prepared(nlm, recordings, tmp_path):
     out = tmp_path / "out"
-    status, told, _ = nlm("prepare", recordings, "--out", out, "--held-out-taxa=paper")
+    status, stdout, _ = nlm("prepare", recordings, "--out", out, "--held-out-taxa=paper")
     assert status == 0
-    assert "held-out taxa: 4 examples dropped (2 common name, 2 species)" in told
+    assert "held-out taxa: 4 examples dropped (2 common name, 2 species)" in stdout
     corpus = Corpus([out])
     assert [corpus.entry(e).text for e in range(len(corpus))] == [
         "Robin",
@@ -209,7 +211,7 @@ def test_prepared(nlm, recordings, tmp_path):
     assert listed[0]["where"].endswith("rows.jsonl:2")
 
 
-def test_asked_for_all_splits(recordings, tmp_path):
+def test_held_out_taxa_of_all_splits(recordings, tmp_path):
     manifest = prepare(PrepareOptions(recordings, tmp_path / "out", held_out_taxa="paper", training_splits="*"))
     assert (manifest["examples"], manifest["held_out_taxa"]["examples_dropped"]) == (2, 5)
 

@@ -135,7 +135,7 @@ def test_layouts(tmp_path, layout, whole_folder):
     assert manifest["clips"] == len(expected)
 
 
-def test_what_is_asked(tmp_path):
+def test_queries_of_label_tables(tmp_path):
     table = write(tmp_path, "t.csv", ["file,scientific_name,sound", "a.wav,Parus major,x"])
     (one,) = registry.read(table)
     assert (one.prompt, one.task) == (
@@ -174,7 +174,7 @@ def test_label_cells(cell, expected):
 
 
 @pytest.mark.parametrize("word", ["nocall", "NoCall", "no_call", "no call", "No birds"])
-def test_nothing_heard_is_a_negative(tmp_path, word):
+def test_no_label_is_a_negative(tmp_path, word):
     table = write(
         tmp_path, "labels.csv", ["file,label,start,end", f"a.wav,{word},0,1", "a.wav,Robin,1,2", f"b.wav,{word},,"]
     )

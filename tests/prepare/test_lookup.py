@@ -23,8 +23,8 @@ def lookup(tmp_path):
     return make
 
 
-def find(lookup, *names, beside="ann", near=False):
-    return lookup.find(list(names), lookup.root.parent / beside, near)
+def find(lookup, *names, folder="ann", near=False):
+    return lookup.find(list(names), lookup.root.parent / folder, near)
 
 
 NFC = "Größe ñandú.wav"
@@ -61,14 +61,14 @@ def test_names(lookup, files, name, expected):
     assert find(lookup(*files), name) == expected
 
 
-def test_beside_the_table_and_above_it(lookup):
+def test_next_to_the_table_and_above_it(lookup):
     finder = lookup("audio/rec.wav", "ann/rec.wav", "ann/own.wav")
     assert find(finder, "rec.wav") == "rec.wav"  # relative to the audio root, as documented
     assert find(finder, "rec.wav", near=True) == str(finder.root.parent / "ann" / "rec.wav")
     assert find(finder, "own.wav") == str(finder.root.parent / "ann" / "own.wav")
     finder = lookup("esc/audio/1.wav", "esc/meta/esc50.csv", "other/audio/2.wav", root="esc/meta")
-    assert find(finder, "1.wav", beside="meta") == str(finder.root.parent / "audio" / "1.wav")
-    assert find(finder, "2.wav", beside="meta") == "2.wav"  # folders that have nothing to do with the table
+    assert find(finder, "1.wav", folder="meta") == str(finder.root.parent / "audio" / "1.wav")
+    assert find(finder, "2.wav", folder="meta") == "2.wav"  # folders that have nothing to do with the table
 
 
 @pytest.mark.parametrize("name", ["rec.wav", "rec", "REC.wav", "rec.mp3", "s3/rec.wav", "E:\\s3\\rec.wav"])
@@ -86,7 +86,7 @@ def test_several_suffixes(lookup):
     assert find(finder, "two.mp3") == "two.mp3"
 
 
-def test_taken_by_name_alone(lookup):
+def test_matched_by_name_alone(lookup):
     finder = lookup("audio/deep/rec.wav")
     assert find(finder, "C:\\field\\rec.wav") == "deep/rec.wav"
     (notice,) = finder.notices()

@@ -29,9 +29,9 @@ def folder(tmp_path):
 
 @pytest.mark.parametrize("flags", [(), ("--window=0.5",), ("--hold-out=0.5",), ("--duplicates=drop",)])
 def test_names_that_are_no_utf8(nlm, folder, tmp_path, flags):
-    for said_before in ("", "was finished on"):
-        status, _, said = nlm("prepare", folder, "--out", tmp_path / "out", *flags)
-        assert (status, said_before in said) == (0, True), said
+    for earlier_sentence in ("", "was finished on"):
+        status, _, stderr = nlm("prepare", folder, "--out", tmp_path / "out", *flags)
+        assert (status, earlier_sentence in stderr) == (0, True), stderr
     corpus = Corpus([tmp_path / "out"])
     names = {name.partition("#")[0] for e in range(len(corpus)) for name in corpus.clip_names(e)}
     assert names == {"owl/ok.wav", "owl/caf\\xe9.wav", "wren/ok.wav"}
@@ -39,8 +39,8 @@ def test_names_that_are_no_utf8(nlm, folder, tmp_path, flags):
     (reject,) = map(json.loads, (tmp_path / "out" / "rejects.jsonl").read_text(encoding="utf-8").splitlines())
     assert reject["file"] == "wren/caf\\xe9.wav"
     assert "not readable audio" in reject["reason"]
-    status, _, said = nlm("data", "describe", tmp_path / "out", "--out", tmp_path / "page")
-    assert status == 0, said
+    status, _, stderr = nlm("data", "describe", tmp_path / "out", "--out", tmp_path / "page")
+    assert status == 0, stderr
 
 
 def test_answers_that_are_no_text_are_rejects(tmp_path):
@@ -48,8 +48,8 @@ def test_answers_that_are_no_text_are_rejects(tmp_path):
     soundfile.write(tmp_path / "a.wav", np.full(8000, 0.1), 16_000)
     rows = [{"path": "a.wav", "prompt": "p", "text": text, "task": "k"} for text in ("owl", "\ud83d", "caf\udce9")]
     (tmp_path / "x.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    made = prepare(PrepareOptions(tmp_path / "x.jsonl", tmp_path / "out"))
-    assert (made["examples"], made["rejected"]) == (1, {"clips": 0, "examples": 2})
+    prepared = prepare(PrepareOptions(tmp_path / "x.jsonl", tmp_path / "out"))
+    assert (prepared["examples"], prepared["rejected"]) == (1, {"clips": 0, "examples": 2})
     rejects = (tmp_path / "out" / "rejects.jsonl").read_text(encoding="utf-8")
     assert rejects.count("bytes that are no text; write the name of the file, folder or label in UTF-8") == 2
 
@@ -60,5 +60,5 @@ def test_names_that_no_file_has(tmp_path, window):
     names = ["a.wav", "\ud83d.wav", "x" * 300, "x" * 300 + "#t=0,1", "nul\0.wav", "nul\0.wav#t=0,1", "."]
     rows = [{"path": name, "prompt": "p", "text": "t", "task": "k"} for name in names]
     (tmp_path / "x.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    made = prepare(PrepareOptions(tmp_path / "x.jsonl", tmp_path / "out", window=window))
-    assert (made["examples"], made["rejected"]["examples"]) == (1, len(rows) - 1)
+    prepared = prepare(PrepareOptions(tmp_path / "x.jsonl", tmp_path / "out", window=window))
+    assert (prepared["examples"], prepared["rejected"]["examples"]) == (1, len(rows) - 1)

@@ -47,9 +47,10 @@ def resampled(wave, rate):
 
 
 def prints(*waves):
-    made = [fingerprint(np.asarray(w, np.float32)) for w in waves]
+    fingerprints = [fingerprint(np.asarray(w, np.float32)) for w in waves]
     return Fingerprints(
-        np.concatenate([np.zeros(0, np.uint64), *made]), np.cumsum([len(m) for m in made], dtype=np.int64)
+        np.concatenate([np.zeros(0, np.uint64), *fingerprints]),
+        np.cumsum([len(m) for m in fingerprints], dtype=np.int64),
     )
 
 
@@ -68,7 +69,7 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_copies_are_found(change):
+def test_copies_are_detected(change):
     original, others = song(0), [song(k) for k in range(1, 6)]
     (match,) = near_duplicates.near_matches(prints(*others, original, CHANGES[change](original)))
     assert (match.first, match.second) == (5, 6)
@@ -91,11 +92,11 @@ def test_real_recordings(shared):
     folder = shared / "corpus"
     rows = [json.loads(line) for line in (folder / "manifest.jsonl").read_text().splitlines()]
     names = [row["path"] for row in rows if row["label"] in ("sheep", "pig")]
-    heard = prints(*(soundfile.read(folder / name, dtype="float32")[0] for name in names))
-    found = {
-        (names[m.first].split("/")[-1], names[m.second].split("/")[-1]) for m in near_duplicates.near_matches(heard)
+    recorded = prints(*(soundfile.read(folder / name, dtype="float32")[0] for name in names))
+    result = {
+        (names[m.first].split("/")[-1], names[m.second].split("/")[-1]) for m in near_duplicates.near_matches(recorded)
     }
-    assert found == {
+    assert result == {
         ("3-253084-B.flac", "3-253084-E.flac"),
         ("3-140199-C.flac", "3-197408-B.flac"),
         ("3-140199-A.flac", "3-197408-A.flac"),
@@ -145,7 +146,7 @@ def texts(out, split):
     return sorted(corpus.entry(e).text for e in range(len(corpus)))
 
 
-FOUND = {
+PAIRS = {
     ("exact", "song2.wav", "copy2.wav"),
     ("exact", "song4.wav", "song4.wav"),
     ("near", "song0.wav", "copy0.mp3"),
@@ -154,11 +155,11 @@ FOUND = {
 
 
 def test_reported(nlm, folder, tmp_path):
-    status, said, _ = nlm("prepare", folder / "rows.jsonl", "--out", tmp_path / "out")
+    status, printed, _ = nlm("prepare", folder / "rows.jsonl", "--out", tmp_path / "out")
     assert status == 0
-    assert "duplicates: exact 0 within, 2 across, near 1 within, 1 across splits; 0 examples dropped" in said
+    assert "duplicates: exact 0 within, 2 across, near 1 within, 1 across splits; 0 examples dropped" in printed
     entries = lines(tmp_path / "out" / "duplicates.jsonl")
-    assert {(e["kind"], e["first"], e["second"]) for e in entries} == FOUND
+    assert {(e["kind"], e["first"], e["second"]) for e in entries} == PAIRS
     assert all(e["dropped"] == [] for e in entries)
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
     assert manifest["examples"] == 10
@@ -176,9 +177,9 @@ def test_dropped_from_training_only(folder, tmp_path):
     assert texts(tmp_path / "out", "train") == ["song1.wav", "song3.wav"]
     assert texts(tmp_path / "out", "valid") == ["copy0.mp3", "copy2.wav", "song5.wav"]
     assert texts(tmp_path / "out", "test") == ["song4.wav"]
-    gone = {e["second"]: e["dropped"] for e in lines(tmp_path / "out" / "duplicates.jsonl")}
-    assert gone["copy1.flac"] == ["copy1.flac"]
-    assert gone["copy0.mp3"] == ["song0.wav"]
+    dropped = {e["second"]: e["dropped"] for e in lines(tmp_path / "out" / "duplicates.jsonl")}
+    assert dropped["copy1.flac"] == ["copy1.flac"]
+    assert dropped["copy0.mp3"] == ["song0.wav"]
     one = prepare(PrepareOptions(folder / "rows.jsonl", tmp_path / "one", duplicates="drop", shard_size=3), workers=1)
     assert {k: v for k, v in one.items() if k != "files"} == {k: v for k, v in manifest.items() if k != "files"}
 
@@ -228,9 +229,9 @@ def exam(tmp_path_factory):
 
 def test_leakage(nlm, folder, exam, tmp_path):
     out = tmp_path / "out"
-    status, said, _ = nlm("prepare", folder / "rows.jsonl", "--out", out, f"--benchmark={exam}")
+    status, printed, _ = nlm("prepare", folder / "rows.jsonl", "--out", out, f"--benchmark={exam}")
     assert status == 0
-    assert "benchmark rows.jsonl: 3 clips sound like its own, 2 examples bear its names; 4 examples dropped" in said
+    assert "benchmark rows.jsonl: 3 clips sound like its own, 2 examples bear its names; 4 examples dropped" in printed
     assert texts(out, "train") == ["song1.wav", "song4.wav"]
     assert texts(out, "valid") == ["copy0.mp3", "copy2.wav", "song5.wav"]  # never touched
     entries = {(e["kind"], e.get("clip") or e["id"]): e for e in lines(out / "leakage.jsonl")}
@@ -267,11 +268,11 @@ def test_other_forms_of_a_benchmark(folder, exam, tmp_path):
     """A prepared directory, and saved fingerprints, find what the recordings find."""
     prepare(PrepareOptions(exam, tmp_path / "exam"))
     leakage.load(exam).save(tmp_path / "exam.npz")
-    found = []
+    result = []
     for k, source in enumerate((exam, tmp_path / "exam", tmp_path / "exam.npz")):
         manifest = prepare(PrepareOptions(folder / "rows.jsonl", tmp_path / f"out{k}", benchmark=source))
-        found.append({k: v for k, v in manifest["leakage"].items() if k != "benchmark"})
-    assert found[0] == found[1] == found[2]
+        result.append({k: v for k, v in manifest["leakage"].items() if k != "benchmark"})
+    assert result[0] == result[1] == result[2]
 
 
 def test_beans_zero_in_parquet(folder, tmp_path):
@@ -305,10 +306,10 @@ def test_names_that_say_something():
         ("C:\\data\\XC12.mp3", "xc12"),
     ):
         assert leakage.stem(name) == want
-    made = leakage.Benchmark(
+    fingerprints = leakage.Benchmark(
         "b", frozenset({"17", "xc-17-a"}), ("clip_001.wav", "12.wav", "XC9.wav"), np.zeros(3, np.uint64), prints()
     )
-    assert list(made.stems) == ["xc9"]
+    assert list(fingerprints.stems) == ["xc9"]
 
 
 def test_bad_benchmarks(nlm, folder, tmp_path):
@@ -320,8 +321,8 @@ def test_bad_benchmarks(nlm, folder, tmp_path):
         ("empty.jsonl", "holds no examples"),
     ):
         path = tmp_path / source
-        status, _, said = nlm("prepare", folder / "rows.jsonl", "--out", tmp_path / "out", f"--benchmark={path}")
-        assert (status, sentence in said.strip().splitlines()[-1]) == (2, True), said
+        status, _, printed = nlm("prepare", folder / "rows.jsonl", "--out", tmp_path / "out", f"--benchmark={path}")
+        assert (status, sentence in printed.strip().splitlines()[-1]) == (2, True), printed
         assert not (tmp_path / "out").exists()
 
 

@@ -41,17 +41,17 @@ def test_official_format_in_all_its_shapes(tmp_path):
     files.append(tmp_path / "bom.jsonl")
     files[-1].write_text("\ufeff" + "\r\n".join(map(json.dumps, rows)), encoding="utf-8")
     for file in files:
-        got = list(registry.read(file))
-        assert [e.paths for e in got] == [("a.wav",), ("a.wav", "b.wav")]
-        assert [(e.prompt, e.text, e.task) for e in got] == [("p?", "t", "k"), ("q", "t", "k")]
+        result = list(registry.read(file))
+        assert [e.paths for e in result] == [("a.wav",), ("a.wav", "b.wav")]
+        assert [(e.prompt, e.text, e.task) for e in result] == [("p?", "t", "k"), ("q", "t", "k")]
 
 
 def test_manifest_gives_every_task_of_a_clip(annotations):
-    got = list(registry.read(annotations, split="valid"))
-    assert {e.split for e in got} == {"valid"}
-    assert [e.task for e in got[:3]] == ["common-name", "common-simple-detection", "caption"]
-    assert len({e.paths for e in got[:3]}) == 1
-    assert len({e.id for e in got}) == len(got)
+    result = list(registry.read(annotations, split="valid"))
+    assert {e.split for e in result} == {"valid"}
+    assert [e.task for e in result[:3]] == ["common-name", "common-simple-detection", "caption"]
+    assert len({e.paths for e in result[:3]}) == 1
+    assert len({e.id for e in result}) == len(result)
 
 
 @pytest.mark.parametrize(
@@ -139,7 +139,7 @@ def test_processes_do_not_change_a_byte(annotations, prepared, tmp_path, monkeyp
     assert contents(tmp_path / "again") == contents(prepared)
 
 
-def test_a_worker_is_only_a_few_recordings_ahead(annotations, tmp_path, monkeypatch):
+def test_a_worker_prefetches_few_recordings(annotations, tmp_path, monkeypatch):
     """What bounds memory: no more recordings are converted than the shard that is written needs soon."""
     started, written, real, write = [], [], write_clips.convert, shards.write_records
 
@@ -173,11 +173,11 @@ def test_a_killed_run_continues(annotations, prepared, tmp_path, monkeypatch):
         prepare(options)
     with pytest.raises(UserError, match="finish it with nlm prepare"):
         Corpus([tmp_path / "out"])
-    kept = (tmp_path / "out" / "clips-00001.arrayrecord").stat().st_mtime_ns
+    written_at = (tmp_path / "out" / "clips-00001.arrayrecord").stat().st_mtime_ns
     decoded.clear()
     prepare(options)
     assert len(decoded) == 60 - 32  # two shards of 16 were finished
-    assert (tmp_path / "out" / "clips-00001.arrayrecord").stat().st_mtime_ns == kept
+    assert (tmp_path / "out" / "clips-00001.arrayrecord").stat().st_mtime_ns == written_at
     assert contents(tmp_path / "out") == contents(prepared)
     decoded.clear()
     assert prepare(options)["clips"] == 60  # finished: nothing is done again
@@ -247,18 +247,18 @@ def test_selection_and_several_directories(prepared, tmp_path):
 
 def test_flac_and_pcm_records_agree():
     x = np.random.default_rng(0).uniform(-1, 1, 20000).astype(np.float32)
-    made = {kind: shards.encode_clip(x, "x", kind)[0] for kind in ("flac", "pcm16")}
+    encoded = {kind: shards.encode_clip(x, "x", kind)[0] for kind in ("flac", "pcm16")}
     for start, samples in ((0, None), (500, 1000), (19000, 5000)):
-        a, b = (shards.decode_clip(record, start, samples) for record in made.values())
+        a, b = (shards.decode_clip(record, start, samples) for record in encoded.values())
         np.testing.assert_array_equal(a, b)
         assert np.abs(a - x[start:][:samples]).max() <= 1.01 / 32768
     for record in (
         b"",
         b"NLM1",
-        made["flac"][:-4000],
-        made["pcm16"][:-10],
+        encoded["flac"][:-4000],
+        encoded["pcm16"][:-10],
         b"NLM1\x05\x00\x00\x00hello",
-        made["flac"][5:],
+        encoded["flac"][5:],
     ):
         with pytest.raises(shards.CorruptRecord):
             shards.decode_clip(record)

@@ -58,8 +58,8 @@ def test_a_folder_for_each_class(tmp_path):
     for name in ("Tawny_Owl/1.wav", "Tawny_Owl/2/x.wav", "Robin/1.wav"):
         sound(folder / name, 0.5)
     (folder / "Robin" / "notes.txt").write_text("not audio")
-    found = list(registry.read(folder))
-    assert [(e.paths[0], e.label) for e in found] == [
+    examples = list(registry.read(folder))
+    assert [(e.paths[0], e.label) for e in examples] == [
         ("Robin/1.wav", "Robin"), ("Tawny_Owl/1.wav", "Tawny Owl"), ("Tawny_Owl/2/x.wav", "Tawny Owl")]  # fmt: skip
     assert prepared(folder, tmp_path / "out")[0]["examples"] == 3
 
@@ -85,8 +85,8 @@ def test_raven_over_several_files(tmp_path):
     """Times count through all files; the offset is within the file that is named."""
     header = "Selection\tBegin Time (s)\tEnd Time (s)\tBegin File\tFile Offset (s)\tCommon Name\n"
     (tmp_path / "all.txt").write_text(header + "1\t61.5\t62\tC:\\field\\two.wav\t1.5\tOwl\n")
-    (found,) = registry.read(tmp_path / "all.txt")
-    assert found.paths == ("two.wav#t=1.5,2",)
+    (examples,) = registry.read(tmp_path / "all.txt")
+    assert examples.paths == ("two.wav#t=1.5,2",)
 
 
 def test_audacity(tmp_path):
@@ -106,8 +106,8 @@ def test_folders_of_tables_and_of_labels(tmp_path):
         (tmp_path / "audacity" / f"{name}.txt").write_text("\ufeff0.1\t0.6\tOwl\n", encoding="utf-8")
     names = ["one/one.wav#t=0.25,0.75", "one/one.wav#t=1,1.5", "two/two.wav#t=0.25,0.75", "two/two.wav#t=1,1.5"]
     assert [e.paths[0] for e in registry.read(tmp_path / "raven")] == names
-    found = registry.read(tmp_path / "raven" / "one", root=tmp_path)
-    assert [e.paths[0] for e in found] == [f"raven/{name}" for name in names[:2]]
+    examples = registry.read(tmp_path / "raven" / "one", root=tmp_path)
+    assert [e.paths[0] for e in examples] == [f"raven/{name}" for name in names[:2]]
     assert [e.paths[0] for e in registry.read(tmp_path / "audacity")] == ["one.wav#t=0.1,0.6", "two.wav#t=0.1,0.6"]
     for kind, count in (("raven", 4), ("audacity", 2)):
         assert prepared(tmp_path / kind, tmp_path / f"out-{kind}")[0]["clips"] == count

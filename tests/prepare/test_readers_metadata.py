@@ -86,8 +86,8 @@ def test_xeno_canto(archive, shape, tmp_path_factory):
     }  # fmt: skip
     assert (second.prompt, second.text, second.licence) == (SCIENTIFIC, "Corvus corax", "unknown")
     assert second.paths == ("XC7 - Northern Raven - Corvus corax.wav",)
-    known = {name: second.facts[name] for name in ("sex", "life_stage", "call_type")}
-    assert known == {"sex": "female", "life_stage": "juvenile", "call_type": "call"}
+    metadata = {name: second.facts[name] for name in ("sex", "life_stage", "call_type")}
+    assert metadata == {"sex": "female", "life_stage": "juvenile", "call_type": "call"}
     assert "others" not in second.facts
     out = tmp_path_factory.mktemp("out") / "o"
     assert prepare(PrepareOptions(file, out))["examples"] == 2
@@ -304,12 +304,12 @@ def test_annotations_with_facts(tmp_path):
     ]  # fmt: skip
     for one, facts in zip(rows, expected, strict=True):
         (tmp_path / "x.jsonl").write_text(json.dumps(one))
-        (made,) = registry.read(tmp_path / "x.jsonl")
-        assert made.facts == facts
+        (example,) = registry.read(tmp_path / "x.jsonl")
+        assert example.facts == facts
 
 
 @pytest.mark.parametrize(
-    ("given", "name"),
+    ("spelling", "name"),
     [
         ("//creativecommons.org/licenses/by-nc-sa/4.0/", "CC BY-NC-SA 4.0"),
         ("https://creativecommons.org/licenses/by/3.0/us/", "CC BY 3.0"),
@@ -324,12 +324,12 @@ def test_annotations_with_facts(tmp_path):
         ("", "unknown"),
     ],
 )
-def test_names_of_licences(given, name):
-    assert recording_facts.licence(given) == name
+def test_names_of_licences(spelling, name):
+    assert recording_facts.licence(spelling) == name
 
 
 @pytest.mark.parametrize(
-    ("given", "name"),
+    ("spelling", "name"),
     [
         ("Corvus corax Linnaeus, 1758", "Corvus corax"),
         ("Hyla arborea (Linnaeus, 1758)", "Hyla arborea"),
@@ -340,5 +340,5 @@ def test_names_of_licences(given, name):
         ("", ""),
     ],
 )
-def test_names_of_species(given, name):
-    assert recording_facts.without_author(given) == name
+def test_names_of_species(spelling, name):
+    assert recording_facts.without_author(spelling) == name

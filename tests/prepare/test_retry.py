@@ -64,12 +64,12 @@ def test_repaired_recordings_come_in(field, tmp_path, converted, source, flags):
     first = (options.out / "clips-00000.arrayrecord").stat().st_mtime_ns
     repair(field, 7)
     converted.clear()
-    made = prepare(options)
-    assert made["rejected"] == {"clips": 1, "examples": 1}
+    prepared = prepare(options)
+    assert prepared["rejected"] == {"clips": 1, "examples": 1}
     assert (options.out / "clips-00000.arrayrecord").stat().st_mtime_ns == first
     assert "0.wav" not in converted
     fresh = PrepareOptions(field / source, tmp_path / "fresh", shard_size=4, **flags)
-    assert prepare(fresh) == made
+    assert prepare(fresh) == prepared
     assert contents(fresh.out) == contents(options.out)
     repair(field, 10, 2.0)
     prepare(options)
@@ -84,10 +84,10 @@ def test_nothing_new(nlm, field, tmp_path, converted):
     assert nlm(*command)[0] == 0
     before = contents(tmp_path / "out")
     converted.clear()
-    status, _, said = nlm(*command)
+    status, _, stderr = nlm(*command)
     assert status == 0
-    assert "was finished on 20" in said
-    assert "rejected recordings were tried again and are as they were: 2" in " ".join(said.split())
+    assert "was finished on 20" in stderr
+    assert "rejected recordings were tried again and are as they were: 2" in " ".join(stderr.split())
     assert sorted(converted) == ["10.wav", "7.wav"]
     assert contents(tmp_path / "out") == before
     repair(field, 7)
@@ -221,10 +221,10 @@ def owls(tmp_path):
 @pytest.mark.parametrize("flags", [{}, {"window": 0.2}])
 def test_a_label_is_never_in_the_held_out_part_alone(owls, tmp_path, name, flags):
     (owls / "owl" / f"{name}.wav").write_bytes(b"no sound")
-    made = prepare(PrepareOptions(owls, tmp_path / "out", hold_out=0.5, **flags))
+    prepared = prepare(PrepareOptions(owls, tmp_path / "out", hold_out=0.5, **flags))
     assert set(answers(tmp_path / "out", "train")) == {"owl", "robin"}
     assert set(answers(tmp_path / "out", "valid")) == {"robin"}
-    assert made["hold_out"] == {"training_only": ["owl"]}
+    assert prepared["hold_out"] == {"training_only": ["owl"]}
 
 
 @pytest.mark.parametrize("split", ["train", "valid"])
@@ -234,9 +234,9 @@ def test_a_held_out_part_by_itself(owls, tmp_path, split):
     both = PrepareOptions(owls, tmp_path / "both", hold_out=0.5, shard_size=2)
     alone = PrepareOptions(owls, tmp_path / "alone", hold_out=0.5, shard_size=2, split=split)
     prepare(both)
-    made = prepare(alone)
+    prepared = prepare(alone)
     assert answers(alone.out) == answers(both.out, split)
-    assert made["clips"] == made["examples"]  # nothing of the other side is stored
+    assert prepared["clips"] == prepared["examples"]  # nothing of the other side is stored
     sound(owls / "owl" / "p.wav", 10)
     prepare(alone)
     shutil.rmtree(both.out)
@@ -247,7 +247,7 @@ def test_a_held_out_part_by_itself(owls, tmp_path, split):
     assert contents(fresh.out) == contents(alone.out)
 
 
-def test_an_interrupted_division_goes_on(owls, tmp_path, monkeypatch):
+def test_an_interrupted_split_resumes(owls, tmp_path, monkeypatch):
     """Also one that was stopped after the clips of the other side were taken out."""
     options = PrepareOptions(owls, tmp_path / "out", hold_out=0.5, shard_size=2, split="valid")
     monkeypatch.setattr("nlm_jax.prepare.write_examples.write_examples", lambda *args: 1 / 0)
@@ -284,6 +284,6 @@ def test_a_training_part_that_is_all_there_is_can_be_divided(tmp_path):
     (tmp_path / "x.jsonl").write_text(
         "".join(json.dumps({**r, "split": r["split"] * (r["path"] > "2")}) + "\n" for r in rows)
     )
-    made = prepare(PrepareOptions(tmp_path / "x.jsonl", tmp_path / "mixed", hold_out=0.25))
-    assert made["splits"] == {"train": 3, "valid": 1}
+    prepared = prepare(PrepareOptions(tmp_path / "x.jsonl", tmp_path / "mixed", hold_out=0.25))
+    assert prepared["splits"] == {"train": 3, "valid": 1}
     assert Corpus([tmp_path / "mixed"], "valid").clip_names(0)[0] in ("0.wav", "1.wav")

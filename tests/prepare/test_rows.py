@@ -34,15 +34,15 @@ def encoded(level, samples=1600):
 
 def save(file, columns, features=None):
     """A table as Parquet or as the stream that `save_to_disk` writes; its folder."""
-    made = pyarrow.table(columns)
+    result = pyarrow.table(columns)
     if features:
-        made = made.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+        result = result.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
     file.parent.mkdir(parents=True, exist_ok=True)
     if file.suffix == ".parquet":
-        parquet.write_table(made, file)
+        parquet.write_table(result, file)
     else:
-        with pyarrow.OSFile(str(file), "wb") as out, pyarrow.ipc.new_stream(out, made.schema) as stream:
-            stream.write_table(made)
+        with pyarrow.OSFile(str(file), "wb") as out, pyarrow.ipc.new_stream(out, result.schema) as stream:
+            stream.write_table(result)
     return file.parent
 
 
@@ -63,16 +63,16 @@ def test_lists_of_recordings(tmp_path, suffix, spelling):
     columns = {"id": list("abcd"), "audio": pyarrow.array([*cells, None], kind)[:4], "label": list("wxyz")}
     folder = save(tmp_path / "data" / f"x.{suffix}", columns, {"audio": spelling})
     report = Report()
-    found = list(registry.read(folder, report=report))
-    assert [(e.id, e.text, len(e.paths)) for e in found] == [("a", "w", 2), ("c", "y", 1), ("d", "z", 3)]
-    assert found[0].paths == (f"x.{suffix}#row=0&clip=1", f"x.{suffix}#row=0&clip=2")
+    examples = list(registry.read(folder, report=report))
+    assert [(e.id, e.text, len(e.paths)) for e in examples] == [("a", "w", 2), ("c", "y", 1), ("d", "z", 3)]
+    assert examples[0].paths == (f"x.{suffix}#row=0&clip=1", f"x.{suffix}#row=0&clip=2")
     assert [(r.name, r.reason) for r in report.rejects] == [
         (f"x.{suffix}#row=1", "names no recording in column 'audio'")]  # fmt: skip
     manifest = prepare(PrepareOptions(folder, tmp_path / "out"), workers=2)
     assert (manifest["examples"], manifest["clips"]) == (3, 6)
     corpus = Corpus([tmp_path / "out"])
-    heard = [[round(100 * float(corpus.clip(e, k).mean())) for k in range(corpus.n_clips[e])] for e in range(3)]
-    assert heard == [[20, 21], [10], [30, 31, 32]]
+    levels = [[round(100 * float(corpus.clip(e, k).mean())) for k in range(corpus.n_clips[e])] for e in range(3)]
+    assert levels == [[20, 21], [10], [30, 31, 32]]
 
 
 def test_lists_of_paths(tmp_path):
@@ -95,13 +95,13 @@ def test_lists_of_arrays(tmp_path):
     columns = {"audio": cells, "sampling_rate": [RATE] * 5, "instruction": asks, "output": list("vwxyz")}
     folder = save(tmp_path / "data" / "x.parquet", columns)
     report = Report()
-    found = list(registry.read(folder, "datasets", report=report))
-    assert [len(e.paths) for e in found if e] == [2]  # the others have no question, and no label
+    examples = list(registry.read(folder, "datasets", report=report))
+    assert [len(e.paths) for e in examples if e] == [2]  # the others have no question, and no label
     save(tmp_path / "data" / "x.parquet", {**columns, "label": list("vwxyz")})
-    found = list(registry.read(folder, report=report))
-    assert [len(e.paths) for e in found] == [2, 1, 2, 1]
-    np.testing.assert_allclose(audio_sources.load(folder, found[0].paths[1])[0], WAVE[:1000], atol=1e-6)
-    assert not audio_sources.load(folder, found[1].paths[0])[0].any()  # the mean of a wave and its opposite
+    examples = list(registry.read(folder, report=report))
+    assert [len(e.paths) for e in examples] == [2, 1, 2, 1]
+    np.testing.assert_allclose(audio_sources.load(folder, examples[0].paths[1])[0], WAVE[:1000], atol=1e-6)
+    assert not audio_sources.load(folder, examples[1].paths[0])[0].any()  # the mean of a wave and its opposite
 
 
 def test_a_row_of_several_is_not_one_recording(tmp_path):
@@ -132,7 +132,7 @@ STORED = {
 @pytest.mark.parametrize("suffix", ["parquet", "arrow"])
 @pytest.mark.parametrize("kind", STORED)
 def test_samples_of_every_type(tmp_path, kind, suffix):
-    samples, said = STORED[kind]
+    samples, message = STORED[kind]
     quiet = samples[:1]  # the zero of its type: only the whole column says at what scale
     columns = {
         "audio": [{"array": s, "sampling_rate": RATE} for s in (samples, quiet.repeat(800))],
@@ -141,13 +141,13 @@ def test_samples_of_every_type(tmp_path, kind, suffix):
     folder = save(tmp_path / "data" / f"x.{suffix}", columns)
     report = Report()
     names = [e.paths[0] for e in registry.read(folder, report=report)]
-    assert [said in text for text in report.notices] == [True] * bool(said)
+    assert [message in text for text in report.notices] == [True] * bool(message)
     tolerance = 1.5 / 128 if "8" in kind else 1e-3
     np.testing.assert_allclose(audio_sources.load(folder, names[0])[0], WAVE, atol=tolerance)
     assert np.abs(audio_sources.load(folder, names[1])[0]).max() <= 1 / 128
 
 
-def test_samples_without_a_rate_are_said(tmp_path):
+def test_samples_without_a_rate_are_reported(tmp_path):
     folder = save(tmp_path / "data" / "x.parquet", {"audio": [WAVE.tolist()], "label": ["a"]})
     report = Report()
     list(registry.read(folder, report=report))
@@ -201,7 +201,7 @@ def test_lists_of_classes_have_names(tmp_path, spelling):
     assert [e.text for e in registry.read(folder)] == ["amerob, norcar", "carwre", "amerob"]
 
 
-def test_numbers_without_names_are_said(tmp_path):
+def test_numbers_without_names_are_reported(tmp_path):
     folder = save(tmp_path / "x.parquet", {"audio": [{"bytes": encoded(0.1), "path": None}], "label": [3]})
     report = Report()
     assert [e.text for e in registry.read(folder, report=report)] == ["3"]
@@ -239,12 +239,12 @@ def test_cells_that_python_has_no_value_for(tmp_path):
     }
     folder = save(tmp_path / "data" / "x.parquet", columns)
     report = Report()
-    found = [(e.text, e.paths[0]) for e in registry.read(folder, report=report)]
-    assert found == [("owl", "x.parquet#row=0#t=0.5,1.5"), ("wren", "x.parquet#row=2#t=1,2.25")]
+    examples = [(e.text, e.paths[0]) for e in registry.read(folder, report=report)]
+    assert examples == [("owl", "x.parquet#row=0#t=0.5,1.5"), ("wren", "x.parquet#row=2#t=1,2.25")]
     assert [r.name for r in report.rejects] == ["x.parquet#row=1"]
 
 
-def test_one_test_split_is_said(nlm, tmp_path):
+def test_a_single_test_split_is_reported(nlm, tmp_path):
     columns = {"audio": [{"bytes": encoded(0.1), "path": None}], "label": ["owl"]}
     folder = save(tmp_path / "data" / "test-00000-of-00001.parquet", columns)
     assert "no example is for training: all are of split test" in nlm("prepare", folder, "--out", tmp_path / "a")[1]
@@ -301,13 +301,13 @@ def test_tars_as_strangers_write_them(tmp_path):
         },
     )  # fmt: skip
     report = Report()
-    found = list(registry.read(tmp_path / "test-000.tar", report=report))
-    assert [(e.text, len(e.paths), e.split) for e in found] == [("pair", 2, "test"), ("part", 1, "test")]
-    assert found[1].paths == ("test-000.tar#member=c.wav#t=0.5,1.25",)
+    examples = list(registry.read(tmp_path / "test-000.tar", report=report))
+    assert [(e.text, len(e.paths), e.split) for e in examples] == [("pair", 2, "test"), ("part", 1, "test")]
+    assert examples[1].paths == ("test-000.tar#member=c.wav#t=0.5,1.25",)
     assert [r.name for r in report.rejects] == ["test-000.tar#member=a.wav", "test-000.tar#member=e.wav#t=1.5,1"]
     assert any(".m4a" in text for text in report.notices)
-    made = prepare(PrepareOptions(tmp_path / "test-000.tar", tmp_path / "out"))
-    assert (made["examples"], made["clips"], made["rejected"]["examples"]) == (2, 3, 2)
+    result = prepare(PrepareOptions(tmp_path / "test-000.tar", tmp_path / "out"))
+    assert (result["examples"], result["clips"], result["rejected"]["examples"]) == (2, 3, 2)
 
 
 def soundscapes(file):
@@ -327,9 +327,9 @@ def test_rows_of_one_soundscape_share_its_windows(tmp_path):
     """What one row names is heard in the window that another row names as well; the content tells, not the name."""
     soundscapes(tmp_path / "x.parquet")
     options = PrepareOptions(tmp_path / "x.parquet", tmp_path / "out", window=5, hop=5)
-    made = prepare(options)
+    result = prepare(options)
     corpus = Corpus([str(tmp_path / "out")])
-    assert [(corpus.clip_names(k), corpus.entry(k).text) for k in range(made["examples"])] == [
+    assert [(corpus.clip_names(k), corpus.entry(k).text) for k in range(result["examples"])] == [
         (["x.parquet#row=0#t=0,5"], "amerob, norcar"),
         (["x.parquet#row=0#t=5,10"], "rebwoo, amerob"),
         (["x.parquet#row=2"], "norcar"),

@@ -25,11 +25,11 @@ def bats(tmp_path):
 
 
 @pytest.mark.parametrize("flags", [(), ("--window=0.25",)])
-def test_ultrasound_is_said_once(nlm, bats, tmp_path, flags):
-    status, said, _ = nlm("prepare", bats, "--out", tmp_path / "out", *flags)
+def test_ultrasound_is_reported_once(nlm, bats, tmp_path, flags):
+    status, printed, _ = nlm("prepare", bats, "--out", tmp_path / "out", *flags)
     assert status == 0
-    assert said.count("1 recording has most of the energy above 8 kHz") == 1
-    assert "(bat/a.wav)" in said
+    assert printed.count("1 recording has most of the energy above 8 kHz") == 1
+    assert "(bat/a.wav)" in printed
     audio = json.loads((tmp_path / "out" / "manifest.json").read_text())["audio"]
     windows = 7 if flags else 1
     assert audio["source_rates"] == {"16000": windows, "192000": 2 * windows}
@@ -45,9 +45,9 @@ def test_a_damaged_recording_is_named(nlm, tmp_path):
     soundfile.write(tmp_path / "in" / "owl" / "a.flac", np.random.default_rng(0).uniform(-0.3, 0.3, 160_000), 16_000)
     whole = (tmp_path / "in" / "owl" / "a.flac").read_bytes()
     (tmp_path / "in" / "owl" / "a.flac").write_bytes(whole[: len(whole) // 2])
-    status, said, _ = nlm("prepare", tmp_path / "in", "--out", tmp_path / "out")
+    status, printed, _ = nlm("prepare", tmp_path / "in", "--out", tmp_path / "out")
     assert status == 0
-    assert "not read whole: 1 recordings (owl/a.flac: " in said
+    assert "not read whole: 1 recordings (owl/a.flac: " in printed
     seconds = Corpus([tmp_path / "out"]).clip(0, 0).size / 16_000
     assert 4.0 < seconds < 5.1
 
@@ -64,8 +64,8 @@ def test_channels_are_recordings_of_one_file(tmp_path):
     rows += [{"path": "0.wav#channel=2#t=0.25,0.75", "label": "c2", "text": "part"}]
     lines = "".join(json.dumps({"prompt": "p", "task": "k", **row}) + "\n" for row in rows)
     (tmp_path / "in" / "x.jsonl").write_text(lines)
-    made = prepare(PrepareOptions(tmp_path / "in" / "x.jsonl", tmp_path / "out", hold_out=0.5))
-    assert made["rejected"] == {"clips": 1, "examples": 1}
+    prepared = prepare(PrepareOptions(tmp_path / "in" / "x.jsonl", tmp_path / "out", hold_out=0.5))
+    assert prepared["rejected"] == {"clips": 1, "examples": 1}
     assert "channel" in (tmp_path / "out" / "rejects.jsonl").read_text()
     corpus = Corpus([tmp_path / "out"])
     level = {"c1": 0.3, "c2": 0.15, "part": 0.15}

@@ -24,8 +24,8 @@ def labelled(counts, parts=1):
 
 def test_share_of_every_label():
     counts = {"owl": 10, "wren": 3, "crow": 2, "rail": 1, "tit": 40}
-    held, lonely = splits.draw(labelled(counts), 0.2)
-    drawn = {label: sum(name.startswith(label) for name in held) for label in counts}
+    held_out, lonely = splits.draw(labelled(counts), 0.2)
+    drawn = {label: sum(name.startswith(label) for name in held_out) for label in counts}
     assert drawn == {"owl": 2, "wren": 1, "crow": 1, "rail": 0, "tit": 8}
     assert lonely == ["rail"]
 
@@ -33,9 +33,9 @@ def test_share_of_every_label():
 @pytest.mark.parametrize("fraction", [0.01, 0.5, 0.99])
 def test_something_is_left_on_both_sides(fraction):
     counts = {"a": 2, "b": 7}
-    held, _ = splits.draw(labelled(counts), fraction)
+    held_out, _ = splits.draw(labelled(counts), fraction)
     for label, count in counts.items():
-        assert 1 <= sum(name.startswith(label) for name in held) < count
+        assert 1 <= sum(name.startswith(label) for name in held_out) < count
 
 
 def test_parts_of_a_recording_stay_together():
@@ -48,20 +48,20 @@ def test_parts_of_a_recording_stay_together():
     assert sum(sides == {"valid"} for sides in split.values()) == 4
 
 
-def test_order_does_not_matter_and_new_recordings_move_few_old_ones():
+def test_splits_do_not_depend_on_order_and_are_stable():
     examples = list(labelled({"owl": 30}))
-    held = splits.draw(examples, 0.2)[0]
-    assert splits.draw(examples[::-1], 0.2)[0] == held
+    held_out = splits.draw(examples, 0.2)[0]
+    assert splits.draw(examples[::-1], 0.2)[0] == held_out
     grown = splits.draw(list(labelled({"owl": 31})), 0.2)[0]
-    assert len(held - grown) <= 1
+    assert len(held_out - grown) <= 1
 
 
 def test_splits_that_a_file_gives_stay():
-    given = [Example(str(k), (f"{k}.wav",), "q", "a", "t", label="owl", split="test") for k in range(5)]
+    with_split = [Example(str(k), (f"{k}.wav",), "q", "a", "t", label="owl", split="test") for k in range(5)]
     free = list(labelled({"owl": 5}))
-    held, _ = splits.draw([*given, *free], 0.4)
-    assert not held & {e.paths[0] for e in given}
-    sides = [e.split for e in splits.assign([*given, *free], held)]
+    held_out, _ = splits.draw([*with_split, *free], 0.4)
+    assert not held_out & {e.paths[0] for e in with_split}
+    sides = [e.split for e in splits.assign([*with_split, *free], held_out)]
     assert sides[:5] == ["test"] * 5
     assert sorted(sides[5:]) == ["train"] * 3 + ["valid"] * 2
 
@@ -83,18 +83,18 @@ def folder(tmp_path_factory):
 
 
 def test_command(nlm, folder, tmp_path):
-    status, said, _ = nlm("prepare", folder, "--out", tmp_path / "out", "--hold-out=0.2")
+    status, printed, _ = nlm("prepare", folder, "--out", tmp_path / "out", "--hold-out=0.2")
     assert status == 0
-    assert "in training only, for there is one recording of each: rail" in said
+    assert "in training only, for there is one recording of each: rail" in printed
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
     assert manifest["splits"] == {"train": 9, "valid": 2}
     valid = Corpus([tmp_path / "out"], split="valid")
     assert sorted(valid.entry(e).label for e in range(len(valid))) == ["owl", "wren"]
-    status, said, _ = nlm("prepare", folder, "--out", tmp_path / "valid", "--hold-out=0.2", "--split=valid")
-    assert (status, "2 examples, 2 clips" in said) == (0, True)
+    status, printed, _ = nlm("prepare", folder, "--out", tmp_path / "valid", "--hold-out=0.2", "--split=valid")
+    assert (status, "2 examples, 2 clips" in printed) == (0, True)
 
 
-def test_a_stopped_run_goes_on_with_the_same_division(folder, tmp_path, monkeypatch):
+def test_a_stopped_run_resumes_with_the_same_split(folder, tmp_path, monkeypatch):
     from nlm_jax.prepare import write_clips
 
     real, seen = write_clips.convert, []
@@ -120,8 +120,8 @@ def test_a_stopped_run_goes_on_with_the_same_division(folder, tmp_path, monkeypa
 
 @pytest.mark.parametrize("value", ["1", "-0.1", "nan", "inf", "20"])
 def test_absurd_values(nlm, folder, tmp_path, value):
-    status, _, said = nlm("prepare", folder, "--out", tmp_path / "out", f"--hold-out={value}")
-    assert (status, "the share of recordings to hold out lies between 0 and 1, as in 0.2" in said) == (2, True)
+    status, _, printed = nlm("prepare", folder, "--out", tmp_path / "out", f"--hold-out={value}")
+    assert (status, "the share of recordings to hold out lies between 0 and 1, as in 0.2" in printed) == (2, True)
     assert not (tmp_path / "out").exists()
 
 
@@ -132,12 +132,12 @@ def test_what_has_one_sound_is_one_recording_when_duplicates_are_dropped(tmp_pat
         (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
         soundfile.write(tmp_path / "in" / name, rng.uniform(-0.3, 0.3, 16_000), 16_000)
     (tmp_path / "in/owl/copy.wav").write_bytes((tmp_path / "in/owl/a.wav").read_bytes())
-    made = prepare(PrepareOptions(tmp_path / "in", tmp_path / "out", hold_out=0.4, duplicates="drop"))
+    prepared = prepare(PrepareOptions(tmp_path / "in", tmp_path / "out", hold_out=0.4, duplicates="drop"))
     corpus = Corpus([str(tmp_path / "out")])
     names, codes = corpus.codes("split")
     splits = {corpus.entry(k).text: set() for k in range(len(corpus))}
     for k in range(len(corpus)):
         splits[corpus.entry(k).text].add(names[codes[k]])
     assert splits == {"owl": {"train"}, "wren": {"train", "valid"}}
-    assert made["hold_out"]["training_only"] == ["owl"]
-    assert made["duplicates"]["exact"] == {"within": 1, "across": 0}
+    assert prepared["hold_out"]["training_only"] == ["owl"]
+    assert prepared["duplicates"]["exact"] == {"within": 1, "across": 0}

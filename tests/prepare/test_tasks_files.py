@@ -78,7 +78,7 @@ def test_every_task_of_the_paper_is_there(family, tasks):
         assert name in tasks, f"no task {name}"
 
 
-def test_phrasings_are_many_and_kept_apart(tasks):
+def test_phrasings_are_many_and_disjoint(tasks):
     train = {schema.comparable(text) for task in tasks.values() for text in task.train}
     test = {schema.comparable(text) for task in tasks.values() for text in task.test}
     assert not train & test
@@ -108,11 +108,11 @@ def test_multi_clip_names_do_not_look_like_detection(tasks):
     assert all("icl" in t.name for t in tasks.values() if t.clips and t.clips.kind.startswith("few-shot"))
 
 
-def test_each_task_is_made_of_the_sample_recordings_with_nothing_left_to_fill(tasks):
+def test_each_task_fills_its_templates_from_the_sample_recordings(tasks):
     for side in ("train", "test"):
-        made = list(instruct(sample.recordings, 3, tasks, side))
-        assert {example.task for example in made} == set(tasks)
-        for example in made:
+        examples = list(instruct(sample.recordings, 3, tasks, side))
+        assert {example.task for example in examples} == set(tasks)
+        for example in examples:
             assert not re.search(r"[{}]", example.prompt + example.text), example
             assert example.text.strip(), example
             marks = example.prompt.count(PLACEHOLDER)
@@ -121,13 +121,13 @@ def test_each_task_is_made_of_the_sample_recordings_with_nothing_left_to_fill(ta
 
 def test_a_folder_overrides_and_adds(tmp_path, tasks):
     (tmp_path / "a.yaml").write_text(GOOD + GOOD.replace("habitat", "lifestage"), encoding="utf-8")
-    mine = templates.load(tmp_path)
-    assert set(mine) == {*tasks, "habitat"}
-    assert mine["lifestage"].answer == ("{place}",)
-    assert mine["call-type"] == tasks["call-type"]
-    made = [e.text for e in instruct(sample.recordings, 0, templates.select(mine, "habitat"))]
-    assert set(made) == {"Kerzers"}
-    assert templates.digest(mine) != templates.digest(tasks)
+    own_tasks = templates.load(tmp_path)
+    assert set(own_tasks) == {*tasks, "habitat"}
+    assert own_tasks["lifestage"].answer == ("{place}",)
+    assert own_tasks["call-type"] == tasks["call-type"]
+    examples = [e.text for e in instruct(sample.recordings, 0, templates.select(own_tasks, "habitat"))]
+    assert set(examples) == {"Kerzers"}
+    assert templates.digest(own_tasks) != templates.digest(tasks)
     assert templates.digest(templates.load()) == templates.digest(tasks)
 
 
@@ -220,10 +220,10 @@ def test_nlm_data_tasks_is_a_command(capsys):
 
 def test_command_lists_shows_and_writes_the_official_files(tmp_path, tasks, capsys):
     assert run("--out", tmp_path / "prompts", "--side", "test") == 0
-    told = capsys.readouterr().out
-    assert "no example of" not in told
-    assert all(name in told for name in ("taxonomic-classification", "compare-odd-one-out", "train_prompt.json"))
-    assert "Chordata Aves Passeriformes" in told
+    stdout = capsys.readouterr().out
+    assert "no example of" not in stdout
+    assert all(name in stdout for name in ("taxonomic-classification", "compare-odd-one-out", "train_prompt.json"))
+    assert "Chordata Aves Passeriformes" in stdout
     for side in ("train", "test"):
         prompts = json.loads((tmp_path / "prompts" / f"{side}_prompt.json").read_text(encoding="utf-8"))
         assert set(prompts) == set(tasks)

@@ -62,14 +62,14 @@ def test_prepare_writes_instructions_by_split(annotated, tmp_path):
     assert counts["loudness"] == 1, "an own question stays"
     assert counts["common-name"] == 1, "the reader's question about a recording without facts"
     assert manifest["clips"] == 18
-    known = templates.load()
+    templates_ = templates.load()
     for split, side in (("train", "train"), ("valid", "test")):
         corpus = Corpus([tmp_path / "out"], split)
         for e in range(len(corpus)):
             entry = corpus.entry(e)
-            if entry.task not in known or entry.id == "bare":
+            if entry.task not in templates_ or entry.id == "bare":
                 continue
-            task, prompt = known[entry.task], comparable(entry.prompt)
+            task, prompt = templates_[entry.task], comparable(entry.prompt)
             texts = [comparable(text).partition("{")[0] for text in getattr(task, side)]
             assert any(text in prompt for text in texts), (entry.task, split, entry.prompt)
             assert entry.n_clips == entry.prompt.count("<AudioHere>")
@@ -90,21 +90,21 @@ def test_several_clips_reach_the_batch(annotated, tmp_path, tokenizer, fmt):
     assert sizes <= {3, 5, 7}, "1 to 3 examples of One and of More, and the query"
     assert len(sizes) > 1
     assert batch.audio.shape[:2] == (2, config.row_clips)
-    heard = np.abs(batch.audio).max(axis=-1) > 0.1
-    assert heard.sum() >= 6
+    audible = np.abs(batch.audio).max(axis=-1) > 0.1
+    assert audible.sum() >= 6
     wave, stored = corpus.clip(0, int(corpus.n_clips[0]) - 1), soundfile.read(annotated.parent / "0.wav")[0]
     assert np.abs(wave - stored).max() < 1e-3, "the query comes last"
 
 
-def test_a_directory_remembers_what_was_asked(annotated, tmp_path, recordings):
-    out, mine = tmp_path / "out", tmp_path / "mine"
-    mine.mkdir()
+def test_a_directory_records_its_tasks(annotated, tmp_path, recordings):
+    out, own_tasks = tmp_path / "out", tmp_path / "mine"
+    own_tasks.mkdir()
     text = (
         'voice:\n  about: x\n  needs: [species]\n  answer: "{species}"\n'
         '  train: ["Who is it?", "Who calls?", "Name it."]\n  test: ["Who goes there?"]\n'
     )
-    (mine / "a.yaml").write_text(text)
-    options = {"instruct": "voice,common-*-options", "templates": mine, "seed": 1, "tasks_per_recording": 1}
+    (own_tasks / "a.yaml").write_text(text)
+    options = {"instruct": "voice,common-*-options", "templates": own_tasks, "seed": 1, "tasks_per_recording": 1}
     first = prepare(PrepareOptions(annotated, out, encoding="pcm16", **options))
     assert first["tasks"]["voice"] + first["tasks"]["common-classification-options"] == 19
     assert prepare(PrepareOptions(annotated, out, encoding="pcm16", **options)) == first
@@ -116,7 +116,7 @@ def test_a_directory_remembers_what_was_asked(annotated, tmp_path, recordings):
     ):
         with pytest.raises(UserError, match=f"other {next(iter(change))}"):
             prepare(PrepareOptions(annotated, out, encoding="pcm16", **(options | change)))
-    (mine / "a.yaml").write_text(text.replace("Name it", "Say who it is"))
+    (own_tasks / "a.yaml").write_text(text.replace("Name it", "Say who it is"))
     with pytest.raises(UserError, match="other templates"):
         prepare(PrepareOptions(annotated, out, encoding="pcm16", **options))
     plain = PrepareOptions(annotated, tmp_path / "plain", encoding="pcm16")
@@ -129,19 +129,19 @@ def test_held_out_taxa_are_heard_in_no_training_question(annotated, tmp_path):
     options = PrepareOptions(
         annotated, tmp_path / "out", instruct=tasks, held_out_taxa=str(tmp_path / "taxa.txt"), encoding="pcm16"
     )
-    made = list(Annotations(options).examples())
+    questions = list(Annotations(options).examples())
     owls = {f"{k}.wav" for k in range(18) if k % 3 == 1}
-    training = [e for e in made if e.split == "train" and e.id != "bare"]
+    training = [e for e in questions if e.split == "train" and e.id != "bare"]
     assert len({e.task for e in training}) >= 5
     for e in training:
         assert not owls & set(e.paths), e
         assert "Owl" not in e.prompt + e.text, e
-    assert any("Tawny Owl" in e.text for e in made if e.split == "valid"), "they are asked about in evaluation"
-    assert prepare(options)["examples"] == len(made)
+    assert any("Tawny Owl" in e.text for e in questions if e.split == "valid"), "they are asked about in evaluation"
+    assert prepare(options)["examples"] == len(questions)
 
 
 def test_mistakes_of_the_flags(annotated, tmp_path):
-    for given, message in (
+    for invalid, message in (
         ({"instruct": "common-clasification"}, "did you mean 'common-classification'"),
         ({"instruct": "call-type"}, r"--instruct=call-type: .*a\.jsonl has no recording with the facts .*call_type"),
         ({"instruct": "all", "templates": tmp_path / "none"}, "--templates .*no such folder"),
@@ -150,7 +150,7 @@ def test_mistakes_of_the_flags(annotated, tmp_path):
         ({"instruct": "all", "max_clips": 0}, "--max-clips at least 1"),
     ):
         with pytest.raises(UserError, match=message):
-            prepare(PrepareOptions(annotated, tmp_path / "out", **given))
+            prepare(PrepareOptions(annotated, tmp_path / "out", **invalid))
     assert not (tmp_path / "out").exists()
 
 
@@ -164,10 +164,10 @@ def test_flags():
     assert parser.parse_args(flags).instruct == ""
 
 
-def test_a_recording_with_several_questions_is_asked_about_once():
+def test_tasks_use_a_recording_with_several_questions_once():
     facts = {"common_name": "Common Toad"}
     several = [Example(f"a#{k}", ("a.wav",), f"q{k}", "t", "own", facts=facts) for k in range(3)]
     several += [Example("b", ("b.wav",), f"<Audio><AudioHere></Audio> {DEFAULT}", "Common Toad", "x", facts=facts)]
     several += [Example("c", ("c.wav",), DEFAULT, "a toad, I think", "x", facts=facts)]
-    made = list(with_instructions(several, lambda e: [Example(e.id + "!", e.paths, "?", "!", "made")]))
-    assert [e.id for e in made] == ["a#0", "a#0!", "a#1", "a#2", "b!", "c", "c!"]
+    questions = list(with_instructions(several, lambda e: [Example(e.id + "!", e.paths, "?", "!", "made")]))
+    assert [e.id for e in questions] == ["a#0", "a#0!", "a#1", "a#2", "b!", "c", "c!"]

@@ -42,11 +42,11 @@ def example(name: str, split: str = "train", **facts: str) -> Example:
 
 
 ANIMALS = [example(f"r{k}", **SPECIES[k % 240]) for k in range(960)]
-FEW = [example(f"r{k}", **SPECIES[k % 60], call_type="song") for k in range(480)]
+RECORDINGS = [example(f"r{k}", **SPECIES[k % 60], call_type="song") for k in range(480)]
 """Eight recordings of each of 60 species."""
 
 
-def made(tasks, examples, **options):
+def questions_of(tasks, examples, **options):
     return list(instruct(examples, options.pop("seed", 5), tasks, **options))
 
 
@@ -60,10 +60,10 @@ def listed(prompt: str) -> list[str]:
 
 
 def test_candidates_are_random_in_three_of_ten_and_relatives_otherwise():
-    asked = made("common-classification-options", ANIMALS)
-    assert len(asked) == len(ANIMALS)
+    generated = questions_of("common-classification-options", ANIMALS)
+    assert len(generated) == len(ANIMALS)
     random_lists, sizes = 0, set()
-    for e in asked:
+    for e in generated:
         options = re.findall(r"Beast \w+", e.prompt)
         assert e.text in options
         assert len(options) == len(set(options))
@@ -73,7 +73,7 @@ def test_candidates_are_random_in_three_of_ten_and_relatives_otherwise():
         related = any(all(w[rank] == own[rank] for w in wrong) for rank in ("family", "order", "phylum"))
         random_lists += not related
     # A random list of k is all of one phylum by chance (1/8)^k: of counts 1 to 35, with relatives capped, about 0.4 %.
-    assert share(random_lists, len(asked), 0.3 * (1 - 1 / 245))
+    assert share(random_lists, len(generated), 0.3 * (1 - 1 / 245))
     assert max(sizes) == 36
 
 
@@ -81,21 +81,21 @@ def test_hard_ones_share_family_order_or_phylum_in_equal_parts():
     taxa = Taxa()
     for facts in SPECIES:
         taxa.add(facts)
-    own, found = taxa.find(SPECIES[0]["common_name"]), collections.Counter()
+    own, totals = taxa.find(SPECIES[0]["common_name"]), collections.Counter()
     for k in range(450):
         names = taxa.negatives("common_name", own, (own.common_name,), 30, "hard", random.Random(k))
         sharing = [r for r in ("family", "order", "phylum") if all(BY_NAME[n][r] == SPECIES[0][r] for n in names)]
-        found[sharing[0]] += 1
-    assert all(share(found[rank], 450, 1 / 3) for rank in ("family", "order", "phylum"))
+        totals[sharing[0]] += 1
+    assert all(share(totals[rank], 450, 1 / 3) for rank in ("family", "order", "phylum"))
 
 
 @pytest.mark.parametrize("style", ["common", "sci"])
 def test_detection_leaves_the_right_one_out_of_half(style):
     kind = {"common": "common_name", "sci": "scientific_name"}[style]
     for how in ("random", "hard", "easy"):
-        asked, absent = made(f"{style}-detection-{how}", ANIMALS[:300]), 0
-        assert len(asked) == 300
-        for e in asked:
+        generated, absent = questions_of(f"{style}-detection-{how}", ANIMALS[:300]), 0
+        assert len(generated) == 300
+        for e in generated:
             options, own = listed(e.prompt), e.facts
             assert options[-1] == "None"
             wrong = [BY_NAME[o] for o in options[:-1] if o != own[kind]]
@@ -116,43 +116,43 @@ def test_species_in_the_background_are_right_answers_too():
     tasks = templates.load()
     pools = Pools.collect([*ANIMALS[:240], mixed], tasks.values())
     for seed in range(12):
-        got = {e.task: e for e in questions_about(mixed, tasks, seed, None, pools)}
+        result = {e.task: e for e in questions_about(mixed, tasks, seed, None, pools)}
         both = [SPECIES[0]["common_name"], other["common_name"]]
-        assert got["common-multiple-detection"].text == ", ".join(both)
-        assert "common-simple-detection" not in got
-        random_one = got["common-detection-random"]
+        assert result["common-multiple-detection"].text == ", ".join(both)
+        assert "common-simple-detection" not in result
+        random_one = result["common-detection-random"]
         assert random_one.text in (", ".join(both), "None")
         if random_one.text == "None":
             assert not set(both) & set(listed(random_one.prompt))
-        candidates = got["scientific-classification-options"].prompt
+        candidates = result["scientific-classification-options"].prompt
         assert other["scientific_name"] not in candidates, "heard, so no wrong answer"
-        assert "compare-same-species" not in got, "more than one species"
+        assert "compare-same-species" not in result, "more than one species"
 
 
 def test_yes_and_no_are_balanced():
     sounds = [example(f"s{k}", sound=("rain", "wind", "Rain")[k % 3]) for k in range(600)]
-    asked = made("sound-presence", sounds)
-    assert share(sum(e.text == "Yes" for e in asked), len(asked), 0.5)
-    for e in asked:
+    generated = questions_of("sound-presence", sounds)
+    assert share(sum(e.text == "Yes" for e in generated), len(generated), 0.5)
+    for e in generated:
         assert (e.facts["sound"].casefold() in e.prompt.casefold()) == (e.text == "Yes")
 
 
 def test_a_question_depends_on_seed_and_id_alone():
     tasks = templates.load()
-    some = [*FEW[:24], *(example(f"v{k}", speaker=f"s{k % 3}", pitch=str(200 + k)) for k in range(20))]
-    whole = {e.id: e for e in made(tasks, some)}
+    some = [*RECORDINGS[:24], *(example(f"v{k}", speaker=f"s{k % 3}", pitch=str(200 + k)) for k in range(20))]
+    whole = {e.id: e for e in questions_of(tasks, some)}
     shuffled = random.Random(1).sample(some, len(some))
-    assert {e.id: e for e in made(tasks, shuffled)} == whole
+    assert {e.id: e for e in questions_of(tasks, shuffled)} == whole
     pools = Pools.collect(shuffled, tasks.values())
     alone = questions_about(some[3], tasks, 5, None, pools)
     assert alone
     assert all(whole[e.id] == e for e in alone)
-    fewer = {e.id: e for e in made(tasks, some[:10])}  # other pools: the phrasing stays
+    fewer = {e.id: e for e in questions_of(tasks, some[:10])}  # other pools: the phrasing stays
     for e in fewer.values():
         phrasings = tasks[e.task].train
         which = [k for k, text in enumerate(phrasings) if e.prompt.startswith(text.partition("{")[0])]
         assert whole[e.id].prompt.startswith(phrasings[which[0]].partition("{")[0])
-    other = {e.id: e.prompt for e in made(tasks, some, seed=6)}
+    other = {e.id: e.prompt for e in questions_of(tasks, some, seed=6)}
     assert sum(other.get(ident) == e.prompt for ident, e in whole.items()) < 0.5 * len(whole)
 
 
@@ -161,11 +161,11 @@ def test_phrasings_are_all_used_and_follow_the_split():
     both = [example(f"r{k}", ("train", "valid", "test", "", "Validation", "xc-train")[k % 6], **SPECIES[0])
             for k in range(240)]  # fmt: skip
     seen = collections.defaultdict(set)
-    for e in made("common-classification", both):
+    for e in questions_of("common-classification", both):
         seen["test" if e.split.lower()[:4] in ("vali", "test") else "train"].add(e.prompt)
     assert seen["train"] == set(tasks["common-classification"].train)
     assert seen["test"] == set(tasks["common-classification"].test)
-    forced = {e.prompt for e in made("common-classification", both, split="test")}
+    forced = {e.prompt for e in questions_of("common-classification", both, split="test")}
     assert forced == set(tasks["common-classification"].test)
     assert [side_of(s) for s in ("val", "dev", "held-out", "eval", "training", "")] == ["test"] * 4 + ["train"] * 2
 
@@ -173,15 +173,15 @@ def test_phrasings_are_all_used_and_follow_the_split():
 def test_context_drops_each_part_and_never_tells_the_answer():
     facts = {**SPECIES[0], "time": "05:40", "date": "2024-05-12", "place": "Kerzers", "country": "Switzerland"}
     animals = [example(f"r{k}", **facts, notes="in a hedge") for k in range(800)]
-    asked = made("common-classification-context", animals)
+    generated = questions_of("common-classification-context", animals)
     for part, text in (("time", "2024-05-12, 05:40"), ("place", "Kerzers, Switzerland"), ("notes", "in a hedge")):
         # A half stay, and where all three would go (1/8) one of them stays.
-        assert share(sum(text in e.prompt for e in asked), len(asked), 0.5 + 0.125 / 3), part
-    assert all("{" not in e.prompt for e in asked)
-    told = example("t", **SPECIES[0], notes=f"a pair of {SPECIES[0]['common_name'].lower()}s")
-    assert made("common-classification-context", [told]) == []
+        assert share(sum(text in e.prompt for e in generated), len(generated), 0.5 + 0.125 / 3), part
+    assert all("{" not in e.prompt for e in generated)
+    pair = example("t", **SPECIES[0], notes=f"a pair of {SPECIES[0]['common_name'].lower()}s")
+    assert questions_of("common-classification-context", [pair]) == []
     long = example("l", **SPECIES[0], notes="rustle " * 200)
-    assert len(made("common-classification-context", [long])[0].prompt) < 300
+    assert len(questions_of("common-classification-context", [long])[0].prompt) < 300
 
 
 def test_held_out_taxa_are_no_wrong_answers():
@@ -191,20 +191,20 @@ def test_held_out_taxa_are_no_wrong_answers():
     }
     assert len(out) == 7
     tasks = "common-classification-options,common-detection-hard,species-presence,icl-presence,compare-contains"
-    for given in (hidden, lambda e: e.facts["common_name"] in out):
-        for e in made(tasks, FEW[:180], held_out=given):
+    for held_out_names in (hidden, lambda e: e.facts["common_name"] in out):
+        for e in questions_of(tasks, RECORDINGS[:180], held_out=held_out_names):
             own = e.facts["common_name"]
             assert not [name for name in out - {own} if f"{name}," in f"{e.prompt},".replace("\n", ",")]
-            heard = {BY_RECORDING[path]["common_name"] for path in e.paths}
-            assert not heard & out - {own}
+            audible = {BY_RECORDING[path]["common_name"] for path in e.paths}
+            assert not audible & out - {own}
 
 
-BY_RECORDING = {e.paths[0]: e.facts for e in FEW}
+BY_RECORDING = {e.paths[0]: e.facts for e in RECORDINGS}
 
 
 def test_several_clips_their_answers_and_whence_they_come():
     animals = []
-    for k, e in enumerate(FEW):
+    for k, e in enumerate(RECORDINGS):
         file = e.id if k % 3 else f"long{k % 11}"
         animals.append(
             dataclasses.replace(e, split=("train", "valid")[k // 60 % 2], paths=(f"{file}.wav#t={k},{k + 1}",))
@@ -212,7 +212,7 @@ def test_several_clips_their_answers_and_whence_they_come():
     facts = {e.paths[0]: (e.facts, recording(e), e.split) for e in animals}
     answers = collections.defaultdict(collections.Counter)
     names = "icl-classification,icl-presence,compare-same-species,compare-odd-one-out,compare-match*,compare-contains"
-    for e in made(names, animals, max_clips=6):
+    for e in questions_of(names, animals, max_clips=6):
         assert len(e.paths) == e.prompt.count("<Audio><AudioHere></Audio>") <= 6
         assert len({facts[p][1] for p in e.paths}) == len(e.paths), "two clips of one recording"
         assert {facts[p][2] for p in e.paths} == {e.split}, "clips of another split"
@@ -224,8 +224,8 @@ def test_several_clips_their_answers_and_whence_they_come():
             assert [facts[p][0][kind] for p in e.paths[:-1]] == lines
             assert e.text == facts[query][0][kind]
             assert len(set(collections.Counter(lines).values())) == 1, "as many examples of each label"
-            beside = re.sub(r"</Audio> (Beast )?\w+us( minor)?$", "", e.prompt, flags=re.MULTILINE)
-            options = re.findall(r"\b(?:Beast \w+us|\w+us minor)\b", beside)
+            instruction = re.sub(r"</Audio> (Beast )?\w+us( minor)?$", "", e.prompt, flags=re.MULTILINE)
+            options = re.findall(r"\b(?:Beast \w+us|\w+us minor)\b", instruction)
             assert sorted(options) == sorted({*lines})
             answers[e.task, len(options)][options.index(e.text)] += 1
         elif e.task == "icl-presence":
@@ -259,9 +259,9 @@ def test_several_clips_their_answers_and_whence_they_come():
 def test_counts_and_pitches_are_compared_by_value():
     numbers = {f"n{k}.wav": {"individuals": str(k % 5 + 1), "pitch": f"MIDI {40 + k % 30}"} for k in range(100)}
     examples = [example(path.removesuffix(".wav"), **facts) for path, facts in numbers.items()]
-    asked = made("compare-more-individuals,compare-pitch-order", examples)
-    assert len(asked) == 200
-    for e in asked:
+    generated = questions_of("compare-more-individuals,compare-pitch-order", examples)
+    assert len(generated) == 200
+    for e in generated:
         facts = [numbers[p] for p in e.paths]
         if e.task == "compare-more-individuals":
             counts = [int(f["individuals"]) for f in facts]
@@ -272,16 +272,16 @@ def test_counts_and_pitches_are_compared_by_value():
             rising = "from lowest to highest" in e.prompt
             assert [notes["ABCD".index(x)] for x in e.text.split(", ")] == sorted(notes, reverse=not rising)
             assert len(set(notes)) == len(notes)
-    rising = sum("from lowest to highest" in e.prompt for e in asked)
+    rising = sum("from lowest to highest" in e.prompt for e in generated)
     assert share(rising, 100, 0.5)
 
 
 def test_no_comparison_where_one_answer_alone_is_possible():
     """One recording of each species: whether two are of the same one could only be answered with No."""
-    assert made("compare-same-species,compare-odd-one-out,compare-match-to-sample,icl-*", ANIMALS[:60]) == []
+    assert questions_of("compare-same-species,compare-odd-one-out,compare-match-to-sample,icl-*", ANIMALS[:60]) == []
     one = [example(f"r{k}", **SPECIES[0]) for k in range(20)]
-    assert made("compare-*,icl-*,common-*-options,*detection-*", one) == []
-    tight = made("icl-classification,compare-odd-one-out", FEW[:120], max_clips=2)
+    assert questions_of("compare-*,icl-*,common-*-options,*detection-*", one) == []
+    tight = questions_of("icl-classification,compare-odd-one-out", RECORDINGS[:120], max_clips=2)
     assert tight == []
 
 
@@ -334,31 +334,31 @@ def test_no_comparison_where_one_answer_alone_is_possible():
     ],
 )
 def test_facts_in_order(facts, expected):
-    known = fields.fields(facts)
-    assert {key: known.get(key) for key in expected} == expected
+    field_values = fields.fields(facts)
+    assert {key: field_values.get(key) for key in expected} == expected
 
 
-def test_a_task_without_its_facts_is_not_made():
+def test_a_task_without_its_facts_is_skipped():
     bare = [example("a", genus="Corvus"), example("b", notes="?"), example("c"), example("d", common_name="Owl, Barn")]
-    got = collections.defaultdict(set)
-    for e in made("all", bare):
-        got[e.id[0]].add(e.task)
-    assert got["a"] == {"genus-classification"}
-    assert not got["b"]
-    assert not got["c"]
-    assert "common-classification" in got["d"]
-    assert not {t for t in got["d"] if "options" in t or "detection-" in t}, "a comma would split a list"
+    result = collections.defaultdict(set)
+    for e in questions_of("all", bare):
+        result[e.id[0]].add(e.task)
+    assert result["a"] == {"genus-classification"}
+    assert not result["b"]
+    assert not result["c"]
+    assert "common-classification" in result["d"]
+    assert not {t for t in result["d"] if "options" in t or "detection-" in t}, "a comma would split a list"
     two = dataclasses.replace(ANIMALS[0], paths=("a.wav", "b.wav"))
-    assert made("all", [two]) == []
+    assert questions_of("all", [two]) == []
 
 
 def test_so_many_tasks_per_recording_and_all_of_them_in_turn():
-    taken = made("all", FEW[:40], per_recording=3)
-    assert collections.Counter(collections.Counter(e.id.partition("@")[0] for e in taken).values()) == {3: 40}
-    every = {e.id: e for e in made("all", FEW[:40])}
-    assert all(every[e.id] == e for e in taken)
-    assert {e.task for e in taken} == {e.task for e in every.values()}
-    assert len(set(every)) == len(made("all", iter(FEW[:40]))), "an iterator, and ids without repeats"
+    several = questions_of("all", RECORDINGS[:40], per_recording=3)
+    assert collections.Counter(collections.Counter(e.id.partition("@")[0] for e in several).values()) == {3: 40}
+    every = {e.id: e for e in questions_of("all", RECORDINGS[:40])}
+    assert all(every[e.id] == e for e in several)
+    assert {e.task for e in several} == {e.task for e in every.values()}
+    assert len(set(every)) == len(questions_of("all", iter(RECORDINGS[:40]))), "an iterator, and ids without repeats"
     for bad in ({"per_recording": -1}, {"max_clips": 0}):
         with pytest.raises(UserError, match="at least"):
             instruct(ANIMALS, 0, "all", **bad)
@@ -368,15 +368,15 @@ def test_so_many_tasks_per_recording_and_all_of_them_in_turn():
 
 def test_bounded_pools_do_not_depend_on_the_order():
     names = [f"name{k}" for k in range(500)]
-    kept = []
+    selected = []
     for order in (names, names[::-1], random.Random(0).sample(names, 500) * 2):
         sample = Smallest(20, list)
         for name in order:
             if (entry := sample.at(name)) is not None:
                 entry.append(1)
-        kept.append([key for key, _ in sample.items()])
+        selected.append([key for key, _ in sample.items()])
         assert len(sample) == 20
-    assert kept[0] == kept[1] == kept[2]
+    assert selected[0] == selected[1] == selected[2]
     small = Taxa(capacity=10)
     for facts in SPECIES:
         small.add(facts)
@@ -386,8 +386,8 @@ def test_bounded_pools_do_not_depend_on_the_order():
 def test_draws_are_distinct_and_even():
     counts = collections.Counter()
     for k in range(1000):
-        got = distinct(range(1000), 3, generator(k, "x"), lambda n: n % 2 == 1)
-        assert len(set(got)) == 3
-        counts.update(n // 100 for n in got)
+        result = distinct(range(1000), 3, generator(k, "x"), lambda n: n % 2 == 1)
+        assert len(set(result)) == 3
+        counts.update(n // 100 for n in result)
     assert all(share(counts[n], 3000, 0.1) for n in range(10))
     assert sorted(distinct(range(5), 9, generator(0), lambda n: n == 2)) == [0, 1, 3, 4]

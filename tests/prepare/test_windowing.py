@@ -46,11 +46,11 @@ def test_every_moment_is_in_a_window():
     for _ in range(200):
         window = rng.uniform(0.5, 20)
         hop, length = rng.uniform(0.1, 1) * window, rng.uniform(0.1, 100)
-        made = spans((window, hop), length)
-        assert made[0][0] == 0
-        assert made[-1][1] >= length - 0.01
-        assert all(b[0] <= a[1] + 0.01 and b[0] > a[0] for a, b in itertools.pairwise(made))
-        assert len(made) <= length / hop + 2
+        examples = spans((window, hop), length)
+        assert examples[0][0] == 0
+        assert examples[-1][1] >= length - 0.01
+        assert all(b[0] <= a[1] + 0.01 and b[0] > a[0] for a, b in itertools.pairwise(examples))
+        assert len(examples) <= length / hop + 2
 
 
 def event(start, end, label, path="a.wav", **more):
@@ -59,7 +59,7 @@ def event(start, end, label, path="a.wav", **more):
     return Example(name, (name,), **{"text": label, "label": label, "domain": "field", **fields})
 
 
-def test_what_is_heard_in_a_window():
+def test_labels_of_a_window():
     events = [
         event(12, 14, "Owl"),
         event(1, 2, "Robin"),
@@ -67,15 +67,15 @@ def test_what_is_heard_in_a_window():
         event(6, 7, "Robin"),
         event(5, 5.5, "Robin"),
     ]
-    made = list(Windows(5, 5, lambda name: 20.0).cut(events))
-    assert [(e.paths[0], e.text) for e in made] == [
+    examples = list(Windows(5, 5, lambda name: 20.0).cut(events))
+    assert [(e.paths[0], e.text) for e in examples] == [
         ("a.wav#t=0,5", "Robin, Wren"),  # the Wren reaches over the edge, the Robin at 5 s does not
         ("a.wav#t=5,10", "Wren, Robin"),
         ("a.wav#t=10,15", "Owl"),
         ("a.wav#t=15,20", "None"),
     ]
-    assert {(e.prompt, e.task, e.domain) for e in made} == {(PROMPT, "common-multiple-detection", "field")}
-    assert len({e.id for e in made}) == 4
+    assert {(e.prompt, e.task, e.domain) for e in examples} == {(PROMPT, "common-multiple-detection", "field")}
+    assert len({e.id for e in examples}) == 4
 
 
 def test_scientific_names_and_facts():
@@ -83,19 +83,19 @@ def test_scientific_names_and_facts():
         event(0, 2, "Parus major", task="scientific-name", facts={"scientific_name": "Parus major"}),
         event(1, 3, "Pica pica", task="scientific-name", facts={"scientific_name": "Pica pica"}),
     ]
-    (made,) = Windows(5, 5, lambda name: 5.0).cut(events)
-    assert made.paths == ("a.wav",)
-    assert made.prompt == "What are the scientific names for the species in the audio, if any?"
-    assert (made.text, made.facts) == (
+    (examples,) = Windows(5, 5, lambda name: 5.0).cut(events)
+    assert examples.paths == ("a.wav",)
+    assert examples.prompt == "What are the scientific names for the species in the audio, if any?"
+    assert (examples.text, examples.facts) == (
         "Parus major, Pica pica",
         {"scientific_name": "Parus major", "others": "Pica pica"},
     )
 
 
 def test_questions_of_their_own_and_splits():
-    asked = event(1, 6, "Robin", prompt="How many?", text="two", task="count")
-    made = list(Windows(5, 5, lambda name: 10.0).cut([asked, event(7, 8, "Owl", split="valid")]))
-    assert [(e.paths[0], e.prompt == PROMPT, e.text, e.split) for e in made] == [
+    labelled_prompt = event(1, 6, "Robin", prompt="How many?", text="two", task="count")
+    examples = list(Windows(5, 5, lambda name: 10.0).cut([labelled_prompt, event(7, 8, "Owl", split="valid")]))
+    assert [(e.paths[0], e.prompt == PROMPT, e.text, e.split) for e in examples] == [
         ("a.wav#t=0,5", False, "two", ""),
         ("a.wav#t=5,10", False, "two", ""),
         ("a.wav#t=0,5", True, "None", "valid"),
@@ -134,9 +134,9 @@ def test_prepared(folder, tmp_path):
     whole = wave.load(folder / "long.flac")
     for e in range(4):
         want = whole[8000 * e : 8000 * e + 16000]
-        got = corpus.clip(e, 0)
-        assert abs(len(got) - len(want)) <= 1
-        assert np.abs(got - want[: len(got)]).max() < 3e-4  # decoded in parts, as one
+        result = corpus.clip(e, 0)
+        assert abs(len(result) - len(want)) <= 1
+        assert np.abs(result - want[: len(result)]).max() < 3e-4  # decoded in parts, as one
 
 
 def test_labels_of_whole_recordings_hold_in_each_window(folder, tmp_path):
@@ -170,8 +170,8 @@ def test_absurd_values(nlm, folder, tmp_path):
         (["--hop=5"], "--hop goes with --window"),
         (["--window=five"], "argument --window: invalid float value: 'five'"),
     ):
-        status, _, said = nlm("prepare", folder, "--out", tmp_path / "out", *flags)
-        assert (status, sentence in said.strip().splitlines()[-1]) == (2, True), said
+        status, _, stderr = nlm("prepare", folder, "--out", tmp_path / "out", *flags)
+        assert (status, sentence in stderr.strip().splitlines()[-1]) == (2, True), stderr
         assert not (tmp_path / "out").exists()
 
 
@@ -193,8 +193,8 @@ def test_labels_behind_the_end_are_rejects_and_make_no_negatives():
         event(11, 15, "Owl"),  # the last window of some program
         event(1, 2, "Robin", path="b.wav"),
     ]
-    made = list(Windows(5, 5, lengths, report).cut(events))
-    assert [(e.paths[0], e.text) for e in made] == [
+    examples = list(Windows(5, 5, lengths, report).cut(events))
+    assert [(e.paths[0], e.text) for e in examples] == [
         ("a.wav#t=0,5", "Robin"),
         ("a.wav#t=10,12", "Owl"),
         ("b.wav#t=0,5", "Robin"),
@@ -217,8 +217,8 @@ def test_a_row_with_one_label_says_nothing_of_the_rest():
     """As in BirdSet: every row has a copy of the soundscape, with one of its labels."""
     report = Report()
     rows = [event(1, 2, "Robin", path="x.parquet#row=0"), event(6, 7, "Wren", path="x.parquet#row=1")]
-    made = list(Windows(5, 5, lengths, report).cut([*rows, event(1, 2, "Robin")]))
-    assert [(e.paths[0].partition("#t=")[0], e.text) for e in made] == [
+    examples = list(Windows(5, 5, lengths, report).cut([*rows, event(1, 2, "Robin")]))
+    assert [(e.paths[0].partition("#t=")[0], e.text) for e in examples] == [
         ("x.parquet#row=0", "Robin"), ("x.parquet#row=1", "Wren"),
         ("a.wav", "Robin"), ("a.wav", "None"), ("a.wav", "None"),
     ]  # fmt: skip
@@ -231,8 +231,8 @@ def test_a_row_with_one_label_says_nothing_of_the_rest():
 def test_rejects_of_the_reader_make_no_negatives():
     report = Report()
     report.add(Reject("a.wav#t=3,1", "x.csv:2", "ends at 1 s, before it starts at 3 s"))
-    made = list(Windows(5, 5, lengths, report).cut([event(1, 2, "Robin")]))
-    assert [e.text for e in made] == ["Robin"]
+    examples = list(Windows(5, 5, lengths, report).cut([event(1, 2, "Robin")]))
+    assert [e.text for e in examples] == ["Robin"]
 
 
 def test_every_label_is_in_a_window():
@@ -253,9 +253,9 @@ def test_every_label_is_in_a_window():
             assert ("Tick" in one.text) or shared < 0.0101
 
 
-def test_labels_of_an_unreadable_recording_are_kept_for_its_reject():
-    made = list(Windows(5, 5, lengths).cut([event(7, 8, "Robin", path="damaged.wav")]))
-    assert [(e.paths, e.text) for e in made] == [(("damaged.wav",), "Robin")]
+def test_labels_of_an_unreadable_recording_are_in_its_reject():
+    examples = list(Windows(5, 5, lengths).cut([event(7, 8, "Robin", path="damaged.wav")]))
+    assert [(e.paths, e.text) for e in examples] == [(("damaged.wav",), "Robin")]
 
 
 @pytest.mark.parametrize("flags", [{}, {"window": 0.5}])

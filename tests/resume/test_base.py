@@ -24,10 +24,10 @@ def own_weights(weights, tmp_path):
 @pytest.fixture
 def run(config, own_weights, tmp_path):
     """A finished run of the first stage alone, over weights that a test may spoil."""
-    made = config(init={"naturelm": str(own_weights)})
-    made = dataclasses.replace(made, stages=made.stages[:1])
-    train(made, tmp_path / "run")
-    return made, tmp_path / "run"
+    cfg = config(init={"naturelm": str(own_weights)})
+    cfg = dataclasses.replace(cfg, stages=cfg.stages[:1])
+    train(cfg, tmp_path / "run")
+    return cfg, tmp_path / "run"
 
 
 def spoil(folder, path="llama/layers/up_proj/kernel"):
@@ -49,10 +49,10 @@ def test_the_checkpoint_holds_what_trains(run):
 
 
 def test_another_base_is_refused(run, own_weights):
-    made, workdir = run
+    cfg, workdir = run
     spoil(own_weights)
     (workdir / "checkpoints" / "stage1" / "last" / "4").rename(workdir / "checkpoints" / "stage1" / "last" / "3")
-    for load in (lambda: train(made, workdir), lambda: open_checkpoint(workdir).load()):
+    for load in (lambda: train(cfg, workdir), lambda: open_checkpoint(workdir).load()):
         with pytest.raises(UserError, match=r"mismatched checkpoint: llama/layers/up_proj/kernel of the base differs"):
             load()
 
@@ -70,10 +70,10 @@ def test_a_run_loads_as_a_model(run):
 
 def test_weights_of_another_run(run, config, tmp_path):
     """What that run trained comes from it, what it did not from where it had it."""
-    made, workdir = run
-    stage = dataclasses.replace(made.stages[0], name="second")
-    init = dataclasses.replace(made.init, naturelm="", run=str(workdir))
-    train(dataclasses.replace(made, stages=(stage,), init=init), tmp_path / "next")
+    cfg, workdir = run
+    stage = dataclasses.replace(cfg.stages[0], name="second")
+    init = dataclasses.replace(cfg.init, naturelm="", run=str(workdir))
+    train(dataclasses.replace(cfg, stages=(stage,), init=init), tmp_path / "next")
     first, second = read_run(workdir), read_run(tmp_path / "next")
     assert first.digests == second.digests
     assert first.imports == second.imports

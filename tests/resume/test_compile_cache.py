@@ -32,30 +32,30 @@ def test_the_next_process_reads_what_this_one_compiled(own_cache, monkeypatch, t
         return x * 3.25 + 1.5
 
     assert jax.jit(function)(jnp.ones(7))[0] == 4.75
-    kept = {p.name for p in (tmp_path / "compiled").iterdir() if p.name.startswith("jit_function")}
-    assert kept
+    programs = {p.name for p in (tmp_path / "compiled").iterdir() if p.name.startswith("jit_function")}
+    assert programs
     hits.clear()
     jax.clear_caches()
     assert jax.jit(function)(jnp.ones(7))[0] == 4.75
     assert "/jax/compilation_cache/cache_hits" in hits
-    assert {p.name for p in (tmp_path / "compiled").iterdir() if p.name.startswith("jit_function")} == kept
+    assert {p.name for p in (tmp_path / "compiled").iterdir() if p.name.startswith("jit_function")} == programs
 
 
 def test_a_run_keeps_what_it_compiles(own_cache, config, monkeypatch, tmp_path):
     """The setting reaches jax before anything of the run is compiled."""
-    asked = []
+    requests = []
 
     def stop(*arguments):
-        asked.append(arguments)
+        requests.append(arguments)
         raise UserError("stopped here")
 
     monkeypatch.setattr(loop, "keep_compiled", stop)
     with pytest.raises(UserError, match="stopped here"):
         loop.train(dataclasses.replace(config(), compile_cache="somewhere"), tmp_path / "run")
-    assert asked == [("somewhere", "cpu")]
+    assert requests == [("somewhere", "cpu")]
 
 
-def test_where_compiled_programs_are_kept(own_cache, monkeypatch, tmp_path):
+def test_folder_of_compiled_programs(own_cache, monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
     assert keep_compiled("auto", "cpu") == ""

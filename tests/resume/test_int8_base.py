@@ -15,15 +15,15 @@ from nlm_jax.train.loop import train
 KERNEL = "llama/layers/up_proj/kernel"
 
 
-def int8(made, **changes):
+def int8(cfg, **changes):
     """The first stage alone, with an int8 base."""
-    model = dataclasses.replace(made.model, base_dtype="int8")
-    return dataclasses.replace(made, model=model, stages=made.stages[:1], **changes)
+    model = dataclasses.replace(cfg.model, base_dtype="int8")
+    return dataclasses.replace(cfg, model=model, stages=cfg.stages[:1], **changes)
 
 
 def test_imported_base(config, weights, tmp_path):
-    made = int8(config(steps=(2, 1)))
-    train(made, tmp_path / "run")
+    cfg = int8(config(steps=(2, 1)))
+    train(cfg, tmp_path / "run")
     digests = read_run(tmp_path / "run").digests
     assert digests[KERNEL]["dtype"] == "int8"
     assert digests[KERNEL + "_scale"]["dtype"] == "float32"
@@ -36,15 +36,15 @@ def test_imported_base(config, weights, tmp_path):
 
 
 @pytest.mark.slow
-def test_random_base_goes_on_exactly(config, tmp_path):
+def test_random_base_resumes_exactly(config, tmp_path):
     """Integers drawn at random are kept in `frozen.safetensors` as float32, and are the same when read back."""
-    made = int8(config(init={}, tokenizer="embedded"))
-    train(made, tmp_path / "straight")
-    train(made, tmp_path / "halted")
+    cfg = int8(config(init={}, tokenizer="embedded"))
+    train(cfg, tmp_path / "straight")
+    train(cfg, tmp_path / "halted")
     last = tmp_path / "halted" / "checkpoints" / "stage1" / "last"
     newest = max(last.iterdir(), key=lambda p: int(p.name))
     newest.rename(tmp_path / "gone")  # as if it had been killed before its last checkpoint
-    train(made, tmp_path / "halted")
+    train(cfg, tmp_path / "halted")
     a, b = (open_checkpoint(tmp_path / name, "run", which="last").load().leaves for name in ("straight", "halted"))
     assert set(a) == set(b)
     for path in a:
@@ -52,8 +52,8 @@ def test_random_base_goes_on_exactly(config, tmp_path):
 
 
 def test_an_int8_base_does_not_train(config):
-    made = config()
-    values = config_dict(int8(made))
+    cfg = config()
+    values = config_dict(int8(cfg))
     values.stages[0].train.base = True
     with pytest.raises(UserError, match=r"stages\[0\].train.base: the base is stored in int8"):
         train_config(values)

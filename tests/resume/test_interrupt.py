@@ -18,8 +18,8 @@ def get_config():
 
 
 def test_ctrl_c(config, cache, tmp_path):
-    made = dataclasses.asdict(config(every=1000, eval={"every": 0}))
-    (tmp_path / "config.py").write_text(CONFIG.format(text=json.dumps(made)))
+    cfg = dataclasses.asdict(config(every=1000, eval={"every": 0}))
+    (tmp_path / "config.py").write_text(CONFIG.format(text=json.dumps(cfg)))
     root = pathlib.Path(__file__).resolve().parents[2]
     env = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(cache), "PYTHONPATH": str(root)}
     arguments = ["train", f"--config={tmp_path / 'config.py'}", f"--workdir={tmp_path / 'run'}"]

@@ -24,10 +24,10 @@ def machine(monkeypatch, tmp_path):
     fs.store.clear()
 
 
-def test_another_machine_goes_on(machine, config, monkeypatch, tmp_path):
+def test_another_machine_resumes(machine, config, monkeypatch, tmp_path):
     machine("first")
-    made = config(steps=(4, 3), every=2, checkpoint={"every": 2, "keep": 1})
-    made = dataclasses.replace(made, stages=made.stages[:1])
+    cfg = config(steps=(4, 3), every=2, checkpoint={"every": 2, "keep": 1})
+    cfg = dataclasses.replace(cfg, stages=cfg.stages[:1])
     pushes, push = [], remote.Mirror.push
 
     def killed_after_two(mirror):
@@ -39,19 +39,19 @@ def test_another_machine_goes_on(machine, config, monkeypatch, tmp_path):
 
     monkeypatch.setattr(remote.Mirror, "push", killed_after_two)
     with pytest.raises(KeyboardInterrupt):
-        train(made, "memory://bucket/run")
+        train(cfg, "memory://bucket/run")
     monkeypatch.setattr(remote.Mirror, "push", push)
     machine("second")
-    assert train(made, "memory://bucket/run") == 0
+    assert train(cfg, "memory://bucket/run") == 0
     machine("third")
     assert open_checkpoint("memory://bucket/run", "run", which="last").load().leaves
     fs = fsspec.filesystem("memory")
     lines = fs.cat_file("/bucket/run/metrics.jsonl").decode().splitlines()
     steps = [row["step"] for row in map(json.loads, lines) if row["kind"] == "train"]
     assert steps == [1, 2, 3, 4]  # the third and fourth were done again, from the second's checkpoint
-    told = [json.loads(line) for line in fs.cat_file("/bucket/run/mixture_stage1.jsonl").decode().splitlines()]
-    assert told[0]["epochs"] == pytest.approx(told[0]["draws"] / told[0]["drawable"], rel=1e-3)
-    assert {"source", "domain", "task"} < {row["of"] for row in told}
-    assert len(fs.cat_file("/bucket/run/mixture_stage1.txt").decode().splitlines()) == len(told) + 1
+    records = [json.loads(line) for line in fs.cat_file("/bucket/run/mixture_stage1.jsonl").decode().splitlines()]
+    assert records[0]["epochs"] == pytest.approx(records[0]["draws"] / records[0]["drawable"], rel=1e-3)
+    assert {"source", "domain", "task"} < {row["of"] for row in records}
+    assert len(fs.cat_file("/bucket/run/mixture_stage1.txt").decode().splitlines()) == len(records) + 1
     assert (tmp_path / "second").is_dir()
     assert not fs.find("/bucket/run/checkpoints/stage1/last/2")  # only the newest is kept, there as here

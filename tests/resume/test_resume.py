@@ -85,9 +85,9 @@ NUMBERS = ("loss", "accuracy", "grad_norm", "lr", "exact")
 
 
 def test_the_straight_run_did_something(straight):
-    found = records(straight, "loss")
-    assert [r[0] for r in found if r[1] == "train"] == [1, 2, 3, 4, 5, 6, 7]
-    assert [r[0] for r in found if r[1] == "valid"] == [2, 4, 6, 7]
+    losses = records(straight, "loss")
+    assert [r[0] for r in losses if r[1] == "train"] == [1, 2, 3, 4, 5, 6, 7]
+    assert [r[0] for r in losses if r[1] == "valid"] == [2, 4, 6, 7]
     first, last = leaves(straight, "stage1"), leaves(straight, "stage2")
     assert set(first) == set(last)  # what stage 1 trained is part of stage 2's checkpoint
     still = [p for p in first if np.array_equal(first[p], last[p])]
@@ -137,7 +137,7 @@ def harmed(folder, name, harm):
 
 
 @pytest.mark.parametrize(
-    ("harms", "said"),
+    ("harms", "sentence"),
     [
         # The newest of the second stage, which goes on from the one before; its best one is computed again.
         ([("last/3", "opt", "flipped"), ("best/3", "params", "deleted")], ["resuming from {stage2}/last/2"]),
@@ -147,7 +147,7 @@ def harmed(folder, name, harm):
         ([("best/3", "params", "flipped")], ["restored from {stage2}/last/3"]),
     ],
 )
-def test_damaged_checkpoints(config, straight, tmp_path, capsys, harms, said):
+def test_damaged_checkpoints(config, straight, tmp_path, capsys, harms, sentence):
     workdir = shutil.copytree(straight, tmp_path / "run")
     folders = {f"stage{n}": workdir / "checkpoints" / f"stage{n}" for n in (1, 2)}
     for place, item, harm in harms:
@@ -159,9 +159,9 @@ def test_damaged_checkpoints(config, straight, tmp_path, capsys, harms, said):
             open_checkpoint(workdir)
     assert train(config(), workdir) == 0
     printed = [line for line in capsys.readouterr().out.splitlines() if "damaged checkpoint" in line]
-    assert [line.rpartition(", ")[2] for line in printed] == [line.format(**folders) for line in said]
+    assert [line.rpartition(", ")[2] for line in printed] == [line.format(**folders) for line in sentence]
     same_run(straight, workdir)
-    assert len(list(workdir.rglob("*.damaged"))) == len(said)
+    assert len(list(workdir.rglob("*.damaged"))) == len(sentence)
 
 
 def test_checkpoints_without_their_run(config, straight, tmp_path):
@@ -189,7 +189,7 @@ def test_a_finished_run_is_left_alone(config, straight):
     assert records(straight, *NUMBERS) == before
 
 
-def test_data_prepared_anew(config, corpus, straight):
+def test_data_prepared_again(config, corpus, straight):
     manifest = corpus / "manifest.json"
     text = manifest.read_text()
     try:

@@ -38,7 +38,7 @@ return Boolean(session?.recordings.some((one) => one.runs.some((run) => run.rows
 """
 
 
-def found() -> tuple[str, str] | None:
+def find_browser() -> tuple[str, str] | None:
     """Chromium and its driver, None where either is missing."""
     browser = next((path for name in BROWSERS if (path := shutil.which(name))), None)
     driver = shutil.which("chromedriver")
@@ -48,7 +48,7 @@ def found() -> tuple[str, str] | None:
 @contextlib.contextmanager
 def opened(folder):
     """A browser with an empty profile in `folder` / "profile", whose downloads go to `folder` / "downloads"."""
-    browser, driver = found()
+    browser, driver = find_browser()
     options = webdriver.ChromeOptions()
     options.binary_location = browser
     for flag in (*FLAGS, f"--user-data-dir={folder / 'profile'}", "--window-size=1280,1000"):
@@ -109,8 +109,8 @@ class Page:
 
     def drop(self, *files, kind="audio/wav"):
         """Drops files, (name, content) each, at once."""
-        given = [(name, base64.b64encode(content).decode(), kind) for name, content in files]
-        self.driver.execute_script(DROP, given)
+        encoded = [(name, base64.b64encode(content).decode(), kind) for name, content in files]
+        self.driver.execute_script(DROP, encoded)
 
     def load(self, *files):
         """Chooses files; waits until the first of them is on view."""

@@ -62,7 +62,7 @@ def chromium(tmp_path_factory):
     pytest.importorskip("selenium", reason="the page's tests need selenium, of the extra [test]")
     import browser
 
-    if browser.found() is None:
+    if browser.find_browser() is None:
         pytest.skip("no Chromium with chromedriver; apt install chromium-driver")
     folder = tmp_path_factory.mktemp("chromium")
     with browser.opened(folder) as one:
@@ -113,9 +113,9 @@ def page(chromium, address, model):
     yield one
     model.gate.set()
     model.refuses = ""
-    said = [
+    turns = [
         entry
         for entry in one.driver.get_log("browser")
         if entry["level"] == "SEVERE" and "/ask" not in entry["message"] and "ERR_BLOCKED" not in entry["message"]
     ]
-    assert not said
+    assert not turns

@@ -25,13 +25,13 @@ class FailsOnce(Fake):
         return super().answer(question, send)
 
 
-def test_after_a_failure_each_question_is_asked_again_alone(serving):
+def test_after_a_failure_each_request_is_retried_alone(serving):
     """Also if the model had told its first tokens: of `/predict` nothing has left for the client then."""
     model = FailsOnce()
     client = serving(model)
-    found = predict(client, *(item(f"i{i}", f"q{i}") for i in range(3))).json()["responses"]
-    assert [r.get("error") for r in found] == [None] * 3
-    assert [r["predictions"][0].split(" |")[0] for r in found] == ["q0", "q1", "q2"]
+    responses = predict(client, *(item(f"i{i}", f"q{i}") for i in range(3))).json()["responses"]
+    assert [r.get("error") for r in responses] == [None] * 3
+    assert [r["predictions"][0].split(" |")[0] for r in responses] == ["q0", "q1", "q2"]
     first, *others = model.batches
     assert sorted(first) == ["q0", "q1", "q2"]
     assert sorted(others) == [["q0"], ["q1"], ["q2"]]
@@ -49,7 +49,7 @@ NUMBERS = {
 
 
 @pytest.mark.parametrize("name", NUMBERS)
-def test_numbers_that_no_answer_can_be_made_with(serving, name):
+def test_invalid_sampling_numbers(serving, name):
     """Each is refused as its own item's error, before it comes to the model."""
     model = Fake()
     client = serving(model, batch_size=16)
@@ -60,9 +60,9 @@ def test_numbers_that_no_answer_can_be_made_with(serving, name):
     response = client.post("/predict", content=content)
     assert response.status_code == 200, response.text
     *bad, good = response.json()["responses"]
-    for found in bad:
-        assert f"generation_config.{name}: " in found["error"]
-        assert len(found["error"]) < 400
+    for responses in bad:
+        assert f"generation_config.{name}: " in responses["error"]
+        assert len(responses["error"]) < 400
     assert good["predictions"]
     assert model.batches == [["What?"]]
 
@@ -74,8 +74,8 @@ def test_numbers_that_no_answer_can_be_made_with(serving, name):
 )  # fmt: skip
 def test_numbers_at_the_bounds(served, config):
     client, *_ = served
-    (found,) = predict(client, item(**config)).json()["responses"]
-    assert found["predictions"]
+    (responses,) = predict(client, item(**config)).json()["responses"]
+    assert responses["predictions"]
 
 
 def test_json_that_would_fill_the_memory(served):
@@ -99,12 +99,12 @@ def test_text_that_is_none(served):
     """Half a character pair, and names and values of any length come back short, and break nothing."""
     client, *_ = served
     assert client.post("/predict", content=b'{"schema_version": "\\ud800"}').status_code == 422
-    found = predict(client, item() | {"x" * 100_000: 1}, item("b", "\0 \u202e \U0001f989")).json()["responses"]
-    assert len(found[0]["error"]) < 600
-    assert found[1]["predictions"][0].startswith("\0 \u202e \U0001f989")
+    responses = predict(client, item() | {"x" * 100_000: 1}, item("b", "\0 \u202e \U0001f989")).json()["responses"]
+    assert len(responses[0]["error"]) < 600
+    assert responses[1]["predictions"][0].startswith("\0 \u202e \U0001f989")
 
 
-def test_few_recordings_are_decoded_at_a_time(serving, monkeypatch):
+def test_concurrent_decoding_is_bounded(serving, monkeypatch):
     """And what is decoded takes its place in the queue first: more than fits is turned away before."""
     model = Fake()
     client = serving(model, batch_size=4, decoders=2, queue=4)
@@ -123,12 +123,12 @@ def test_few_recordings_are_decoded_at_a_time(serving, monkeypatch):
 
     monkeypatch.setattr(contract.wave, "load", counted)
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
-        asked = [pool.submit(predict, client, *(item(f"{i}{k}") for k in range(4))) for i in range(3)]
-        concurrent.futures.wait(asked, 20, concurrent.futures.FIRST_COMPLETED)
-        (refused,) = [a for a in asked if a.done()]
+        requests = [pool.submit(predict, client, *(item(f"{i}{k}") for k in range(4))) for i in range(3)]
+        concurrent.futures.wait(requests, 20, concurrent.futures.FIRST_COMPLETED)
+        (refused,) = [a for a in requests if a.done()]
         assert refused.result().status_code == 503  # 4 + 4 places, and 12 questions
         go.set()
-        assert sorted(a.result().status_code for a in asked) == [200, 200, 503]
+        assert sorted(a.result().status_code for a in requests) == [200, 200, 503]
     assert most == 2
 
 
@@ -143,11 +143,11 @@ def test_a_small_file_that_decodes_to_much_takes_little_memory(served):
     assert len(data) < 200_000
     tracemalloc.start()
     try:
-        (found,) = predict(client, item(audio=[clip(data)])).json()["responses"]
+        (responses,) = predict(client, item(audio=[clip(data)])).json()["responses"]
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert "error" not in found
+    assert "error" not in responses
     assert peak < 60 << 20
 
 
@@ -157,8 +157,8 @@ def test_file_names_that_name_no_file(served):
     (folder / "Wald").mkdir()
 
     def ask(path):
-        (found,) = predict(client, item(audio=[{"payload_type": "file_path", "data": path}])).json()["responses"]
-        return found.get("error")
+        (responses,) = predict(client, item(audio=[{"payload_type": "file_path", "data": path}])).json()["responses"]
+        return responses.get("error")
 
     for path in ("bird.wav", "./bird.wav", "Wald/../bird.wav", ".//bird.wav"):
         assert ask(path) is None, path

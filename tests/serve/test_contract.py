@@ -33,10 +33,10 @@ def test_health_and_info(served):
 
 def test_an_answer_for_each_item(served):
     client, *_ = served
-    found = predict(client, item("x"), item("y", "And now?", max_tokens=3, temperature=0.0, top_x=[1])).json()
-    assert set(found) == {"schema_version", "responses"}
-    assert found["schema_version"] == "predictions_v1"
-    one, two = found["responses"]
+    responses = predict(client, item("x"), item("y", "And now?", max_tokens=3, temperature=0.0, top_x=[1])).json()
+    assert set(responses) == {"schema_version", "responses"}
+    assert responses["schema_version"] == "predictions_v1"
+    one, two = responses["responses"]
     assert one.pop("latency_sec") > 0
     usage = {"prompt_tokens": 40, "completion_tokens": 9}
     text = "What? | heard [16000] of [160000], 50 tokens"
@@ -49,8 +49,8 @@ def test_an_answer_for_each_item(served):
 def test_sampling_is_handed_on(served):
     client, *_ = served
     config = {"temperature": 0.7, "top_k": 5, "top_p": 0.9, "seed": 3, "repetition_penalty": 1.1}
-    (found,) = predict(client, item(**config)).json()["responses"]
-    assert found["predictions"][0].endswith(str(config))
+    (responses,) = predict(client, item(**config)).json()["responses"]
+    assert responses["predictions"][0].endswith(str(config))
 
 
 def test_no_items(served):
@@ -66,8 +66,8 @@ def test_a_short_silent_clip(served):
 def test_clips_stay_in_the_order_of_their_placeholders(served):
     client, *_ = served
     audio = [clip(wav(seconds)) for seconds in (0.5, 0.25)]
-    (found,) = predict(client, item(text=TWO, audio=audio)).json()["responses"]
-    assert "heard [8000, 4000]" in found["predictions"][0]
+    (responses,) = predict(client, item(text=TWO, audio=audio)).json()["responses"]
+    assert "heard [8000, 4000]" in responses["predictions"][0]
 
 
 def test_length_and_the_rate_of_the_header(served):
@@ -83,19 +83,19 @@ def test_the_clips_of_the_checkpoint(serving):
     """Its own length where nothing is said, never a longer one, a shorter one on request."""
     client = serving(Fake(), audio=lambda: AudioConfig(2.0, "kaiser_best"))
     audio = [clip(wav(3.0, 48_000))]
-    asked = [item("a", "A?", audio), item("b", "B?", audio, max_length_seconds=10), item("c", "C?", audio)]
-    asked[2]["generation_config"] = {"max_length_seconds": 1.5}
-    texts = [one["predictions"][0] for one in predict(client, *asked).json()["responses"]]
+    requests = [item("a", "A?", audio), item("b", "B?", audio, max_length_seconds=10), item("c", "C?", audio)]
+    requests[2]["generation_config"] = {"max_length_seconds": 1.5}
+    texts = [one["predictions"][0] for one in predict(client, *requests).json()["responses"]]
     for text, samples in zip(texts, (32_000, 32_000, 24_000), strict=True):
         assert f"of [{samples}]" in text
     info = client.get("/info").json()
     assert (info["audio_clip_seconds"], info["audio_resampling"]) == (2.0, "kaiser_best")
 
 
-def test_data_that_is_empty_is_said_to_be(served):
+def test_empty_data_is_reported(served):
     client, *_ = served
-    (found,) = predict(client, item(audio=[clip("")])).json()["responses"]
-    assert "audio_inputs[0]: not readable audio (there is no content)" in found["error"]
+    (responses,) = predict(client, item(audio=[clip("")])).json()["responses"]
+    assert "audio_inputs[0]: not readable audio (there is no content)" in responses["error"]
 
 
 def test_base64_in_lines(served):
@@ -118,8 +118,8 @@ def test_files_below_the_folder_only(served, tmp_path_factory):
     os.mkfifo(folder / "pipe.wav")
 
     def ask(path):
-        (found,) = predict(client, item(audio=[{"payload_type": "file_path", "data": path}])).json()["responses"]
-        return found.get("error")
+        (responses,) = predict(client, item(audio=[{"payload_type": "file_path", "data": path}])).json()["responses"]
+        return responses.get("error")
 
     for path in ("owl.wav", "./Wald/../owl.wav", str(folder / "owl.wav"), "Wald/Käuze 1.wav", "inside.wav"):
         assert ask(path) is None, path
@@ -141,8 +141,8 @@ def test_files_below_the_folder_only(served, tmp_path_factory):
 def test_no_files_without_a_folder(serving, tmp_path):
     client = serving(Fake(), audio_root=None)
     assert client.get("/info").json()["audio_payload_types"] == ["base64_wav"]
-    (found,) = predict(client, item(audio=[clip("owl.wav", payload_type="file_path")])).json()["responses"]
-    assert "reads no files" in found["error"]
+    (responses,) = predict(client, item(audio=[clip("owl.wav", payload_type="file_path")])).json()["responses"]
+    assert "reads no files" in responses["error"]
 
 
 def without(name, **changed):
@@ -223,16 +223,16 @@ def test_numbers_that_are_none(served):
 
 def test_turns_of_a_conversation(served):
     client, *_ = served
-    said = [("system", "Be brief."), ("user", "Who?"), ("assistant", "An owl."), ("user", "Where?")]
-    messages = [{"role": role, "content": content} for role, content in said]
-    (found,) = predict(client, item() | {"messages": messages}).json()["responses"]
-    assert found["predictions"][0].startswith(
+    turns = [("system", "Be brief."), ("user", "Who?"), ("assistant", "An owl."), ("user", "Where?")]
+    messages = [{"role": role, "content": content} for role, content in turns]
+    (responses,) = predict(client, item() | {"messages": messages}).json()["responses"]
+    assert responses["predictions"][0].startswith(
         "Be brief.\nWho?<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\nAn owl.<|eot_id|>"
         "<|start_header_id|>user<|end_header_id|>\n\nWhere? |"
     )
 
 
-def test_too_many_at_once_is_said_before_decoding(served):
+def test_too_many_recordings_are_refused_before_decoding(served):
     client, model, _ = served
     response = predict(client, *(item(str(i), audio=[clip("AA==")]) for i in range(5)))
     assert response.status_code == 413
@@ -283,9 +283,9 @@ def test_flac_is_as_good(served, length, rate, channels):
         flac = flac[:21] + bytes([flac[21] & 0xF0]) + bytes(4) + flac[26:]
     (folder / "streamed.flac").write_bytes(flac)
     roads = [clip(base64.b64encode(flac).decode()), {"payload_type": "file_path", "data": "streamed.flac"}]
-    for found in predict(client, *(item(str(i), audio=[road]) for i, road in enumerate(roads))).json()["responses"]:
-        assert "heard [16000]" in found["predictions"][0]
-    asked = item(audio=roads[:1])
-    del asked["sample_id"]
-    *_, last = client.post("/ask", json=asked).iter_lines()
+    for responses in predict(client, *(item(str(i), audio=[road]) for i, road in enumerate(roads))).json()["responses"]:
+        assert "heard [16000]" in responses["predictions"][0]
+    requests = item(audio=roads[:1])
+    del requests["sample_id"]
+    *_, last = client.post("/ask", json=requests).iter_lines()
     assert "heard [16000]" in json.loads(last)["text"]

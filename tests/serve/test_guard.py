@@ -46,7 +46,7 @@ JSON = {"Content-Type": "application/json"}
     ],
 )
 @pytest.mark.parametrize("path", ["/predict", "/ask"])
-def test_who_may_ask(served, path, headers, status):
+def test_allowed_origins(served, path, headers, status):
     client, model, _ = served
     body = BODY if path == "/predict" else json.dumps({k: v for k, v in item().items() if k != "sample_id"})
     response = client.post(path, content=body, headers=headers)
@@ -70,8 +70,8 @@ def test_pages_and_figures_may_be_read(served):
         response = client.head(path)
         assert response.status_code == 200
         assert not response.content
-    asked = {"Origin": "https://evil.example", "Access-Control-Request-Method": "POST"}
-    assert client.options("/predict", headers=asked).status_code == 405
+    preflight = {"Origin": "https://evil.example", "Access-Control-Request-Method": "POST"}
+    assert client.options("/predict", headers=preflight).status_code == 405
 
 
 @pytest.mark.parametrize(

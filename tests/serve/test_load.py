@@ -25,7 +25,7 @@ def loading(monkeypatch):
     return importlib.import_module("serve_load")
 
 
-def known(loading, count):
+def answered(loading, count):
     """Questions with what the fake answers."""
 
     def case(i):
@@ -44,7 +44,7 @@ async def asking(load, clients, requests):
 def test_some_requests(loading, monkeypatch):
     monkeypatch.setitem(loading.KINDS, "too large", 8)  # one in a hundred may not come up in so few
     with serving(Fake(), batch_size=4, max_body=2 << 20) as address:
-        load = loading.Load(address, known(loading, 20), 4)
+        load = loading.Load(address, answered(loading, 20), 4)
         asyncio.run(asking(load, clients=12, requests=12))
     assert not load.wrong
     assert sum(load.outcomes.values()) == 144
@@ -56,7 +56,7 @@ def test_some_requests(loading, monkeypatch):
 
 def test_it_sees_a_wrong_answer(loading):
     with serving(Fake(), batch_size=4) as address:
-        cases = [loading.Case(case.body, "something else") for case in known(loading, 3)]
+        cases = [loading.Case(case.body, "something else") for case in answered(loading, 3)]
         load = loading.Load(address, cases, 4)
         asyncio.run(asking(load, clients=2, requests=6))
     assert any("something else" in wrong for wrong in load.wrong)

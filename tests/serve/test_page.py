@@ -93,8 +93,8 @@ def test_drop_ask_compare_download(page, recording, tmp_path):
         assert {row["question" if kind == "csv" else "Question"] for row in ours} == {QUERY}
     for kind, reader in (("raven", raven), ("audacity", audacity)):
         file = page.download(kind)
-        beside = tmp_path / (recording.name if kind == "raven" else file.with_suffix(".wav").name)
-        beside.write_bytes(recording.read_bytes())
+        sibling = tmp_path / (recording.name if kind == "raven" else file.with_suffix(".wav").name)
+        sibling.write_bytes(recording.read_bytes())
         moved = tmp_path / file.name
         moved.write_bytes(file.read_bytes())
         assert reader.opens(moved)

@@ -127,7 +127,7 @@ def test_a_long_answer_is_one_line_and_says_that_it_was_cut(page, recording):
     page.until(lambda: len(page.rows()) == 2)
 
 
-def test_mistakes_are_said_where_one_looks(page, recording):
+def test_errors_are_shown_at_the_field(page, recording):
     """Beside the field, in sight, and tied to it for screen readers."""
     page.load(recording)
     for size in ((1280, 800), (500, 844)):

@@ -36,7 +36,7 @@ def table(file):
         return list(csv.DictReader(lines))
 
 
-def beside(labels, recording, folder):
+def saved_copy(labels, recording, folder):
     """The label file in a folder of its own, beside its recording."""
     moved = folder / labels.name
     moved.write_bytes(labels.read_bytes())
@@ -50,7 +50,7 @@ def blocked(page, urls):
     page.driver.execute_cdp_cmd("Network.setBlockedURLs", {"urls": urls})
 
 
-def test_an_answer_belongs_to_the_recording_it_was_asked_about(page, three, model):
+def test_an_answer_stays_with_its_recording(page, three, model):
     page.load(*three[:2])
     page.until(lambda: len(page.cells("files")) == 2)
     model.gate.clear()
@@ -67,7 +67,7 @@ def test_an_answer_belongs_to_the_recording_it_was_asked_about(page, three, mode
     assert not page["lanes"].find_elements(By.TAG_NAME, "span")
 
 
-def test_the_file_chosen_last_is_shown_and_nothing_is_asked_meanwhile(page, three, tmp_path):
+def test_the_file_chosen_last_is_shown_and_no_request_is_sent_meanwhile(page, three, tmp_path):
     slow = tmp_path / "slow.flac"
     samples, rate = soundfile.read(three[0])
     soundfile.write(slow, samples, rate)
@@ -108,7 +108,7 @@ def test_a_run_waits_for_a_server_that_is_away(page, three):
     assert page.text("status") == "ready"
 
 
-def test_a_failed_window_is_in_the_files_and_can_be_asked_again(page, recording, model, tmp_path):
+def test_a_failed_window_is_exported_and_can_be_retried(page, recording, model, tmp_path):
     page.load(recording)
     model.refuses = "None"
     page.windows(2, 2)
@@ -122,7 +122,7 @@ def test_a_failed_window_is_in_the_files_and_can_be_asked_again(page, recording,
     assert "\t6.000\t8.000\t" in page.download("raven").read_text()
     assert "6.000000\t8.000000\t(not answered)\n" in page.download("audacity").read_text()
     read = [example for reader, kind in ((raven, "raven"), (audacity, "audacity"))
-            for example in reader.examples(beside(page.download(kind), recording, tmp_path), tmp_path)]  # fmt: skip
+            for example in reader.examples(saved_copy(page.download(kind), recording, tmp_path), tmp_path)]  # fmt: skip
     assert [type(one).__name__ for one in read].count("Reject") == 2  # it trains nothing
     assert {one.label for one in read if hasattr(one, "label")} == {"Low Hummer", "Middle Piper"}
     model.refuses = ""
@@ -132,7 +132,7 @@ def test_a_failed_window_is_in_the_files_and_can_be_asked_again(page, recording,
     assert {row["status"] for row in table(page.download("csv"))} == {"answered"}
 
 
-def test_windows_that_were_not_asked_are_in_the_files(page, three, model):
+def test_windows_without_an_answer_are_exported(page, three, model):
     page.load(three[2])
     model.gate.clear()
     page.set("window", 0.5)

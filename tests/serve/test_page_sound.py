@@ -71,9 +71,9 @@ def read(page, content, name="x.wav", start=1.3, end=2.1):
 def test_a_part_of_a_wav(modules, kind, subtype, rate, channels, error):
     """Each sample as the mean of the channels, resampled by the browser as by soxr, in the right place."""
     samples = tones(3.0, rate, channels)
-    seconds, native, heard = read(modules, written(samples, rate, subtype, kind))
+    seconds, native, decoded = read(modules, written(samples, rate, subtype, kind))
     assert (seconds, native) == (pytest.approx(3.0), rate)
-    assert np.abs(np.array(heard) - expected(samples, rate, 1.3, 2.1)).max() < error
+    assert np.abs(np.array(decoded) - expected(samples, rate, 1.3, 2.1)).max() < error
 
 
 @pytest.mark.parametrize("rate", [8_000, 44_100, 48_000])
@@ -85,17 +85,17 @@ def test_the_filter_of_the_checkpoint(modules, rate):
     server.info = {{ ...before, audio_resampling: 'kaiser_best' }};
     try {{ {READ} }} finally {{ server.info = before; }}
     """
-    given = (base64.b64encode(written(noise, rate, "FLOAT")).decode(), "x.wav", 0.3, 1.1)
-    *_, heard = modules.script(script, *given)
+    arguments = (base64.b64encode(written(noise, rate, "FLOAT")).decode(), "x.wav", 0.3, 1.1)
+    *_, decoded = modules.script(script, *arguments)
     theirs, ours = (resample(noise[:, 0], rate, quality)[4_800:17_600] for quality in ("HQ", "kaiser_best"))
-    assert np.abs(np.array(heard) - ours).max() < 2e-3  # the table of resampy is stepped through in whole numbers
-    assert np.abs(np.array(heard) - theirs).max() > 0.05
+    assert np.abs(np.array(decoded) - ours).max() < 2e-3  # the table of resampy is stepped through in whole numbers
+    assert np.abs(np.array(decoded) - theirs).max() > 0.05
 
 
 def test_behind_the_end_there_is_silence(modules):
     samples = tones(3.0, 16_000)
-    _, _, heard = read(modules, written(samples, 16_000, "FLOAT"), start=2.5, end=4.0)
-    np.testing.assert_allclose(heard, expected(samples, 16_000, 2.5, 4.0), atol=1e-6)
+    _, _, decoded = read(modules, written(samples, 16_000, "FLOAT"), start=2.5, end=4.0)
+    np.testing.assert_allclose(decoded, expected(samples, 16_000, 2.5, 4.0), atol=1e-6)
 
 
 @pytest.mark.parametrize("size", [0, 0xFFFFFFFF, 0x7FFFFFFF, None], ids=["zero", "ones", "too long", "right"])
@@ -106,9 +106,9 @@ def test_size_fields_of_streams_and_of_recorders_that_stopped(modules, size):
     if size is not None:
         struct.pack_into("<I", content, at + 4, size)
         struct.pack_into("<I", content, 4, size)
-    seconds, _, heard = read(modules, bytes(content), start=0.2, end=2.4)
+    seconds, _, decoded = read(modules, bytes(content), start=0.2, end=2.4)
     assert seconds == 2.5
-    assert np.abs(np.array(heard) - expected(samples, 16_000, 0.2, 2.4)).max() < 1e-4
+    assert np.abs(np.array(decoded) - expected(samples, 16_000, 0.2, 2.4)).max() < 1e-4
 
 
 def test_notes_of_a_recorder_before_and_behind_the_samples(modules):
@@ -117,9 +117,9 @@ def test_notes_of_a_recorder_before_and_behind_the_samples(modules):
     at = plain.index(b"data")
     note = b"LIST" + struct.pack("<I", 13) + b"ICMTRecorded." + b"\0"  # an odd length is filled up
     content = plain[:at] + note + plain[at:] + note
-    seconds, _, heard = read(modules, content, start=0.2, end=2.4)
+    seconds, _, decoded = read(modules, content, start=0.2, end=2.4)
     assert seconds == 2.5
-    assert np.abs(np.array(heard) - expected(samples, 16_000, 0.2, 2.4)).max() < 1e-4
+    assert np.abs(np.array(decoded) - expected(samples, 16_000, 0.2, 2.4)).max() < 1e-4
     assert "holds no sound" in read(modules, plain[: at + 4] + struct.pack("<I", 0) + note)
 
 
@@ -139,9 +139,9 @@ def test_floats_of_another_scale_are_named(modules):
 
 def test_other_formats_are_decoded_by_the_browser(modules):
     samples = tones(3.0, 44_100, 2)
-    seconds, _, heard = read(modules, written(samples, 44_100, "PCM_16", "FLAC"), "x.flac")
+    seconds, _, decoded = read(modules, written(samples, 44_100, "PCM_16", "FLAC"), "x.flac")
     assert seconds == pytest.approx(3.0, abs=0.01)
-    assert np.abs(np.array(heard) - expected(samples, 44_100, 1.3, 2.1)).max() < 1e-3
+    assert np.abs(np.array(decoded) - expected(samples, 44_100, 1.3, 2.1)).max() < 1e-3
 
 
 @pytest.fixture(scope="module")
@@ -186,17 +186,17 @@ def test_a_large_file_of_zeros_is_called_one(page, tmp_path, name):
     assert page.text("problem").startswith(f"{name} begins with zeros where the header of a recording should be")
 
 
-def test_too_large_is_said_before_anything_is_read(page, tmp_path):
+def test_a_too_large_file_is_refused_before_reading(page, tmp_path):
     file = tmp_path / "night.mp3"
     with file.open("wb") as out:
         out.write(b"ID3")
         out.truncate(300 << 20)
     page["file"].send_keys(str(file))
     page.until(lambda: page["problem"].is_displayed())
-    said = page.text("problem")
-    assert "night.mp3 is too large for this browser" in said
-    assert "256 MiB" in said
-    assert "nlm infer" in said
+    message = page.text("problem")
+    assert "night.mp3 is too large for this browser" in message
+    assert "256 MiB" in message
+    assert "nlm infer" in message
 
 
 @pytest.mark.parametrize(

@@ -31,11 +31,11 @@ def test_clients_share_batches_and_the_queue_is_bounded(served):
         assert {r.status_code for r in turned_away} == {503}
         assert all(r.headers["retry-after"] for r in turned_away)
         model.gate.set()
-        found = [a.result() for a in waiting]
-    for i, response in enumerate(found):  # each has the answer to its own question
+        responses = [a.result() for a in waiting]
+    for i, response in enumerate(responses):  # each has the answer to its own question
         if response.status_code == 200:
             assert response.json()["responses"][0]["predictions"][0].startswith(f"q{i} |")
-    statuses = [r.status_code for r in found]
+    statuses = [r.status_code for r in responses]
     assert set(statuses) == {200, 503}
     assert max(map(len, model.batches)) > 1
     figures = client.get("/metrics").text
@@ -45,7 +45,7 @@ def test_clients_share_batches_and_the_queue_is_bounded(served):
     assert "nlm_queue_length 0" in figures
 
 
-def test_a_request_is_taken_whole_or_not_at_all(served):
+def test_a_request_is_admitted_whole_or_not_at_all(served):
     client, model, _ = served
     model.gate.clear()
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
@@ -61,8 +61,8 @@ def test_a_request_is_taken_whole_or_not_at_all(served):
 
 def test_one_that_crashes_takes_no_other_with_it(served):
     client, model, _ = served
-    found = predict(client, item("a"), item("b", "crash"), item("c")).json()["responses"]
-    assert ["error" in r for r in found] == [False, True, False]
+    responses = predict(client, item("a"), item("b", "crash"), item("c")).json()["responses"]
+    assert ["error" in r for r in responses] == [False, True, False]
     first, *others = model.batches
     assert first == ["What?", "crash", "What?"]
     assert sorted(others) == [["What?"], ["What?"], ["crash"]]
@@ -72,8 +72,8 @@ def test_patience_ends(serving):
     model = Fake()
     client = serving(model, patience=0.1)
     model.gate.clear()
-    (found,) = predict(client, item()).json()["responses"]
-    assert "no answer within 0.1 seconds" in found["error"]
+    (responses,) = predict(client, item()).json()["responses"]
+    assert "no answer within 0.1 seconds" in responses["error"]
     assert "no answer within 0.1 seconds" in lines(client)[-1]["error"]
 
 
@@ -150,10 +150,10 @@ def test_a_client_that_leaves_gives_up_its_place(served, path):
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         busy = pool.submit(predict, client, *(item(str(i)) for i in range(4)))
         until(lambda: server.running == 4)
-        gone = pool.submit(client.portal.call, client.app, scope, receive, send)
+        disconnected = pool.submit(client.portal.call, client.app, scope, receive, send)
         until(lambda: server.waiting == 1)
         left.set()
-        gone.result(20)
+        disconnected.result(20)
         until(lambda: server.waiting == 0)
         model.gate.set()
         assert busy.result().status_code == 200

@@ -40,7 +40,7 @@ def request(*parts, **headers):
     return Request({"type": "http", "method": "POST", "headers": fields}, receive)
 
 
-async def taken(one, *parts, hold=0.0, **headers):
+async def read_body(one, *parts, hold=0.0, **headers):
     """The size of the body, or the status it is refused with."""
     try:
         async with one.body(request(*parts, **headers)) as body:
@@ -57,14 +57,14 @@ def run(coroutine):
 def test_a_body_comes_whole_and_is_let_go():
     async def all_of_it():
         one = Intake(100, 200)
-        assert await taken(one, b"ab", 0.01, b"c", b"") == 3
-        assert await taken(one) == 0
-        assert await taken(one, b"x" * 100) == 100
-        assert await taken(one, b"x" * 60, b"x" * 60, b"x" * 999) == 413
-        assert await taken(one, b"x", content_length=10**30) == 413
+        assert await read_body(one, b"ab", 0.01, b"c", b"") == 3
+        assert await read_body(one) == 0
+        assert await read_body(one, b"x" * 100) == 100
+        assert await read_body(one, b"x" * 60, b"x" * 60, b"x" * 999) == 413
+        assert await read_body(one, b"x", content_length=10**30) == 413
         with pytest.raises(ClientDisconnect):
-            await taken(one, b"x", "gone")
-        assert one.held == 0
+            await read_body(one, b"x", "gone")
+        assert one.buffered == 0
 
     run(all_of_it())
 
@@ -77,8 +77,8 @@ def test_a_body_comes_whole_and_is_let_go():
 def test_a_body_that_comes_too_slowly(parts):
     async def all_of_it():
         one = Intake(100, 200, rate=50)
-        assert await taken(one, *parts) == 408
-        assert one.held == 0
+        assert await read_body(one, *parts) == 408
+        assert one.buffered == 0
 
     run(all_of_it())
 
@@ -87,16 +87,16 @@ def test_a_body_has_a_deadline():
     async def all_of_it():
         one = Intake(10_000, 20_000, rate=1, seconds=0.5)
         steady = [b for _ in range(60) for b in (b"x" * 100, 0.05)]
-        assert await taken(one, *steady) == 408
+        assert await read_body(one, *steady) == 408
 
     run(all_of_it())
 
 
-def test_a_steady_body_of_the_least_rate_is_taken():
+def test_a_steady_body_of_the_minimum_rate_is_accepted():
     async def all_of_it():
         one = Intake(10_000, 20_000, rate=100)
         steady = [b for _ in range(15) for b in (b"x" * 40, 0.1)]
-        assert await taken(one, *steady, b"x") == 601
+        assert await read_body(one, *steady, b"x") == 601
 
     run(all_of_it())
 
@@ -106,12 +106,12 @@ def test_stalled_uploads_give_way_to_new_ones():
 
     async def all_of_it():
         one = Intake(1000, 4000, rate=1e-9)
-        stalled = [asyncio.ensure_future(taken(one, b"x" * 999, None)) for _ in range(4)]
+        stalled = [asyncio.ensure_future(read_body(one, b"x" * 999, None)) for _ in range(4)]
         await asyncio.sleep(0.1)
-        assert one.held == 3996
-        good = [await taken(one, b"x" * 500, 0.001, b"x" * 400) for _ in range(80)]
+        assert one.buffered == 3996
+        good = [await read_body(one, b"x" * 500, 0.001, b"x" * 400) for _ in range(80)]
         assert set(good) == {900}
-        assert one.held <= 4000
+        assert one.buffered <= 4000
         # One gave way, the first, and is told to come again.
         assert await asyncio.wait_for(stalled[0], 5) == 503
         for task in stalled[1:]:
@@ -128,9 +128,9 @@ def test_the_slowest_of_those_that_send_gives_way():
 
         async def later():
             await asyncio.sleep(0.2)
-            return await taken(one, b"x" * 900, 0.03, b"x" * 99, hold=0.5)
+            return await read_body(one, b"x" * 900, 0.03, b"x" * 99, hold=0.5)
 
-        assert await asyncio.gather(taken(one, *drops), later(), later()) == [503, 999, 999]
+        assert await asyncio.gather(read_body(one, *drops), later(), later()) == [503, 999, 999]
 
     run(all_of_it())
 
@@ -169,13 +169,13 @@ def test_a_refused_body_that_is_all_there_is_answered_at_once():
 
             return Request({"type": "http", "method": "POST", "headers": []}, receive)
 
-        one.held = 150  # of requests that are being answered
+        one.buffered = 150  # of requests that are being answered
         for size, status in ((101, 413), (60, 503)):
             with pytest.raises(Refused) as refused:
                 async with asyncio.timeout(request_body.LINGER / 3), one.body(whole(size)):
                     pass
             assert refused.value.status == status
-        assert one.held == 150
+        assert one.buffered == 150
 
     run(all_of_it())
 
@@ -185,10 +185,10 @@ def test_bodies_that_are_all_there_are_not_dropped():
 
     async def all_of_it():
         one = Intake(1000, 2000, rate=1)
-        held = [asyncio.ensure_future(taken(one, b"x" * 1000, hold=1.0)) for _ in range(2)]
+        readers = [asyncio.ensure_future(read_body(one, b"x" * 1000, hold=1.0)) for _ in range(2)]
         await asyncio.sleep(0.1)
-        assert await taken(one, b"x" * 500) == 503
-        assert await asyncio.gather(*held) == [1000, 1000]
-        assert one.held == 0
+        assert await read_body(one, b"x" * 500) == 503
+        assert await asyncio.gather(*readers) == [1000, 1000]
+        assert one.buffered == 0
 
     run(all_of_it())

@@ -54,7 +54,7 @@ def port():
         yield free.getsockname()[1]
 
 
-def test_a_port_that_is_taken(nlm, tmp_path, port):
+def test_a_port_in_use(nlm, tmp_path, port):
     status, _, err = nlm("serve", f"--model={tmp_path}", f"--port={port}")
     assert status == 2
     assert f"--port {port}: cannot listen there" in err
@@ -121,16 +121,16 @@ def test_what_is_under_way_is_answered_before_the_end(tmp_path, number):
                 time.sleep(0.1)
         with concurrent.futures.ThreadPoolExecutor(1) as pool:
             body = {"schema_version": "predictions_v1", "requests": [item()]}
-            asked = pool.submit(httpx.post, f"{address}/predict", content=json.dumps(body), timeout=30)
+            response = pool.submit(httpx.post, f"{address}/predict", content=json.dumps(body), timeout=30)
             check_what_strangers_see(address, port)
             while "nlm_running 1.0" not in httpx.get(f"{address}/metrics").text:
                 assert time.monotonic() < end
             process.send_signal(number)
-            assert asked.result().json()["responses"][0]["predictions"]
+            assert response.result().json()["responses"][0]["predictions"]
         assert process.wait(30) == 0
-        said = process.stderr.read().decode()
-        assert "Traceback" not in said
-        assert said.count("GET /info") == 1, "every line is there twice"
+        logged = process.stderr.read().decode()
+        assert "Traceback" not in logged
+        assert logged.count("GET /info") == 1, "every line is there twice"
     finally:
         process.kill()
         process.stderr.close()
@@ -142,12 +142,12 @@ def test_the_page_is_installed():
 
     import setuptools
 
-    said = {}
+    logged = {}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(setuptools, "setup", said.update)
+        patch.setattr(setuptools, "setup", logged.update)
         runpy.run_path(str(TESTS.parent / "setup.py"))
     package = TESTS.parent / "nlm_jax"
-    installed = {file for pattern in said["package_data"]["nlm_jax"] for file in package.glob(pattern)}
+    installed = {file for pattern in logged["package_data"]["nlm_jax"] for file in package.glob(pattern)}
     page = set((package / "serve" / "web").iterdir())
     assert len(page) > 5
     assert page <= installed

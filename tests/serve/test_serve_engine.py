@@ -60,7 +60,7 @@ def test_the_engine_answers(serving, loaded):
     client = serving(loaded, batch_size=4)
     rng = np.random.default_rng(0)
     sounds = [(0.1 * rng.standard_normal(160_000)).astype(np.float32) for _ in range(3)]
-    asked = [("Which species?", sounds[:1], 4), ("Caption it.", sounds[1:2], 12), ("Which one?", sounds[2:], 7)]
+    cases = [("Which species?", sounds[:1], 4), ("Caption it.", sounds[1:2], 12), ("Which one?", sounds[2:], 7)]
 
     def wav(sound):
         buffer = io.BytesIO()
@@ -72,20 +72,20 @@ def test_the_engine_answers(serving, loaded):
         }
 
     items = [
-        item(str(i), text, [wav(s) for s in heard], max_tokens=most) for i, (text, heard, most) in enumerate(asked)
+        item(str(i), text, [wav(s) for s in parts], max_tokens=most) for i, (text, parts, most) in enumerate(cases)
     ]
-    found = predict(client, *items).json()["responses"]
+    responses = predict(client, *items).json()["responses"]
     assert loaded.stages == ["loading weights", "compiling"]
     texts, ids = (
-        loaded.model.generate([heard for _, heard, _ in asked], [t for t, *_ in asked], [m for *_, m in asked],
+        loaded.model.generate([parts for _, parts, _ in cases], [t for t, *_ in cases], [m for *_, m in cases],
                               batch_size=2, return_ids=as_ids)
         for as_ids in (False, True)
     )  # fmt: skip
-    assert [r["predictions"][0] for r in found] == texts
+    assert [r["predictions"][0] for r in responses] == texts
     assert len(set(texts)) == 3
-    for response, mine, (*_, most) in zip(found, ids, asked, strict=True):
-        assert response["usage"]["completion_tokens"] == len(mine) <= most
-        ended = mine[-1] in loaded.model.tokenizer.eos_ids
+    for response, token_ids, (*_, most) in zip(responses, ids, cases, strict=True):
+        assert response["usage"]["completion_tokens"] == len(token_ids) <= most
+        ended = token_ids[-1] in loaded.model.tokenizer.eos_ids
         assert response["finish_reason"] == ("stop" if ended else "length")
         assert response["usage"]["prompt_tokens"] > 29  # vectors of a clip, and some words
 
@@ -115,20 +115,20 @@ def test_usual_lengths_are_compiled_before_anybody_asks(serving, loaded):
     loaded.backend.join_warm_up(120)
     sizes = decode.prefill_rows._cache_size()
     for text in ("Caption it, please, at some length.", "word " * 8):
-        (found,) = predict(client, item("x", text, [recording(np.full(8000, 0.1, np.float32))])).json()["responses"]
-        assert "error" not in found
+        (responses,) = predict(client, item("x", text, [recording(np.full(8000, 0.1, np.float32))])).json()["responses"]
+        assert "error" not in responses
     assert decode.prefill_rows._cache_size() == sizes
 
 
-def test_lengths_that_clients_choose_need_few_programs(loaded):
+def test_lengths_chosen_by_clients_share_programs(loaded):
     """What makes no token of the encoder is left out: the answer is the same, and so is the program."""
     backend = EngineBackend(loaded.model.engine(slots=2), loaded.model.tokenizer, loaded.model.config, 100)
     try:
         sound = (0.1 * np.random.default_rng(2).standard_normal(160_000)).astype(np.float32)
         lengths = range(16_000, 48_000, 370)
-        heard = {n: backend.prompt(ServeQuestion((sound[:n],), "What?", 5)).sounds[0].samples for n in lengths}
-        assert len(set(heard.values())) <= 1 + 32_000 / 2560
-        assert all(n_tokens(n) == n_tokens(used) > n_tokens(used - 1) for n, used in heard.items())
+        parts = {n: backend.prompt(ServeQuestion((sound[:n],), "What?", 5)).sounds[0].samples for n in lengths}
+        assert len(set(parts.values())) <= 1 + 32_000 / 2560
+        assert all(n_tokens(n) == n_tokens(used) > n_tokens(used - 1) for n, used in parts.items())
         for n in (18_159, 18_160):  # the last of one length, and the first of the next
             exact, less = (np.asarray(patches(fbank(jnp.asarray(sound[None, :k])))) for k in (n, used_samples(n)))
             np.testing.assert_array_equal(less, exact)  # all that the encoder is given
@@ -167,7 +167,7 @@ def spoilt():
 
 
 @pytest.mark.parametrize("stereo", [0, 1, 2, 3])
-def test_a_bad_recording_is_its_own_error_and_nobody_elses(serving, loaded, stereo):
+def test_a_corrupt_recording_fails_only_its_own_request(serving, loaded, stereo):
     """Asked alone, beside good ones, as a stream and as a draw; what is asked after it is answered as before."""
     client = serving(loaded, batch_size=4)
     rng = np.random.default_rng(1)
@@ -176,10 +176,10 @@ def test_a_bad_recording_is_its_own_error_and_nobody_elses(serving, loaded, ster
     drawn = good | {"sample_id": "drawn", "generation_config": {"temperature": 1.2, "seed": 3}}
     before = [r["predictions"] for r in predict(client, good, drawn).json()["responses"]]
     for others in ((bad,), (bad, bad | {"sample_id": "b2"}), (good, bad, drawn)):
-        for found in predict(client, *others).json()["responses"]:
-            if found["sample_id"].startswith("b"):
-                assert "audio_inputs[0]: " in found["error"]
-                assert not found["predictions"]
+        for responses in predict(client, *others).json()["responses"]:
+            if responses["sample_id"].startswith("b"):
+                assert "audio_inputs[0]: " in responses["error"]
+                assert not responses["predictions"]
         assert [r["predictions"] for r in predict(client, good, drawn).json()["responses"]] == before
     response = client.post("/ask", json={k: v for k, v in bad.items() if k != "sample_id"})
     assert response.status_code == 422

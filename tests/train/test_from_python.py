@@ -42,7 +42,7 @@ def test_examples_of_the_document(tmp_path, monkeypatch):
         (dataclasses.replace(TrainConfig(), log=dataclasses.replace(TrainConfig().log, every=0)), "log.every"),
     ],
 )
-def test_a_config_is_checked_however_it_was_made(tmp_path, config, message):
+def test_every_config_is_checked(tmp_path, config, message):
     with pytest.raises(UserError, match=message):
         train(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()

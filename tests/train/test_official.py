@@ -73,8 +73,8 @@ def official(tmp_path):
 
 
 def test_every_number_finds_its_place(official, tmp_path):
-    found = official()
-    config = train_config(found.config)
+    translated = official()
+    config = train_config(translated.config)
     (one,) = config.stages
     assert (config.seed, one.data.seed, config.log.every, config.eval.max_new_tokens) == (17, 17, 7, 50)
     assert (config.init.llama, config.init.beats, config.init.naturelm) == ("llama-dir", "beats.pt", "")
@@ -99,8 +99,8 @@ def test_every_number_finds_its_place(official, tmp_path):
     )  # fmt: skip
     folder = tmp_path / "run.data"
     assert (one.data.train, one.data.valid) == ((str(folder / "train"),), (str(folder / "valid"),))
-    assert found.annotations == {str(folder / "train"): "train.jsonl", str(folder / "valid"): "valid.jsonl"}
-    assert found.tokenizer == "llama-dir"
+    assert translated.annotations == {str(folder / "train"): "train.jsonl", str(folder / "valid"): "valid.jsonl"}
+    assert translated.tokenizer == "llama-dir"
 
 
 def test_what_is_left_out_is_named(official):
@@ -132,10 +132,10 @@ def test_switches(official, changes, expected):
 
 
 def test_a_bare_pth_gets_its_config(official, tmp_path):
-    found = official(**{"model.ckpt": "gs://b/checkpoint_50.pth"})
-    config = train_config(found.config)
+    translated = official(**{"model.ckpt": "gs://b/checkpoint_50.pth"})
+    config = train_config(translated.config)
     assert config.init.naturelm == "gs://b/checkpoint_50.pth"
-    ((file, text),) = found.sides.items()
+    ((file, text),) = translated.sides.items()
     assert str(file) == config.init.config
     assert json.loads(text)["lora_rank"] == 16
     assert json.loads(text)["beats_cfg"]["encoder_layers"] == 12
@@ -169,11 +169,11 @@ def test_files_that_are_none(tmp_path):
 
 
 def test_annotations_that_are_not_there(official):
-    found = official()
+    translated = official()
     with pytest.raises(UserError, match=r"train\.jsonl: no such file; mend datasets\.\*_ann_path"):
-        unprepared(found, train_config(found.config))
-    override(found.config, ["--config.stages.0.data.train=('d',)", "--config.stages.0.data.valid=()"], TrainConfig)
-    assert unprepared(found, train_config(found.config)) == {}
+        unprepared(translated, train_config(translated.config))
+    override(translated.config, ["--config.stages.0.data.train=('d',)", "--config.stages.0.data.valid=()"], TrainConfig)
+    assert unprepared(translated, train_config(translated.config)) == {}
 
 
 def test_the_command_prepares_and_trains(nlm, tmp_path, monkeypatch):

@@ -25,15 +25,15 @@ def files(tmp_path_factory):
     folder = tmp_path_factory.mktemp("official")
     llama = hub_files.stock_llama(folder / "llama")
     rows = json.loads((llama / "config.json").read_text())["vocab_size"] + 1
-    made = hub_files.random_checkpoint(hub_files.model_config(rows))
-    hub_files.microsoft_beats(folder / "beats", made)
-    hub_files.runner_checkpoint(folder / "checkpoint_50.pth", hub_files.trained_state(folder / "state", made))
+    checkpoint = hub_files.random_checkpoint(hub_files.model_config(rows))
+    hub_files.microsoft_beats(folder / "beats", checkpoint)
+    hub_files.runner_checkpoint(folder / "checkpoint_50.pth", hub_files.trained_state(folder / "state", checkpoint))
     examples = []
     for i in range(8):
         soundfile.write(folder / f"{i}.wav", np.random.default_rng(i).normal(0, 0.1, 16_000), 16_000)
         examples.append({"path": f"{i}.wav", "prompt": "What is it?", "text": f"owl {i}", "task": "species"})
     (folder / "rows.jsonl").write_text("\n".join(map(json.dumps, examples)))
-    return folder, made
+    return folder, checkpoint
 
 
 def smaller(files, **paths):
@@ -49,7 +49,7 @@ def smaller(files, **paths):
 
 @pytest.mark.parametrize("number", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_the_official_stages_train(nlm, files, tmp_path, number):
-    folder, made = files
+    folder, checkpoint = files
     ckpt = {"model.ckpt": str(folder / "checkpoint_50.pth")} if number == 2 else {}
     (tmp_path / f"train_stage{number}.yml").write_text(yaml.safe_dump(smaller(files, **ckpt)))
     workdir = tmp_path / "run"
@@ -64,10 +64,10 @@ def test_the_official_stages_train(nlm, files, tmp_path, number):
     status, _, err = nlm("train", f"--config={tmp_path / f'train_stage{number}.yml'}", f"--workdir={workdir}", *machine)
     assert status == 0, err
     run, tokenizer = read_run(workdir), Tokenizer.from_pretrained(workdir / "tokenizer")
-    assert run.model.llama.vocab == tokenizer.vocab_size == made.config.llama.vocab
+    assert run.model.llama.vocab == tokenizer.vocab_size == checkpoint.config.llama.vocab
     assert run.model.beats.width == 48
     first = {path: fetch(leaf) for path, leaf in open_checkpoint(workdir, which="last").lazily().leaves.items()}
-    near = np.abs(first["qformer/query_tokens"] - made.leaves["qformer/query_tokens"]).max()
+    near = np.abs(first["qformer/query_tokens"] - checkpoint.leaves["qformer/query_tokens"]).max()
     assert (near < 1e-3) == (number == 2)
     stock = open_checkpoint(folder / "llama").lazily()
     assert np.array_equal(first["llama/norm/scale"], fetch(stock.leaves["llama/norm/scale"]))
@@ -78,7 +78,7 @@ def test_the_official_stages_train(nlm, files, tmp_path, number):
 
 def test_nothing_official_is_called_unknown(nlm, files, tmp_path, monkeypatch):
     """beats_cfg is a required field of the newer official code, `extended` one of its inference."""
-    _, made = files
+    _, checkpoint = files
     sizes = open_checkpoint(smaller(files)["model"]["beats_path"]).official["beats_cfg"]
     values = smaller(files, **{"model.beats_cfg": sizes}) | {"extended": {"datasets": []}}
     (tmp_path / "s.yml").write_text(yaml.safe_dump(values))
@@ -89,15 +89,15 @@ def test_nothing_official_is_called_unknown(nlm, files, tmp_path, monkeypatch):
     assert "left out" in err  # bandmask and others
     assert "beats_cfg" not in err
     assert "extended" not in err
-    assert seen[0].model.beats == made.config.beats
+    assert seen[0].model.beats == checkpoint.config.beats
 
 
 def test_an_encoder_without_weights_has_the_sizes_of_the_file(files, tmp_path):
     sizes = open_checkpoint(smaller(files)["model"]["beats_path"]).official["beats_cfg"]
     values = smaller(files, **{"model.beats_cfg": sizes, "model.beats_path": ""})
     (tmp_path / "s.yml").write_text(yaml.safe_dump(values))
-    found = test_official.translate(tmp_path / "s.yml", tmp_path / "run")
-    assert open_weights(train_config(found.config)).model.beats == files[1].config.beats
+    translated = test_official.translate(tmp_path / "s.yml", tmp_path / "run")
+    assert open_weights(train_config(translated.config)).model.beats == files[1].config.beats
 
 
 @pytest.fixture
@@ -108,13 +108,13 @@ def stage1():
 
 def test_the_documented_command_of_stage_1(stage1, files, tmp_path, nlm):
     """From a Llama of the hub, and from one that was imported before; the same model either way."""
-    folder, made = files
+    folder, checkpoint = files
     assert nlm("import", folder / "llama", "--out", tmp_path / "llama")[0] == 0
     assert nlm("import", folder / "beats" / "beats.pt", "--out", tmp_path / "beats")[0] == 0
     for llama, beats in ((folder / "llama", folder / "beats" / "beats.pt"), (tmp_path / "llama", tmp_path / "beats")):
         weights = stage1(f"--config.init.llama={llama}", f"--config.init.beats={beats}")
-        assert weights.model.llama.vocab == made.config.llama.vocab
-        assert Tokenizer.from_pretrained(weights.tokenizer).pad_id == made.config.llama.vocab - 1
+        assert weights.model.llama.vocab == checkpoint.config.llama.vocab
+        assert Tokenizer.from_pretrained(weights.tokenizer).pad_id == checkpoint.config.llama.vocab - 1
         assert {"llama/norm/scale", "beats/norm/scale"} <= weights.importable()
         again = [open_checkpoint(**entry) for entry in weights.imports]  # as a resumed run and an export open them
         assert [one.config for one in again] == [one.config for one in weights.opened]

@@ -91,11 +91,11 @@ def test_any_damage_of_any_file_is_noticed(saved, tmp_path, harm):
         HARM[harm](step / name)
         if harm == "flipped" and str(name) == "commit_success.txt":
             continue
-        found = damage(step)
-        assert found, f"{harm} {name}"
+        damaged = damage(step)
+        assert damaged, f"{harm} {name}"
         # A shortened list of checksums cannot say which file it was.
-        assert found.startswith((str(name), CHECKSUMS)), found
-        assert "\n" not in found
+        assert damaged.startswith((str(name), CHECKSUMS)), damaged
+        assert "\n" not in damaged
 
 
 @pytest.mark.parametrize("harm", HARM)
@@ -104,10 +104,10 @@ def test_the_one_before_is_used(run, harm, item):
     file = max((p for p in (last(run) / "6" / item).rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
     HARM[harm](file)
     before = content(last(run) / "6")
-    said = recover(epath.Path(run), ["first"], 2)
-    assert len(said) == 1
-    assert said[0].startswith(f"{last(run) / '6'}: damaged checkpoint: {item}/")
-    assert said[0].endswith(f"set aside as 6.damaged, resuming from {last(run) / '4'}")
+    warnings = recover(epath.Path(run), ["first"], 2)
+    assert len(warnings) == 1
+    assert warnings[0].startswith(f"{last(run) / '6'}: damaged checkpoint: {item}/")
+    assert warnings[0].endswith(f"set aside as 6.damaged, resuming from {last(run) / '4'}")
     assert names(last(run)) == ["2", "4", "6.damaged"]
     assert content(last(run) / "6.damaged") == before
     assert names(run / "checkpoints" / "first" / "best") == ["2"]  # 5 comes again
@@ -141,14 +141,14 @@ def test_a_stage_without_a_whole_one_starts_again(run):
     write(run, "second", "last", 1)
     write(run, "second", "best", 1)
     os.unlink(last(run, "second") / "1" / "params" / "manifest.ocdbt")
-    said = recover(epath.Path(run), ["first", "second"], 3)
-    assert len(said) == 1
-    assert "second/last/1: damaged checkpoint: params/manifest.ocdbt is missing" in said[0]
-    assert said[0].endswith(f"resuming from {last(run) / '6'}")
+    warnings = recover(epath.Path(run), ["first", "second"], 3)
+    assert len(warnings) == 1
+    assert "second/last/1: damaged checkpoint: params/manifest.ocdbt is missing" in warnings[0]
+    assert warnings[0].endswith(f"resuming from {last(run) / '6'}")
     assert names(run / "checkpoints" / "second" / "best") == []
 
 
-def test_earlier_stages_are_not_searched_once_a_later_one_goes_on(run):
+def test_earlier_stages_are_not_searched_once_a_later_one_has_started(run):
     write(run, "second", "last", 1)
     flip(last(run) / "6" / "opt" / "_METADATA")
     assert recover(epath.Path(run), ["first", "second"], 3) == []
@@ -159,12 +159,12 @@ def test_the_best_one(run):
     """Made anew from the last one of the same step if there is one, else the one before is the best."""
     best = run / "checkpoints" / "first" / "best"
     flip(best / "5" / "params" / "_METADATA")
-    (said,) = recover(epath.Path(run), ["first"], 3)
-    assert said.endswith(f"set aside as 5.damaged, the best one is now {best / '2'}")
+    (warnings,) = recover(epath.Path(run), ["first"], 3)
+    assert warnings.endswith(f"set aside as 5.damaged, the best one is now {best / '2'}")
     leaves, whole = read_params(best / "2"), content(best / "2" / "params")
     empty(best / "2" / "params" / "manifest.ocdbt")
-    (said,) = recover(epath.Path(run), ["first"], 3)
-    assert said.endswith(f"set aside as 2.damaged, restored from {last(run) / '2'}")
+    (warnings,) = recover(epath.Path(run), ["first"], 3)
+    assert warnings.endswith(f"set aside as 2.damaged, restored from {last(run) / '2'}")
     assert content(best / "2" / "params").keys() != whole.keys() or damage(best / "2", ("meta", "params")) is None
     assert not (best / "2" / "opt").exists()
     for path, leaf in read_params(best / "2").items():
@@ -181,9 +181,9 @@ def test_without_checksums(run):
     assert recover(epath.Path(run), ["first"], 3) == []
     data = max((last(run) / "6" / "opt").rglob("*"), key=lambda p: p.stat().st_size if p.is_file() else 0)
     shorten(data)
-    (said,) = recover(epath.Path(run), ["first"], 3)
-    assert "last/6: damaged checkpoint: opt cannot be read at " in said
-    assert "\n" not in said
+    (warnings,) = recover(epath.Path(run), ["first"], 3)
+    assert "last/6: damaged checkpoint: opt cannot be read at " in warnings
+    assert "\n" not in warnings
     zero(last(run) / "4" / "params" / "manifest.ocdbt")
     with pytest.raises(UserError, match=r"last/4: damaged checkpoint: params cannot be read .* nlm train"):
         check(last(run) / "4", ("meta", "params"))

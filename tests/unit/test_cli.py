@@ -32,7 +32,7 @@ def test_help_lists_every_command(nlm):
         assert command.summary in out
 
 
-def test_nothing_asked_for(nlm):
+def test_no_command(nlm):
     status, out, err = nlm()
     assert (status, out) == (2, "")
     assert "usage: nlm COMMAND" in err
@@ -52,15 +52,15 @@ def test_command_keeps_the_contract(name, nlm):
 
 
 @pytest.mark.parametrize(
-    ("typo", "meant"), [("trian", "train"), ("exprot", "export"), ("Import", "import"), ("inferr", "infer")]
+    ("typo", "intended"), [("trian", "train"), ("exprot", "export"), ("Import", "import"), ("inferr", "infer")]
 )
-def test_misspelt_command(nlm, typo, meant):
+def test_misspelt_command(nlm, typo, intended):
     status, out, err = nlm(typo)
     assert (status, out) == (2, "")
-    assert err == f"nlm: error: no command {typo!r}; did you mean {meant!r}?\n"
+    assert err == f"nlm: error: no command {typo!r}; did you mean {intended!r}?\n"
 
 
-def test_unknown_command_lists_what_there_is(nlm):
+def test_unknown_command_lists_the_commands(nlm):
     status, _, err = nlm("zzz")
     assert status == 2
     assert all(name in err for name in cli.COMMANDS)
@@ -89,13 +89,13 @@ def test_refused_by_the_machine(nlm, fake, tmp_path):
     assert nlm("fake") == (2, "", f"nlm fake: error: {tmp_path}: Permission denied\n")
 
 
-def test_a_path_that_nobody_can_make(nlm, tmp_path):
+def test_a_path_that_cannot_be_created(nlm, tmp_path):
     (tmp_path / "rows.jsonl").write_text('{"path": "a.wav", "prompt": "p", "text": "t", "task": "k"}\n')
     for out, says in (("/proc/nowhere/x", "No such file or directory"), (str(tmp_path / ("a" * 300)), "too long")):
-        status, _, said = nlm("prepare", str(tmp_path / "rows.jsonl"), f"--out={out}")
+        status, _, printed = nlm("prepare", str(tmp_path / "rows.jsonl"), f"--out={out}")
         assert status == 2
-        assert said.startswith("nlm prepare: error: ")
-        assert says in said
+        assert printed.startswith("nlm prepare: error: ")
+        assert says in printed
 
 
 def test_a_defect_keeps_its_traceback(nlm, fake):
@@ -145,7 +145,7 @@ def test_override_without_equals(nlm, fake):
     assert "an override reads --config.steps=VALUE" in err
 
 
-def test_override_where_none_is_taken(nlm, fake):
+def test_override_for_a_command_without_overrides(nlm, fake):
     fake(lambda args: 0)
     status, _, err = nlm("fake", "--config.steps=10")
     assert status == 2

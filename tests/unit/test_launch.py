@@ -94,13 +94,14 @@ def test_fine_tuning_is_three_commands(machine, tmp_path):
     """Two of them at the second start too: each goes on by itself."""
     folder = tmp_path / "my birds"
     folder.mkdir()
-    made = [c.format(folder=folder, root=machine.repository, model="", more="") for c in COMMANDS]
+    commands = [c.format(folder=folder, root=machine.repository, model="", more="") for c in COMMANDS]
     cpu = {"JAX_PLATFORMS": "cpu"}
-    assert machine("launch/finetune.sh", folder, "--out=w", **cpu)[1] == ["make environment", "install .", *made]
-    made = [c.format(folder=folder, root=machine.repository, model=",m", more=" --config.init.llm=l --config.seed=1")
+    assert machine("launch/finetune.sh", folder, "--out=w", **cpu)[1] == ["make environment", "install .", *commands]
+    more = " --config.init.llm=l --config.seed=1"
+    commands = [c.format(folder=folder, root=machine.repository, model=",m", more=more)
             for c in COMMANDS]  # fmt: skip
     flags = ("--out", "w", "--from=m", "--llm=l", "--", "--config.seed=1")
-    assert machine("launch/finetune.sh", folder, *flags, **cpu)[1] == made
+    assert machine("launch/finetune.sh", folder, *flags, **cpu)[1] == commands
 
 
 @pytest.mark.parametrize(
@@ -130,7 +131,7 @@ def test_a_changed_setup_installs_again(machine):
     assert machine("launch/test.sh")[1] == [WHOLE_SUITE]
 
 
-def test_a_failed_installation_is_not_taken_for_done(machine):
+def test_a_failed_installation_is_repeated(machine):
     status, lines, err = machine("launch/test.sh", PIP_STATUS="1")
     assert status == 2
     assert lines == ["make environment", "install .[test]"]

@@ -79,16 +79,16 @@ def dry(machine, script, *arguments):
 def manifest(machine, *arguments):
     status, out, err = machine("gke.sh", *COMMON, "--image=registry/nlm:tpu", "--dry-run", *arguments)
     assert (status, err) == (0, ""), err
-    made = yaml.safe_load(out)
+    spec = yaml.safe_load(out)
     assert "__" not in out, "something was not filled in"
-    jsonschema.validate(made, schema("jobset"), jsonschema.Draft202012Validator)
-    return made, made["spec"]["replicatedJobs"][0]["template"]["spec"]
+    jsonschema.validate(spec, schema("jobset"), jsonschema.Draft202012Validator)
+    return spec, spec["spec"]["replicatedJobs"][0]["template"]["spec"]
 
 
 def schema(name):
-    made = json.loads((ROOT / "tests" / "unit" / "schemas" / f"{name}.json").read_text())
-    jsonschema.Draft202012Validator.check_schema(made)
-    return made
+    spec = json.loads((ROOT / "tests" / "unit" / "schemas" / f"{name}.json").read_text())
+    jsonschema.Draft202012Validator.check_schema(spec)
+    return spec
 
 
 # --- every script -----------------------------------------------------------------------------------------------------
@@ -155,9 +155,9 @@ def test_wrong_flags(machine, script, arguments, sentence):
 
 
 @pytest.mark.parametrize("script", JOBS)
-def test_flags_that_must_be_given(machine, script):
-    for flag in (given := [*COMMON, *JOBS[script]]):
-        status, out, err = machine(script, *(other for other in given if other != flag))
+def test_required_flags(machine, script):
+    for flag in (values := [*COMMON, *JOBS[script]]):
+        status, out, err = machine(script, *(other for other in values if other != flag))
         assert (status, out, err.count("\n")) == (2, "", 1)
         assert f"{flag.partition('=')[0]} is missing" in err
 
@@ -172,10 +172,10 @@ def test_missing_tool(machine, script):
 
 
 @pytest.mark.parametrize("script", ["tpu_vm.sh", "gke.sh", "sky.sh"])
-def test_unknown_topology_names_the_known(machine, script):
+def test_unknown_topology_lists_the_supported_ones(machine, script):
     err = machine(script, *COMMON, *JOBS[script], "--topology=v7x:2x2x1")[2]
-    for known in ("v5e: 1x1, 2x2", "v5p: 2x2x1", "v6e: 1x1", "16x16"):
-        assert known in err
+    for topologies in ("v5e: 1x1, 2x2", "v5p: 2x2x1", "v6e: 1x1", "16x16"):
+        assert topologies in err
 
 
 def test_both_ways_to_give_a_value(machine):
@@ -236,9 +236,9 @@ def slice_of(machine, tmp_path):
     machine.tool("tar")
     machine.tool("mkdir")
 
-    def run(before, *arguments, taken="", **more):
+    def run(before, *arguments, occupied="", **more):
         (tmp_path / "state").write_text(before)
-        (tmp_path / "taken").write_text(taken)
+        (tmp_path / "taken").write_text(occupied)
         (tmp_path / "log").write_text("")
         env = {"STATE": str(tmp_path / "state"), "TAKEN": str(tmp_path / "taken"), **more}
         status, _, err = machine("tpu_vm.sh", *COMMON, *JOBS["tpu_vm.sh"], *arguments, **env)
@@ -257,8 +257,8 @@ def test_tpu_vm_makes_a_slice_or_uses_the_one_there_is(slice_of):
 
 
 def test_tpu_vm_asks_again_for_a_spot_slice_alone(slice_of):
-    assert slice_of("", "--spot", taken="yes")[:2] == (0, ["create", "scp", "delete", "create", "scp"])
-    status, verbs, err = slice_of("", taken="yes")
+    assert slice_of("", "--spot", occupied="yes")[:2] == (0, ["create", "scp", "delete", "create", "scp"])
+    status, verbs, err = slice_of("", occupied="yes")
     assert (status, verbs) == (1, ["create", "scp"])
     assert "rerun the same command to resume" in err
     assert slice_of("", "--spot", FOLLOWED="1")[:2] == (1, ["create", "scp"])
@@ -319,10 +319,10 @@ def test_tpu_host_follows_to_the_end(host):
     ],
 )
 def test_jobset(machine, topology, label, hosts, chips):
-    made, job = manifest(machine, f"--topology={topology}", "--name=true", "--", ODD)
+    spec, job = manifest(machine, f"--topology={topology}", "--name=true", "--", ODD)
     pod = job["template"]["spec"]
     (container,) = pod["containers"]
-    assert made["metadata"]["name"] == "true"
+    assert spec["metadata"]["name"] == "true"
     assert (job["completions"], job["parallelism"], job["backoffLimit"]) == (hosts, hosts, 0)
     assert container["resources"]["limits"] == {"google.com/tpu": chips}
     assert container["command"] == ["nlm-pod"]
@@ -334,7 +334,7 @@ def test_jobset(machine, topology, label, hosts, chips):
 
 
 def test_jobset_restarts_after_a_preemption(machine):
-    made, job = manifest(machine, "--topology=v5e:4x4")
+    spec, job = manifest(machine, "--topology=v5e:4x4")
     pod = job["template"]["spec"]
     assert pod["terminationGracePeriodSeconds"] >= 120
     assert pod["restartPolicy"] == "Never"  # a pod failure policy allows no other
@@ -343,7 +343,7 @@ def test_jobset_restarts_after_a_preemption(machine):
     assert rules[0]["onPodConditions"] == [{"type": "DisruptionTarget", "status": "True"}]
     assert rules[1]["onExitCodes"]["containerName"] == pod["containers"][0]["name"]
     assert rules[1]["onExitCodes"]["values"] == [128 + signal.SIGTERM]
-    policy = made["spec"]["failurePolicy"]
+    policy = spec["spec"]["failurePolicy"]
     assert policy["maxRestarts"] > 0
     assert policy["rules"][0]["action"] == "RestartJobSetAndIgnoreMaxRestarts"
     assert policy["rules"][0]["onJobFailureReasons"] == ["PodFailurePolicy"]
@@ -456,8 +456,8 @@ def test_sbatch_directives():
     text = (LAUNCH / "slurm.sbatch").read_text()
     directives = [line.split()[1] for line in text.splitlines() if line.startswith("#SBATCH")]
     assert "--requeue" in directives
-    (asked,) = (d for d in directives if d.startswith("--signal="))
-    name, _, seconds = asked.removeprefix("--signal=").partition("@")
+    (directive,) = (d for d in directives if d.startswith("--signal="))
+    name, _, seconds = directive.removeprefix("--signal=").partition("@")
     assert name == "B:TERM"
     assert int(seconds) >= 120
 
@@ -528,18 +528,18 @@ def test_a_stopped_slurm_job_is_queued_again(machine):
 
 
 def task():
-    made = yaml.safe_load((LAUNCH / "sky.yaml").read_text())
-    jsonschema.validate(made, schema("skypilot"), jsonschema.Draft202012Validator)
-    return made
+    spec = yaml.safe_load((LAUNCH / "sky.yaml").read_text())
+    jsonschema.validate(spec, schema("skypilot"), jsonschema.Draft202012Validator)
+    return spec
 
 
 def test_sky_task():
-    made = task()
-    assert made["resources"]["job_recovery"]["recover_on_exit_codes"] == [128 + signal.SIGTERM]
-    for place in (made, made["resources"], made["resources"]["job_recovery"]):
+    spec = task()
+    assert spec["resources"]["job_recovery"]["recover_on_exit_codes"] == [128 + signal.SIGTERM]
+    for place in (spec, spec["resources"], spec["resources"]["job_recovery"]):
         place["misspelt"] = 1
         with pytest.raises(jsonschema.ValidationError):
-            jsonschema.validate(made, schema("skypilot"), jsonschema.Draft202012Validator)
+            jsonschema.validate(spec, schema("skypilot"), jsonschema.Draft202012Validator)
         del place["misspelt"]
 
 
@@ -581,10 +581,10 @@ def test_sky_run(machine):
     nlm.write_text(STAND_IN + 'env | grep ^JAX_ > "$LOG.env"; exit "${STATUS:-0}"\n')
     nlm.chmod(0o755)
     sky = {"SKYPILOT_NODE_IPS": "10.0.0.5\n10.0.0.6", "SKYPILOT_NUM_NODES": "2", "SKYPILOT_NODE_RANK": "1"}
-    given = {"NLM_CONFIG": "configs/stage1.py", "NLM_WORKDIR": "gs://bucket/run", "NLM_OVERRIDES": shlex.quote(ODD)}
+    values = {"NLM_CONFIG": "configs/stage1.py", "NLM_WORKDIR": "gs://bucket/run", "NLM_OVERRIDES": shlex.quote(ODD)}
 
     def run(**more):
-        env = machine.env | sky | given | more
+        env = machine.env | sky | values | more
         done = subprocess.run(["bash", "-c", task()["run"]], cwd=machine.folder, env=env, check=False)
         return done.returncode, (machine.folder / "log.env").read_text().splitlines()
 

@@ -78,19 +78,19 @@ def is_command_hook(node) -> bool:
 
 
 def test_nothing_of_a_machine_in_the_tree():
-    found = []
+    matches = []
     for path in tracked():
         try:
             text = path.read_text(encoding="utf-8")
         except UnicodeDecodeError:
             continue
-        found += [
+        matches += [
             f"{path.relative_to(ROOT)}:{number}: {word}"
             for number, line in enumerate(text.splitlines(), 1)
             for word in FORBIDDEN
             if word in line
         ]
-    assert not found, "\n".join(found)
+    assert not matches, "\n".join(matches)
 
 
 def test_no_large_or_stray_files():
