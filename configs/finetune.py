@@ -1,14 +1,14 @@
 """Fine-tuning on your own recordings, prepared with a held-out part: from a released model, a training run, or scratch.
 
-command   nlm prepare RECORDINGS --out=data/mine --hold-out=0.2
-          nlm train --config=configs/finetune.py:data/mine,MODEL --workdir=runs/mine
-          nlm evaluate --benchmark=corpus --model=runs/mine --data=data/mine --out=runs/mine/scores
+command   nlm prepare RECORDINGS --out=data/own --hold-out=0.2
+          nlm train --config=configs/finetune.py:data/own,MODEL --workdir=runs/own
+          nlm evaluate --benchmark=corpus --model=runs/own --data=data/own --out=runs/own/scores
           MODEL is an official directory or hub id, an export, or a training run; if it has no language model,
-          --config.init.llm=LLAMA_DIR. Without it (":data/mine") a tiny model is trained from scratch, on a laptop.
+          --config.init.llm=LLAMA_DIR. Without it (":data/own") a tiny model is trained from scratch, on a laptop.
           bash launch/finetune.sh RECORDINGS does all three.
 hardware  8B: one GPU of 48 GB or more, or a TPU VM; in int8 (--config.model.base_dtype) 8 GB less. Tiny: 2 cores
 time      tiny: about five minutes for 100 recordings on 2 cores (measured); 8B: not yet measured
-numbers   no reference: the scores of your recordings are in runs/mine/scores
+numbers   no reference: the scores of your recordings are in runs/own/scores
 """
 
 import json
@@ -37,7 +37,7 @@ VECTORS = 29  # per clip of ten seconds
 EPOCHS = 10
 
 
-def get_config(argument: str = "data/mine"):
+def get_config(argument: str = "data/own"):
     directory, _, model = argument.partition(",")
     file = pathlib.Path(local(directory)) / "manifest.json"
     if not file.is_file():

@@ -2,7 +2,7 @@
 
 command   nlm demo --corpus=../shared/corpus --out=runs/real_small
 hardware  2 CPU cores, 8 fake devices (any number of devices will do)
-time      24 minutes in all, beside other work
+time      24 minutes in all, next to other work
 numbers   domain 66.4%, animal class 62.9%, environmental sound 25.6%, instrument 31.6%, spoken digit 14.0%, common name
           7.4%: above the majority class, below logistic regression but for animal class; README.md has the table
 """

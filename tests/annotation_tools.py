@@ -26,7 +26,7 @@ def read(path: pathlib.Path, kind: str = "auto", root: pathlib.Path | None = Non
 
 
 def write(folder: pathlib.Path, name: str, lines: list[str], *recordings: str) -> pathlib.Path:
-    """Writes a table of `lines` and the recordings beside it; its path."""
+    """Writes a table of `lines` and the recordings next to it; its path."""
     for recording in recordings:
         sound(folder / recording)
     (folder / name).parent.mkdir(parents=True, exist_ok=True)

@@ -40,7 +40,7 @@ def pytest_collection_modifyitems(items):
 
 
 SHARED = pathlib.Path(os.environ.get("NLM_SHARED", ROOT.parent / "shared"))
-"""Folder with the larger golden set and the real corpus: $NLM_SHARED, else ../shared beside the project."""
+"""Folder with the larger golden set and the real corpus: $NLM_SHARED, else ../shared next to the project."""
 
 
 @pytest.fixture(scope="session")

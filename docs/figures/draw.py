@@ -1,4 +1,4 @@
-"""Draws the figures of the documentation: `python docs/figures/draw.py` writes them beside this file.
+"""Draws the figures of the documentation: `python docs/figures/draw.py` writes them next to this file.
 
 `architecture.svg` is drawn from the list below, `packages.svg` from the import statements of the package itself, and
 `stream.svg` from the rows that the package plans for a corpus of seven examples.

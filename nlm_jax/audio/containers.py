@@ -68,7 +68,7 @@ def _is_short(data: Data, samples: Samples) -> bool:
     if samples.header and any(_chunks_until_end(data, samples, at) for at in (end, end + samples.size % 2)):
         return False
     if not any(any(data.read(at, 4096)) for at in (end, end + tail // 2, data.size - 4096)):
-        return False  # room that a recorder took ahead of its samples
+        return False  # space that a recorder reserved before its samples
     inside = samples.whole >= data.size - 1 > end
     return inside or not samples.size or tail >= max(1, samples.rate)
 
@@ -144,7 +144,7 @@ def _wave(data: Data, begin: int) -> Samples | None:
 
 
 def _aiff(data: Data, begin: int) -> Samples | None:
-    """An AIFF whose two sizes disagree; libsndfile believes that of the samples alone, and reads on where it is 0."""
+    """An AIFF whose two sizes disagree; libsndfile uses the sample size alone, and reads to the end if it is 0."""
     head = data.read(begin, 12)
     if head[:4] != b"FORM" or head[8:12] not in (b"AIFF", b"AIFC"):
         return None

@@ -3,7 +3,7 @@
 from nlm_jax.audio.storage import Data
 
 STARTS = {
-    b"\x00\x05\x16\x07": "metadata of macOS beside the real file",
+    b"\x00\x05\x16\x07": "metadata of macOS next to the real file",
     b"version https://git-lfs": "a pointer of Git LFS; run git lfs pull",
     b"/annex/": "a pointer of git-annex; run git annex get",
     b"PK\x03\x04": "a zip archive; unpack it",

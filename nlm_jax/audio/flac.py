@@ -1,6 +1,6 @@
 """FLAC whose header does not say how long it is, or says it wrongly, and streams that were joined.
 
-The last frame of a stream says where it stands. Only if that agrees with the header is the header's length believed.
+The last frame of a stream says its position. The header's length is used only if both agree.
 """
 
 import dataclasses
@@ -16,7 +16,7 @@ HEADER = 42
 TAIL = 1 << 18
 """Bytes at the end in which the last frame begins, unless it is enormous."""
 SIZES = {1: 192, **{n: 576 << (n - 2) for n in range(2, 6)}, **{n: 256 << (n - 8) for n in range(8, 16)}}
-"""Code of a frame's size -> samples; 6 and 7 stand for one that follows."""
+"""Code of a frame's size -> samples; 6 and 7: the size follows."""
 
 
 def pieces(data: Data, begin: int = 0) -> Iterator[Piece]:
@@ -42,7 +42,7 @@ def pieces(data: Data, begin: int = 0) -> Iterator[Piece]:
 
 
 def unknown_length(header: bytes) -> bytes:
-    """The header without the number of samples: the decoder goes on as long as there are frames."""
+    """The header without the number of samples: the decoder reads until no frame follows."""
     return header[:21] + bytes([header[21] & 0xF0]) + bytes(4) + header[26:]
 
 

@@ -19,9 +19,9 @@ UNREADABLE_SOUND = (
     ".awb", ".qcp", ".gsm", ".ape", ".wv", ".tta", ".tak", ".shn", ".ofr", ".mpc", ".spx", ".ac3", ".eac3", ".dts",
     ".dsf", ".dff", ".ra", ".rm", ".mov", ".avi", ".mkv", ".wac", ".w4v", ".sud",
 )  # fmt: skip
-"""Sound, or video with sound, that libsndfile does not open: people have it and must be told that it is not used."""
+"""Sound, or video with sound, that libsndfile does not open: users have such files, so skipping them is reported."""
 LITTER = ("__MACOSX", "$RECYCLE.BIN", "System Volume Information", "@eaDir", "lost+found")
-"""Folders that operating systems leave on cards and in archives, beside those whose names start with a dot."""
+"""Folders that operating systems leave on cards and in archives, besides those whose names start with a dot."""
 
 
 def is_hidden(name: str) -> bool:

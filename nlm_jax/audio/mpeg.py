@@ -1,4 +1,4 @@
-"""MP3 without a table of contents, or with one that is wrong: its frames are counted, and its streams told apart.
+"""MP3 without a table of contents, or with one that is wrong: its frames are counted and its streams distinguished.
 
 libsndfile takes the length from the table (Xing, Info) or guesses it from the first frame. Frames are counted from
 their headers, without decoding: a millisecond for minutes of sound. What is no frame (tags, zeros) is not handed on.

@@ -74,5 +74,5 @@ def ultrasound_notice(count: int) -> str:
         return ""
     return (
         f"{count} recording{' has' if count == 1 else 's have'} most of the energy above 8 kHz, lost at 16 kHz: "
-        "play ultrasound more slowly (as in time expansion) if it is to be heard"
+        "play ultrasound more slowly (as in time expansion) if the model is to use it"
     )

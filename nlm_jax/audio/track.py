@@ -1,4 +1,4 @@
-"""One stream of a recording while it is decoded: read on, entered in the middle, ended or left where it is damaged."""
+"""One stream of a recording while it is decoded: continued, entered in the middle, ended, or left at corrupt data."""
 
 import contextlib
 import dataclasses
@@ -24,11 +24,11 @@ frames before them; behind a seek the first block of Vorbis is wrong, and Opus s
 LAST_PAGES = 30
 """Seconds at the end of an Ogg that are not entered but decoded up to."""
 CLAIM = 1 << 48
-"""Samples that no file holds: libsndfile names 2**63 - 1 where it does not know."""
+"""Samples that no file holds: libsndfile names 2**63 - 1 if it does not know."""
 
 
 class Decoder(soundfile.SoundFile):
-    """A stream that is read on from where it is: soundfile would seek after every read, which fails at some ends."""
+    """A stream that is read sequentially: soundfile would seek after every read, which fails at some ends."""
 
     def __init__(self, data: Data, piece: Piece):
         plain = not (piece.parts or piece.spare)
@@ -163,7 +163,7 @@ class Track:
         self.length = begin
 
     def _go(self, target: int) -> None:
-        """Moves to a sample: by a seek where that is sure, else by decoding up to it."""
+        """Moves to a sample: by a seek if that is sure, else by decoding up to it."""
         if target == self.at:
             return
         with without_mpg123() if self.decoder.format == "MP3" else contextlib.nullcontext():
@@ -205,7 +205,7 @@ class Track:
 
 
 def reason(error: Exception, unknown: str = "unknown error") -> str:
-    """What libsndfile says, in one line; `unknown` where it says that a file is missing that was opened."""
+    """What libsndfile says, in one line; `unknown` if it says that a file is missing that was opened."""
     text = getattr(error, "error_string", None) or (str(error).splitlines() or [""])[0]
     if "SF_INFO struct incomplete" in text:
         return "the header names no sampling rate, or none that can be"

@@ -50,7 +50,7 @@ def open_beats(src: str | pathlib.Path) -> Opened:
 def export_beats(
     checkpoint: Checkpoint, out: pathlib.Path, *, dtype: str | None = None, progress: Progress | None = None
 ) -> tuple[str, ...]:
-    """The encoder as config.json + model.safetensors, and as Microsoft's `beats.pt` where torch is installed."""
+    """The encoder as config.json + model.safetensors, and as Microsoft's `beats.pt` if torch is installed."""
     cfg = configs.beats_json(checkpoint.config.beats, checkpoint.official.get("beats_cfg"))
     layout, layers = table.microsoft(checkpoint.config.beats), checkpoint.config.beats.layers
     storage = (lambda path, own: own) if dtype is None else (lambda path, own: np.dtype("float32"))

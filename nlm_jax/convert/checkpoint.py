@@ -39,7 +39,7 @@ class Checkpoint:
     tokenizer: pathlib.Path | None = None
     """Directory with `tokenizer.json`."""
     base: str = ""
-    """Hub id or absolute directory of the language model under the adapter; empty where none is known."""
+    """Hub id or absolute directory of the language model under the adapter; empty if none is known."""
     base_changed: bool = False
     """Whether that language model was trained further or drawn at random, so that it is published nowhere."""
     history: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -75,7 +75,7 @@ class Opened:
     history: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def targets(self, mesh: jax.sharding.Mesh | None = None, rules: Rules = ()) -> dict[str, jax.ShapeDtypeStruct]:
-        """Path -> shape (and sharding, where a mesh is given) of the leaves this checkpoint should fill."""
+        """Path -> shape (and sharding, if a mesh is given) of the leaves this checkpoint should fill."""
         every = abstract(self.config, mesh, rules)
         return {path: target for path, target in every.items() if path.split("/")[0] in self.parts}
 

@@ -65,7 +65,7 @@ OFFICIAL_DEFAULTS: Json = {
     "freeze_beats": False,
     "llama_path": "llama",
 }
-"""What the official config holds beside the model's function, for weights that did not come from it."""
+"""What the official config holds besides the model's architecture, for weights that did not come from it."""
 
 ARCHITECTURES = ("llama", "mistral")
 
@@ -124,7 +124,7 @@ def llama_config(hf: Mapping, where: str, *, rows: int | None = None, lora: Lora
     Args:
       hf: the file's content.
       where: what to call it in a message.
-      rows: of the vocabulary, where it is not the config's own (the appended [PAD]).
+      rows: of the vocabulary, if it is not the config's own (the appended [PAD]).
       lora: the adapter on it.
 
     Raises:
@@ -214,7 +214,7 @@ def _rope(hf: Mapping, where: str) -> tuple[float, RopeScaling | None]:
 def llama_json(cfg: LlamaConfig, carried: Mapping | None = None, *, rows: int | None = None) -> Json:
     """A Hugging Face `config.json`, in transformers 4's spelling, which both versions read.
 
-    `carried` is the one the weights came with; `rows` the size of the vocabulary where it is not the config's.
+    `carried` is the one the weights came with; `rows` the size of the vocabulary if it is not the config's.
     """
     rows = cfg.vocab if rows is None else rows
     if carried and llama_config(carried, "", rows=cfg.vocab, lora=cfg.lora) == cfg:
@@ -271,7 +271,7 @@ def naturelm_config(official: Mapping, llama: LlamaConfig, qformer: QFormerConfi
 
 
 def lora_config(official: Mapping, where: str) -> LoraConfig | None:
-    """The adapter of an official config, None where it has none."""
+    """The adapter of an official config, None if it has none."""
     if not official.get("lora", True):
         return None
     names = {"lora_rank": "rank", "lora_alpha": "alpha", "lora_dropout": "dropout"}

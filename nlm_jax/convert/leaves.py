@@ -54,7 +54,7 @@ def _abstract_state(cfg: NatureLMConfig):
 
 
 def abstract(cfg: NatureLMConfig, mesh: Mesh | None = None, rules: Rules = ()) -> dict[str, jax.ShapeDtypeStruct]:
-    """Path -> shape of every parameter of a model, with its sharding where a mesh is given. Allocates nothing."""
+    """Path -> shape of every parameter of a model, with its sharding if a mesh is given. Allocates nothing."""
     state = _abstract_state(cfg)
     leaves = named_leaves(state)
     if mesh is None:
@@ -165,7 +165,7 @@ def _not_finite(where: str, name: str) -> UserError:
 
 
 def _candidate(source: Source, path: str, shape: tuple[int, ...]) -> tuple[Source, tuple[str, ...]] | None:
-    """The names under which `source` would hold a leaf, None where its kind of file does not hold it."""
+    """The names under which `source` would hold a leaf, None if its kind of file does not hold it."""
     rule = source.layout.rule(path)
     if rule is None:
         return None

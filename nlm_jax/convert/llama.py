@@ -31,7 +31,7 @@ from nlm_jax.models.config import NatureLMConfig
 from nlm_jax.models.llama.config import LlamaConfig
 
 BASE_FOLDER = "base"
-"""Where a PEFT directory holds the language model that it goes on, if it does."""
+"""Where a PEFT directory holds the language model that the adapter applies to, if it has one."""
 FOR_TORCH = {"format": "pt"}
 """Header metadata that transformers and PEFT look for."""
 
@@ -144,18 +144,18 @@ def export_peft(
     progress: Progress | None = None,
     max_shard_bytes: int = 5 * 10**9,
 ) -> tuple[str, ...]:
-    """A directory for `PeftModel.from_pretrained`: the adapter alone, to go on the original language model.
+    """A directory for `PeftModel.from_pretrained`: the adapter alone, for the original language model.
 
-    `with_base` writes that one beside it, `llama_path` names it. The tokenizer is the language model's own.
+    `with_base` writes that one next to it, `llama_path` names it. The tokenizer is the language model's own.
 
     Raises:
-      UserError: no adapter; a language model that has no name, was trained here, or is another one where it is named.
+      UserError: no adapter; a language model that has no name, was trained here, or is another one if it is named.
     """
     lora = checkpoint.config.llama.lora
     if lora is None:
         raise UserError("export --format peft: the checkpoint has no LoRA adapter; use --format llama-merged")
     ways = (
-        "write it beside the adapter with --with-base, name a copy of it with --llama-path, or use "
+        "write it next to the adapter with --with-base, name a copy of it with --llama-path, or use "
         "--format llama-merged"
     )
     if checkpoint.base_changed and not (with_base or llama_path):
@@ -175,11 +175,11 @@ def export_peft(
         write_config(out / "adapter_config.json", configs.adapter_json(lora, base))
         write_tokenizer(checkpoint, out, checkpoint.config.llama.vocab - checkpoint.pad_rows, generation=False)
     moved = "" if is_id(base) else "; if it moves, or the adapter is published, put its new path or hub id there"
-    return (f"the adapter goes on the language model {base}, as adapter_config.json says{moved}",)
+    return (f"the adapter applies to the language model {base}, as adapter_config.json says{moved}",)
 
 
 def _check_base(checkpoint: Checkpoint, base: str) -> None:
-    """Raises UserError where a directory called `base` holds another language model: some of its tensors differ."""
+    """Raises UserError if a directory called `base` holds another language model: some of its tensors differ."""
     folder = pathlib.Path(base)
     if not any((folder / name).is_file() for name in (SINGLE, INDEX)):
         return

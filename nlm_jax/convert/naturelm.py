@@ -44,12 +44,12 @@ def open_naturelm(
 
     Args:
       src: the directory or file, or a hub id of one.
-      llm: Hugging Face directory (or hub id) of the language model: its sizes, its tokenizer, and its weights where
-        `src` and `base` lack them. By default `llama/` beside the config, or what its `llama_path` names.
+      llm: Hugging Face directory (or hub id) of the language model: its sizes, its tokenizer, and its weights if
+        `src` and `base` lack them. By default `llama/` next to the config, or what its `llama_path` names.
       base: a complete official checkpoint under a partial one.
-      config: the official config.json, or its directory, where `src` is a bare .pth file.
+      config: the official config.json, or its directory, if `src` is a bare .pth file.
       qformer_config: Q-Former sizes, a BERT-like config as path or dict; the official config holds none. By default
-        `qformer_config.json` beside the config, else bert-base-uncased's.
+        `qformer_config.json` next to the config, else bert-base-uncased's.
       parts: what will be read. Without "llama" the language model need not be there, and its tensors are left out.
 
     Raises:
@@ -235,7 +235,7 @@ def _language_model(
 
 
 def _other_qformer(cfg: NatureLMConfig) -> tuple[str, ...]:
-    """What to say where the official class, which has the sizes of its Q-Former in its code, cannot load this one."""
+    """What to say if the official class, which has the sizes of its Q-Former in its code, cannot load this one."""
     usual = QFormerConfig()
     names = ("width", "heads", "mlp", "layers", "eps")
     odd = [

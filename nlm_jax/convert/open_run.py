@@ -37,7 +37,7 @@ class OpenedRun(Opened):
     """Paths whose weights this run changed."""
 
     def load(self, targets=None, *, storage: Storage = as_stored, **options: Any) -> Checkpoint:
-        """As `Opened.load`. Raises UserError too where the base is not the one the run was trained on."""
+        """As `Opened.load`. Raises UserError too if the base is not the one the run was trained on."""
         checkpoint = Opened.load(self, targets, storage=storage, **options)
         scaled = options.get("merging_alpha", 1.0) != 1.0  # an adapter that was frozen differs on purpose then
         base = {p: leaf for p, leaf in checkpoint.leaves.items() if not (scaled and "/lora_" in p)}
@@ -139,7 +139,7 @@ def history(run: Run, workdir: pathlib.Path, saved: pathlib.Path, imported: Sequ
 
 
 def _validation(file: pathlib.Path, stage: str, best: bool) -> dict[str, Any]:
-    """The lowest or the last validation of a stage in `metrics.jsonl`, {} where there is none."""
+    """The lowest or the last validation of a stage in `metrics.jsonl`, {} if there is none."""
     if not file.is_file():
         return {}
     records = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if '"valid"' in line]

@@ -82,7 +82,7 @@ class Unpickler(pickle._Unpickler):
     dispatch: ClassVar[dict[int, Any]] = dict(pickle._Unpickler.dispatch)
 
     def find_class(self, module: str, name: str) -> Any:
-        """What stands for a name: a function of `CALLS`, a dtype or storage type of torch, or a placeholder."""
+        """The object used for a name: a function of `CALLS`, a dtype or storage type of torch, or a placeholder."""
         if (module, name) in CALLS:
             return CALLS[module, name]
         import torch

@@ -1,4 +1,4 @@
-"""What stands for an object that a foreign checkpoint names and that is not rebuilt."""
+"""Placeholder for an object that a foreign checkpoint names and that is not rebuilt."""
 
 from typing import Any
 

@@ -58,7 +58,7 @@ def write_run(workdir: pathlib.Path, run: Run) -> None:
 
 
 def read_run(workdir: str | pathlib.Path) -> Run:
-    """Raises UserError where there is no run, or one of a newer version."""
+    """Raises UserError if there is no run, or one of a newer version."""
     file = pathlib.Path(workdir) / RUN
     if not file.is_file():
         raise UserError(f"{workdir}: not a run directory (no {RUN}); give the --workdir of nlm train")
@@ -80,7 +80,7 @@ def audio_of(run: Run, stage: str = "") -> AudioConfig:
 
 
 def find_checkpoint(workdir: pathlib.Path, stages: tuple[str, ...], which: Which) -> pathlib.Path | None:
-    """Directory of the checkpoint `open_run` reads, None where nothing is saved."""
+    """Directory of the checkpoint `open_run` reads, None if nothing is saved."""
     for stage in reversed(stages):
         for kind in ("best", "last") if which == "best" else ("last",):
             steps = finished(workdir / CHECKPOINTS / stage / kind)
@@ -95,7 +95,7 @@ def digest_base(leaves: Mapping[str, jax.Array]) -> dict[str, dict[str, str]]:
 
 
 def verify(leaves: Mapping[str, jax.Array], expected: Mapping[str, Mapping[str, str]], where: str) -> None:
-    """Raises UserError where a leaf of the base differs from the one the run was trained on.
+    """Raises UserError if a leaf of the base differs from the one the run was trained on.
 
     A leaf that was loaded in a narrower dtype than it had in training cannot be compared and is passed over.
     """

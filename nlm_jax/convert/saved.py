@@ -15,7 +15,7 @@ from nlm_jax.core.remote import is_remote
 from nlm_jax.core.tree import named_leaves
 
 WHOLE = (META, PARAMS, OPT)
-"""Items of a checkpoint with everything needed to go on."""
+"""Items of a checkpoint with everything needed to resume."""
 
 
 def saved_steps(directory: os.PathLike) -> list[int]:
@@ -43,7 +43,7 @@ def check(checkpoint: os.PathLike, items: Collection[str]) -> None:
     if fault := problem(checkpoint, items):
         raise UserError(
             f"{checkpoint}: damaged checkpoint: {fault}; restore it from a copy, or call nlm train with its --workdir "
-            "again, which sets it aside and goes on from the one before"
+            "again, which sets it aside and resumes from the previous one"
         )
 
 

@@ -65,7 +65,7 @@ class Rule:
 
 @dataclasses.dataclass(frozen=True)
 class Match:
-    """What a name of the file stands for: a slice of a leaf, or (`duplicate`) a second name of one."""
+    """Target of a name of the file: a slice of a leaf, or (`duplicate`) a second name of one."""
 
     rule: Rule
     layer: int | None
@@ -96,7 +96,7 @@ class Layout:
         return name in dict(self.buffers) or any(re.fullmatch(pattern, name) for pattern in self.ignored)
 
     def rule(self, path: str) -> Rule | None:
-        """The rule whose leaf is `path`, or None where this kind of file does not hold it."""
+        """The rule whose leaf is `path`, or None if this kind of file does not hold it."""
         return self._by_path.get(path)
 
     def duplicates(self, rule: Rule, layers: int) -> Iterator[str]:

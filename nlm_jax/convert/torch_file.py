@@ -119,7 +119,7 @@ def state_dict(content: Any, where: str) -> dict[str, np.ndarray]:
 
 
 def unwrapped(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The tensors under the names of the model itself, where DDP, FSDP or torch.compile wrapped it."""
+    """The tensors under the names of the model itself, if DDP, FSDP or torch.compile wrapped it."""
     names = {name: WRAPPERS.sub("", name) for name in tensors}
     while names and all(name.startswith(PARALLEL) for name in names.values()):
         names = {old: name.removeprefix(PARALLEL) for old, name in names.items()}

@@ -30,9 +30,9 @@ class SpecialIds:
     eos: tuple[int, ...]
     """Stop tokens of the tokenizer: ends of text and of turns, and its own eos token."""
     end: int | None
-    """The end symbol that answers were trained with, where it is one token."""
+    """The end symbol that answers were trained with, if it is one token."""
     pad: int | None
-    """None where the vocabulary has no row for a token to pad with."""
+    """None if the vocabulary has no row for a token to pad with."""
     special: frozenset[int]
     """Every token of the tokenizer that is no text."""
 
@@ -59,7 +59,7 @@ class SpecialIds:
 
 
 def copy_tokenizer(source: str | pathlib.Path, folder: pathlib.Path) -> None:
-    """Copies a tokenizer and the generation settings beside it, unchanged.
+    """Copies a tokenizer and the generation settings next to it, unchanged.
 
     Args:
       source: directory of a tokenizer. A name that is not a directory, such as a hub id, is saved as Hugging Face does.
@@ -84,7 +84,7 @@ def write_tokenizer(
     """Writes the tokenizer of `checkpoint` for a vocabulary of `rows`, and the generation settings.
 
     Returns:
-      the ids for `config.json`; None where the checkpoint has no tokenizer.
+      the ids for `config.json`; None if the checkpoint has no tokenizer.
     """
     source = checkpoint.tokenizer
     if source is None:
@@ -109,7 +109,7 @@ def write_tokenizer(
 
 
 def _fit_pad(content: Json, settings: Json, pad: int, rows: int) -> None:
-    """Adds [PAD] where it has a row and the files lack it; takes it out where it has none."""
+    """Adds [PAD] if it has a row and the files lack it; takes it out if it has none."""
     added = content.setdefault("added_tokens", [])
     flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
     there = PAD in content.get("model", {}).get("vocab", {}) or any(token["content"] == PAD for token in added)

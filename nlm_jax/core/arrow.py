@@ -95,7 +95,7 @@ def _stream(pyarrow: Any, mapped: Any) -> Any:
 
 
 def schema(file: pathlib.Path) -> Any:
-    """The Arrow schema of a file. Raises UserError where it is damaged."""
+    """The Arrow schema of a file. Raises UserError if it is damaged."""
     with readable(file) as pyarrow:
         if file.suffix == ".parquet":
             return pyarrow.parquet.read_schema(file)
@@ -104,7 +104,7 @@ def schema(file: pathlib.Path) -> Any:
 
 
 def batches(file: pathlib.Path, columns: Sequence[str] | None = None, rows: int = BATCH) -> Iterator[Any]:
-    """Record batches of a file of at most `rows`, of `columns` only where they are named.
+    """Record batches of a file of at most `rows`, of `columns` only if they are named.
 
     Raises:
       UserError: the file is damaged.
@@ -124,7 +124,7 @@ def batches(file: pathlib.Path, columns: Sequence[str] | None = None, rows: int 
 
 
 def features(file: pathlib.Path, columns: Any) -> dict[str, Any]:
-    """What `datasets` says of the columns of a schema: in its metadata, or in `dataset_info.json` beside the file."""
+    """What `datasets` says of the columns of a schema: in its metadata, or in `dataset_info.json` next to the file."""
     with contextlib.suppress(KeyError, TypeError, ValueError):
         return dict(json.loads(columns.metadata[b"huggingface"])["info"]["features"])
     with contextlib.suppress(OSError, KeyError, TypeError, ValueError):
@@ -176,7 +176,7 @@ class _Mapped:
 
 
 class _Parquet:
-    """A Parquet file: batches of a row group are decoded in turn, the last few are kept for rows side by side."""
+    """A Parquet file: batches of a row group are decoded in turn, the last few are cached for neighboring rows."""
 
     def __init__(self, file: pathlib.Path, columns: Sequence[str]):
         self.file = installed().parquet.ParquetFile(file, memory_map=True)

@@ -16,7 +16,7 @@ def lazily(package: str, modules: Mapping[str, str]) -> Callable[[str], Any]:
       modules: public name -> module that defines it, or for a subpackage the subpackage itself.
 
     Returns:
-      the function from a name to what it stands for. It raises AttributeError for any other name.
+      the function from a name to its object. It raises AttributeError for any other name.
     """
 
     def attribute(name: str) -> Any:

@@ -201,7 +201,7 @@ def train_set(config: DataConfig, tokenizer: Tokenizer, fmt: Format, seed: int |
       from nlm_jax import train_set
       from nlm_jax.data import DataConfig, Format, Tokenizer
 
-      config = DataConfig(train=("data/mine",), seconds=2.0, rows=8)
+      config = DataConfig(train=("data/own",), seconds=2.0, rows=8)
       stream = train_set(config, Tokenizer.from_pretrained("embedded"), Format(vectors_per_clip=5))
       batch = next(stream.batches(start=0))
 

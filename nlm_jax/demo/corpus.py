@@ -1,4 +1,4 @@
-"""The synthetic corpus: about 3,000 clips with questions and answers, as official JSONL beside FLAC and WAV files.
+"""The synthetic corpus: about 3,000 clips with questions and answers, as official JSONL next to FLAC and WAV files.
 
 A clip is first a `Scene` (facts), then a waveform, then rows of (prompt, text, task). Individuals, speakers and
 instruments are assigned to one split each, so that none of the held-out ones occurs in training.

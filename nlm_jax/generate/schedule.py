@@ -45,7 +45,7 @@ class Job:
     queued_at: float = 0.0
     """`time.monotonic` at which it joined the queue."""
     alone: bool = False
-    """A device failure interrupted it: it is computed once more, with no other request beside it."""
+    """A device failure interrupted it: it is computed once more, with no other request next to it."""
 
     def fail(self, error: BaseException) -> None:
         """Sets the exception of the future, unless it is done."""

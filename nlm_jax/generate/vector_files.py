@@ -39,7 +39,7 @@ def writer(file: pathlib.Path) -> Callable[[Iterable[Row]], tuple[int, int]]:
 def write_npz(file: pathlib.Path, rows: Iterable[Row]) -> tuple[int, int]:
     """Writes the columns file, start, end and embedding f32[N, D].
 
-    An array begins with its shape, and N is known only at the end. Until then the columns are temporary files beside
+    An array begins with its shape, and N is known only at the end. Until then the columns are temporary files next to
     `file`, which appears once it is complete. The disk needs space for the vectors twice.
 
     Returns:

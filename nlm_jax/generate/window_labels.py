@@ -62,7 +62,7 @@ def merged(rows: Iterable[dict], length: float = math.inf) -> Iterator[Label]:
 
 
 def write(answers: pathlib.Path, query: str, formats: Sequence[str]) -> list[pathlib.Path]:
-    """Writes the answers to `query` in other formats, beside the file of answers.
+    """Writes the answers to `query` in other formats, next to the file of answers.
 
     `csv` is one file; `raven` and `audacity` are a file for each recording, in a folder with the name of the answers,
     which mirrors the folders of the recordings.

@@ -21,7 +21,7 @@ PAPER = pathlib.Path(__file__).with_name("heldout_taxa.json")
 NAMES = ("common_name", "scientific_name", "family", "genus", "species", "subspecies", "others")
 """Facts that name an animal."""
 WORDS = frozenset({"sus", "vini", "castor", "paa", "lesbia", "latonia", "enodes", "tylas"})
-"""Genera that are words or names elsewhere: alone they count as a genus only where a taxon is named."""
+"""Genera that are words or names elsewhere: alone they count as a genus only if a taxon is named."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

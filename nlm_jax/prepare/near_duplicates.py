@@ -149,7 +149,7 @@ def _first_look(prints: Fingerprints, codes: Int[np.ndarray, "C"]) -> Bool[np.nd
 
 
 def _match(prints: Fingerprints, first: int, second: int, offset: int) -> Match | None:
-    """The match of two clips at an offset, or one frame beside it; None if they differ too much."""
+    """The match of two clips at an offset, or one frame next to it; None if they differ too much."""
     a, b = prints.of(first), prints.of(second)
     best = None
     for shift in (offset, offset - 1, offset + 1):

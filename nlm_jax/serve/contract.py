@@ -241,7 +241,7 @@ def _source(name: str, sound: AudioInput, root: pathlib.Path | None) -> bytes | 
             raise UserError(f"{name}: this server reads no files; start it with --audio-root")
         try:
             path = (root / sound.data).resolve()  # follows links; an absolute path replaces the root
-            path.is_file()  # raises where the name cannot be that of a file
+            path.is_file()  # raises if the name cannot be that of a file
         except (OSError, ValueError, RuntimeError):  # a name too long, a null character, links in a circle
             raise UserError(f"{name}: data is no path of a file") from None
         if not path.is_relative_to(root.resolve()):

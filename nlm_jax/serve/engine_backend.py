@@ -75,7 +75,7 @@ class EngineBackend:
         return prompt(self._tokenizer, [Clip.of(wave) for wave in waves], question.text, self._config)
 
     def warm_up(self, question: ServeQuestion, max_length: int) -> None:
-        """Compiles the prefill of prompts up to `max_length` positions, in a thread beside the traffic."""
+        """Compiles the prefill of prompts up to `max_length` positions, in a thread next to the traffic."""
 
         def work() -> None:
             shortest = self.prompt(question)

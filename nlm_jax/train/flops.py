@@ -95,7 +95,7 @@ def llama_flops(cfg: LlamaConfig, context: int) -> float:
 
 
 def peak_flops(devices=None) -> float | None:
-    """bfloat16 FLOP/s of all devices together, None where they are not in the table (CPUs)."""
+    """bfloat16 FLOP/s of all devices together, None if they are not in the table (CPUs)."""
     devices = jax.devices() if devices is None else list(devices)
     kind = devices[0].device_kind
     flops = next((peak for name, peak in PEAKS.items() if name in kind), None)

@@ -42,8 +42,8 @@ def train(config: TrainConfig, workdir: str | Path, *, console: Console | None =
       from nlm_jax.data import DataConfig
       from nlm_jax.train import Stage, TrainConfig, train
 
-      data = DataConfig(train=("data/mine",), valid=("data/mine",), seconds=2.0, rows=8)
-      train(TrainConfig(stages=(Stage(steps=200, data=data),)), "runs/mine")
+      data = DataConfig(train=("data/own",), valid=("data/own",), seconds=2.0, rows=8)
+      train(TrainConfig(stages=(Stage(steps=200, data=data),)), "runs/own")
 
     Args:
       config: model, data, stages and mesh; `train_config` builds one from nested dicts.
@@ -144,7 +144,7 @@ def recover_checkpoints(run_dir: RunDir) -> list[str]:
       messages about damaged checkpoints.
 
     Raises:
-      UserError: no checkpoint is intact, or `run.json` is missing beside checkpoints.
+      UserError: no checkpoint is intact, or `run.json` is missing next to checkpoints.
     """
     config, root = run_dir.config, run_dir.checkpoint_root
     if run_dir.run is None and any_saved(root):

@@ -83,7 +83,7 @@ class Section:
         self.left = set(self._values) - set(UNUSED.get(where, "").split())
 
     def get(self, name: str, default: Any, kind: type | tuple[type, ...]) -> Any:
-        """A value of a type; `default` where the file has none or null."""
+        """A value of a type; `default` if the file has none or null."""
         self.left.discard(name)
         value = self._values.get(name)
         if value is None:
@@ -108,7 +108,7 @@ class Section:
         return Section(self.file, self._full(name), self._values.get(name) or {})
 
     def check_fixed(self) -> None:
-        """Raises UserError where a setting has a value that cannot be had here."""
+        """Raises UserError if a setting has a value that cannot be had here."""
         for full, only in FIXED.items():
             where, _, name = full.rpartition(".")
             if where == self.where:
@@ -121,7 +121,7 @@ class Section:
 
 
 def translate(path: str | os.PathLike, workdir: str | os.PathLike) -> Official:
-    """Our config for an official file. Data is prepared to `WORKDIR.data/`, beside the run.
+    """Our config for an official file. Data is prepared to `WORKDIR.data/`, next to the run.
 
     Raises:
       UserError: no such file, not YAML, a missing section, a value of the wrong type or one that cannot be had here.
@@ -268,7 +268,7 @@ def _stage(model, run, datasets, optims, augment, annotations: dict[str, str]) -
 
 
 def _augment(augment: Section) -> AugmentConfig:
-    """The official names; `mask_audio_prob` is noise alone with the answer "None". Nothing where it is switched off."""
+    """The official names; `mask_audio_prob` is noise alone with the answer "None". Nothing if it is switched off."""
     config = AugmentConfig(
         noise_prob=augment.get("noise_prob", 0.0, float),
         noise_snr=(augment.get("low_snr", -5.0, float), augment.get("high_snr", 20.0, float)),
@@ -296,7 +296,7 @@ def write_sides(official: Official) -> None:
     """Writes the files that the config names.
 
     Raises:
-      UserError: the run's directory is a bucket's, where they cannot lie beside it.
+      UserError: the run's directory is a bucket's, where they cannot lie next to it.
     """
     for file, text in official.sides.items():
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -314,7 +314,7 @@ def unprepared(official: Official, config: TrainConfig) -> dict[str, str]:
     for directory, annotations in missing.items():
         if is_remote(directory):
             raise UserError(
-                f"--workdir: nothing can be prepared beside it in a bucket; run nlm prepare {annotations} --out DIR, "
+                f"--workdir: nothing can be prepared next to it in a bucket; run nlm prepare {annotations} --out DIR, "
                 "and give --config.stages.0.data.train=\"('DIR',)\" (data.valid likewise)"
             )
         if not is_remote(annotations) and not pathlib.Path(annotations).is_file():

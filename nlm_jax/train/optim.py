@@ -25,7 +25,7 @@ class OptimConfig:
     warmup_start_lr: float = 0.0
     """Learning rate of step 0; below 0 means no ramp: the peak from the start."""
     steps_per_epoch: int = 10_000
-    """Only the warm-up looks at it: it restarts where an epoch ends before the warm-up does, as in the reference."""
+    """Only the warm-up looks at it: it restarts if an epoch ends before the warm-up does, as in the reference."""
     beta1: float = 0.9
     beta2: float = 0.999
     eps: float = 1e-8
@@ -93,7 +93,7 @@ def clip_by_norm(limit: float) -> optax.GradientTransformation:
 
 
 def decay(rate: float) -> optax.GradientTransformation:
-    """Adds rate * parameter where `decays` says so; multiplied by the learning rate afterwards, as in AdamW."""
+    """Adds rate * parameter if `decays` says so; multiplied by the learning rate afterwards, as in AdamW."""
 
     def update(updates, params):
         return map_named(lambda path, u, p: u + rate * p if decays(path, p) else u, updates, params)

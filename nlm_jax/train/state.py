@@ -59,7 +59,7 @@ def abstract_state(params, tx: optax.GradientTransformation, trainable, base_dty
 
 
 def state_shardings(abstract: TrainState, mesh: Mesh, rules: Rules) -> TrainState:
-    """Sharding of every leaf of a state; frozen weights are whole on every device where the rules say so (`FROZEN`)."""
+    """Sharding of every leaf of a state; frozen weights are whole on every device if the rules say so (`FROZEN`)."""
     places = shardings(abstract, mesh, rules)
     if FROZEN not in dict(rules):
         return places

@@ -83,7 +83,7 @@ def row_scores(graphdef, state, batch: Batch, examples: Int[Array, "B"]) -> tupl
     Takes the whole model as one state, so that stages which train different parts share one compilation.
 
     Args:
-      examples: number of each row's example, handed back beside the sums: rows of several processes may be interleaved.
+      examples: number of each row's example, returned with the sums: rows of several processes may be interleaved.
     """
     nll, hit = answer_scores(nnx.merge(graphdef, state), batch, None)
     sums = jnp.stack([nll.sum(1), hit.sum(1), batch.weights.sum(1)], axis=1)

@@ -35,7 +35,7 @@ class Throughput:
         """Adds the metrics of a step that has been started.
 
         Args:
-          metrics: what `Program.step` returned beside the state.
+          metrics: what `Program.step` returned next to the state.
           waited: seconds for which the loop waited for the batch.
         """
         self._pending.append(metrics)

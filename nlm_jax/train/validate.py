@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 
 def validation(data: DataConfig, tokenizer: Tokenizer, fmt: Format, examples: int) -> EvalSet | None:
-    """The stage's validation examples, `examples` of them spread evenly (0 = all); None where the config names none."""
+    """The stage's validation examples, `examples` of them spread evenly (0 = all); None if the config names none."""
     if not data.valid:
         return None
     corpus = Corpus(data.valid, data.valid_split, data.tasks, data.domains, data.cache_gb)

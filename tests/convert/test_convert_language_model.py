@@ -66,7 +66,7 @@ def prompts(tokenizer):
 
 @pytest.mark.parametrize("where", ["merged", "llama", "peft"])
 def test_generation_stops_by_itself(from_nothing, tmp_path, where):
-    """The merged model, the language model beside the official layout, and the adapter on the one beside it."""
+    """The merged model, the language model next to the official layout, and the adapter on the one next to it."""
     tokenizer = Tokenizer.from_pretrained(embedded_directory())
     if where == "merged":
         formats.save(from_nothing, tmp_path / "out", "llama-merged")
@@ -206,7 +206,7 @@ def logits(model) -> np.ndarray:
 def test_an_adapter_names_its_language_model(nlm, workdir, stock, tmp_path, llama_logits):
     status, stdout, err = nlm("export", workdir(lambda p: "lora_" in p), "--format=peft", "--out", tmp_path / "out")
     assert status == 0, err
-    assert f"the adapter goes on the language model {stock}" in stdout
+    assert f"the adapter applies to the language model {stock}" in stdout
     assert io.read_json(tmp_path / "out/adapter_config.json")["base_model_name_or_path"] == str(stock)
     generated = logits(peft.AutoPeftModelForCausalLM.from_pretrained(tmp_path / "out"))
     expected = llama_logits(hub_files.language_model(formats.open_checkpoint(tmp_path / "run").load()), IDS)
@@ -218,7 +218,7 @@ def test_an_adapter_on_a_base_that_was_trained(nlm, workdir, tmp_path, llama_log
     source = workdir(lambda p: p.startswith("llama/"))
     status, _, err = nlm("export", source, "--format=peft", "--out", tmp_path / "out")
     assert status == 2
-    assert "the language model was trained too, so that no other has it; write it beside the adapter with" in err
+    assert "the language model was trained too, so that no other has it; write it next to the adapter with" in err
     assert not (tmp_path / "out").exists()
     assert nlm("export", source, "--format=nlm", "--out", tmp_path / "nlm")[0] == 0
     assert nlm("export", tmp_path / "nlm", "--format=peft", "--out", tmp_path / "out")[0] == 2  # by way of another

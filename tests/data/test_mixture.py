@@ -169,7 +169,7 @@ def test_temperature_flattens_tasks():
 
 
 def test_balance_is_over_species_of_all_sources():
-    """Two lineages of one species, in two directories, are one species with 100 examples beside one with 300."""
+    """Two lineages of one species, in two directories, are one species with 100 examples next to one with 300."""
     names = Listed(*[("xc" if k % 2 else "inat", "bio", "name", lineage, n) for k, (lineage, n) in enumerate(
         [(CROW, 300), (RAVEN, 90), (BARE, 10), (FROG, 4)])])  # fmt: skip
     equal = counts(names, drawn(names, 30_000, balance="taxon"))

@@ -42,7 +42,7 @@ def watched(monkeypatch):
 
 
 def test_answers_do_not_depend_on_the_batch(model, watched, clips_and_queries):
-    """One question alone, in every row, beside longer ones and beside several of its length: the same bits."""
+    """One question alone, in every row, next to longer ones and next to several of its length: the same bits."""
     audios, queries = clips_and_queries
     options = {"max_new_tokens": 24, "min_length": 24}
 

@@ -322,7 +322,7 @@ def test_the_channel_of_a_selection(tmp_path):
 
 
 def test_metadata_with_times(tmp_path):
-    """The audio folder of `datasets`: names begin beside the table, folders name splits."""
+    """The audio folder of `datasets`: names begin next to the table, folders name splits."""
     for split, bird in (("train", "Robin; Wren"), ("test", "nocall")):
         lines = ["file_name,label,start,end", f"r.wav,{bird},1,2", "r.wav,Wren,1.5,2"]
         write(tmp_path, f"{split}/metadata.csv", lines, f"{split}/r.wav")

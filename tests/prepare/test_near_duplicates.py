@@ -79,7 +79,7 @@ def test_copies_are_detected(change):
 
 
 def test_different_recordings_are_not():
-    """Of 1,770 pairs of songs, and with silence, steady tones and white noise beside them, none."""
+    """Of 1,770 pairs of songs, and with silence, steady tones and white noise next to them, none."""
     t = np.arange(5 * RATE) / RATE
     tones = [0.3 * np.sin(2 * np.pi * f * t) for f in (440, 441, 3000)]
     noise = [np.random.default_rng(100 + k).standard_normal(5 * RATE) * 0.1 for k in range(4)]

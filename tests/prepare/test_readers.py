@@ -98,7 +98,7 @@ def test_audacity(tmp_path):
 
 
 def test_folders_of_tables_and_of_labels(tmp_path):
-    """Many recordings, each with its table or its label track beside it; the audio root may be above them."""
+    """Many recordings, each with its table or its label track next to it; the audio root may be above them."""
     for name in ("one", "two"):
         sound(tmp_path / "raven" / name / f"{name}.wav")
         (tmp_path / "raven" / name / f"{name}.Table.1.selections.txt").write_text(RAVEN)

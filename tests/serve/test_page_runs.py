@@ -37,7 +37,7 @@ def table(file):
 
 
 def saved_copy(labels, recording, folder):
-    """The label file in a folder of its own, beside its recording."""
+    """The label file in a folder of its own, next to its recording."""
     moved = folder / labels.name
     moved.write_bytes(labels.read_bytes())
     (folder / recording.name).write_bytes(recording.read_bytes())

@@ -168,7 +168,7 @@ def spoilt():
 
 @pytest.mark.parametrize("stereo", [0, 1, 2, 3])
 def test_a_corrupt_recording_fails_only_its_own_request(serving, loaded, stereo):
-    """Asked alone, beside good ones, as a stream and as a draw; what is asked after it is answered as before."""
+    """Asked alone, next to good ones, as a stream and as a draw; what is asked after it is answered as before."""
     client = serving(loaded, batch_size=4)
     rng = np.random.default_rng(1)
     good = item("good", "Which species?", [recording((0.1 * rng.standard_normal(8000)).astype(np.float32))])

@@ -18,7 +18,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 def test_examples_of_the_document(tmp_path, monkeypatch):
     text = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
     training, batches = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    shutil.copytree(tiny.corpus(tmp_path / "corpus"), tmp_path / "data" / "mine")
+    shutil.copytree(tiny.corpus(tmp_path / "corpus"), tmp_path / "data" / "own")
     monkeypatch.chdir(tmp_path)
     names, started = {}, []
     # Runs are those of tests/resume; compiling one more would take a minute.

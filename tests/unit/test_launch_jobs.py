@@ -266,7 +266,7 @@ def test_tpu_vm_asks_again_for_a_spot_slice_alone(slice_of):
 
 @pytest.fixture
 def host(machine):
-    """`host("start", ...)`: _tpu_host.sh beside a service that is active as often as the file says."""
+    """`host("start", ...)`: _tpu_host.sh next to a service that is active as often as the file says."""
     machine.tool("sudo", '[ "$1" = journalctl ] || "$@"\n')
     machine.tool("systemd-run", 'echo 2 > "$LEFT"\n')
     machine.tool(

@@ -79,7 +79,7 @@ def main_figure(figures: Mapping[str, float], kind: Kind) -> tuple[str, float]:
 
 
 def comparison(figures: dict[str, Any], parts: Mapping[str, Sequence[PredictionRow]]) -> str:
-    """A chart and a table of the main figures beside those of other systems and their sources."""
+    """A chart and a table of the main figures next to those of other systems and their sources."""
     bars, lines = [], []
     for part, rows in parts.items():
         name, value = main_figure(figures["beans_zero"][part], kind_of_rows(part, rows))

@@ -1,4 +1,4 @@
-"""Scores of held-out questions by task, beside two baselines on the same clips."""
+"""Scores of held-out questions by task, next to two baselines on the same clips."""
 
 import functools
 from collections.abc import Callable, Sequence

@@ -70,7 +70,7 @@ def parse_line(line: str) -> Label | None:
 
 
 def examples(path: pathlib.Path, root: pathlib.Path) -> Iterator[Example | Reject | Notice]:
-    """One question for each label; the recording is beside the track, under the same name.
+    """One question for each label; the recording is next to the track, under the same name.
 
     Labels without text, and tracks without a recording, are rejects.
     """

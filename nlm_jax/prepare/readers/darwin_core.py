@@ -1,5 +1,5 @@
 """Darwin Core, as GBIF and museums publish it, and the tables of iNaturalist: a table of occurrences with links to
-their sounds in it, or a folder (an unpacked archive) with a table of media beside it. The sounds themselves are below
+their sounds in it, or a folder (an unpacked archive) with a table of media next to it. The sounds themselves are below
 the audio root, under the last part of their address, or as `<id of the occurrence>.<suffix>`.
 
     occurrence.txt: occurrenceID=7, scientificName=Strix aluco      multimedia.txt: coreid=7, identifier=http://x/a.mp3
@@ -73,7 +73,7 @@ def _items(
     if silent and not sounds:
         raise UserError(
             f"{path}: no occurrence has a sound; give its file in a column {', '.join(media.LINKS)}, in multimedia.csv"
-            f" beside it, or name recordings by the id of their occurrence"
+            f" next to it, or name recordings by the id of their occurrence"
         )
     if silent:
         yield Notice(f"{path}: {silent} occurrences have no sound and are left out")

@@ -1,5 +1,5 @@
 """Datasets of the hub with an Audio column, saved as Parquet or by `save_to_disk`, and audio folders: recordings
-beside `metadata.csv` or `metadata.jsonl`. The question depends on the columns, see `row_examples.metadata_example`."""
+next to `metadata.csv` or `metadata.jsonl`. The question depends on the columns, see `row_examples.metadata_example`."""
 
 import dataclasses
 import datetime

@@ -20,7 +20,7 @@ from nlm_jax.prepare.readers.protocol import FileReader
 from nlm_jax.prepare.readers.read_report import ADVICE, LABEL_READERS, TITLES
 
 MIN_LABELLED = 0.5
-"""Share of the recordings in sub-folders that labels beside them must be about, to be read in place of the folders."""
+"""Share of the recordings in sub-folders that labels next to them must be about, to be read in place of the folders."""
 GENERIC = {
     *lookup.AUDIO_FOLDERS,
     *("audio_files", "audiofiles", "audio_data", "files", "flac", "mp3", "raw", "samples", "sound", "soundscapes"),
@@ -29,7 +29,7 @@ GENERIC = {
 """Names of sub-folders that are not classes."""
 REQUIREMENTS = (
     "Labels need a column with the recording (such as file, filename or path) and one with the label (such as label, "
-    "species or common_name), or start and end beside a recording of the table's name; captions a column caption; "
+    "species or common_name), or start and end next to a recording of the table's name; captions a column caption; "
     "xeno-canto gen and sp; Darwin Core scientificName and occurrenceID"
 )
 

@@ -1,4 +1,4 @@
-"""Rows of datasets and the names of their audio: Parquet files, what `save_to_disk` writes, and recordings beside
+"""Rows of datasets and the names of their audio: Parquet files, what `save_to_disk` writes, and recordings next to
 `metadata.csv` or `metadata.jsonl` with a column `file_name` (the audio folders of `datasets`).
 
     row 5 of data/train.parquet          recordings
@@ -118,7 +118,7 @@ def convert_rows(
             yield Reject(recordings[0], row.where, f"cannot be understood ({type(error).__name__}: {error})")
 
 
-# --- Recordings beside a table of metadata ---
+# --- Recordings next to a table of metadata ---
 
 
 def _metadata_rows(file: pathlib.Path, root: pathlib.Path) -> Iterator[AudioRow | Reject | Notice]:
@@ -136,7 +136,7 @@ def _metadata_rows(file: pathlib.Path, root: pathlib.Path) -> Iterator[AudioRow 
 
 
 def _find(lookup: Lookup, path: str, file: pathlib.Path) -> str:
-    """The name of the recording that a file of rows calls `path`; a missing one is expected beside the file."""
+    """The name of the recording that a file of rows calls `path`; a missing one is expected next to the file."""
     recording = lookup.find([path], file.parent, near=True)
     return audio_sources.name_of(file.parent / recording, lookup.root) if recording == path else recording
 

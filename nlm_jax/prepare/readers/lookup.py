@@ -89,7 +89,7 @@ class Lookup:
             recording = self.find([path, stem], file.parent, near=True)
             if recording != path:
                 return recording
-        raise UserError(f"{file}: no recording {list(stems)[-1]} with .wav, .flac or another suffix of sound beside it")
+        raise UserError(f"{file}: no recording {list(stems)[-1]} with .wav, .flac or another audio suffix next to it")
 
     def notices(self) -> list[Notice]:
         """A notice if recordings are in other folders than a table says."""

@@ -24,7 +24,7 @@ def files(path: pathlib.Path) -> list[pathlib.Path]:
 def examples(path: pathlib.Path, root: pathlib.Path) -> Iterator[Example | Reject | Notice]:
     """One question for each selection; for an empty table one with the answer None.
 
-    The recording is named in the table (Begin File, Begin Path), or is beside it under the table's own name.
+    The recording is named in the table (Begin File, Begin Path), or is next to it under the table's own name.
     """
     lookup = Lookup(root)
     for file in files(path) or [path]:

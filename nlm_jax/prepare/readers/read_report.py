@@ -29,7 +29,7 @@ TITLES = {
 }
 """Format -> its name in messages."""
 LABEL_READERS = {"table": label_files, "raven": raven, "audacity": audacity}
-"""Formats of labels that people write beside recordings."""
+"""Formats of labels that people write next to recordings."""
 ADVICE = {
     **dict.fromkeys((".zip", ".7z", ".rar", ".gz", ".tgz", ".bz2", ".xz"), "unpack it and give the folder"),
     **dict.fromkeys((".xlsx", ".xls", ".xlsb", ".ods", ".numbers", ".xlsm"), "save it as CSV and give that"),

@@ -52,7 +52,7 @@ def of_columns(values: Mapping[str, Any], taxonomic: bool = True) -> dict[str, s
     Args:
       values: column -> cell.
       taxonomic: whether `species`, `class` and `order` are taxa, as in xeno-canto and Darwin Core. In other tables
-        `species` may be any name, `class` a dog and `order` a number: they count only beside a genus or a family.
+        `species` may be any name, `class` a dog and `order` a number: they count only next to a genus or a family.
 
     Returns:
       Fact -> text, without facts that are not known.

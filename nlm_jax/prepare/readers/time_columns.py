@@ -26,7 +26,7 @@ END = (
 )
 DURATION = ("duration", "dur", "delta", "length", "dauer", "duree", "duracion")
 OFFSET = ("offset",)
-"""The end beside an onset, the start beside a duration."""
+"""The end next to an onset, the start next to a duration."""
 TIME = ("time", "temps", "tempo", "tiempo", "zeit")
 """Words next to those above: `time_start`, `start_time`."""
 NO_EVENT = ("",)

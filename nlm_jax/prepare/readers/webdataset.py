@@ -20,11 +20,11 @@ from nlm_jax.prepare.readers import cells, datasets, hf_rows, lookup, row_stream
 from nlm_jax.prepare.rejects import Notice, Reject
 
 CLASSES = ("classes.txt", "classnames.txt", "labels.txt")
-"""Names of the classes, a line each, beside tars whose `.cls` holds numbers."""
+"""Names of the classes, a line each, next to tars whose `.cls` holds numbers."""
 
 
 def opens(path: pathlib.Path) -> bool:
-    """Whether a path is a tar, a folder with some and no recordings beside them, or a pattern of their names."""
+    """Whether a path is a tar, a folder with some and no recordings next to them, or a pattern of their names."""
     if not path.is_dir():
         return path.suffix == ".tar"
     return next(path.rglob("*.tar"), None) is not None and not lookup.recordings_by_name(path)
@@ -82,7 +82,7 @@ def _class_names(folder: pathlib.Path) -> list[str]:
 
 
 def _row(file: pathlib.Path, key: str, members: Mapping[str, str], classes: Sequence[str], split: str) -> Row:
-    """The metadata of a key, from the members beside its recordings."""
+    """The metadata of a key, from the members next to its recordings."""
     values = _json(file, members["json"]) if "json" in members else {}
     for suffix, column in (("txt", "text"), ("cls", "cls")):
         if suffix in members and values.get(column) is None:
@@ -92,7 +92,7 @@ def _row(file: pathlib.Path, key: str, members: Mapping[str, str], classes: Sequ
         values["cls"] = classes[int(number)]
     elif number.isdigit() and len(values) == 1:
         raise UserError(
-            f"{file}: {key} is of class {number}; put {CLASSES[0]} with the names, a line each, beside the tars"
+            f"{file}: {key} is of class {number}; put {CLASSES[0]} with the names, a line each, next to the tars"
         )
     elif number.isdigit():
         del values["cls"]

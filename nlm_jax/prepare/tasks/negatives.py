@@ -20,7 +20,7 @@ MAX_TAXA = 100_000
 
 @dataclasses.dataclass
 class Taxon:
-    """A species: its names and the ranks above it, "" where unknown."""
+    """A species: its names and the ranks above it, "" if unknown."""
 
     common_name: str = ""
     scientific_name: str = ""

@@ -1,5 +1,5 @@
-// The table of answers of the recording on view: filtered, sorted, accepted, corrected, deleted, asked again.
-import { askAgain } from "./asking.js";
+// The table of answers of the recording in view: filtered, sorted, accepted, corrected, deleted, queried again.
+import { askAgain } from "./queries.js";
 import { $ } from "./form.js";
 import { colour } from "./lanes.js";
 import { merged, nothing, oneLine } from "./labels.js";
@@ -51,14 +51,14 @@ export function show() {
   const labels = chosen.flatMap((run) => merged(alive(run), $("merge").checked).map((label) => ({ ...label, run }))).filter((label) => label.status !== "not asked");
   counts(labels);
   lines(labels);
-  made(chosen);
+  provenance(chosen);
   lacking(chosen);
 }
 
 function counts(labels) {
-  const found = new Map();
-  for (const { text, status: is, rows } of labels) if (is === "answered") found.set(text, (found.get(text) ?? 0) + rows.length);
-  $("counts").replaceChildren(...[...found].sort((a, b) => b[1] - a[1]).slice(0, 12).map(([text, count]) => {
+  const counts = new Map();
+  for (const { text, status: is, rows } of labels) if (is === "answered") counts.set(text, (counts.get(text) ?? 0) + rows.length);
+  $("counts").replaceChildren(...[...counts].sort((a, b) => b[1] - a[1]).slice(0, 12).map(([text, count]) => {
     const pill = document.createElement("span"), words = document.createElement("b");
     words.textContent = text || "(empty)";
     pill.title = text;
@@ -92,19 +92,19 @@ function lines(labels) {
   $("rows-note").textContent = drawn.length < fit.length ? `The first ${MOST} of ${fit.length}.` : fit.length < labels.length ? `${fit.length} of ${labels.length}.` : "";
 }
 
-/** Model, date and settings of the answers: a line for each way in which they were made. */
-function made(chosen) {
-  const found = new Map();
+/** Model, date and settings of the answers: a line for each combination. */
+function provenance(chosen) {
+  const spans = new Map();
   for (const run of chosen) {
     for (const { model, revision, asked, settings } of alive(run)) {
       if (!asked) continue;
       const grid = run.window ? [`window ${run.window} s`, `hop ${run.hop} s`] : [], used = Object.entries(settings ?? {}).map(([name, value]) => `${name.replace("_", " ")} ${value}`);
-      const words = [`${model}${revision && ` revision ${revision}`}`, ...used, ...grid].join(", "), when = found.get(words) ?? [asked, asked];
-      found.set(words, [when[0] < asked ? when[0] : asked, when[1] > asked ? when[1] : asked]);
+      const words = [`${model}${revision && ` revision ${revision}`}`, ...used, ...grid].join(", "), when = spans.get(words) ?? [asked, asked];
+      spans.set(words, [when[0] < asked ? when[0] : asked, when[1] > asked ? when[1] : asked]);
     }
   }
   const time = (iso) => iso.replace("T", " ").replace("Z", " UTC");
-  $("provenance").replaceChildren(...[...found].slice(-4).map(([words, [first, last]]) => Object.assign(document.createElement("li"),
+  $("provenance").replaceChildren(...[...spans].slice(-4).map(([words, [first, last]]) => Object.assign(document.createElement("li"),
     { textContent: `${words}; asked ${time(first)}${last === first ? "" : ` to ${time(last)}`}` })));
 }
 
@@ -140,14 +140,14 @@ function cell(text, title) {
 }
 
 function button(text, label, act, pressed) {
-  const made = document.createElement("button");
-  made.type = "button";
-  made.textContent = text;
-  made.title = label;
-  made.setAttribute("aria-label", label);
-  if (pressed !== undefined) made.setAttribute("aria-pressed", pressed);
-  made.addEventListener("click", act);
-  return made;
+  const button = document.createElement("button");
+  button.type = "button";
+  button.textContent = text;
+  button.title = label;
+  button.setAttribute("aria-label", label);
+  if (pressed !== undefined) button.setAttribute("aria-pressed", pressed);
+  button.addEventListener("click", act);
+  return button;
 }
 
 function line(label) {

@@ -10,7 +10,7 @@ const MOST_BYTES = 256 * MIB; // of a file that is decoded whole
 const MOST_DECODED = 3600 * 48_000 * 2 * 4; // bytes of such a file while it is decoded: an hour of 48 kHz stereo, 1.4 GB
 const RATES = [100, 1_000_000]; // Hz of recordings, as `nlm_jax/audio/stream.py` has them
 const LOUDEST = 8; // times full scale: floats beyond are at another scale, as `nlm_jax/audio/scale.py` has it
-const HELD = 512 * MIB; // bytes of decoded files in memory, all together
+const MOST_CACHED = 512 * MIB; // bytes of decoded files in memory, all together
 
 /** What all sources share: `seconds`, `rate`, `frames(from, to)` in mono at that rate, `piece`: frames to read at a time. */
 class Source {
@@ -46,7 +46,7 @@ class Wav extends Source {
   }
 }
 
-const held = new Set(); // decoded files, the one used longest ago first
+const decodedFiles = new Set(); // decoded files, the one used longest ago first
 
 /** A recording that the browser decodes as a whole, when it is first needed; in memory as 16-bit mono. */
 class Whole extends Source {
@@ -56,17 +56,17 @@ class Whole extends Source {
 
   async load() {
     if (!this.#samples) await (this.#loading ??= this.#decode().finally(() => { this.#loading = null; }));
-    held.delete(this);
-    held.add(this);
-    for (const other of held) {
-      if (other === this || [...held].reduce((sum, one) => sum + one.bytes, 0) <= HELD) break;
+    decodedFiles.delete(this);
+    decodedFiles.add(this);
+    for (const other of decodedFiles) {
+      if (other === this || [...decodedFiles].reduce((sum, one) => sum + one.bytes, 0) <= MOST_CACHED) break;
       other.release();
     }
   }
 
   get bytes() { return this.#samples?.byteLength ?? 0; }
 
-  release() { this.#samples = null; held.delete(this); }
+  release() { this.#samples = null; decodedFiles.delete(this); }
 
   async #decode() {
     let buffer;

@@ -1,4 +1,4 @@
-// An example recording, made here: half a minute of an imagined meadow, so that the page can be tried without a file.
+// A synthetic example recording of half a minute, so that the page can be tried without a file.
 import { wavFile } from "./wav.js";
 
 const RATE = 16_000, SECONDS = 30;

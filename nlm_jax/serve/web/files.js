@@ -36,8 +36,8 @@ export function show({ choose, remove }) {
     tr.append(name, cell(recording.seconds ? seconds(recording.seconds) : ""), ...(timed ? [Object.assign(cell(clock(recording)), { className: "time" })] : []), ...questions.map((query) => summary(recording, query)), last);
     return tr;
   }));
-  const kept = recordings.filter((one) => one.file && one.stored === false).length;
-  $("files-note").textContent = kept ? `${kept === 1 ? "One recording is" : `${kept} recordings are`} too large to be here after a reload; the answers will be.` : "";
+  const tooLarge = recordings.filter((one) => one.file && one.stored === false).length;
+  $("files-note").textContent = tooLarge ? `${tooLarge === 1 ? "One recording is" : `${tooLarge} recordings are`} too large to be here after a reload; the answers will be.` : "";
 }
 
 function heading(text) {

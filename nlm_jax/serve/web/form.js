@@ -1,11 +1,11 @@
-// The fields of the question: what they hold, and what is wrong with them, said beside them.
+// The fields of the query: their values, and errors shown next to them.
 import { server } from "./server.js";
 
 export const $ = (id) => document.getElementById(id);
 export const SHORTEST = 0.5; // seconds of a clip
 const PLACES = { "max-tokens": "decoding", temperature: "decoding", seed: "decoding", window: "along", hop: "along", low: "band", high: "band" };
 
-/** Says beside a field what is wrong with it, and goes there. Returns null. */
+/** Shows an error next to a field and focuses it. Returns null. */
 export function fault(id, text) {
   const field = $(id), place = $(`${PLACES[id] ?? id}-error`);
   place.textContent = text;
@@ -19,7 +19,7 @@ export function fault(id, text) {
   return null;
 }
 
-/** Takes back what was said about a field; about all of them without one. */
+/** Clears the error of a field; of all fields without an argument. */
 export function well(id) {
   for (const field of id ? [$(id)] : document.querySelectorAll("[aria-invalid]")) {
     if (!field.hasAttribute("aria-invalid")) continue;

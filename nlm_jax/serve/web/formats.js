@@ -48,7 +48,7 @@ export const FORMATS = {
 const stem = (name) => name.replace(/\.[^.]*$/, "") || "recording";
 
 /** {name, blob}: the labels of `parts`, [{recording, run}], in one file. */
-export function made(format, parts) {
+export function build(format, parts) {
   const { suffix, type, text, each } = FORMATS[format], recordings = [...new Set(parts.map((part) => part.recording))];
   const base = recordings.length === 1 ? stem(recordings[0].name) : "answers";
   if (!each || recordings.length === 1) return { name: base + suffix, blob: new Blob([text(parts)], { type }) };

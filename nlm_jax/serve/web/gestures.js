@@ -1,5 +1,5 @@
 // Mouse, finger and keys on the picture.
-const MARGIN = 9; // pixels beside an edge that still take hold of it
+const MARGIN = 9; // pixels next to an edge that still take hold of it
 
 /** Makes a View answer to pointers, keys and the wheel; the space bar calls `onPlay`. */
 export function gestures(view, onPlay) {

@@ -1,4 +1,4 @@
-// Many questions, one window after the other: it waits when the server is away, and goes on when it is back.
+// Many queries, one window after the other: pauses while the server is unreachable and resumes when it is back.
 import { clip } from "./audio.js";
 import { Away, server } from "./server.js";
 
@@ -6,7 +6,7 @@ const TOGETHER = 6; // windows on their way to the server at a time
 const AGAIN = 5; // times a window is asked if the server goes away each time
 const RETRY = 2000; // ms between looks for a server that is away
 
-/** What an answer needs to be made again. */
+/** What is needed to compute an answer again. */
 export const provenance = (config) => ({ ...server.facts, asked: new Date().toISOString().slice(0, 19) + "Z", settings: { ...config } });
 
 /** Puts the last line of an answer into a row. */

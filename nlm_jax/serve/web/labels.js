@@ -20,18 +20,18 @@ export const oneLine = (answer) => answer.split(/\s+/).filter(Boolean).join(" ")
  * overlapping windows are one if `join`; windows that failed or were not asked are labels without text.
  */
 export function merged(rows, join = true) {
-  const found = [];
+  const joined = [];
   for (const row of [...rows].sort((a, b) => a.start - b.start)) {
     const is = status(row), label = { start: row.start, end: row.end, text: oneLine(text(row) ?? ""), status: is, verdict: row.verdict ?? "",
       reason: row.error ?? "", cut: Boolean(row.cut), rows: [row] };
-    const last = found.at(-1), same = last && ["text", "status", "verdict", "reason", "cut"].every((key) => last[key] === label[key])
+    const last = joined.at(-1), same = last && ["text", "status", "verdict", "reason", "cut"].every((key) => last[key] === label[key])
       && oneLine(last.rows[0].prediction ?? "") === oneLine(row.prediction ?? "") && last.rows[0].mark === row.mark;
     if (join && same && !row.earlier && !row.others && label.start <= last.end + CLOSE) {
       last.end = Math.max(last.end, label.end);
       last.rows.push(row);
-    } else found.push(label);
+    } else joined.push(label);
   }
-  return found;
+  return joined;
 }
 
 const turns = (row) => (row.earlier ?? []).map(({ query, prediction }) => `${query} -> ${oneLine(prediction)}`).join(" | ");

@@ -34,18 +34,18 @@ function lane(title, blocks) {
 
 /** Draws the lanes of a recording's runs and marks. A label that the next one overlaps is cut there, so that each is visible. */
 export function lanes(root, view, recording) {
-  const made = [];
+  const elements = [];
   if (recording.marks.length) {
-    made.push(lane("marked regions", recording.marks.map((mark) => block(view, { ...mark, className: "mark", text: mark.text || "marked" }))));
+    elements.push(lane("marked regions", recording.marks.map((mark) => block(view, { ...mark, className: "mark", text: mark.text || "marked" }))));
   }
   for (const run of recording.runs) {
     const labels = merged(alive(run)).filter((label) => label.status !== "not asked");
     if (!labels.length) continue;
-    made.push(lane(run.query, labels.map((label, i) => {
+    elements.push(lane(run.query, labels.map((label, i) => {
       const next = labels[i + 1]?.start ?? Infinity, end = next > label.start ? Math.min(label.end, next) : label.end;
       const failed = label.status === "failed";
       return block(view, { ...label, end, className: failed ? "failed" : nothing(label.text) ? "none" : "", text: failed ? "✕" : label.text, title: failed ? label.reason : label.text });
     })));
   }
-  root.replaceChildren(...made);
+  root.replaceChildren(...elements);
 }

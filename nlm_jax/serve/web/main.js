@@ -1,11 +1,11 @@
-// The page: recordings come in, a region and a question are chosen, answers go out.
+// The page: imports recordings, selects a region and a query, shows and exports answers.
 import * as answers from "./answers.js";
-import { askMarks, askOn, askRegion, askWindows, lastAnswer } from "./asking.js";
+import { askMarks, askOn, askRegion, askWindows, lastAnswer } from "./queries.js";
 import { example } from "./example.js";
 import * as files from "./files.js";
 import { $, band, fitGrid, SHORTEST, well } from "./form.js";
-import { download, made } from "./formats.js";
-import { clear, complain, dropped, open, remove, show } from "./opening.js";
+import { download, build } from "./formats.js";
+import { clear, complain, dropped, open, remove, show } from "./import_files.js";
 import { Player } from "./player.js";
 import { fillPresets, preset } from "./presets.js";
 import { server } from "./server.js";
@@ -74,13 +74,13 @@ answers.wire((start, end) => {
 const region = () => ({ recording: state.current, start: view.start, end: view.end });
 
 onChange(() => {
-  const { current, work, opening, clips, recordings } = state, heard = recordings.filter((one) => one.file).length;
+  const { current, work, opening, clips, recordings } = state, playable = recordings.filter((one) => one.file).length;
   const able = server.able && current && !work && !opening;
   for (const id of ["ask", "windows", "everything", "marked"]) $(id).disabled = !able;
   $("clip-add").disabled = !current?.file;
   $("ask").textContent = clips.length ? `Ask about the ${clips.length} regions together` : "Ask about the region";
-  $("everything").hidden = heard < 2;
-  $("everything").textContent = `Ask all ${heard} recordings`;
+  $("everything").hidden = playable < 2;
+  $("everything").textContent = `Ask all ${playable} recordings`;
   $("marked").hidden = !current?.marks.length;
   $("marked").textContent = `Ask the ${current?.marks.length} marked regions`;
   $("stop").hidden = !work;
@@ -121,7 +121,7 @@ function choose() {
 $("preset").addEventListener("change", () => { choose(); if (!$("query").value) $("query").focus(); });
 choose();
 for (const id of ["query", "window", "hop", "max-tokens", "temperature", "seed", "low", "high", "follow-query"]) $(id).addEventListener("input", () => { well(id); changed(); });
-for (const id of ["low", "high"]) $(id).addEventListener("change", () => { const found = band(); if (found) { view.band = { low: 0, high: 8000, ...found }; view.paint(); } });
+for (const id of ["low", "high"]) $(id).addEventListener("change", () => { const range = band(); if (range) { view.band = { low: 0, high: 8000, ...range }; view.paint(); } });
 
 // ---- the server ----
 server.onChange(() => {
@@ -141,7 +141,7 @@ const drop = $("drop");
 $("file").addEventListener("change", (event) => { const chosen = [...event.target.files]; event.target.value = ""; if (chosen.length) open(chosen); });
 for (const name of ["dragenter", "dragover"]) document.addEventListener(name, (event) => { event.preventDefault(); drop.classList.add("over"); });
 for (const name of ["dragleave", "drop"]) document.addEventListener(name, (event) => { event.preventDefault(); drop.classList.remove("over"); });
-document.addEventListener("drop", async (event) => { const found = await dropped(event.dataTransfer); if (found.length) open(found); });
+document.addEventListener("drop", async (event) => { const files = await dropped(event.dataTransfer); if (files.length) open(files); });
 $("example").addEventListener("click", () => open([example()]));
 $("clear").addEventListener("click", clear);
 onChange(() => files.show({ choose: show, remove }));
@@ -163,7 +163,7 @@ for (const button of document.querySelectorAll("[data-format]")) {
   button.addEventListener("click", () => {
     const { current, recordings } = state, of = { run: () => answers.runs().map((run) => ({ recording: current, run })), recording: () => parts([current]), all: () => parts(recordings) };
     const chosen = of[$("scope").value]();
-    download(made(button.dataset.format, chosen));
+    download(build(button.dataset.format, chosen));
     for (const { run } of chosen) for (const row of run.rows) if (row.prediction !== undefined) row.saved = true;
     changed();
   });

@@ -1,17 +1,17 @@
-// Labels that Raven or Audacity wrote: regions to ask about.
+// Labels of Raven or Audacity as regions to query.
 const name = (path) => path.split(/[\\/]/).at(-1);
 const LABELS = ["species", "label", "common name", "annotation", "class", "tags", "sound type", "call type"];
 
 /** A time or frequency; a decimal comma is one too. NaN if it is none. */
 const number = (text) => (text?.trim() ? Number(text.trim().replace(/^(-?\d+),(\d+)$/, "$1.$2")) : NaN);
 
-/** [{file ("" = the recording beside it), start, end, text, low, high}] of a label file. Throws an Error in plain words. */
+/** [{file ("" = the recording next to it), start, end, text, low, high}] of a label file. Throws an Error in plain words. */
 export function marks(file, content) {
   const lines = content.replace(/^\ufeff/, "").split(/\r\n|\n|\r/).filter((line) => line.trim());
   const header = (lines[0] ?? "").split("\t").map((cell) => cell.trim().toLowerCase());
-  const found = header.includes("begin time (s)") ? raven(header, lines.slice(1)) : audacity(lines);
-  if (!found.length) throw new Error(`${file} holds no regions: a Raven selection table or an Audacity label track is expected.`);
-  return found;
+  const regions = header.includes("begin time (s)") ? raven(header, lines.slice(1)) : audacity(lines);
+  if (!regions.length) throw new Error(`${file} holds no regions: a Raven selection table or an Audacity label track is expected.`);
+  return regions;
 }
 
 function raven(header, lines) {
@@ -29,16 +29,16 @@ function raven(header, lines) {
 }
 
 function audacity(lines) {
-  const found = [];
+  const regions = [];
   for (const line of lines) {
     const cells = line.split("\t");
     if (line.startsWith("\\")) { // frequencies of the label before
       const [low, high] = cells.slice(1).map(number);
-      if (found.length && high > low && low >= 0) Object.assign(found.at(-1), { low, high });
+      if (regions.length && high > low && low >= 0) Object.assign(regions.at(-1), { low, high });
       continue;
     }
     const [start, end] = cells.slice(0, 2).map(number);
-    if (start >= 0 && end > start) found.push({ file: "", start, end, text: (cells[2] ?? "").trim() });
+    if (start >= 0 && end > start) regions.push({ file: "", start, end, text: (cells[2] ?? "").trim() });
   }
-  return found;
+  return regions;
 }

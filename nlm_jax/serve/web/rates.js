@@ -1,4 +1,4 @@
-// Sample rate and channels of a compressed file, from its first bytes: the browser decodes at the rate it is told, and
+// Sample rate and channels of a compressed file, from its first bytes: the browser decodes at the requested rate, and
 // resamples badly.
 const LEVELS = [[11025, 12000, 8000], null, [22050, 24000, 16000], [44100, 48000, 32000]]; // MPEG 2.5, -, 2, 1
 const USUAL = { rate: 48_000, channels: 2 };

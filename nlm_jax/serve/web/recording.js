@@ -13,9 +13,9 @@ const HEX_FROM = Date.UTC(2015, 0), HEX_TO = Date.UTC(2030, 0);
  * The recorder's own clock, in milliseconds as if it were UTC.
  */
 export function started(name) {
-  const stem = name.replace(/^.*[\\/]/, "").replace(/\.[^.]*$/, ""), found = STAMP.exec(stem);
-  if (found) {
-    const [year, month, day, hour, minute, second] = found.slice(1).map(Number);
+  const stem = name.replace(/^.*[\\/]/, "").replace(/\.[^.]*$/, ""), match = STAMP.exec(stem);
+  if (match) {
+    const [year, month, day, hour, minute, second] = match.slice(1).map(Number);
     const time = Date.UTC(year, month - 1, day, hour, minute, second), date = new Date(time);
     const real = date.getUTCMonth() === month - 1 && date.getUTCDate() === day && hour < 24 && minute < 60 && second < 60;
     return real ? time : null;

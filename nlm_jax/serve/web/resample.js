@@ -26,23 +26,23 @@ export function resample(samples, from, to, start, count, shape = SOXR) {
   const cut = (Math.min(from, to) * edge) / from, phases = to / gcd(from, to);
   const filters = new Map(), whole = bessel(beta), step = from / to;
   const filter = (share) => { // for a position `share` of a sample behind the middle
-    const made = new Float32Array(taps);
+    const coefficients = new Float32Array(taps);
     for (let i = 0; i < taps; i++) {
       const x = (i - wide + 1 - share) * cut, at = x / half;
-      if (Math.abs(at) < 1) made[i] = cut * (x ? Math.sin(Math.PI * x) / (Math.PI * x) : 1) * (bessel(beta * Math.sqrt(1 - at * at)) / whole);
+      if (Math.abs(at) < 1) coefficients[i] = cut * (x ? Math.sin(Math.PI * x) / (Math.PI * x) : 1) * (bessel(beta * Math.sqrt(1 - at * at)) / whole);
     }
-    return made;
+    return coefficients;
   };
   for (let n = 0; n < count; n++) {
     const place = start + n * step, base = Math.floor(place + 1e-9), share = Math.max(0, place - base), phase = Math.round(share * phases);
-    let taken = filters.get(phase);
-    if (!taken) {
-      taken = filter(share);
-      if (phases <= CACHED) filters.set(phase, taken);
+    let kernel = filters.get(phase);
+    if (!kernel) {
+      kernel = filter(share);
+      if (phases <= CACHED) filters.set(phase, kernel);
     }
     const first = base - wide + 1, begin = Math.max(0, -first), end = Math.min(taps, samples.length - first);
     let sum = 0;
-    for (let i = begin; i < end; i++) sum += samples[first + i] * taken[i];
+    for (let i = begin; i < end; i++) sum += samples[first + i] * kernel[i];
     out[n] = sum;
   }
   return out;

@@ -11,7 +11,7 @@ const sentence = (words) => words.charAt(0).toUpperCase() + words.slice(1) + (/[
 /** The server cannot be reached, or went away: the question is still to be asked. */
 export class Away extends Error {}
 
-/** A connection: it is given up when `signal` says so, and when it is silent for too long. */
+/** A connection, aborted by `signal` or after a timeout without data. */
 class Connection {
   #controller = new AbortController(); #timer; silent = false;
 
@@ -53,13 +53,13 @@ class Server {
 
   async #check() {
     clearTimeout(this.#timer);
-    let found = null;
+    let status = null;
     try {
       const response = await fetch("info", { cache: "no-store", signal: AbortSignal.timeout(8000) });
-      if (response.ok) found = await response.json();
+      if (response.ok) status = await response.json();
     } catch { /* no server */ }
-    if (found) this.info = found;
-    this.#turn(found ? found.load_status ?? "ready" : "away");
+    if (status) this.info = status;
+    this.#turn(status ? status.load_status ?? "ready" : "away");
     this.#timer = setTimeout(() => this.check(), this.status === "ready" ? 5000 : 1500);
     return this.able;
   }
@@ -89,7 +89,7 @@ class Server {
         response = await fetch("ask", { method: "POST", body, signal: connection.signal, headers: { "Content-Type": "application/json" } });
         if (response.ok) return await this.#read(response, onText, onWait, connection);
       } catch (error) {
-        if (signal?.aborted || error.name === "Error") throw error; // stopped, or said already
+        if (signal?.aborted || error.name === "Error") throw error; // stopped, or reported already
         if (error instanceof SyntaxError) throw new Error("What came back is no answer of this server; is there another one in between?");
         this.lost();
         throw new Away(connection.silent ? "The server has said nothing for two minutes." : "The server cannot be reached. Is it still running?");

@@ -1,4 +1,4 @@
-// What survives a reload: answers and, if they fit, recordings, in the browser's own database; and answers from JSON files.
+// State that survives a reload: answers and, if they fit, recordings, in the browser's own database; and answers from JSON files.
 import { ident, Recording } from "./recording.js";
 import { state } from "./state.js";
 
@@ -7,7 +7,7 @@ const DAYS = 30; // a session that long unused is removed
 const FIELDS = { start: "number", end: "number", length: "number", query: "string", prediction: "string", error: "string", corrected: "string", verdict: "string",
   mark: "string", low: "number", high: "number", cut: "boolean", tokens: "number", model: "string", revision: "string", asked: "string" };
 
-const request = (made) => new Promise((done, fail) => { made.onsuccess = () => done(made.result); made.onerror = () => fail(made.error); });
+const request = (operation) => new Promise((done, fail) => { operation.onsuccess = () => done(operation.result); operation.onerror = () => fail(operation.error); });
 
 let base = null, id = "", timer = null, write = null;
 
@@ -33,7 +33,7 @@ export async function connect(form) {
       if (one.recordings.length && (await free(one.id))) return { id: one.id, when: new Date(one.changed), names: one.recordings.map((r) => r.name) };
     }
   } catch (error) {
-    console.warn(`nothing is kept over a reload: ${error}`);
+    console.warn(`nothing is stored over a reload: ${error}`);
     base = null;
   }
   return null;
@@ -104,7 +104,7 @@ export function save(form) {
     write = timer = null;
     const recordings = state.recordings.map(({ id: one, name, fileName, size, seconds, marks, runs }) => ({ id: one, name, fileName, size, seconds, marks, runs }));
     const session = { id, changed: Date.now(), shown: state.shown, current: state.current?.id ?? "", form: form.values(), recordings };
-    request(store("readwrite", "sessions").put(session)).catch((error) => console.warn(`answers are not kept over a reload: ${error}`));
+    request(store("readwrite", "sessions").put(session)).catch((error) => console.warn(`answers are not stored over a reload: ${error}`));
   };
   if (document.hidden) write();
   else timer ??= setTimeout(() => write(), 300);
@@ -129,10 +129,10 @@ export function fromJson(name, content) {
     const recording = recordings.get(row.file), kind = ["regions", "windows", "marks"].includes(row.kind) ? row.kind : "windows", key = `${row.file}\n${row.run ?? ""}\n${kind}\n${row.query}`;
     if (!row.seconds) recording.seconds = Math.max(recording.seconds, row.end);
     if (!runs.has(key)) runs.set(key, recording.add({ kind, query: row.query, window: Number(row.window) || null, hop: Number(row.hop) || null }));
-    const run = runs.get(key), taken = Object.fromEntries(Object.entries(FIELDS).filter(([field, type]) => typeof row[field] === type).map(([field]) => [field, row[field]]));
-    if (row.settings && typeof row.settings === "object") { taken.settings = { ...row.settings }; run.config ??= { ...row.settings }; }
-    for (const field of ["earlier", "others"]) if (Array.isArray(row[field])) taken[field] = row[field];
-    run.rows.push({ length: row.end - row.start, ...taken, saved: true });
+    const run = runs.get(key), fields = Object.fromEntries(Object.entries(FIELDS).filter(([field, type]) => typeof row[field] === type).map(([field]) => [field, row[field]]));
+    if (row.settings && typeof row.settings === "object") { fields.settings = { ...row.settings }; run.config ??= { ...row.settings }; }
+    for (const field of ["earlier", "others"]) if (Array.isArray(row[field])) fields[field] = row[field];
+    run.rows.push({ length: row.end - row.start, ...fields, saved: true });
   }
   if (!recordings.size) throw new Error(`${name} holds no answers.`);
   return [...recordings.values()];

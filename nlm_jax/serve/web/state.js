@@ -1,4 +1,4 @@
-// What the page knows, in one place. Handlers that wait keep the recording they began with, never `state.current`.
+// The state of the page. Asynchronous handlers use the recording they started with, never `state.current`.
 export const state = {
   recordings: [],
   current: null, // the recording on view

@@ -1,4 +1,4 @@
-// Questions about a region, about every window, about all recordings; every answer goes to the recording it was asked about.
+// Queries about a region, about every window, about all recordings; every answer is stored with the recording of its query.
 import { clip } from "./audio.js";
 import { $, band, decoding, fault, grid, question, SHORTEST, well } from "./form.js";
 import { fill, Job, provenance } from "./job.js";

@@ -1,4 +1,4 @@
-// Files come in: recordings, label files and saved answers. The file chosen last is the one that is shown.
+// Import of recordings, label files and saved answers. The file chosen last is the one that is shown.
 import { source } from "./audio.js";
 import { $ } from "./form.js";
 import { marks } from "./marks.js";
@@ -11,7 +11,7 @@ const SOUND = /\.(wav|wave|flac|mp3|ogg|oga|opus|m4a|aac|aif|aiff|webm|mp4|caf|w
 const arriving = new Set(); // recordings whose files are being read
 let turn = 0;
 
-/** Says what is wrong with the files, or with the server as a whole. */
+/** Shows an error about the files or about the server. */
 export function complain(text) {
   $("problem").textContent = text;
   $("problem").hidden = !text;
@@ -33,20 +33,20 @@ export async function dropped(transfer) {
     for (let more; (more = await new Promise((done, fail) => { reader.readEntries(done, fail); })).length;) inside.push(...more); // a hundred at a time
     return (await Promise.all(inside.filter((each) => !each.name.startsWith(".")).map(walk))).flat();
   };
-  const found = (await Promise.all(entries.filter(Boolean).map(walk))).flat();
-  return found.sort((a, b) => a.path.localeCompare(b.path));
+  const nested = (await Promise.all(entries.filter(Boolean).map(walk))).flat();
+  return nested.sort((a, b) => a.path.localeCompare(b.path));
 }
 
-/** Takes in what was dropped or chosen; what of it cannot be read is said in one place. */
+/** Imports dropped or chosen files; those that cannot be read are listed in one message. */
 export async function open(chosen) {
-  const mine = ++turn, problems = [], before = state.current, of = (name) => chosen.filter((file) => kind(file) === name);
+  const request = ++turn, problems = [], before = state.current, of = (name) => chosen.filter((file) => kind(file) === name);
   const known = of("sound").length + of("labels").length + of("answers").length, sounds = known ? of("sound") : chosen;
   complain("");
   if (known && known < chosen.length) problems.push(`Passed over, as they are no recordings, labels or answers: ${some(chosen.filter((file) => !kind(file)).map((file) => file.name))}.`);
   await during(async () => {
-    const beside = (sounds.length && (await openSounds(sounds, mine, problems))) || before;
-    for (const file of of("answers")) await attempt(problems, async () => openAnswers(file.name, await written(file), mine));
-    for (const file of of("labels")) await attempt(problems, async () => openLabels(file.name, await written(file), beside, mine));
+    const fallback = (sounds.length && (await openSounds(sounds, request, problems))) || before;
+    for (const file of of("answers")) await attempt(problems, async () => openAnswers(file.name, await written(file), request));
+    for (const file of of("labels")) await attempt(problems, async () => openLabels(file.name, await written(file), fallback, request));
   });
   if (problems.length) complain(problems.slice(0, 5).join(" ") + (problems.length > 5 ? ` And ${problems.length - 5} more.` : ""));
 }
@@ -83,10 +83,10 @@ async function attempt(problems, act) {
 }
 
 /** The recording that it put on view, or would have; null if none can be read. */
-async function openSounds(chosen, mine, problems) {
+async function openSounds(chosen, request, problems) {
   const added = [];
   for (const [i, file] of chosen.entries()) {
-    if (mine === turn) $("file-name").textContent = `Reading ${file.name}${chosen.length > 1 ? `, ${i + 1} of ${chosen.length}` : ""} …`;
+    if (request === turn) $("file-name").textContent = `Reading ${file.name}${chosen.length > 1 ? `, ${i + 1} of ${chosen.length}` : ""} …`;
     await attempt(problems, async () => {
       const recording = entry(file);
       arriving.add(recording);
@@ -102,7 +102,7 @@ async function openSounds(chosen, mine, problems) {
   }
   for (const recording of added) {
     const before = problems.length;
-    await attempt(problems, () => put(recording, mine));
+    await attempt(problems, () => put(recording, request));
     if (problems.length === before) return recording; // the first that can be read is shown
     if (!recording.runs.length) state.recordings = state.recordings.filter((one) => one !== recording);
   }
@@ -126,43 +126,43 @@ function entry(file) {
 }
 
 /** Puts a recording on view once its sound is there, unless another was chosen meanwhile. */
-async function put(recording, mine) {
-  if (mine === turn) $("file-name").textContent = `Reading ${recording.name} …`;
+async function put(recording, request) {
+  if (request === turn) $("file-name").textContent = `Reading ${recording.name} …`;
   await recording.load();
-  if (mine !== turn) return;
+  if (request !== turn) return;
   state.current = recording;
   if (!recording.runs.some((run) => run.id === state.shown) && state.shown !== "all") state.shown = "";
 }
 
 /** Shows one of the recordings. */
 export async function show(recording) {
-  const mine = ++turn, problems = [];
+  const request = ++turn, problems = [];
   complain("");
-  await during(() => attempt(problems, () => (recording.file ? put(recording, mine) : without(recording, mine))));
-  if (mine === turn && problems.length) complain(problems[0]);
+  await during(() => attempt(problems, () => (recording.file ? put(recording, request) : without(recording, request))));
+  if (request === turn && problems.length) complain(problems[0]);
 }
 
 /** A recording of which only the answers are here. */
-function without(recording, mine) {
-  if (mine !== turn) return;
+function without(recording, request) {
+  if (request !== turn) return;
   state.current = recording;
   throw new Error(`${recording.name} is not in this browser; choose the file again to hear it and to ask about it.`);
 }
 
-function openAnswers(name, content, mine) {
-  const found = fromJson(name, content);
-  for (const loaded of found) {
+function openAnswers(name, content, request) {
+  const loadedRecordings = fromJson(name, content);
+  for (const loaded of loadedRecordings) {
     const here = state.recordings.find((one) => one.name === loaded.name);
     if (here) here.runs.push(...loaded.runs);
     else state.recordings.push(loaded);
   }
-  if (mine === turn) state.current ??= state.recordings.find((one) => one.name === found[0].name);
+  if (request === turn) state.current ??= state.recordings.find((one) => one.name === loadedRecordings[0].name);
 }
 
-/** `beside`: the recording that labels are about whose table and name do not say. */
-function openLabels(name, content, beside, mine) {
+/** `fallback`: the recording that labels are about whose table and name do not say. */
+function openLabels(name, content, fallback, request) {
   const stem = (path) => path.replace(/(\.table\.\d+)?(\.selections)?\.[^.]*$/i, "").toLowerCase(), { recordings } = state, lost = new Set();
-  const usual = recordings.find((one) => stem(one.name) === stem(name)) ?? beside;
+  const usual = recordings.find((one) => stem(one.name) === stem(name)) ?? fallback;
   if (!usual) throw new Error(`${name}: open the recording first, then its labels.`);
   const placed = new Map();
   for (const { file, ...mark } of marks(name, content)) {
@@ -171,11 +171,11 @@ function openLabels(name, content, beside, mine) {
     if (!placed.has(recording)) placed.set(recording, []);
     if (!recording.seconds || mark.start < recording.seconds) placed.get(recording).push({ ...mark, end: Math.min(mark.end, recording.seconds || mark.end) });
   }
-  for (const [recording, found] of placed) {
-    if (!found.length) throw new Error(`${name}: all its regions lie behind the end of ${recording.name}.`);
-    recording.marks = found;
+  for (const [recording, regions] of placed) {
+    if (!regions.length) throw new Error(`${name}: all its regions lie behind the end of ${recording.name}.`);
+    recording.marks = regions;
   }
-  if (mine === turn && placed.size && !placed.has(state.current)) state.current = [...placed.keys()][0];
+  if (request === turn && placed.size && !placed.has(state.current)) state.current = [...placed.keys()][0];
   if (lost.size) throw new Error(`${name}: these recordings are not open, so their labels were left out: ${some([...lost])}.`);
 }
 
