@@ -1,7 +1,7 @@
 """A tiny model through both stages, to check that everything runs. No downloads.
 
 command   nlm train --config=configs/smoke.py:PREPARED --workdir=runs/smoke
-          where PREPARED is a directory written by nlm prepare (any corpus will do)
+          PREPARED is a directory written by nlm prepare (any corpus will do)
 hardware  2 CPU cores
 time      about two minutes, most of it compilation (measured on 2 cores)
 numbers   not meaningful: 24 steps, random weights; the loss falls from ln(vocabulary) = 6.9 to about 5

@@ -1,4 +1,4 @@
-"""Examples in docstrings as code: their lines stand indented below `Example:`, without a fence."""
+"""Examples in docstrings as code: their lines are indented below `Example:`, without a fence."""
 
 import re
 import textwrap

@@ -76,7 +76,7 @@ required() {
   done
 }
 
-# arguments_of_train WHERE: checks --config and --workdir and sets TRAIN and $name. WHERE is `bucket`, or `shared` where an
+# arguments_of_train WHERE: checks --config and --workdir and sets TRAIN and $name. WHERE is `bucket`, or `shared` if an
 # absolute path that all hosts see will do as well.
 arguments_of_train() {
   local file="${config%%:*}" kinds="give a bucket, gs://bucket/run or s3://bucket/run"
@@ -108,7 +108,7 @@ v5p v5p       2 v2-alpha-tpuv5      tpu-v5p-slice        2x2x1 2x2x2 2x2x4 2x4x4
 v6e v6e       1 v2-alpha-tpuv6e     tpu-v6e-slice        1x1 2x2 2x4 4x4 4x8 8x8 8x16 16x16"
 
 # tpu_topology: $topology such as v5e:4x4 into accelerator_type, runtime_version, node_label, shape, chips, hosts, host_chips.
-# GKE's hosts have four chips (one where that is all); a TPU VM of eight is one host, which only gcloud needs to know.
+# GKE's hosts have four chips (one if the slice has one); a TPU VM of eight is one host, which only gcloud needs to know.
 tpu_topology() {
   local generation prefix count shapes known=""
   while read -r generation prefix count runtime_version node_label shapes; do

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The whole path on a synthetic corpus, with a report: bash launch/demo.sh [arguments of `nlm demo`]
-# Needs the plain installation alone (no torch). Runs on 8 fake CPU devices unless JAX_PLATFORMS says otherwise.
+# Needs the plain installation alone (no torch). Runs on 8 fake CPU devices unless JAX_PLATFORMS is set.
 set -euo pipefail
 # shellcheck source=launch/_venv.sh
 source "$(dirname -- "${BASH_SOURCE[0]}")/_venv.sh"

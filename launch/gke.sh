@@ -38,7 +38,7 @@ if [ -n "$xpk" ]; then
     --restart-on-user-code-failure --termination-grace-period-seconds=180 "--command=exec nlm-pod $(quoted "${TRAIN[@]}")"
   exit
 fi
-[ -z "$cluster$zone$project" ] || die "--cluster, --zone and --project are for --xpk; kubectl goes where its context points"
+[ -z "$cluster$zone$project" ] || die "--cluster, --zone and --project are for --xpk; kubectl uses its current context"
 
 # list WORD...: a YAML list in one line.
 list() {
@@ -51,7 +51,7 @@ list() {
   printf '[%s]\n' "$line"
 }
 
-# fill NAME VALUE...: a sed expression that puts the value where __NAME__ stands.
+# fill NAME VALUE...: a sed expression that replaces __NAME__ with the value.
 expressions=()
 fill() {
   expressions+=(-e "s|__$1__|$(printf '%s\n' "$2" | sed -e 's/[\\&|]/\\&/g')|")

@@ -53,8 +53,8 @@ trap 'exit 130' INT TERM
 
 # --- the hosts -----------------------------------------------------------------------------------------------------------
 for i in 0 1; do
-  ip netns add "${HOSTS[i]}" 2>"$WORK/error" || die "ip netns add: $(cat "$WORK/error"); run it where namespaces are allowed"
-  mkdir -p "/etc/netns/${HOSTS[i]}" # what stands there is /etc for `ip netns exec`
+  ip netns add "${HOSTS[i]}" 2>"$WORK/error" || die "ip netns add: $(cat "$WORK/error"); run it on a machine that allows namespaces"
+  mkdir -p "/etc/netns/${HOSTS[i]}" # `ip netns exec` mounts it as /etc
   printf '127.0.0.1 localhost\n' >"/etc/netns/${HOSTS[i]}/hosts"
   for j in 0 1; do
     printf '%s %s\n' "${ADDRESSES[j]}" "${HOSTS[j]}" >>"/etc/netns/${HOSTS[i]}/hosts"
@@ -98,7 +98,7 @@ export NLM_HEARTBEAT_SECONDS="${NLM_HEARTBEAT_SECONDS:-20}"
 start() {
   local i
   for i in 0 1; do
-    # A name of its own as well: a host tells the others where it is by its name. Every exec keeps the process id.
+    # A host name of its own as well: hosts address each other by name. Every exec keeps the process id.
     # shellcheck disable=SC2016 # the inner shell expands them
     JAX_PROCESS_ID="$i" ip netns exec "${HOSTS[i]}" unshare --uts sh -c 'hostname "$0"; exec "$@"' "${HOSTS[i]}" \
       "$VENV_PYTHON" -u -m nlm_jax.cli train --config="$WORK/config.py" --workdir="$WORK/run" \

@@ -110,7 +110,7 @@ def architecture() -> str:
 
 
 def packages() -> str:
-    """Which package may build on which: every package stands one level above the highest that it imports."""
+    """Which package may build on which: every package is one level above the highest that it imports."""
     below = {name: imported(name) for name in PURPOSE}
     level: dict[str, int] = {}
 
@@ -128,7 +128,7 @@ def packages() -> str:
         for n, name in enumerate(sorted(names)):
             x = 455 - len(names) * 120 + n * 240
             parts.append(box(x + 5, y, 230, 48, name, (PURPOSE[name],), DATA))
-    parts.append(text(455, 30 + (top + 1) * 62, "a package imports only what stands below it", 12))
+    parts.append(text(455, 30 + (top + 1) * 62, "a package imports only packages below it", 12))
     return picture(910, 50 + (top + 1) * 62, parts)
 
 

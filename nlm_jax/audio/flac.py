@@ -1,4 +1,4 @@
-"""FLAC whose header does not say how long it is, or says it wrongly, and streams that were joined.
+"""FLAC whose header has no length or a wrong one, and concatenated streams.
 
 The last frame of a stream says its position. The header's length is used only if both agree.
 """
@@ -53,7 +53,7 @@ def _is_length(data: Data, header: bytes, end: int) -> bool:
 
 
 def bounded(data: Data, piece: Piece) -> Piece:
-    """The piece without the streams behind it."""
+    """The piece without the streams after it."""
     begin = piece.parts[0][0] if piece.parts else 0
     next_ = _next(data, begin + HEADER)
     return Piece(((begin, next_),)) if next_ > 0 else dataclasses.replace(piece, bounded=True)
@@ -114,7 +114,7 @@ def _number(data: Data, begin: int, header: bytes) -> int | None:
 
 
 def _end(data: Data, header: bytes, end: int) -> int | None:
-    """The number of the sample behind the last frame before `end`; None if no frame is there."""
+    """The number of the sample after the last frame before `end`; None if no frame is there."""
     tail = data.read(max(HEADER, end - TAIL), min(TAIL, end - HEADER))
     at = len(tail)
     while (at := tail.rfind(b"\xff", 0, at)) >= 0:

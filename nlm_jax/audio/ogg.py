@@ -19,7 +19,7 @@ def pieces(data: Data) -> Iterator[Piece]:
 
 
 def _all_starts(data: Data) -> Iterator[int]:
-    """Where streams of sound begin behind the first page."""
+    """Offsets of the audio streams after the first page."""
     begin = 1
     while (begin := data.find(FIRST, begin)) > 0:
         head = data.read(begin, 27 + 255 + 8)

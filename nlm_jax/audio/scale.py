@@ -118,7 +118,7 @@ def integer_scale(dtype: np.dtype, low: float, high: float) -> tuple[float, floa
 
 
 def described(dtype: np.dtype, low: float, high: float) -> str:
-    """How integers of an uncertain scale are read, for a notice; "" if their type alone says it. Errors as above."""
+    """How integers of an uncertain scale are read, for a notice; "" if the type determines it. Errors as above."""
     if dtype.kind not in "iu" or dtype.itemsize <= 2:
         return ""
     zero, full = integer_scale(dtype, low, high)

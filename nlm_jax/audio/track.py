@@ -20,7 +20,7 @@ LEAP = 1 << 12
 """Samples of a damaged FLAC after which it is tried to enter it again."""
 LEAD = 12 * 1152
 """Samples of an MP3 or Ogg that are decoded ahead of where it is entered. An MP3's frames need bits of up to nine
-frames before them; behind a seek the first block of Vorbis is wrong, and Opus settles slowly."""
+frames before them; after a seek the first block of Vorbis is wrong, and Opus settles slowly."""
 LAST_PAGES = 30
 """Seconds at the end of an Ogg that are not entered but decoded up to."""
 CLAIM = 1 << 48
@@ -142,7 +142,7 @@ class Track:
         return count_read
 
     def _leap(self, begin: int, why: str) -> None:
-        """Enters a FLAC behind damage, of which its own numbers say how long it is; any other stream ends there."""
+        """Continues a FLAC after corrupt data, whose length its frame numbers give; any other stream ends there."""
         rate = self.decoder.samplerate
         if not self.piece.bounded:
             self._bound()
@@ -156,7 +156,7 @@ class Track:
                     if self.decoder.seek(target) == target:
                         self.silent = target
                         self.damage = self.damage or (
-                            f"from {begin / rate:.2f} to {target / rate:.2f} s ({why}); silent there, read on behind it"
+                            f"from {begin / rate:.2f} to {target / rate:.2f} s ({why}); silent there, resumed after it"
                         )
                         return
         self.damage = self.damage or f"after {begin / rate:.2f} s ({why}); read up to there"
@@ -192,7 +192,7 @@ class Track:
         return max(0, target - LEAD) if self.decoder.format in ("MP3", "OGG") else target
 
     def _bound(self) -> None:
-        """Leaves out the streams behind, which a seek would take for parts of this one."""
+        """Cuts off later streams, which a seek would treat as parts of this one."""
         self.piece = flac.bounded(self.data, self.piece)
         self._restart()
 
@@ -205,7 +205,7 @@ class Track:
 
 
 def reason(error: Exception, unknown: str = "unknown error") -> str:
-    """What libsndfile says, in one line; `unknown` if it says that a file is missing that was opened."""
+    """The message of libsndfile in one line; `unknown` if it claims that an opened file is missing."""
     text = getattr(error, "error_string", None) or (str(error).splitlines() or [""])[0]
     if "SF_INFO struct incomplete" in text:
         return "the header names no sampling rate, or none that can be"

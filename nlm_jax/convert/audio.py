@@ -11,11 +11,11 @@ from nlm_jax.models.config import check_audio
 KEY = "nlm_audio"
 """Not the official class's: it takes the fields it knows from the file and ignores others."""
 OFFICIAL = AudioConfig(quality="kaiser_best")
-"""What the official processor does; no config says so."""
+"""Behavior of the official processor, which no config states."""
 
 
 def audio_config(official: Mapping, where: str) -> AudioConfig:
-    """As the official processor makes clips, unless the config says otherwise.
+    """Clips as the official processor makes them, unless the config differs.
 
     Raises:
       UserError: settings that cannot be; `where` is what the message calls the config.

@@ -115,7 +115,7 @@ def _licences(checkpoint: Checkpoint) -> tuple[list[str], list[str]]:
 
 
 def language_model_licence(checkpoint: Checkpoint) -> tuple[str, str]:
-    """The hub's id of the licence of the language model ("other" if nothing says it), and Meta's version number."""
+    """The hub's id of the licence of the language model ("other" if unknown), and Meta's version number."""
     card = pathlib.Path(checkpoint.base or "/nowhere") / FILE
     front = card.read_text(encoding="utf-8", errors="replace")[:4000] if card.is_file() else ""
     stated = re.search(r"^license:\s*[\"']?([\w.-]+)", front, re.MULTILINE)

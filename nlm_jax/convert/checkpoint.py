@@ -157,7 +157,7 @@ def buffers(layout: Layout) -> list[Entry]:
 
 
 def duplicates(layout: Layout, layers: int) -> dict[str, str]:
-    """Name left out -> name kept, for every tensor that a full state dict holds more than once."""
+    """Omitted name -> retained name, for every tensor that a full state dict holds more than once."""
     return {name: rule.name for rule in layout.rules for name in layout.duplicates(rule, layers)}
 
 

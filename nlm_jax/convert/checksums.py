@@ -11,7 +11,7 @@ from etils import epath
 
 CHECKSUMS = "checksums.json"
 META, PARAMS, OPT = "meta", "params", "opt"
-"""Items of a checkpoint: what it says of itself, weights, counters and moments."""
+"""Items of a checkpoint: its metadata, weights, counters and moments."""
 STEP_FILE, COMMIT_FILE = "_CHECKPOINT_METADATA", "commit_success.txt"
 """Orbax writes its time into the first, and the second again, after everything else is in place."""
 COMMITTED = "commit_timestamp_nsecs"
@@ -34,7 +34,7 @@ def write_checksums(step: epath.Path) -> None:
 def damage(step: os.PathLike | str, items: Collection[str] = (META, PARAMS, OPT)) -> str | None:
     """What is wrong with a checkpoint, as "FILE is ...", or None.
 
-    Of a checkpoint of a version without checksums, only what it says of itself is read; `saved.problem` does the rest.
+    Of a checkpoint of a version without checksums, only its metadata is read; `saved.problem` does the rest.
 
     Args:
       step: its directory.

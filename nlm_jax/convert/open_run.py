@@ -107,7 +107,7 @@ def open_run(
 
 
 def history(run: Run, workdir: pathlib.Path, saved: pathlib.Path, imported: Sequence[Opened]) -> dict[str, Any]:
-    """What the model card says of a run at the checkpoint `saved`.
+    """Facts for the model card of a run at the checkpoint `saved`.
 
     Returns:
       stages (name, steps, batch, trained, data) up to that of the checkpoint, `from` (names of what was imported, and

@@ -58,7 +58,7 @@ def problem(checkpoint: os.PathLike, items: Collection[str] = WHOLE) -> str | No
 def unreadable(checkpoint: os.PathLike, item: str) -> str | None:
     """Reads the arrays of an item one after the other; why one cannot be read, or None.
 
-    Not through Orbax: of several arrays it reads at once it leaves the rest behind when one fails, and their errors
+    Not through Orbax: of several arrays it reads at once it abandons the rest when one fails, and their errors
     show on the terminal later.
     """
     path, name = (epath.Path(checkpoint) / item).absolute(), ""

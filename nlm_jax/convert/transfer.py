@@ -117,7 +117,7 @@ def _aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
 
 
 def _copy_finite(out: np.ndarray, view: np.ndarray) -> bool:
-    """Copies `view`, and says whether all of it is finite."""
+    """Copies `view`; returns whether all of it is finite."""
     if view.ndim == 2 and view.strides[0] < view.strides[1]:  # transposed: most of what a Llama is made of
         for start in range(0, view.shape[1], LINES):
             part = slice(start, start + LINES)

@@ -124,7 +124,7 @@ def batches(file: pathlib.Path, columns: Sequence[str] | None = None, rows: int 
 
 
 def features(file: pathlib.Path, columns: Any) -> dict[str, Any]:
-    """What `datasets` says of the columns of a schema: in its metadata, or in `dataset_info.json` next to the file."""
+    """Metadata of `datasets` about the columns: in the schema, or in `dataset_info.json` next to the file."""
     with contextlib.suppress(KeyError, TypeError, ValueError):
         return dict(json.loads(columns.metadata[b"huggingface"])["info"]["features"])
     with contextlib.suppress(OSError, KeyError, TypeError, ValueError):

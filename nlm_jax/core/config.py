@@ -247,7 +247,7 @@ def _parse(old: Any, declared: Any, text: str, key: str) -> Any:
 
 
 def _target_type(old: Any, declared: Any) -> type | None:
-    """Type of a field: that of its value, else the declared one; None if neither says a single type."""
+    """Type of a field: that of its value, else the declared one; None if neither determines a single type."""
     if old is not None:
         return str if isinstance(old, str) else type(old)
     options = typing.get_args(declared) if typing.get_origin(declared) in _UNIONS else (declared,)

@@ -2,7 +2,7 @@
 
 B  rows of a batch, or clips if a function takes clips alone
 A  audio clips in one row
-T  audio samples (waveforms) or frames (filter bank); the name of the array says which
+T  audio samples (waveforms) or frames (filter bank); the name of the array shows which
 P  patch tokens of the encoder (8 per 16 frames, time-major)
 W  Q-Former windows of one clip
 Q  query tokens of one window (1 in the released model)

@@ -20,7 +20,7 @@ def n_tokens(samples: int) -> int:
 
 
 def used_samples(samples: int) -> int:
-    """The fewest samples that make as many encoder tokens as `samples` do: what is behind them has no part in any."""
+    """The fewest samples that make as many encoder tokens as `samples` do: samples after them do not affect any."""
     frames = n_frames(samples) // PATCH * PATCH
     return FRAME_LENGTH + FRAME_SHIFT * (frames - 1) if frames else samples
 

@@ -89,7 +89,7 @@ def decode_clip(record: bytes, start: int = 0, samples: int | None = None) -> Fl
       samples: number of samples, fewer if the clip ends before; None = to its end.
 
     Raises:
-      CorruptRecord: not a clip record, or its samples are damaged, not finite, or not as many as its header says.
+      CorruptRecord: not a clip record, or its samples are damaged, not finite, or not as many as in its header.
     """
     header, payload = clip_header(record)
     count = header["samples"] - start if samples is None else min(samples, header["samples"] - start)

@@ -82,7 +82,7 @@ def duration(hours: float) -> str:
 
 
 def bar_table(head: Sequence[str], rows: Sequence[Sequence[Any]], share: Sequence[float]) -> str:
-    """A table whose first column has a bar of length `share` (0 to 1) behind its text."""
+    """A table whose first column has a bar of length `share` (0 to 1) after its text."""
     cells = "".join(f"<th{' class=number' if k else ''}>{html.escape(h)}</th>" for k, h in enumerate(head))
     body = []
     for row, part in zip(rows, share, strict=True):

@@ -1,6 +1,6 @@
 """The examples of annotations, by way of generator stages: read, split, window, leave out, add tasks.
 
-`Annotations.examples` is the whole way. Nothing is kept in memory, so every pass reads the annotations again.
+`Annotations.examples` runs all stages. Nothing is cached, so every pass reads the annotations again.
 """
 
 import dataclasses

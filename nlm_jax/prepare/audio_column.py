@@ -75,7 +75,7 @@ def _of(file: pathlib.Path, changed: int, size: int) -> AudioColumn | None:
 
 
 def element(feature: Any) -> dict[str, Any]:
-    """What `datasets` says of the elements of a column of lists, as every version of it writes that."""
+    """The metadata of `datasets` about the elements of a list column, in the format of each version."""
     while True:
         if isinstance(feature, list) and feature:
             feature = feature[0]
@@ -149,7 +149,7 @@ def notices(file: pathlib.Path) -> Iterator[str]:
         yield f"{file}: column {column.name!r} has {description}"
     if column.samples is not None and not column.rated:
         alternatives = " or ".join(RATES)
-        yield f"{file}: no column {alternatives} says at what rate {column.name!r} was sampled; 16000 Hz is assumed"
+        yield f"{file}: no column {alternatives} gives the sample rate of {column.name!r}; 16000 Hz is assumed"
 
 
 def _described(samples: np.dtype, limits: scale.Bounds) -> str:

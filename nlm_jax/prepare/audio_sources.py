@@ -1,6 +1,6 @@
-"""The audio that a name of an annotation stands for: a file below the audio root, a row of a dataset
-(`shard.parquet#row=12`), or a member of a tar (`shard.tar#member=x.flac`). With `#channel=2` behind it the name stands
-for one channel, with `#t=1.5,3` behind that for a part.
+"""The audio that a name in an annotation refers to: a file below the audio root, a row of a dataset
+(`shard.parquet#row=12`), or a member of a tar (`shard.tar#member=x.flac`). With the suffix `#channel=2` the name stands
+for one channel, with a further `#t=1.5,3` for a part.
 """
 
 import dataclasses

@@ -157,12 +157,12 @@ def summary(options: PrepareOptions, manifest: dict[str, Any]) -> list[str]:
         lines.append(f"left out: {manifest['rejected']}; the reasons are in {rejects}")
     if not options.split and not any(map(options.is_training, manifest["splits"])):
         names = ", ".join(manifest["splits"])
-        lines.append(f"no example is for training: all are of split {names}; --training-splits says which")
+        lines.append(f"no example is for training: all are of split {names}; --training-splits selects them")
     return lines + warnings(manifest)
 
 
 def warnings(manifest: dict[str, Any]) -> list[str]:
-    """What a manifest says about the recordings, the held-out part, and duplicates and leakage in training."""
+    """Lines about the recordings of a manifest, the held-out part, and duplicates and leakage in training."""
     lines = source_report.notices(manifest["audio"])
     if labels := manifest.get("hold_out", {}).get("training_only"):
         lines.append(f"in training only, for there is one recording of each: {', '.join(labels)}")

@@ -19,14 +19,14 @@ VERSION = 1
 WINDOW, HOP = 512, 256
 """Samples of a spectrum, and between two of them."""
 SMOOTH, LAG, KEEP = 32, 16, 2
-"""Spectra averaged (512 ms), spectra between the two averages compared (256 ms), and every how many is kept."""
+"""Spectra averaged (512 ms), spectra between the two averages compared (256 ms), and the stride."""
 BANDS = ((200.0, 3600.0), (1500.0, 7400.0))
 """Hz; 33 bands each, equally wide in mel, for the low and the high 32 bits."""
 FRAMES_PER_SECOND = SAMPLE_RATE / (HOP * KEEP)
 
 
 def fingerprint(wave: Float[np.ndarray, "T"]) -> UInt64[np.ndarray, "F"]:
-    """u64[F] of f32[T] at 16 kHz, `F = ceil(T / 512)`; a half word of 0 says that there is no energy to compare."""
+    """u64[F] of f32[T] at 16 kHz, `F = ceil(T / 512)`; a half word of 0 means that there is no energy to compare."""
     frames = -(-wave.size // (HOP * KEEP))
     before = (SMOOTH + LAG) // 2 * HOP
     spectra = frames * KEEP + SMOOTH + LAG

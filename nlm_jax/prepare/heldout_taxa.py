@@ -143,7 +143,7 @@ def _entries(content: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _behind(value: Any) -> list[str]:
-    """The names that an object lists behind its own."""
+    """The names that an object lists after its own."""
     if not isinstance(value, dict):
         return []
     return [name for names in value.values() for name in ([names] if isinstance(names, str) else names)]

@@ -3,7 +3,7 @@
 Near duplicates are found by voting in an inverted index. A frame of a fingerprint consists of two half words of 32
 bits, which are treated alike:
 
-1. Index: the half words of all clips are sorted, so that frames with equal words are adjacent. A word of 0 says that
+1. Index: the half words of all clips are sorted, so that frames with equal words are adjacent. A word of 0 means that
    there is no energy to compare, and is left out; of a word that repeats within a clip the first frame counts.
 2. Votes: two adjacent frames of different clips vote for the pair of clips and for the offset between their frames. A
    frame is paired with its next `NEIGHBOURS` frames only, so that the work grows with the number of frames, not of

@@ -136,5 +136,5 @@ def _rewrite(out: pathlib.Path, number: int, entries: list[Entry], needed: Colle
 
 
 def _unused(entry: Entry) -> Entry:
-    """The entry of a removed clip: the digest still says which recordings are copies of each other."""
+    """The entry of a removed clip: the digest still identifies recordings that are copies of each other."""
     return {"name": entry["name"], "unused": True, "sha256": entry["sha256"]}

@@ -1,4 +1,4 @@
-"""What the manifest says about the source recordings of the clips: their rates, ultrasound, and damaged files."""
+"""Facts of the manifest about the source recordings of the clips: their rates, ultrasound, and damaged files."""
 
 import collections
 from typing import Any

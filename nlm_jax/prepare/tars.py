@@ -12,7 +12,7 @@ from nlm_jax.core.errors import UserError
 
 log = logging.getLogger(__name__)
 MAX_OPEN = 64
-"""Tar files whose table of contents is kept."""
+"""Number of tar files whose table of contents is cached."""
 
 
 def matching(path: pathlib.Path) -> list[pathlib.Path]:

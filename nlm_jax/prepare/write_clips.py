@@ -89,7 +89,7 @@ def convert(recipe: Recipe, path: str) -> Conversion:
 
 
 def _source_facts(clip: audio_sources.Clip) -> dict[str, Any]:
-    """What the header of a clip says about its source."""
+    """Facts about the source in the header of a clip."""
     part = clip.part
     facts = {"cut": clip.cut, "source_rate": part.rate}
     if part.above_band:

@@ -1,4 +1,4 @@
-"""`nlm serve`: a model behind HTTP."""
+"""`nlm serve`: serves a model over HTTP."""
 
 import argparse
 import contextlib
@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model_arguments(parser)
     add_dtype_argument(parser)
     parser.add_argument(
-        "--deterministic", action="store_true", help="no bit of an answer depends on what else is asked; slower"
+        "--deterministic", action="store_true", help="answers are bitwise independent of concurrent requests; slower"
     )
     add_merging_alpha_argument(parser)
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
@@ -127,13 +127,13 @@ def run(args: argparse.Namespace) -> int:
 
 
 def named(model: str) -> str:
-    """What clients are told of `--model`: the name of its folder, not where it lies; a hub id as it is."""
+    """The name of `--model` for clients: the folder's name without its path; a hub id unchanged."""
     path = pathlib.Path(model)
     return path.resolve().name if path.exists() else str(model)
 
 
 def check(args: argparse.Namespace) -> None:
-    """Flags that cannot be are said before anything is loaded."""
+    """Raises UserError for invalid flags before anything is loaded."""
     for name, most in MOST.items():
         value = getattr(args, name.replace("-", "_"))
         if value < 1:

@@ -70,7 +70,7 @@ class AudioInput(_Strict):
     payload_type: str
     data: str
     sample_rate: Positive | None = None
-    """Nominal: what the header of the audio says counts."""
+    """Nominal: the sample rate in the audio's header is used."""
 
 
 class GenerationConfig(_Strict):
@@ -85,7 +85,7 @@ class GenerationConfig(_Strict):
 
     @property
     def sampling(self) -> dict[str, Any]:
-        """What is said of the fields that `generate.options.GenerationOptions` has under the same name."""
+        """Documentation of the fields that `generate.options.GenerationOptions` has under the same name."""
         names = ("temperature", "top_k", "top_p", "seed", "repetition_penalty")
         return {name: value for name in names if (value := getattr(self, name)) is not None}
 
@@ -212,7 +212,7 @@ def ending(answer: Answer) -> dict[str, Any]:
 
 
 def failure(ident: str, error: str, seconds: float) -> dict[str, Any]:
-    """The item of the response that says why there is no answer."""
+    """The item of the response with the reason for a missing answer."""
     return {"sample_id": ident, "predictions": [], "error": error, "latency_sec": round(seconds, 6)}
 
 
@@ -247,9 +247,7 @@ def _source(name: str, sound: AudioInput, root: pathlib.Path | None) -> bytes | 
         if not path.is_relative_to(root.resolve()):
             raise UserError(f"{name}: the file is not below the folder this server may read")
         try:
-            os.stat(
-                os.path.join(root, sound.data)
-            )  # as it is written: no file has a "/" behind it, or "x/.." if no x is
+            os.stat(os.path.join(root, sound.data))  # unresolved: a file has no trailing "/", and "x/.." requires x
         except OSError:
             raise UserError(f"{name}: no such file") from None
         return path

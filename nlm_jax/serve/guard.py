@@ -18,7 +18,7 @@ PORTS = {"http": 80, "https": 443}
 
 
 class Guard:
-    """ASGI middleware that refuses foreign names with 403, and bodies that are not said to be JSON with 415."""
+    """ASGI middleware that refuses foreign names with 403, and bodies without the JSON media type with 415."""
 
     def __init__(self, app: Callable, hosts: Iterable[str] = LOCAL, refused: Callable[[], None] = lambda: None):
         """A guard in front of `app`.

@@ -345,5 +345,5 @@ class Server:
 
 
 def problem(status: int, message: str) -> JSONResponse:
-    """A response that says what is wrong."""
+    """A response with an error message."""
     return JSONResponse({"error": message}, status, headers={"Retry-After": "1"} if status == 503 else None)

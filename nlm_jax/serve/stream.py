@@ -18,7 +18,7 @@ from nlm_jax.serve.server import QUEUE_FULL, Server
 from nlm_jax.serve.types import OnText, ServeQuestion
 
 KEEP_ALIVE = 10.0
-"""Seconds without text after which a line says that the question still waits, as proxies close silent connections."""
+"""Seconds without text after which a keep-alive line is sent, as proxies close silent connections."""
 
 
 class Lines(Response):

@@ -1,6 +1,6 @@
 """The official training YAML (its train_stage1.yml and train_stage2.yml) as a config of ours, for who comes from there.
 
-What it says of the model, the optimiser, the batch and the augmentation is taken over; what belongs to its machines
+Its settings of the model, the optimiser, the batch and the augmentation are adopted; what belongs to its machines
 or is unpublished is left out and named. One example of the official batch is one example here, but rows hold several.
 """
 

@@ -93,7 +93,7 @@ def clip_by_norm(limit: float) -> optax.GradientTransformation:
 
 
 def decay(rate: float) -> optax.GradientTransformation:
-    """Adds rate * parameter if `decays` says so; multiplied by the learning rate afterwards, as in AdamW."""
+    """Adds rate * parameter if `decays` is set for it; multiplied by the learning rate afterwards, as in AdamW."""
 
     def update(updates, params):
         return map_named(lambda path, u, p: u + rate * p if decays(path, p) else u, updates, params)

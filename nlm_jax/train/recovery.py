@@ -78,7 +78,7 @@ def recover(root: epath.Path, stages: Sequence[str], keep: int) -> list[str]:
     Args:
       root: the directory that holds `checkpoints`.
       stages: names of the run's stages, in order.
-      keep: number of checkpoints of each kind that are kept.
+      keep: number of checkpoints of each kind to keep.
 
     Returns:
       a message about each damaged checkpoint.

@@ -69,7 +69,7 @@ def label_text(cell: object) -> str:
 
 
 def is_silent(label: str) -> bool:
-    """Whether a label says that nothing is heard."""
+    """Whether a label means that no animal is heard."""
     return re.sub(r"[\s_-]+", " ", label.lower()).strip(" ()[]") in SILENT
 
 
