@@ -1,12 +1,12 @@
 """A stage ready to run: shapes and shardings of its state, and its compiled step."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
 from flax import nnx
 from jax.sharding import Mesh
 
@@ -18,8 +18,8 @@ from nlm_jax.models.naturelm import NatureLMModel
 from nlm_jax.nn.attention import check_attention, choose_attention
 from nlm_jax.nn.int8 import int8_base
 from nlm_jax.train.config import Stage, TrainConfig
-from nlm_jax.train.optim import optimizer, schedule
-from nlm_jax.train.partition import check, trainable
+from nlm_jax.train.optim import OptimConfig, optimizer, schedule
+from nlm_jax.train.partition import Components, check, trainable
 from nlm_jax.train.state import TrainState, abstract_state, state_shardings
 from nlm_jax.train.step import make_step
 from nlm_jax.train.weights import init_missing
@@ -35,7 +35,8 @@ class Program:
     graphdef: nnx.GraphDef
     build: Callable[[], nnx.Module]
     """The model with random weights."""
-    tx: optax.GradientTransformation
+    init_opt: Callable[..., Any]
+    """trainable parameters -> step 0 and a fresh optimizer state."""
     abstract: TrainState
     """Shapes and dtypes of the state."""
     shardings: TrainState
@@ -65,9 +66,7 @@ class Program:
             map_named(lambda path, _: leaves[path], part) for part in (self.abstract.trainable, self.abstract.frozen)
         ]
         if opt is None:
-            shardings = (self.shardings.step, self.shardings.opt)
-            init = jax.jit(lambda t: (jnp.zeros((), jnp.int32), self.tx.init(t)), out_shardings=shardings)
-            step, moments = init(parts[0])
+            step, moments = self.init_opt(parts[0])
         else:
             step = opt["step"]
             moments = map_named(lambda path, _: opt[f"opt/{path}"], self.abstract.opt)
@@ -76,6 +75,9 @@ class Program:
 
 def make_program(config: TrainConfig, stage: Stage, model: NatureLMConfig, mesh: Mesh, rules: Rules) -> Program:
     """Traces the model of a stage without allocating it; the step is compiled when it is first called.
+
+    Programs of equal settings share traced and compiled functions within a process: a run that is resumed, or the next
+    of a sweep, compiles nothing again.
 
     Args:
       config: of the run.
@@ -93,31 +95,49 @@ def make_program(config: TrainConfig, stage: Stage, model: NatureLMConfig, mesh:
     attention = choose_attention(model.attention, platform, stage.data.row_tokens, model.llama.head_dim)
     check_attention(attention, model.compute_dtype, platform)
     model = dataclasses.replace(model, attention=attention)
+    index = config.stages.index(stage)
+    settings = (stage.train, stage.optim, stage.steps, stage.accumulate)
+    functions = _functions(model, config.seed, config.seed + index, config.model.base_dtype, *settings, mesh, rules)
+    return Program(stage=stage, model=model, mesh=mesh, **functions)
+
+
+@functools.lru_cache(maxsize=8)
+def _functions(
+    model: NatureLMConfig,
+    init_seed: int,
+    stage_seed: int,
+    base_dtype: str,
+    train: Components,
+    optim: OptimConfig,
+    steps: int,
+    accumulate: int,
+    mesh: Mesh,
+    rules: Rules,
+) -> dict[str, Any]:
+    """The fields of a `Program` that do not depend on its data. Cached, so that jax finds its compiled programs."""
 
     def build():
-        module = NatureLMModel(model, rngs=nnx.Rngs(params=config.seed))
-        return int8_base(module) if config.model.base_dtype == "int8" else module
+        module = NatureLMModel(model, rngs=nnx.Rngs(params=init_seed))
+        return int8_base(module) if base_dtype == "int8" else module
 
-    tx = optimizer(stage.optim, stage.steps)
+    tx = optimizer(optim, steps)
     graphdef, template = nnx.split(nnx.eval_shape(build))
-    check(stage.train, named_leaves(template))
-    abstract = abstract_state(template, tx, trainable(stage.train), config.model.base_dtype)
+    check(train, named_leaves(template))
+    abstract = abstract_state(template, tx, trainable(train), base_dtype)
     shardings = state_shardings(abstract, mesh, rules)
-    learning_rate, seed = schedule(stage.optim, stage.steps), config.seed + config.stages.index(stage)
-    step = make_step(graphdef, tx, learning_rate, seed=seed, accumulate=stage.accumulate, rules=rules)
-    return Program(
-        stage=stage,
-        model=model,
-        mesh=mesh,
-        graphdef=graphdef,
-        build=build,
-        tx=tx,
-        abstract=abstract,
-        shardings=shardings,
-        step=jax.jit(
+    step = make_step(graphdef, tx, schedule(optim, steps), seed=stage_seed, accumulate=accumulate, rules=rules)
+    return {
+        "graphdef": graphdef,
+        "build": build,
+        "init_opt": jax.jit(
+            lambda trained: (jnp.zeros((), jnp.int32), tx.init(trained)), out_shardings=(shardings.step, shardings.opt)
+        ),
+        "abstract": abstract,
+        "shardings": shardings,
+        "step": jax.jit(
             step,
             in_shardings=(shardings, rows_sharding(mesh)),
             out_shardings=(shardings, replicated(mesh)),
             donate_argnums=0,
         ),
-    )
+    }

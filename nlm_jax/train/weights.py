@@ -233,19 +233,23 @@ def init_missing(
       targets: path -> shape, dtype and sharding.
       params: path -> leaf of what has been loaded.
     """
-    missing = {path: target for path, target in targets.items() if path not in params}
-    leaves: dict[str, jax.Array] = {}
-    if missing:
-
-        def draw():
-            drawn = named_leaves(nnx.state(build()))
-            return {path: drawn[path].astype(target.dtype) for path, target in missing.items()}
-
-        leaves = jax.jit(draw, out_shardings={path: target.sharding for path, target in missing.items()})()
+    missing = tuple((path, target) for path, target in targets.items() if path not in params)
+    leaves = dict(_random_leaves(build, missing)()) if missing else {}
     for path, target in targets.items():
         if path not in leaves:
             leaves[path] = jax.device_put(cast(params[path], target.dtype), target.sharding)
     return leaves
+
+
+@functools.lru_cache(maxsize=8)
+def _random_leaves(build: Callable[[], nnx.Module], missing: tuple[tuple[str, jax.ShapeDtypeStruct], ...]) -> Callable:
+    """Compiled function that draws the leaves of `missing`."""
+
+    def draw():
+        drawn = named_leaves(nnx.state(build()))
+        return {path: drawn[path].astype(target.dtype) for path, target in missing}
+
+    return jax.jit(draw, out_shardings={path: target.sharding for path, target in missing})
 
 
 @functools.partial(jax.jit, static_argnames="dtype")

@@ -7,7 +7,10 @@ import pytest
 from check import FROM_OFFICIAL_FEATURES, FROM_WAVEFORMS, Checker
 from golden_set import SMALL, GoldenSet, copy_small_set
 
-IN_ORACLES = ("greedy and beam answers", "gradients", "six AdamW steps")
+IN_ORACLES = (
+    *("greedy and beam answers", "gradients", "six AdamW steps", "loss"),
+    *("BEATs, every stage", "windows, Q-Former, projection"),
+)
 """Rows that take long and that tests/oracle compares in every run, from the same arrays."""
 
 
