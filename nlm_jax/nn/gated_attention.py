@@ -10,6 +10,7 @@ from jaxtyping import Array, Bool, Float
 
 from nlm_jax.core.precision import matmul_precision
 from nlm_jax.mesh.axes import ROWS
+from nlm_jax.nn import gated_attention_tpu
 from nlm_jax.nn.attention import MASKED
 from nlm_jax.nn.remat import ATTENTION
 
@@ -58,7 +59,8 @@ def _attend(q, k, v, gate, bias, padding):
 
 def _forward(q, k, v, gate, bias, padding):
     clips = (q, k, v, gate, padding)
-    out, lse = jax.lax.platform_dependent(bias, *clips, cpu=_map_forward, default=_vmap_forward)
+    tpu = gated_attention_tpu.forward if gated_attention_tpu.supported(q.shape[-1]) else _vmap_forward
+    out, lse = jax.lax.platform_dependent(bias, *clips, cpu=_map_forward, tpu=tpu, default=_vmap_forward)
     out, lse = checkpoint_name(out, ATTENTION), checkpoint_name(lse, ATTENTION)
     return out, (q, k, v, gate, bias, padding, lse)
 
@@ -66,7 +68,8 @@ def _forward(q, k, v, gate, bias, padding):
 def _backward(residuals, dout):
     q, k, v, gate, bias, padding, lse = residuals
     clips = (q, k, v, gate, padding, lse, dout)
-    dbias, gradients = jax.lax.platform_dependent(bias, *clips, cpu=_map_backward, default=_vmap_backward)
+    tpu = gated_attention_tpu.backward if gated_attention_tpu.supported(q.shape[-1]) else _vmap_backward
+    dbias, gradients = jax.lax.platform_dependent(bias, *clips, cpu=_map_backward, tpu=tpu, default=_vmap_backward)
     return *gradients, dbias, None
 
 

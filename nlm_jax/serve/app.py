@@ -88,5 +88,9 @@ def make_app(
     async def page():
         return FileResponse(WEB / "index.html", headers=PAGE_HEADERS)
 
+    @app.get("/favicon.ico", include_in_schema=False)  # browsers request it until they have read the page's own icon
+    async def icon():
+        return FileResponse(WEB / "icon.svg", headers=PAGE_HEADERS)
+
     app.mount("/web", StaticFiles(directory=WEB), name="web")
     return app

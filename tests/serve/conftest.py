@@ -113,9 +113,9 @@ def page(chromium, address, model):
     yield one
     model.gate.set()
     model.refuses = ""
-    turns = [
+    errors = [
         entry
         for entry in one.driver.get_log("browser")
         if entry["level"] == "SEVERE" and "/ask" not in entry["message"] and "ERR_BLOCKED" not in entry["message"]
     ]
-    assert not turns
+    assert not errors

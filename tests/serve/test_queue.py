@@ -204,9 +204,9 @@ def test_many_bodies_at_once_are_bounded(serving):
     """What all requests hold together has a bound too: four times the largest one."""
     client = serving(Fake(), max_body=300_000)
     server = client.app.state.server
-    server.intake.held = 4 * 300_000 - 100
+    server.intake.buffered = 4 * 300_000 - 100
     assert predict(client, item()).status_code == 503
-    server.intake.held = 0
+    server.intake.buffered = 0
     assert predict(client, item(audio=[clip(wav(2.0))])).status_code == 200
 
 
