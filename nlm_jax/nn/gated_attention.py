@@ -27,7 +27,7 @@ def gated_attention(
 
     The forward pass saves its arguments and the logarithm of the softmax's sum, which is named `ATTENTION` for remat
     policies, as the output is; the backward pass recomputes the probabilities. CPUs run clip by clip, because the
-    scores of a batch exceed their caches. On a mesh each device computes its own clips and heads.
+    scores of a batch exceed their caches; TPUs have kernels. On a mesh each device computes its own clips and heads.
 
     Args:
       gate: factor of the bias for each query, float32.
@@ -59,8 +59,8 @@ def _attend(q, k, v, gate, bias, padding):
 
 def _forward(q, k, v, gate, bias, padding):
     clips = (q, k, v, gate, padding)
-    tpu = gated_attention_tpu.forward if gated_attention_tpu.supported(q.shape[-1]) else _vmap_forward
-    out, lse = jax.lax.platform_dependent(bias, *clips, cpu=_map_forward, tpu=tpu, default=_vmap_forward)
+    tpu = {"tpu": gated_attention_tpu.forward} if gated_attention_tpu.supported(q.shape[-1]) else {}
+    out, lse = jax.lax.platform_dependent(bias, *clips, cpu=_map_forward, default=_vmap_forward, **tpu)
     out, lse = checkpoint_name(out, ATTENTION), checkpoint_name(lse, ATTENTION)
     return out, (q, k, v, gate, bias, padding, lse)
 
@@ -68,8 +68,8 @@ def _forward(q, k, v, gate, bias, padding):
 def _backward(residuals, dout):
     q, k, v, gate, bias, padding, lse = residuals
     clips = (q, k, v, gate, padding, lse, dout)
-    tpu = gated_attention_tpu.backward if gated_attention_tpu.supported(q.shape[-1]) else _vmap_backward
-    dbias, gradients = jax.lax.platform_dependent(bias, *clips, cpu=_map_backward, tpu=tpu, default=_vmap_backward)
+    tpu = {"tpu": gated_attention_tpu.backward} if gated_attention_tpu.supported(q.shape[-1]) else {}
+    dbias, gradients = jax.lax.platform_dependent(bias, *clips, cpu=_map_backward, default=_vmap_backward, **tpu)
     return *gradients, dbias, None
 
 

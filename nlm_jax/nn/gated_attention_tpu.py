@@ -2,8 +2,9 @@
 
 Positions are the minor axis and scores are transposed (key before query): softmax and the gate's gradient then reduce
 over sublanes, every array fills its lanes although a head has only 64 values, and no product needs a transposed result.
-Positions are padded to a multiple of 128 lanes. Padded keys are masked by the product of keys and queries itself: one
-more row of the keys is 0 or `MASKED`, the queries have 1 in it, and a product over 64 of 128 rows has that row free.
+Positions are padded to a multiple of 128 lanes, in the kernel unless queries come in several blocks. Padded keys are
+masked by the product of keys and queries itself: one more row of the keys is 0 or `MASKED`, the queries have 1 in it,
+and a product over 64 of 128 rows has that row free.
 """
 
 import functools
@@ -42,15 +43,15 @@ def forward(
       interpret: runs the kernel in interpret mode, on any device; for tests.
     """
     b, p, n, h = q.shape
-    arrays, grid, specs = _operands(bias, q, k, v, gate, padding)
-    full = arrays[0].shape[-1]
+    arrays, grid, specs, width = _operands(bias, q, k, v, gate, padding)
+    full = arrays[-1].shape[-1]
     out, lse = pl.pallas_call(
         functools.partial(_forward_kernel, precision=matmul_precision(q.dtype)),
         grid=grid,
         in_specs=specs["in"],
         out_specs=[specs["query"], specs["row"]],
         out_shape=[
-            jax.ShapeDtypeStruct((b, n, h, full), q.dtype),
+            jax.ShapeDtypeStruct((b, n, h, width), q.dtype),
             jax.ShapeDtypeStruct((b, n, 1, full), jnp.float32),
         ],
         compiler_params=_params(("parallel", "arbitrary", "arbitrary")),
@@ -88,18 +89,18 @@ def backward(
     b, p, n, h = q.shape
     if padding is not None:
         dout = jnp.where(padding.all(1)[:, None, None, None], 0, dout)
-    arrays, grid, specs = _operands(bias, q, k, v, gate, padding)
-    full, blocks = arrays[0].shape[-1], grid[1]
+    arrays, grid, specs, width = _operands(bias, q, k, v, gate, padding)
+    full, blocks = arrays[-1].shape[-1], grid[1]
     lse = jnp.pad(lse[..., 0], ((0, 0), (0, 0), (0, full - p)))[:, :, None]
-    part = jax.ShapeDtypeStruct((blocks, b, n, h, full), q.dtype if blocks == 1 else jnp.float32)
-    part_spec = pl.BlockSpec((1, 1, 1, h, full), lambda n, i, b: (i, b, n, 0, 0))
+    part = jax.ShapeDtypeStruct((blocks, b, n, h, width), q.dtype if blocks == 1 else jnp.float32)
+    part_spec = pl.BlockSpec((1, 1, 1, h, width), lambda n, i, b: (i, b, n, 0, 0))
     dq, dk, dv, dgate, dbias = pl.pallas_call(
         functools.partial(_backward_kernel, scale=h**-0.5, precision=matmul_precision(q.dtype)),
         grid=grid,
         in_specs=[*specs["in"], specs["row"], specs["query"]],
         out_specs=[specs["query"], part_spec, part_spec, specs["row"], specs["bias"]],
         out_shape=[
-            jax.ShapeDtypeStruct((b, n, h, full), q.dtype),
+            jax.ShapeDtypeStruct((b, n, h, width), q.dtype),
             part,
             part,
             jax.ShapeDtypeStruct((b, n, 1, full), jnp.float32),
@@ -109,7 +110,7 @@ def backward(
         cost_estimate=_cost(b, n, h, full, products=5, arrays=8, dtype=q.dtype),
         interpret=interpret,
         name="gated_attention_backward",
-    )(*arrays, lse, _positions_last(dout, full))
+    )(*arrays, lse, _positions_last(dout, width))
     dk, dv = (x.sum(0).astype(q.dtype) for x in (dk, dv))
     gradients = (*(_positions_first(x, p) for x in (dq, dk, dv)), dgate[..., 0, :p, None])
     return dbias[:, :p, :p].transpose(0, 2, 1), gradients
@@ -121,75 +122,87 @@ def supported(h: int) -> bool:
 
 
 def _operands(bias, q, k, v, gate, padding):
-    """Arrays, grid (heads, blocks of queries, clips) and block specs that both kernels share."""
+    """Arrays, grid (heads, blocks of queries, clips), specs of the shared blocks, and positions of the values."""
     b, p, n, h = q.shape
     full = -(-p // LANES) * LANES
-    block = next(
-        size for size in range(full, 0, -LANES) if full % size == 0 and (size * full <= BLOCK or size == LANES)
-    )
-    masked = (
-        jnp.arange(full) >= p if padding is None else jnp.pad(padding, ((0, 0), (0, full - p)), constant_values=True)
-    )
-    mask = jnp.where(jnp.broadcast_to(masked, (b, full)), MASKED, 0.0).astype(k.dtype)
+    fits = [size for size in range(LANES, full + 1, LANES) if full % size == 0 and size * full <= BLOCK]
+    block = max(fits, default=LANES)
+    # A block may be as wide as its array, whatever that is; a part of one must be whole lanes.
+    width = p if block == full else full
+    wide = min(block, width)
+    masked = jnp.zeros((b, p), bool) if padding is None else padding
+    masked = jnp.pad(masked, ((0, 0), (0, full - p)), constant_values=True)
+    mask = jnp.where(masked, MASKED, 0.0).astype(k.dtype)
     mask = jnp.pad(mask[:, None], ((0, 0), (0, MASK_ROWS - 1), (0, 0)))
     gate = jnp.pad(gate[..., 0], ((0, 0), (0, 0), (0, full - p)))[:, :, None]
     bias = jnp.pad(bias.transpose(0, 2, 1), ((0, 0), (0, full - p), (0, full - p)))
-    keys = pl.BlockSpec((1, 1, h, full), lambda n, i, b: (b, n, 0, 0))
+    keys = pl.BlockSpec((1, 1, h, width), lambda n, i, b: (b, n, 0, 0))
     specs = {
-        "query": pl.BlockSpec((1, 1, h, block), lambda n, i, b: (b, n, 0, i)),
+        "query": pl.BlockSpec((1, 1, h, wide), lambda n, i, b: (b, n, 0, i)),
         "row": pl.BlockSpec((1, 1, 1, block), lambda n, i, b: (b, n, 0, i)),
         "bias": pl.BlockSpec((1, full, block), lambda n, i, b: (n, 0, i)),
     }
     mask_spec = pl.BlockSpec((1, MASK_ROWS, full), lambda n, i, b: (b, 0, 0))
     specs["in"] = [specs["query"], keys, keys, mask_spec, specs["row"], specs["bias"]]
-    values = (_positions_last(x, full) for x in (q * h**-0.5, k, v))
-    return (*values, mask, gate, bias), (n, full // block, b), specs
+    values = (_positions_last(x, width) for x in (q * h**-0.5, k, v))
+    return (*values, mask, gate, bias), (n, full // block, b), specs, width
 
 
 def _forward_kernel(q, k, v, mask, gate, bias, out, lse, *, precision):
     dot = functools.partial(jax.lax.dot_general, precision=precision, preferred_element_type=jnp.float32)
-    scores = _scores(q, k, mask, gate, bias, dot)
+    q, k, v, gate, bias = _pad(q, gate), _pad(k, mask), _pad(v, mask), gate[0, 0], bias[0]
+    scores = _scores(q, k, mask[0], gate, bias, dot)
     top = scores.max(0, keepdims=True)
     weights = jnp.exp(scores - top)
     total = weights.sum(0, keepdims=True)
-    mixed = dot(v[0, 0], weights.astype(v.dtype), (((1,), (0,)), ((), ())))
-    out[0, 0] = (mixed / total).astype(out.dtype)
+    mixed = dot(v, weights.astype(v.dtype), (((1,), (0,)), ((), ())))
+    _store(out.at[0, 0], mixed / total)
     lse[0, 0] = top + jnp.log(total)
 
 
 def _backward_kernel(q, k, v, mask, gate, bias, lse, dout, dq, dk, dv, dgate, dbias, *, scale, precision):
     dot = functools.partial(jax.lax.dot_general, precision=precision, preferred_element_type=jnp.float32)
-    queries = (((1,), (1,)), ((), ()))
-    probs = jnp.exp(_scores(q, k, mask, gate, bias, dot) - lse[0, 0])
-    dv[0, 0, 0] = dot(dout[0, 0], probs.astype(v.dtype), queries).astype(dv.dtype)
-    dprobs = dot(v[0, 0], dout[0, 0], (((0,), (0,)), ((), ())))
+    q, k, v, dout, gate, bias = _pad(q, gate), _pad(k, mask), _pad(v, mask), _pad(dout, gate), gate[0, 0], bias[0]
+    over_queries = (((1,), (1,)), ((), ()))
+    probs = jnp.exp(_scores(q, k, mask[0], gate, bias, dot) - lse[0, 0])
+    _store(dv.at[0, 0, 0], dot(dout, probs.astype(v.dtype), over_queries))
+    dprobs = dot(v, dout, (((0,), (0,)), ((), ())))
     dscores = probs * (dprobs - (probs * dprobs).sum(0, keepdims=True))
     narrow = dscores.astype(q.dtype)
-    dq[0, 0] = (dot(k[0, 0], narrow, (((1,), (0,)), ((), ()))) * scale).astype(dq.dtype)
-    dk[0, 0, 0] = dot(q[0, 0], narrow, queries).astype(dk.dtype)  # q is scaled already
-    dgate[0, 0] = (dscores * bias[0]).sum(0, keepdims=True)
+    _store(dq.at[0, 0], dot(k, narrow, (((1,), (0,)), ((), ()))) * scale)
+    _store(dk.at[0, 0, 0], dot(q, narrow, over_queries))  # q is scaled already
+    dgate[0, 0] = (dscores * bias).sum(0, keepdims=True)
 
     @pl.when(pl.program_id(2) == 0)
     def _():
         dbias[0] = jnp.zeros_like(dbias[0])
 
-    dbias[0] += dscores * gate[0, 0]
+    dbias[0] += dscores * gate
 
 
 def _scores(q, k, mask, gate, bias, dot):
     """Masked scores, key before query."""
-    ones = jnp.ones((MASK_ROWS, q.shape[3]), q.dtype)
-    keys, queries = jnp.concatenate([k[0, 0], mask[0]]), jnp.concatenate([q[0, 0], ones])
-    return dot(keys, queries, (((0,), (0,)), ((), ()))) + gate[0, 0] * bias[0]
+    keys, queries = jnp.concatenate([k, mask]), jnp.concatenate([q, jnp.ones((MASK_ROWS, q.shape[1]), q.dtype)])
+    return dot(keys, queries, (((0,), (0,)), ((), ()))) + gate * bias
 
 
-def _positions_last(x, full):
-    """[B, P, N, H] -> [B, N, H, full]."""
-    return jnp.pad(x.transpose(0, 2, 3, 1), ((0, 0), (0, 0), (0, 0), (0, full - x.shape[1])))
+def _pad(values, like):
+    """The block of values [H, positions], with zeros up to the positions of `like`."""
+    block = values[0, 0]
+    return jnp.pad(block, ((0, 0), (0, like.shape[-1] - block.shape[1])))
+
+
+def _store(ref, value):
+    ref[...] = value[:, : ref.shape[1]].astype(ref.dtype)
+
+
+def _positions_last(x, width):
+    """[B, P, N, H] -> [B, N, H, width]."""
+    return jnp.pad(x.transpose(0, 2, 3, 1), ((0, 0), (0, 0), (0, 0), (0, width - x.shape[1])))
 
 
 def _positions_first(x, p):
-    """[B, N, H, full] -> [B, P, N, H]."""
+    """[B, N, H, width] -> [B, P, N, H]."""
     return x[..., :p].transpose(0, 3, 1, 2)
 
 

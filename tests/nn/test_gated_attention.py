@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from nlm_jax.mesh.build import make_mesh
+from nlm_jax.nn import gated_attention_tpu
 from nlm_jax.nn.attention import MASKED
 from nlm_jax.nn.gated_attention import gated_attention
 from nlm_jax.nn.stack import REMAT
@@ -68,6 +69,41 @@ def test_bfloat16_is_as_exact_as_plain_attention():
     assert all(ours[name] < 2 * max(theirs[name], 2**-9) for name in ours), (ours, theirs)
 
 
+def on_tpu(arguments, dout):
+    """Output and gradients of the TPU kernels in interpret mode."""
+    q, k, v, gate, bias, padding = arguments
+    out, lse = gated_attention_tpu.forward(bias, q, k, v, gate, padding, interpret=True)
+    dout = jnp.asarray(dout, out.dtype)
+    dbias, gradients = gated_attention_tpu.backward(bias, q, k, v, gate, padding, lse, dout, interpret=True)
+    return [out, *gradients, dbias]
+
+
+@pytest.mark.parametrize("padded", [False, True], ids=["whole clips", "padded clips"])
+@pytest.mark.parametrize("sizes", [(3, 41, 2, 16), (2, 128, 3, 64), (2, 600, 1, 16)], ids=["padded", "whole", "blocks"])
+def test_tpu_kernels_equal_plain_attention(sizes, padded):
+    """Positions that are padded in the kernel, fill the lanes, and come in five blocks of queries."""
+    arguments, dout = inputs(*sizes, padded=padded)
+    assert max(errors(on_tpu(arguments, dout), exact(arguments, dout)).values()) < 3e-6
+
+
+def test_tpu_kernels_in_bfloat16():
+    arguments, dout = inputs(2, 96, 2, 64, jnp.bfloat16, padded=True)
+    expected = exact(arguments, dout)
+    kernels, theirs = (
+        errors(f(arguments, dout), expected) for f in (on_tpu, functools.partial(value_and_gradients, plain))
+    )
+    assert all(kernels[name] < 2 * max(theirs[name], 2**-9) for name in kernels), (kernels, theirs)
+
+
+def test_tpu_kernels_of_a_clip_that_is_padding_everywhere():
+    arguments, dout = inputs(2, 24, 2, 16)
+    arguments[-1] = jnp.array([[False], [True]]).repeat(24, 1)
+    out, *gradients = on_tpu(arguments, dout)
+    for array in (out, *gradients[:4]):
+        assert np.isfinite(array).all()
+        assert not np.asarray(array[1]).any()
+
+
 @pytest.mark.parametrize("sizes", [(2, 1, 2), (1, 2, 1), (4, 1, 1)], ids=str)
 def test_on_a_mesh(sizes):
     """Clips that divide the devices and clips that do not; three heads do not divide a tensor axis of two."""
@@ -96,5 +132,5 @@ def test_remat_keeps_the_output_if_the_policy_names_it(policy, products):
     run = run if policy == "none" else jax.checkpoint(run, policy=REMAT[policy], prevent_cse=False)
     loss = lambda *x: (run(*x) * dout).sum()  # noqa: E731
     text = str(jax.make_jaxpr(jax.grad(loss, argnums=range(5)))(*arguments[:-1]))
-    branches = 2  # one for CPUs, one for other platforms
+    branches = 2  # one for CPUs, one for other platforms; heads of 8 have no TPU kernel
     assert text.count("dot_general") == branches * products

@@ -61,7 +61,7 @@ def test_allowed_origins(served, path, headers, status):
 def test_pages_and_figures_may_be_read(served):
     """Reading changes nothing, and without CORS headers a page of another site does not see what comes."""
     client, *_ = served
-    for path in ("/", "/health", "/info", "/metrics", "/web/style.css"):
+    for path in ("/", "/favicon.ico", "/health", "/info", "/metrics", "/web/style.css"):
         response = client.get(path, headers={"Origin": "https://evil.example"})
         assert response.status_code == 200, path
         assert "access-control-allow-origin" not in response.headers
