@@ -27,12 +27,24 @@ class Chip:
     """Hz; converts the compiler's cycles to seconds. 0 if the compiler gives no cycles."""
     cap: int = 0
     """Maximum number of chips of one slice, or of one host with fast links."""
+    mxu: int = 0
+    """Columns of a TPU's matrix unit."""
+    cores: int = 1
+    """Cores of a TPU chip."""
+
+    ALUS = 4
+    """Vector operations of a lane in one cycle; exponentials: one."""
+
+    @property
+    def vector_rate(self) -> float:
+        """Vector operations/s of a TPU: 8 x 128 lanes of each core."""
+        return self.cores * 8 * 128 * self.ALUS * self.clock
 
 
 CHIPS = {
-    "v5e": Chip("TPU v5e", "tpu", 197e12, 16 * GIB, 819e9, 100e9, 4, 1.5e9, 256),
-    "v5p": Chip("TPU v5p", "tpu", 459e12, 95 * GIB, 2765e9, 300e9, 4, 1.75e9, 8960),
-    "v6e": Chip("TPU v6e", "tpu", 918e12, 32 * GIB, 1640e9, 224e9, 4, 1.75e9, 256),
+    "v5e": Chip("TPU v5e", "tpu", 197e12, 16 * GIB, 819e9, 100e9, 4, 1.5e9, 256, mxu=128),
+    "v5p": Chip("TPU v5p", "tpu", 459e12, 95 * GIB, 2765e9, 300e9, 4, 1.75e9, 8960, mxu=128, cores=2),
+    "v6e": Chip("TPU v6e", "tpu", 918e12, 32 * GIB, 1640e9, 224e9, 4, 1.75e9, 256, mxu=256),
     "a100": Chip("A100 80GB", "gpu", 312e12, 80 * GB, 2039e9, 300e9, 8, cap=8),
     "h100": Chip("H100", "gpu", 989e12, 80 * GB, 3350e9, 450e9, 8, cap=8),
     "h200": Chip("H200", "gpu", 989e12, 141 * GB, 4800e9, 450e9, 8, cap=8),

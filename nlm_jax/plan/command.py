@@ -108,6 +108,8 @@ def show(console, report: dict[str, Any]) -> None:
         table.add_row(kind, f"{collective['count']} per step, {collective['bytes'] / 1e9:.2f} GB sent per chip")
     for resource, seconds in report["roofline_seconds"].items():
         table.add_row(f"time by {resource}", f"{seconds * 1e3:.1f} ms" if seconds else "n/a")
+    for kernel, seconds in report["kernel_seconds"].items():
+        table.add_row(f"  of it {kernel}", f"{seconds * 1e3:.1f} ms, by formula (the rest is the compiler's)")
     table.add_row("predicted step", f"{report['predicted_step_seconds'] * 1e3:.1f} ms")
     table.add_row(
         "predicted speed", f"{report['predicted_clips_per_second']:.1f} clips/s, MFU {report['predicted_mfu']:.1%}"

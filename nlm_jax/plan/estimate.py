@@ -7,6 +7,7 @@ from typing import Any
 from nlm_jax.mesh.axes import MESH_AXES
 from nlm_jax.plan.chips import Chip
 from nlm_jax.plan.compile import Compiled
+from nlm_jax.plan.kernels import kernel_seconds
 from nlm_jax.plan.topology import Topology
 from nlm_jax.train.flops import forward_flops
 
@@ -35,8 +36,9 @@ class Estimate:
     link_seconds: float
     """Sending the bytes of the census at the links' peak rate."""
     compiler_seconds: float
-    """The compiler's cycle estimates at the chip's clock; 0 if it gives none. The kernel of attention="splash", for
-    which it gives none, is added at the chip's peak rate."""
+    """The compiler's cycle estimates at the chip's clock and the kernels' time; 0 if it gives none."""
+    kernels: dict[str, float]
+    """Kernel -> seconds by formula, see `plan.kernels`; part of `compiler_seconds`."""
     seconds: float
     """Predicted step time: the largest of the four."""
 
@@ -61,25 +63,15 @@ def estimate(compiled: Compiled, topology: Topology) -> Estimate:
     recomputed = per.token * rows * stage.data.row_tokens if model.remat == "full" else 0.0
     passes = 3 if model.remat == "full" else 2
     weights = sum(math.prod(x.shape) * x.dtype.itemsize for x in compiled.program.params().values())
+    kernels = kernel_seconds(compiled, topology)
     times = {
         "compute_seconds": (computed + recomputed) / topology.chips / chip.flops,
         "memory_seconds": passes * weights / compiled.program.mesh.shape["tensor"] / chip.hbm_rate,
         "link_seconds": census.bytes / chip.link_rate,
-        "compiler_seconds": compiled.census.cycles / chip.clock + kernel_seconds(compiled, topology)
-        if chip.clock
-        else 0.0,
+        "compiler_seconds": census.cycles / chip.clock + sum(kernels.values()) if chip.clock else 0.0,
     }
-    return Estimate(rows=rows, clips=clips, tokens=tokens, flops=flops, seconds=max(times.values()), **times)
-
-
-def kernel_seconds(compiled: Compiled, topology: Topology) -> float:
-    """Seconds of the TPU's attention kernel at peak rate: half of the blocks; backward is 2.5 times forward."""
-    model, data = compiled.program.model, compiled.program.stage.data
-    if model.attention != "splash":
-        return 0.0
-    llama = model.llama
-    forward = 4 * data.row_tokens**2 / 2 * llama.heads * llama.head_dim * llama.layers * data.rows
-    return 3.5 * forward / topology.chips / topology.chip.flops
+    figures = {"rows": rows, "clips": clips, "tokens": tokens, "flops": flops, "kernels": kernels}
+    return Estimate(**figures, seconds=max(times.values()), **times)
 
 
 def make_report(compiled: Compiled, topology: Topology) -> dict[str, Any]:
@@ -115,6 +107,7 @@ def make_report(compiled: Compiled, topology: Topology) -> dict[str, Any]:
             "interconnect": e.link_seconds,
             "compiler": e.compiler_seconds,
         },
+        "kernel_seconds": e.kernels,
         "predicted_step_seconds": e.seconds,
         "predicted_clips_per_second": e.clips / e.seconds,
         "predicted_tokens_per_second": e.tokens / e.seconds,

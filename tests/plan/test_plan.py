@@ -9,7 +9,8 @@ import pytest
 
 from nlm_jax.core.config import load
 from nlm_jax.core.errors import UserError
-from nlm_jax.plan import command, search, topology
+from nlm_jax.models.beats.config import BeatsConfig
+from nlm_jax.plan import command, kernels, search, topology
 from nlm_jax.plan import compile as compiler
 from nlm_jax.plan.census import census
 from nlm_jax.plan.chips import CHIPS
@@ -96,6 +97,15 @@ def test_slices_are_described(text, chips):
     assert devices[0].platform == "tpu"
 
 
+def test_kernels_by_hand():
+    """44 clips of 10 s on a v5e: 512 padded positions, heads of 64 that take as long as 128, 12 heads, 12 layers."""
+    passes = [kernels.FORWARD, kernels.BACKWARD]
+    seconds = kernels.gated_attention_seconds(CHIPS["v5e"], BeatsConfig(), 160_000, 44 * 12, passes)
+    products = 7 * 2 * 512 * 512 * 128 / 197e12
+    vector = 512 * 512 * (21 / 4 + 2) / (1024 * 1.5e9)
+    assert seconds == pytest.approx(44 * 12 * 12 * (products + vector))
+
+
 def plan(nlm, tmp_path, *argv):
     out = tmp_path / "plan.json"
     status, text, err = nlm("plan", f"--config={CONFIG}", f"--json={out}", *argv)
@@ -130,6 +140,10 @@ def test_the_compiler_says_what_a_step_needs(nlm, tmp_path, text, mesh, changes)
     assert plan_["collectives"]["all-gather"]["bytes"] < (20e6 if whole else 60e6)
     assert plan_["collective_bytes_per_chip"] < 60e6
     assert plan_["compiler_cycles"] > 0
+    assert set(plan_["kernel_seconds"]) == {"gated attention (BEATs)"} | ({"splash attention"} if whole else set())
+    by_formula = sum(plan_["kernel_seconds"].values())
+    assert 0 < by_formula < plan_["roofline_seconds"]["compiler"]
+    assert plan_["roofline_seconds"]["compiler"] == pytest.approx(plan_["compiler_cycles"] / chip.clock + by_formula)
     assert 0 < plan_["predicted_mfu"] < 1
     assert plan_["predicted_step_seconds"] >= max(plan_["roofline_seconds"].values())
 

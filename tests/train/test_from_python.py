@@ -26,7 +26,7 @@ def test_examples_of_the_document(tmp_path, monkeypatch):
         "nlm_jax.train.loop.run", lambda config, workdir, console: started.append((config, workdir)) or 0
     )
     exec(training, names)
-    assert started == [(names["config"], tmp_path / "runs" / "mine")]
+    assert started == [(names["config"], tmp_path / "runs" / "own")]
     assert config_dict(names["config"]) == config_dict(train_config(config_dict(names["config"])))
     exec(batches, names)
     assert names["batch"].tokens.shape == (8, 160)
