@@ -12,7 +12,7 @@ from nlm_jax.audio.storage import Data, Piece
 CHUNKS = 1_000
 """A header with more of them is none."""
 TAGS = (b"ID3", b"TAG", b"APETAGEX")
-"""What music programs append without asking the container."""
+"""Data that music programs append outside of the container."""
 STARTS = ((b"RIFF", b"WAVE"), (b"FORM", b"AIFF"), (b"FORM", b"AIFC"))
 """The first and third word of what may be joined."""
 BIG = 0xFFFFFFF0

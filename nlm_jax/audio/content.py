@@ -1,4 +1,4 @@
-"""What a file without readable audio is: a failed download, a system file, a format that must be converted."""
+"""Kinds of files without readable audio: failed downloads, system files, formats that must be converted."""
 
 from nlm_jax.audio.storage import Data
 

@@ -10,7 +10,7 @@ from nlm_jax.audio.storage import Data, Piece, remembered
 
 NAME = b"fLaC"
 STREAMS = (b"fLaC\x00\x00\x00\x22", b"fLaC\x80\x00\x00\x22")
-"""What a stream begins with: its name and the head of STREAMINFO, the last block of metadata or not."""
+"""First bytes of a stream: its name and the head of STREAMINFO, the last block of metadata or not."""
 HEADER = 42
 """Bytes of the name and STREAMINFO."""
 TAIL = 1 << 18

@@ -13,7 +13,7 @@ READABLE = (
     ".wav", ".wave", ".bwf", ".rf64", ".w64", ".amb", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".mp2",
     ".aif", ".aiff", ".aifc", ".au", ".snd", ".caf", ".sph", ".nist", ".voc",
 )  # fmt: skip
-"""What libsndfile opens, lower case. It goes by the content: a misnamed file among these is read as well."""
+"""Suffixes that libsndfile opens, lower case. It goes by the content: a misnamed file among these is read as well."""
 UNREADABLE_SOUND = (
     ".m4a", ".m4b", ".m4r", ".mp4", ".aac", ".alac", ".wma", ".asf", ".webm", ".weba", ".mka", ".3gp", ".3g2", ".amr",
     ".awb", ".qcp", ".gsm", ".ape", ".wv", ".tta", ".tak", ".shn", ".ofr", ".mpc", ".spx", ".ac3", ".eac3", ".dts",
@@ -78,7 +78,7 @@ class Folder:
 
     @property
     def notices(self) -> list[str]:
-        """What was not used, a sentence each."""
+        """One sentence for each kind of file that was not used."""
         closed = [f"{printable(path)}: the folder could not be opened" for path in self.closed]
         return unreadable_notices(self.unreadable) + closed
 

@@ -22,7 +22,7 @@ Bounds = tuple[float, float]
 
 @dataclasses.dataclass
 class Level:
-    """What `fault` judges, gathered block by block: a quiet part of a recording says nothing about its scale."""
+    """Statistics for `fault`, gathered block by block: the scale cannot be judged from a quiet part of a recording."""
 
     peak: float = 0.0
     power: float = 0.0

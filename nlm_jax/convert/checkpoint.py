@@ -1,4 +1,4 @@
-"""What every kind of checkpoint becomes, and what every export starts from."""
+"""The common form of checkpoints: the result of every import, the source of every export."""
 
 import dataclasses
 import pathlib
@@ -162,7 +162,7 @@ def duplicates(layout: Layout, layers: int) -> dict[str, str]:
 
 
 def published(folder: pathlib.Path) -> str:
-    """What a directory that is being written will be called: its absolute path, or its URL in a bucket."""
+    """The final name of a directory that is being written: its absolute path, or its URL in a bucket."""
     return with_urls(folder.absolute().with_name(folder.name.removesuffix(PART)))
 
 

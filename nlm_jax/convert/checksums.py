@@ -32,7 +32,7 @@ def write_checksums(step: epath.Path) -> None:
 
 
 def damage(step: os.PathLike | str, items: Collection[str] = (META, PARAMS, OPT)) -> str | None:
-    """What is wrong with a checkpoint, as "FILE is ...", or None.
+    """The error of a checkpoint, as "FILE is ...", or None.
 
     Of a checkpoint of a version without checksums, only its metadata is read; `saved.problem` does the rest.
 
@@ -113,7 +113,7 @@ def seal(entries: dict[str, Any]) -> str:
 
 
 def compare(step: epath.Path, name: str, expected: list[Any]) -> str | None:
-    """What is wrong with one file."""
+    """The error of one file, or None."""
     try:
         size, digest = entry(step, name)
     except (FileNotFoundError, NotADirectoryError):
@@ -128,7 +128,7 @@ def compare(step: epath.Path, name: str, expected: list[Any]) -> str | None:
 
 
 def committed(step: epath.Path, name: str = "") -> str | None:
-    """What is wrong with the file that ends a save: a sentence with the path, which ends in `name`, the step."""
+    """The error of the file that ends a save: a sentence with the path, which ends in `name`, the step."""
     try:
         text = (step / COMMIT_FILE).read_text()
     except FileNotFoundError:

@@ -65,7 +65,7 @@ OFFICIAL_DEFAULTS: Json = {
     "freeze_beats": False,
     "llama_path": "llama",
 }
-"""What the official config holds besides the model's architecture, for weights that did not come from it."""
+"""Fields of the official config besides the architecture, for weights that did not come from it."""
 
 ARCHITECTURES = ("llama", "mistral")
 

@@ -52,7 +52,7 @@ OPENERS: dict[str, Callable[..., Opened]] = {
 MARKS = ("config.json", "adapter_config.json")
 """Files by which a directory is known for a checkpoint."""
 KINDS = tuple(OPENERS)
-"""What can be read: official checkpoints, our own, the working directory of a training run, and the parts."""
+"""Readable formats: official checkpoints, our own, the working directory of a training run, and the parts."""
 FORMATS: dict[str, tuple[Callable[..., tuple[str, ...]], tuple[str, ...]]] = {
     "naturelm": (export_naturelm, PARTS),
     "peft": (export_peft, ("llama",)),
@@ -60,7 +60,7 @@ FORMATS: dict[str, tuple[Callable[..., tuple[str, ...]], tuple[str, ...]]] = {
     "beats": (export_beats, ("beats",)),
     "nlm": (export_native, ()),
 }
-"""What can be written: the function, and the parts a checkpoint must have for it."""
+"""Writable formats: the function, and the parts a checkpoint must have for it."""
 
 
 def kind_of(src: str | pathlib.Path) -> str:

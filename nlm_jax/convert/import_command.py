@@ -32,7 +32,7 @@ def add_source_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def source_options(args: argparse.Namespace) -> dict:
-    """What `open_checkpoint` takes of the arguments above."""
+    """Arguments of `open_checkpoint` from the flags above."""
     return {"llm": args.llm, "base": args.base, "config": args.config, "qformer_config": args.qformer_config}
 
 

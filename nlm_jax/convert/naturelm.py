@@ -160,7 +160,7 @@ def _check_default_qformer(cfg: QFormerConfig, checkpoints) -> None:
 def official_layout(
     cfg: NatureLMConfig, base_dtype: str = "bfloat16"
 ) -> tuple[dict[str, tuple[tuple[int, ...], str]], dict[str, str]]:
-    """What the official class holds for `cfg`, from shapes alone.
+    """Parameters of the official class for `cfg`, from shapes alone.
 
     Args:
       base_dtype: "bfloat16" as built on a GPU (language model and adapter in bfloat16), "float32" as built on a CPU.
@@ -185,7 +185,7 @@ def export_naturelm(
     progress: Progress | None = None,
     max_shard_bytes: int = 5 * 10**9,
 ) -> tuple[str, ...]:
-    """What `save_pretrained` of the official class writes, and in `llama/` the language model's config and tokenizer.
+    """The files of the official class's `save_pretrained`, and in `llama/` the language model's config and tokenizer.
 
     The official class loads the language model named by `llama_path` in config.json before the checkpoint: a hub id, or
     a directory that is looked up from where the program runs, and so an absolute one here.
@@ -235,7 +235,7 @@ def _language_model(
 
 
 def _other_qformer(cfg: NatureLMConfig) -> tuple[str, ...]:
-    """What to say if the official class, which has the sizes of its Q-Former in its code, cannot load this one."""
+    """A notice if the official class, which has the sizes of its Q-Former in its code, cannot load this one."""
     usual = QFormerConfig()
     names = ("width", "heads", "mlp", "layers", "eps")
     odd = [

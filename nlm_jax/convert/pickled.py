@@ -64,7 +64,7 @@ CALLS = {
 
 
 def _call(function: Any, args: Any) -> Any:
-    """What calling `function` gives: only the functions of `CALLS` are called."""
+    """The result of a call in a pickle: only the functions of `CALLS` are called."""
     if any(function is listed for listed in CALLS.values()):
         return function(*args)
     return Placeholder(function.kind if isinstance(function, Placeholder) else type(function).__name__)

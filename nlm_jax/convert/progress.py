@@ -20,7 +20,7 @@ class TensorBar:
         self.bar.update(self.task, advance=1, name=name)
 
     def expect(self, count: int) -> None:
-        """That many more are to come: what writes a file knows first."""
+        """Adds to the expected total, which the writer of a file knows first."""
         self.bar.update(self.task, total=(self.bar.tasks[self.task].total or 0) + count)
 
 

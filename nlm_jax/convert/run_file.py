@@ -33,7 +33,7 @@ class Run:
 
     model: NatureLMConfig
     imports: tuple[dict[str, Any], ...]
-    """What was imported, in order of preference: `src`, `kind` and the options of `open_checkpoint`."""
+    """The imports, in order of preference: `src`, `kind` and the options of `open_checkpoint`."""
     digests: dict[str, dict[str, str]]
     """Path -> {dtype, digest} of every leaf that never trains, in the dtype it has in training."""
     stages: tuple[str, ...]
@@ -90,7 +90,7 @@ def find_checkpoint(workdir: pathlib.Path, stages: tuple[str, ...], which: Which
 
 
 def digest_base(leaves: Mapping[str, jax.Array]) -> dict[str, dict[str, str]]:
-    """What `verify` compares: path -> {dtype, digest}. The mesh makes no difference."""
+    """The input of `verify`: path -> {dtype, digest}, independent of the mesh."""
     return {path: {"dtype": np.dtype(leaf.dtype).name, "digest": digest(leaf)} for path, leaf in leaves.items()}
 
 

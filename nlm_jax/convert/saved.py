@@ -48,7 +48,7 @@ def check(checkpoint: os.PathLike, items: Collection[str]) -> None:
 
 
 def problem(checkpoint: os.PathLike, items: Collection[str] = WHOLE) -> str | None:
-    """What is wrong with `items` of a checkpoint, or None. One that was saved without checksums is read for that."""
+    """The error of `items` of a checkpoint, or None. A checkpoint without checksums is read for that."""
     fault = damage(checkpoint, items)
     if fault is None and not has_checksums(checkpoint):
         fault = next((text for item in items if item != META and (text := unreadable(checkpoint, item))), None)

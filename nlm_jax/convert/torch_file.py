@@ -17,9 +17,9 @@ from nlm_jax.core.errors import UserError
 STATE_DICTS = ("model", "model_state_dict", "state_dict", "module")
 """Where trainers put the state dict in what they save."""
 WRAPPERS = re.compile(r"(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
-"""What torch.compile, FSDP and activation checkpointing put into names, wherever they wrap a module."""
+"""Name parts of torch.compile, FSDP and activation checkpointing, wherever they wrap a module."""
 PARALLEL = "module."
-"""What DataParallel and DistributedDataParallel put before every name."""
+"""Prefix of every name under DataParallel and DistributedDataParallel."""
 
 
 def read_torch(path: pathlib.Path) -> Any:

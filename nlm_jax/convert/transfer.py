@@ -34,7 +34,7 @@ EXPONENT = {np.dtype(ml_dtypes.bfloat16): 0x7F80, np.dtype(np.float16): 0x7C00}
 
 
 class NotFinite(ValueError):
-    """What was read holds infinity or NaN."""
+    """A tensor that was read holds infinity or NaN."""
 
 
 def finite(values: np.ndarray) -> bool:

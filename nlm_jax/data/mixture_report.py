@@ -19,7 +19,7 @@ COLUMNS = ("of", "name", "examples", "drawable", "share", "draws", "epochs")
 
 
 def rows(corpus: Corpus, stream: TrainStream, positions: float) -> list[dict[str, Any]]:
-    """What `positions` positions of the stream hold, by source, domain and task, and for the extreme species.
+    """Contents of `positions` positions of the stream by source, domain and task, and for the extreme species.
 
     Returns:
       Per name: `of` (source, domain, task or species), `examples` in the corpus, `drawable` ones (not left out by a

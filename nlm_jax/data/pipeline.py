@@ -112,7 +112,7 @@ class TrainSet:
         return sizes
 
     def choose(self, position: int, example: int) -> Choice:
-        """What augmentation does to the text; nothing if the row could not hold the result alone."""
+        """Applies augmentation to the text; returns it unchanged if the row could not hold the result alone."""
         choice = self._chooser.choose(position, example)
         if choice.text is None or (np.asarray(self._sequence(choice).size) <= self.shape.capacity).all():
             return choice

@@ -102,7 +102,7 @@ def file_of(name: str) -> str:
 
 
 def span_fault(start: float, end: float) -> str:
-    """What is wrong with a start and an end in seconds; "" for a span or a point in time."""
+    """The error of a start and an end in seconds; "" for a span or a point in time."""
     if not (math.isfinite(start) and math.isfinite(end)):
         return f"start {start:g} and end {end:g} must both be numbers"
     if start < 0:

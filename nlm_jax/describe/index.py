@@ -197,7 +197,7 @@ def round_step(least: float) -> float:
 
 
 def rejects(corpus: Corpus) -> dict[str, Any]:
-    """What `nlm prepare` left out, by reason; without reasons for directories whose list is missing."""
+    """Rejects of `nlm prepare` by reason; without reasons for directories whose list is missing."""
     rejected = [part.manifest.get("rejected", {}) for part in corpus.parts]
     total = {key: sum(int(g.get(key, 0)) for g in rejected) for key in ("clips", "examples")}
     by_reason: dict[str, dict[str, Any]] = collections.defaultdict(lambda: {"entries": 0, "examples": 0})

@@ -188,7 +188,7 @@ def tokens(summary: dict[str, Any]) -> str:
 
 
 def rejects(summary: dict[str, Any]) -> str:
-    """What was left out, by reason."""
+    """Rejects by reason."""
     if not summary["clips"] and not summary["examples"] and not summary["reasons"]:
         return "<p>Nothing was left out.</p>"
     rows = [

@@ -1,4 +1,4 @@
-"""What every benchmark here has in common: questions about recordings, and a model's replies to them."""
+"""Types shared by the benchmarks: questions about recordings, and a model's replies to them."""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
@@ -7,7 +7,7 @@ from typing import Any, Protocol, runtime_checkable
 
 @runtime_checkable
 class QuestionKey(Protocol):
-    """What identifies a question; an id may occur twice in a part."""
+    """Key of a question; an id may occur twice in a part."""
 
     part: str
     id: str

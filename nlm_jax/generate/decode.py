@@ -31,7 +31,7 @@ from nlm_jax.nn.cache import KVCache, attend_cached, empty
 
 
 class StepOutput(NamedTuple):
-    """What the host needs of every row after some steps."""
+    """State of every row that the host needs after some steps."""
 
     finished: Bool[Array, "B"]
     broken: Bool[Array, "B"]

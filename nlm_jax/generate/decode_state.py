@@ -31,7 +31,7 @@ SAMPLING_FIELDS = (
 
 @dataclasses.dataclass(frozen=True)
 class DecodeConfig:
-    """What is static: programs are compiled for it."""
+    """Static settings: programs are compiled for them."""
 
     eos_ids: tuple[int, ...]
     pad_id: int
@@ -103,7 +103,7 @@ BEAM_FIELDS = ("score", "ended_ids", "ended_length", "ended_score", "done")
 @functools.partial(jax.tree_util.register_dataclass, data_fields=BEAM_FIELDS, meta_fields=())
 @dataclasses.dataclass(frozen=True)
 class Beams:
-    """What beam search needs besides."""
+    """Additional state of beam search."""
 
     score: Float[Array, "B beams"]
     """Sum of log-probabilities of every running beam."""

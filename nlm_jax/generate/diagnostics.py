@@ -1,4 +1,4 @@
-"""What each stage of a model computes for recordings, and the known symptoms of a broken model; for `nlm check`."""
+"""Statistics of each stage of a model for recordings, and the symptoms of a broken model; for `nlm check`."""
 
 import functools
 from typing import Any

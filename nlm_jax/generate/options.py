@@ -66,7 +66,7 @@ class GenerationOptions:
     length_penalty: float = 1.0
     """In beam search, the exponent of the length that a score is divided by; above 0 favours long answers."""
     stop: Stop = ()
-    """What ends the answer besides the end symbols: token ids, at most 8, or texts. The text excludes them."""
+    """Stops besides the end symbols: token ids, at most 8, or texts. The text excludes them."""
 
     def __post_init__(self):
         stop = _stops(self.stop)

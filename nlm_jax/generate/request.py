@@ -162,7 +162,7 @@ class Pieces:
         self._emitted = ""
 
     def add(self, ids: Iterable[int]) -> str:
-        """What `ids` add to the text. Withheld: part of a character, and what may become a stop text."""
+        """The text that `ids` add. Withheld: part of a character, and the beginning of a stop text."""
         self._ids += [i for i in ids if i not in self._options.stop_ids]
         text = self._tokenizer.decode(self._ids).rstrip("\ufffd")
         withheld = 0

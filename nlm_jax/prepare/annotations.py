@@ -71,7 +71,7 @@ class Annotations:
 
     @functools.cached_property
     def pools(self) -> Pools:
-        """What generated questions take from other examples: collected in a pass of its own."""
+        """Values that generated questions use from other examples, collected in a pass of its own."""
         held_out = self.held_out_taxa.reason if self.held_out_taxa else None  # no wrong answers either
         return Pools.collect(self._permitted(lambda _: None), self.tasks.values(), held_out)
 

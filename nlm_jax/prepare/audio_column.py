@@ -24,7 +24,7 @@ Form = Literal["one", "several", "arrays"]
 
 @dataclasses.dataclass(frozen=True)
 class AudioColumn:
-    """What is known of the audio of a file without reading any."""
+    """Facts about the audio of a file that need no reading of samples."""
 
     name: str
     form: Form
@@ -141,7 +141,7 @@ def _bounds(file: pathlib.Path, changed: int, size: int) -> scale.Bounds | None:
 
 
 def notices(file: pathlib.Path) -> Iterator[str]:
-    """What has to be assumed of the samples of a file, a sentence each."""
+    """Assumptions about the samples of a file, a sentence each."""
     column = of(file)
     if column is None:
         return

@@ -48,7 +48,7 @@ def channel_name(name: str, channel: int) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Clip:
-    """What is taken of a recording."""
+    """The selected part of a recording."""
 
     part: wave.Part
     cut: bool
@@ -103,7 +103,7 @@ def _channel(root: pathlib.Path, name: str) -> int | None:
 
 
 def stored(root: pathlib.Path, name: str) -> tuple[Any, int]:
-    """What a whole recording is stored as (a path, the bytes of a file, or an array), and the rate of an array in Hz.
+    """Storage of a whole recording (a path, the bytes of a file, or an array), and the rate of an array in Hz.
     A name of one channel stands for the recording with all of them.
 
     Raises:
@@ -244,7 +244,7 @@ def _samples(audio: Any, name: str, bounds: scale.Bounds | None = None) -> np.nd
 
 
 def content(root: pathlib.Path, name: str) -> str:
-    """What tells recordings apart of which every row of a dataset has a copy: a digest of what is stored in a row or a
+    """Identity of recordings of which every row of a dataset has a copy: a digest of what is stored in a row or a
     tar; the name of any other recording, and of one that cannot be read."""
     if not CONTAINED.search(name) or _is_file(root / name):
         return name

@@ -28,7 +28,7 @@ CONTAINED = re.compile(r"#(row|member)=.*", re.DOTALL)
 
 @dataclasses.dataclass(frozen=True)
 class ShardWriter:
-    """What a worker needs. `root` and `out` are folders that all workers can access, or URLs of buckets."""
+    """Settings of a worker. `root` and `out` are folders that all workers can access, or URLs of buckets."""
 
     recipe: Recipe
     root: str

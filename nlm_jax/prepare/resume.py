@@ -34,7 +34,7 @@ FREE_OPTIONS = ("annotations", "out", "audio_root")
 
 
 def resume_key(options: PrepareOptions, source: pathlib.Path) -> dict[str, Any]:
-    """What a resumed run must have in common with the run that began the directory.
+    """Settings that a resumed run must share with the run that began the directory.
 
     Args:
       options: of the run.

@@ -31,9 +31,9 @@ class Windows:
     duration: Callable[[str], float]
     """Seconds of the recording of a name. It may raise UserError: such a recording stays whole, to be named later."""
     report: Report = dataclasses.field(default_factory=Report)
-    """What was rejected of the annotations, and takes labels that lie in no recording."""
+    """Rejects of the annotations; labels that lie in no recording are added."""
     content: Callable[[str], str] = str
-    """What two names of one recording have in common, of which the rows of a dataset have copies; else the name."""
+    """Key shared by the names of one recording, of which the rows of a dataset have copies; else the name."""
 
     def of(self, path: str) -> list[tuple[str, float, float]]:
         """(name, start, end) of every window; one that is not longer than a window keeps its name.

@@ -66,7 +66,7 @@ class ExampleTable:
 
 
 class LeftOut:
-    """What is left out of the examples: rejects, and training examples that were excluded or dropped."""
+    """Omitted examples: rejects, and training examples that were excluded or dropped."""
 
     def __init__(self, options: PrepareOptions):
         self.rejects: list[dict[str, Any]] = []
@@ -201,7 +201,7 @@ def _write_shards(options: PrepareOptions, records: Iterator[bytes]) -> None:
 
 
 def _record(example: Example) -> bytes:
-    """What is stored of an example."""
+    """Stored fields of an example."""
     content = {"id": printable(example.id), "prompt": example.prompt, "text": example.text, "label": example.label}
     if example.facts:
         content["facts"] = dict(example.facts)

@@ -27,7 +27,7 @@ PAYLOADS = ("base64_wav", "file_path")
 ROLES = ("system", "user", "assistant")
 HEAD, TAIL = DEFAULT_TEMPLATE.split("{}")
 END = TAIL.partition("<|start_header_id|>")[0]
-"""What closes a turn of a conversation."""
+"""Text that closes a turn of a conversation."""
 
 
 FINISH_REASONS = {"end": "stop", "stop": "stop", "length": "length"}
@@ -145,7 +145,7 @@ def document(body: bytes) -> dict[str, Any]:
 def question(
     fields: dict[str, Any], root: pathlib.Path | None, most_tokens: int, most_clips: int, audio: AudioConfig
 ) -> ServeQuestion:
-    """What an item asks.
+    """The query of an item.
 
     Args:
       audio: how the checkpoint's clips are made.

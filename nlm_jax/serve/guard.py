@@ -13,7 +13,7 @@ LOCAL = ("localhost", "127.0.0.1", "::1")
 """Names of this machine that are always answered."""
 READS = ("GET", "HEAD", "OPTIONS")
 SIMPLE = ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data")
-"""What a page of another site may send without asking first."""
+"""Media types that a page of another site may send without a preflight request."""
 PORTS = {"http": 80, "https": 443}
 
 

@@ -1,4 +1,4 @@
-"""What the routes share: the model, the admission of questions, the counters, and the reading of bodies."""
+"""State shared by the routes: the model, the admission of questions, the counters, and the reading of bodies."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,4 @@
-"""What the server needs of a model."""
+"""Interface between the server and a model."""
 
 import dataclasses
 from collections.abc import Callable

@@ -15,7 +15,7 @@ from nlm_jax.core.config import build
 from nlm_jax.core.tree import named_leaves, nest
 
 PARTIAL = ".orbax-checkpoint-tmp"
-"""What Orbax appends to the step in the name of an unfinished save."""
+"""Suffix that Orbax appends to the step of an unfinished save."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -304,7 +304,7 @@ def write_sides(official: Official) -> None:
 
 
 def unprepared(official: Official, config: TrainConfig) -> dict[str, str]:
-    """What `config`, after overrides, still wants prepared: directory -> annotations.
+    """Data that `config`, after overrides, needs prepared: directory -> annotations.
 
     Raises:
       UserError: annotations that are not there, or a work directory in a bucket.

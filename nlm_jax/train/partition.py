@@ -1,4 +1,4 @@
-"""What trains: one switch per component, turned into the filter that splits a model's parameters."""
+"""Trained components: one switch each, turned into the filter that splits a model's parameters."""
 
 import dataclasses
 import re
@@ -19,7 +19,7 @@ neither updated nor decayed."""
 
 @dataclasses.dataclass(frozen=True)
 class Components:
-    """What trains in a stage. The defaults are the reference's: everything but the language model itself."""
+    """Components that train in a stage. The defaults are the reference's: everything but the language model itself."""
 
     beats: bool = True
     qformer: bool = True

@@ -1,4 +1,4 @@
-"""What each stage starts from: its own newest checkpoint, or the weights of the stage before it.
+"""Start of each stage: its own newest checkpoint, or the weights of the stage before it.
 
 A new stage starts from the weights with which the one before it ended (its last or its best), with a fresh optimizer
 and schedule, as the reference's stage 2 starts from stage 1. Everything is read from disk, so a run that is interrupted

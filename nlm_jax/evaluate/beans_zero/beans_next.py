@@ -83,7 +83,7 @@ def vocabulary_of(part: str, labels: Sequence[str], replacement: Sequence[str] =
 
 
 def to_labels(responses: Sequence[str], kind: Kind, labels: Vocabulary) -> list[str]:
-    """What each response counts as: a label, or for a detection labels joined by ", "."""
+    """The label that each response counts as; for a detection labels joined by ", "."""
     if not labels:
         return [
             ", ".join(clean(item) for item in split_response(response)) if kind == DETECTION else clean(response)

@@ -22,7 +22,7 @@ EMPTY_WORDS = {
     *("unidentified", "undetermined", "indet", "indet.", "unk", "noid", "no id", "missing", "not available", "k.a."),
     "(not answered)",  # a window without an answer of the page or of nlm infer
 }
-"""What tables write in cells without a value, in lower case."""
+"""Cells that mean no value, in lower case."""
 SILENT = {
     *("nocall", "no call", "no calls", "no species", "no bird", "no birds", "no animal", "no animals", "no detection"),
     *("no detections", "nothing heard"),

@@ -131,7 +131,7 @@ def _check_json(path: pathlib.Path) -> None:
 
 
 def _missing(names: tuple[str, ...]) -> str:
-    """What a table lacks to be one of labels."""
+    """The columns that a table lacks to be one of labels."""
     layout = columns.layout(names)
     if layout.label and not layout.file:
         return f"has labels in {layout.label!r}, but no column that names their recording"

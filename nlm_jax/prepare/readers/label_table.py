@@ -217,7 +217,7 @@ class LabelTable:
 
 
 class _Survey(NamedTuple):
-    """What a first pass over a table collects."""
+    """Results of a first pass over a table."""
 
     rows: int
     label_column: str

@@ -31,7 +31,7 @@ TABLE_SUFFIXES = re.compile(
     r"(\.birdnet)?(([._-](table[._-]\d+|selection[._-]table|selections?|results|labels?|annotations?))|\.(r|csv|txt))*$",
     re.IGNORECASE,
 )
-"""What programs append to the name of a recording in that of its table: `dawn.Table.1.selections`."""
+"""Suffixes that programs append to the name of a recording for its table: `dawn.Table.1.selections`."""
 
 
 class Lookup:

@@ -28,7 +28,7 @@ NOT_TAXA = {"id", "shard_id", "task", "source", "source_dataset", "license", "fi
 
 @dataclasses.dataclass(frozen=True)
 class IndexMatch:
-    """What the index has of some taxa and tasks."""
+    """Entries of the index for some taxa and tasks."""
 
     ids: UInt64[np.ndarray, "N"]
     """Digests of the matching ids, sorted."""

@@ -1,4 +1,4 @@
-"""What a reader of annotations is: a module with the functions of one of these protocols, listed in `registry`."""
+"""Protocols of readers of annotations: modules with the functions of one of them, listed in `registry`."""
 
 import pathlib
 from collections.abc import Iterator

@@ -85,7 +85,7 @@ def recordings_of(item: Example | Reject | Notice) -> list[str]:
 
 
 def unread_files(path: pathlib.Path, used: Sequence[pathlib.Path]) -> list[str]:
-    """What was not read of a folder, a phrase for each table and packed file, at most `MAX_NAMES`.
+    """Files of a folder that were not read, a phrase for each table and packed file, at most `MAX_NAMES`.
 
     Args:
       path: the folder.
@@ -117,7 +117,7 @@ def _title(format: str, path: pathlib.Path, files: Sequence[pathlib.Path]) -> st
 
 
 def _not_used(path: pathlib.Path, root: pathlib.Path, files: Sequence[pathlib.Path], labelled: set[str]) -> list[str]:
-    """What of a folder was not used: recordings without a label, other tables, packed files."""
+    """Files of a folder that were not used: recordings without a label, other tables, packed files."""
     recordings = formats.Folder.of(root).recordings if root.is_dir() else []
     count = len({audio_sources.name_of(file, root) for file in recordings} - labelled)
     unlabelled = f"{count} recording{'s' * (count != 1)} below {'have' if count != 1 else 'has'} no label"

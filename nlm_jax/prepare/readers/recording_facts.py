@@ -1,4 +1,4 @@
-"""What columns of metadata say about a recording, by the names of `schema.FACTS`, and the names of licences."""
+"""Facts about a recording from columns of metadata, by the names of `schema.FACTS`, and the names of licences."""
 
 import functools
 import re

@@ -77,7 +77,7 @@ class RowRecordings:
             return row_streams.recording_column(row)
 
     def _names(self, row: Row) -> list[str]:
-        """What a row calls its recording, the fullest name first."""
+        """Names of a row's recording, the fullest first."""
         fields = {key: str(row.values[name]).strip() for key, name in self._columns.items() if row.values.get(name)}
         if self._is_kaleidoscope:
             folders = [fields.get("indir", ""), fields.get("folder", "")]

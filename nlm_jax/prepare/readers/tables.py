@@ -127,7 +127,7 @@ class _Header(NamedTuple):
 
 
 class _Before(NamedTuple):
-    """What comes before the header of a table."""
+    """The lines before the header of a table."""
 
     lines: int
     has_text: bool
@@ -159,7 +159,7 @@ def _body(file: pathlib.Path) -> Iterator[Record]:
 
 
 def _skip_to_header(opened: Iterable[str]) -> tuple[_Before, Iterator[str]]:
-    """What comes before the header of a table, and the lines from the header on.
+    """The lines before the header of a table, and those from the header on.
 
     The header is the first line that is neither empty nor names the delimiter; if it has at most two cells (a title, a
     comment), the first line below it that has more, and names recordings or times, and labels.
@@ -190,7 +190,7 @@ def _is_header(line: str) -> bool:
 
 
 def delimiter(line: str) -> str:
-    """What separates the columns of a header line; quoted names may contain any sign."""
+    """The separator of the columns of a header line; quoted names may contain any character."""
     return max(DELIMITERS, key=re.sub(r'"[^"]*"', "", line).count)
 
 
@@ -198,7 +198,7 @@ def delimiter(line: str) -> str:
 
 
 def _meaning_of_comma(file: pathlib.Path, timed: set[int], mark: str) -> Comma:
-    """What a comma in the times of a table means, by all of its cells: `1,234` alone could be either.
+    """The meaning of commas in the times of a table, by all of its cells: `1,234` alone could be either.
 
     Args:
       file: the table.

@@ -35,7 +35,7 @@ EVENTS = (
     *("chunk", "window", "note", "syllable", "song", "box", "region", "interval", "bout", "vocalization"),
     "vocalisation",
 )
-"""What a time may belong to: `call_start_s`."""
+"""Prefixes of time columns: `call_start_s`."""
 UNITS = {"": 1.0, "s": 1.0, "sec": 1.0, "secs": 1.0, "second": 1.0, "seconds": 1.0, "ms": 1e-3, "msec": 1e-3}
 UNITS |= {"milliseconds": 1e-3, "min": 60.0, "mins": 60.0, "minutes": 60.0, "inseconds": 1.0, "ins": 1.0}
 UNITS |= {"hhmmss": 1.0, "hms": 1.0, "mmss": 1.0}

@@ -1,4 +1,4 @@
-"""What a first pass over a corpus collects for its questions: taxa, values of other fields, and clips to compare."""
+"""Results of a first pass over a corpus for its questions: taxa, values of other fields, and clips to compare."""
 
 import dataclasses
 import fnmatch
@@ -118,7 +118,7 @@ def _clips(recordings: Smallest[dict[str, Clip]]) -> list[Clip]:
 
 
 class Pools:
-    """What questions take from other examples. It does not depend on the order in which these are added."""
+    """Values that questions use from other examples, independent of the order in which these are added."""
 
     def __init__(self, tasks: Iterable[Task], held_out: HeldOut | None = None):
         """Empty pools for some tasks, see `collect`."""
