@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_source_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments about what an official checkpoint leaves out."""
-    parser.add_argument("--llm", help="Hugging Face Llama directory or hub id, if SRC does not carry it")
+    parser.add_argument("--llm", help="Hugging Face Llama directory or hub id, if SRC does not include it")
     parser.add_argument("--base", help="complete official checkpoint under a trainable-only one")
     parser.add_argument("--config", help="official config.json of a bare .pth file")
     parser.add_argument("--qformer-config", help="JSON with Q-Former sizes (default: bert-base-uncased's)")

@@ -66,7 +66,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--vocabulary", type=remote.input_path, help="JSON of part -> labels, for BEANS-Next and --score labels; "
         "default: the benchmark's own",
     )  # fmt: skip
-    parser.add_argument("--no-spice", action="store_true", help="score captions by CIDEr-D only, even if Java is there")
+    parser.add_argument(
+        "--no-spice", action="store_true", help="score captions by CIDEr-D only, even if Java is installed"
+    )
 
 
 def run(args: argparse.Namespace) -> int:

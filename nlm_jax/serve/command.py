@@ -47,23 +47,34 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
     parser.add_argument("--port", type=int, default=8000, help="(default 8000)")
     parser.add_argument("--max-batch-size", type=int, default=16, help="questions answered together (default 16)")
-    parser.add_argument("--max-wait-ms", type=float, default=20.0, help="an idle model waits for more (default 20)")
-    parser.add_argument("--queue", type=int, default=256, help="questions that may wait (default 256)")
     parser.add_argument(
-        "--timeout", type=float, default=300.0, help="seconds until a question is given up (default 300)"
+        "--max-wait-ms",
+        type=float,
+        default=20.0,
+        help="milliseconds that an idle model waits to fill a batch (default 20)",
     )
+    parser.add_argument("--queue", type=int, default=256, help="maximum number of queued requests (default 256)")
+    parser.add_argument("--timeout", type=float, default=300.0, help="seconds before a request times out (default 300)")
     parser.add_argument("--max-new-tokens", type=int, default=300, help="longest answer, in tokens (default 300)")
-    parser.add_argument("--max-prompt-tokens", type=int, default=2048, help="question with its audio (default 2048)")
+    parser.add_argument(
+        "--max-prompt-tokens",
+        type=int,
+        default=2048,
+        help="maximum length of a prompt in tokens, audio included (default 2048)",
+    )
     parser.add_argument("--max-clips", type=int, default=8, help="recordings of one question (default 8)")
     parser.add_argument("--max-body-mb", type=float, default=64.0, help="largest request in MiB (default 64)")
     parser.add_argument(
         "--upload-timeout", type=float, default=600.0, help="seconds in which a request must be sent (default 600)"
     )
     parser.add_argument(
-        "--upload-rate", type=float, default=16.0, help="KiB a second it must come with, over any 10 s (default 16)"
+        "--upload-rate", type=float, default=16.0, help="minimum upload rate in KiB/s, over any 10 s (default 16)"
     )
     parser.add_argument(
-        "--header-timeout", type=float, default=10.0, help="seconds in which its headers must be sent (default 10)"
+        "--header-timeout",
+        type=float,
+        default=10.0,
+        help="seconds allowed for receiving the request headers (default 10)",
     )
     parser.add_argument("--decoders", type=int, default=4, help="recordings decoded at a time (default 4)")
     parser.add_argument(

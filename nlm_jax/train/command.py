@@ -14,7 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--config", required=True, help="a .py file with get_config(), such as configs/stage1.py; or an official YAML"
     )
     parser.add_argument(
-        "--workdir", required=True, help="directory or bucket URL of the run; a run that is there resumes"
+        "--workdir", required=True, help="directory or bucket URL of the run; an existing run is resumed"
     )
     parser.epilog = "--config.a.b=value overrides any field of the config, such as --config.mesh.tensor=4. "
     parser.epilog += "SIGTERM and Ctrl-C save a checkpoint and stop; the same command resumes. "

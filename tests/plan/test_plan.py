@@ -145,7 +145,6 @@ def test_the_compiler_says_what_a_step_needs(nlm, tmp_path, text, mesh, changes)
     assert 0 < by_formula < plan_["roofline_seconds"]["compiler"]
     assert plan_["roofline_seconds"]["compiler"] == pytest.approx(plan_["compiler_cycles"] / chip.clock + by_formula)
     assert 0 < plan_["predicted_mfu"] < 1
-    assert plan_["predicted_step_seconds"] >= max(plan_["roofline_seconds"].values())
 
 
 @pytest.mark.parametrize(("limit", "rows"), [(8, [4, 8, 16]), (64, [4, 8, 16, 32, 64]), (1, [4, 2, 1]), (0, [4, 2, 1])])
