@@ -19,7 +19,7 @@ OLD, NEW = 'python_version < "3.12"', 'python_version >= "3.12"'
 INSTALL = [
     f"jax==0.10.2; {OLD}",
     f"flax==0.12.8; {OLD}",
-    f"jax>=0.12.0,<0.13; {NEW}",  # 0.x: every minor version of jax may remove names
+    f"jax>=0.11.2,<0.13; {NEW}",  # 0.x: every minor version of jax may remove names
     f"flax>=0.12.12,<0.13; {NEW}",  # 0.13 announces tree mode as NNX's default
     "optax>=0.2.8,<0.3",  # 0.x, as above
     "orbax-checkpoint>=0.12.8,<0.13",  # the checkpoint layout on disk follows its minor version
@@ -70,8 +70,8 @@ DOCS = [
 PLOTS = ["matplotlib>=3.9"]  # spectrograms in docs/notebooks; the first for numpy 2
 EXTRAS = {
     # jax's own extras carry the matching libtpu / CUDA wheels.
-    "tpu": [f"jax[tpu]==0.10.2; {OLD}", f"jax[tpu]>=0.12.0,<0.13; {NEW}"],
-    "cuda": [f"jax[cuda12]==0.10.2; {OLD}", f"jax[cuda12]>=0.12.0,<0.13; {NEW}"],
+    "tpu": [f"jax[tpu]==0.10.2; {OLD}", f"jax[tpu]>=0.11.2,<0.13; {NEW}"],
+    "cuda": [f"jax[cuda12]==0.10.2; {OLD}", f"jax[cuda12]>=0.11.2,<0.13; {NEW}"],
     "torch": TORCH,
     "data": ["pyarrow>=17"],  # datasets as the hub has them: Parquet and Arrow files
     # SPICE of captions: 104 MB of Java archives, unchanged since 2020; only used where Java is there too.
@@ -83,7 +83,7 @@ EXTRAS = {
     "notebooks": [*PLOTS, "jupyterlab>=4.2"],  # any program that opens notebooks will do
     "test": [
         # libtpu's compiler, for `nlm plan`: it needs no TPU.
-        *[f"jax[tpu]==0.10.2; {OLD}", f"jax[tpu]>=0.12.0,<0.13; {NEW}"],
+        *[f"jax[tpu]==0.10.2; {OLD}", f"jax[tpu]>=0.11.2,<0.13; {NEW}"],
         "pytest>=8.4",
         "pytest-xdist>=3.7",  # two workers halve the time on two cores; long files first, which 3.7 allows
         "beartype>=0.22",  # the checker behind jaxtyping's import hook; Beam allows no 0.23 yet
