@@ -2,7 +2,7 @@
 
 Matrix units are counted at the width that a product uses: a head of 64 values fills 64 of a unit's 128 (v6e: 256)
 columns, and takes as long as one of 128. Vector units are counted by operations per score, exponentials apart. The
-three do not overlap in this account, so it is an upper estimate for a kernel that is bound by none of memory and links.
+three do not overlap in this account, so it is an upper estimate as long as memory does not limit the kernel.
 """
 
 from collections.abc import Sequence
@@ -43,7 +43,8 @@ def kernel_seconds(compiled: Compiled, topology: Topology) -> dict[str, float]:
         )
     if model.attention == "splash":
         passes = [PLAIN_FORWARD, PLAIN_BACKWARD, *((PLAIN_FORWARD,) if again else ())]
-        heads = rows * model.llama.heads / mesh.shape["tensor"]
+        tensor = mesh.shape["tensor"] if model.llama.kv_heads % mesh.shape["tensor"] == 0 else 1
+        heads = rows * model.llama.heads / tensor
         seconds["splash attention"] = splash_seconds(chip, model.llama, data.row_tokens, heads, passes)
     return seconds
 

@@ -84,7 +84,7 @@ def labels(cell: object, vocabulary: Collection[str] = ()) -> list[str]:
       vocabulary: labels that other cells of the table consist of, see `single_labels`.
 
     Returns:
-      The labels in their order. Labels such as `nocall` are left out next to others.
+      The labels in their order. Labels such as `nocall` are left out if there are others.
     """
     lines = [label_text(line) for line in text(cell).splitlines()]
     if len(lines) > 1 and all(line in vocabulary for line in lines):
