@@ -131,15 +131,15 @@ def levels(corpus):
 @pytest.mark.parametrize("layout", ["parquet", "one file", "disk", "splits", "audio and metadata", "audio and CSV"])
 def test_the_training_set_in_each_layout(tmp_path, layout):
     data = lay(layout, tmp_path / "data")
-    by_split = sorted(registry.read(data), key=lambda e: e.id)
-    assert [e.id for e in by_split] == [f"id-{k}" for k in range(9)]
-    assert (by_split[0].prompt, by_split[0].text, by_split[0].task) == (COMMON, "Common Raven", "common-name")
-    assert (by_split[1].text, by_split[1].task) == ("Chordata Aves Corvus corone", "taxonomic-classification")
-    assert (by_split[0].licence, by_split[0].domain) == ("CC BY-NC", "Xeno-canto")
+    loaded = sorted(registry.read(data), key=lambda e: e.id)
+    assert [e.id for e in loaded] == [f"id-{k}" for k in range(9)]
+    assert (loaded[0].prompt, loaded[0].text, loaded[0].task) == (COMMON, "Common Raven", "common-name")
+    assert (loaded[1].text, loaded[1].task) == ("Chordata Aves Corvus corone", "taxonomic-classification")
+    assert (loaded[0].licence, loaded[0].domain) == ("CC BY-NC", "Xeno-canto")
     expected = {"class": "Aves", "family": "Corvidae", "genus": "Corvus", "species": "Corvus corax"}
     expected |= {"phylum": "Chordata", "scientific_name": "Corvus corax", "recordist": "A. Nyman", "url": "u/0"}
-    assert by_split[0].facts == expected
-    assert {e.split for e in by_split} == {"splits": {"train", "test"}, "parquet": {"train"}}.get(layout, {""})
+    assert loaded[0].facts == expected
+    assert {e.split for e in loaded} == {"splits": {"train", "test"}, "parquet": {"train"}}.get(layout, {""})
     manifest = prepare(PrepareOptions(data, tmp_path / "out", shard_size=4), workers=2)
     assert (manifest["examples"], manifest["clips"], manifest["rejected"]["clips"]) == (9, 9, 0)
     corpus = Corpus([tmp_path / "out"])
@@ -149,11 +149,11 @@ def test_the_training_set_in_each_layout(tmp_path, layout):
 def test_audio_as_samples(tmp_path):
     """BEANS-Zero stores lists of floats and the rate in the metadata; others a struct with array and sampling_rate."""
     wave = np.linspace(0, 0.5, 8000, dtype=np.float32)
-    naturelm_row = {"output": "a", "task": "t", "instruction_text": "q", "id": "1", "metadata": '{"sample_rate": 8000}'}
+    row_fields = {"output": "a", "task": "t", "instruction_text": "q", "id": "1", "metadata": '{"sample_rate": 8000}'}
     whole = (wave * 32768).astype(np.int16)
     cells = [wave, {"array": wave, "sampling_rate": 8000}, {"array": whole, "sampling_rate": 8000, "path": None}]
     for n, audio in enumerate(cells):
-        parquet.write_table(pyarrow.Table.from_pylist([{**naturelm_row, "audio": audio}]), tmp_path / f"{n}.parquet")
+        parquet.write_table(pyarrow.Table.from_pylist([{**row_fields, "audio": audio}]), tmp_path / f"{n}.parquet")
         (one,) = registry.read(tmp_path / f"{n}.parquet")
         samples, cut = audio_sources.load(tmp_path, one.paths[0])
         assert (samples.size, cut) == (16_000, False)
@@ -174,8 +174,8 @@ def test_rows_in_any_order_from_threads_and_processes(tmp_path, monkeypatch):
     order = np.random.default_rng(0).permutation(100).tolist()
     for file in (tmp_path / "x.parquet", tmp_path / "disk" / "data-00000-of-00001.arrow"):
         with ThreadPoolExecutor(8) as pool:
-            by_split = list(pool.map(lambda k, file=file: arrow.row(file, k, ["audio"])["audio"]["bytes"][0], order))
-        assert by_split == order
+            loaded = list(pool.map(lambda k, file=file: arrow.row(file, k, ["audio"])["audio"]["bytes"][0], order))
+        assert loaded == order
     open_file = arrow._opened(tmp_path / "x.parquet", *_stamp(tmp_path / "x.parquet"), ("audio",))
     assert len(open_file.recent) <= arrow.SLABS
     with multiprocessing.get_context("spawn").Pool(1) as pool:
@@ -257,8 +257,8 @@ def test_a_dataset_with_labels(tmp_path):
     features = {"sound": {"_type": "Audio"}, "category": {"_type": "ClassLabel", "names": ["dog", "rooster"]}}
     rows = [{"sound": {"bytes": encoded(k), "path": None}, "category": k, "vector": [0.5, 1.0]} for k in range(2)]
     parquet.write_table(table(rows, features), tmp_path / "x.parquet")
-    by_split = list(registry.read(tmp_path / "x.parquet"))
-    assert [(e.text, e.label, e.task, e.prompt) for e in by_split] == [
+    loaded = list(registry.read(tmp_path / "x.parquet"))
+    assert [(e.text, e.label, e.task, e.prompt) for e in loaded] == [
         (name, name, "common-name", COMMON) for name in ("dog", "rooster")]  # fmt: skip
     prepare(PrepareOptions(tmp_path / "x.parquet", tmp_path / "out"))
     assert levels(Corpus([tmp_path / "out"])) == [0, 1]
@@ -284,10 +284,10 @@ def test_an_audio_folder(tmp_path):
         (tmp_path / "data" / split / "a.wav").write_bytes(encoded(k, "WAV"))
         lines = f"\ufefffile_name;caption;Common Name\na.wav;A bird, calling {k};Wren\n"
         (tmp_path / "data" / split / "metadata.csv").write_text(lines, encoding="utf-8")
-    by_split = {e.split: e for e in registry.read(tmp_path / "data")}
-    assert by_split["train"].text == "A bird, calling 0"
-    assert (by_split["test"].task, by_split["test"].facts["common_name"]) == ("caption", "Wren")
-    assert by_split["test"].paths == ("test/a.wav",)
+    loaded = {e.split: e for e in registry.read(tmp_path / "data")}
+    assert loaded["train"].text == "A bird, calling 0"
+    assert (loaded["test"].task, loaded["test"].facts["common_name"]) == ("caption", "Wren")
+    assert loaded["test"].paths == ("test/a.wav",)
     assert prepare(PrepareOptions(tmp_path / "data", tmp_path / "out", split="test"))["examples"] == 1
     assert levels(Corpus([tmp_path / "out"])) == [1]
     (tmp_path / "data" / "test" / "metadata.csv").write_text("name;caption\na.wav;x\n")
@@ -309,17 +309,15 @@ def sharded(folder, leave_out=()):
             rows = [{**r, "metadata": r["metadata"].replace('"corone"', '"frugilegus"')} for r in rows]
         parquet.write_table(table(rows), folder / f"train-{shard:05d}-of-00003.parquet")
         for one in rows:
-            naturelm_row = json.loads(one["metadata"])
-            common = "Rook" if naturelm_row["species"] == "frugilegus" else SPECIES[int(one["id"][3:]) % 3][4]
+            row_fields = json.loads(one["metadata"])
+            common = "Rook" if row_fields["species"] == "frugilegus" else SPECIES[int(one["id"][3:]) % 3][4]
             entry = {
                 "id": one["id"],
                 "shard_id": shard,
-                "family": naturelm_row["family"],
-                "genus": naturelm_row["genus"],
+                "family": row_fields["family"],
+                "genus": row_fields["genus"],
             }
-            lines.append(
-                {**entry, "species": f"{naturelm_row['genus']} {naturelm_row['species']}", "common_name": common}
-            )
+            lines.append({**entry, "species": f"{row_fields['genus']} {row_fields['species']}", "common_name": common})
     (folder / "annotations.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     return folder
 
@@ -354,8 +352,8 @@ def test_a_subset_through_the_command(nlm, tmp_path):
     assert nlm("prepare", data, "--out", out, "--taxon", "Rook", "--taxon=Hyla", "--task=taxonomic*")[0] == 0
     assert levels(Corpus([out])) == [5, 7]
     assert nlm("prepare", data, "--out", out, "--taxon", "Rook", "--taxon=Hyla", "--task=taxonomic*")[0] == 0
-    status, _, naturelm_row = nlm("prepare", data, "--out", out, "--taxon", "Rook")
-    assert (status, "made with other taxon" in naturelm_row) == (2, True)
+    status, _, row_fields = nlm("prepare", data, "--out", out, "--taxon", "Rook")
+    assert (status, "made with other taxon" in row_fields) == (2, True)
 
 
 @pytest.mark.parametrize(
@@ -369,10 +367,10 @@ def test_a_subset_through_the_command(nlm, tmp_path):
     ],
 )
 def test_an_unknown_taxon_or_task(nlm, tmp_path, flags, message):
-    status, _, naturelm_row = nlm("prepare", sharded(tmp_path / "data"), "--out", tmp_path / "out", *flags)
+    status, _, row_fields = nlm("prepare", sharded(tmp_path / "data"), "--out", tmp_path / "out", *flags)
     assert status == 2
     assert pytest.raises(UserError, match=message)
-    assert re.search(message, naturelm_row.replace("\n", " ")), naturelm_row
+    assert re.search(message, row_fields.replace("\n", " ")), row_fields
     assert not (tmp_path / "out").exists()
 
 
@@ -393,8 +391,8 @@ def test_shards_numbered_otherwise_and_a_broken_index(tmp_path):
 def test_other_sources_are_chosen_by_their_facts(tmp_path):
     lines = "file,label,class,order,family,scientific_name\na.wav,Raven,Aves,Passeriformes,Corvidae,Corvus corax\n"
     (tmp_path / "labels.csv").write_text(lines + "b.wav,Wren,,,,\nc.wav,Fox,Mammalia,,Canidae,Vulpes vulpes\n")
-    for taxon, by_split in (("aves", "a"), ("corvus", "a"), ("CORVUS CORAX", "a"), ("wren", "b"), ("Canidae", "c")):
-        assert [e.id for e in subset.read(tmp_path, taxa=[taxon])] == [f"{by_split}.wav"]
+    for taxon, loaded in (("aves", "a"), ("corvus", "a"), ("CORVUS CORAX", "a"), ("wren", "b"), ("Canidae", "c")):
+        assert [e.id for e in subset.read(tmp_path, taxa=[taxon])] == [f"{loaded}.wav"]
     with pytest.raises(UserError, match=r"'Corvida': nothing in .* close to it: Corvidae"):
         list(subset.read(tmp_path, taxa=["Corvida"]))
 
@@ -439,8 +437,8 @@ def test_a_hub_id(nlm, tmp_path, monkeypatch, listing):
     assert nlm("prepare", name, "--out", tmp_path / "rook", "--taxon=Rook")[0] == 0
     assert set(hub.asked) == {"annotations.jsonl", "train-00002-of-00003.parquet"}
     assert levels(Corpus([tmp_path / "rook"])) == [7]
-    status, _, naturelm_row = nlm("prepare", name, "--out", tmp_path / "typo", "--taxon=Corvus coron")
-    assert (status, "close to it: Corvus corone" in naturelm_row.replace("\n", " ")) == (2, True)
+    status, _, row_fields = nlm("prepare", name, "--out", tmp_path / "typo", "--taxon=Corvus coron")
+    assert (status, "close to it: Corvus corone" in row_fields.replace("\n", " ")) == (2, True)
     assert len(set(hub.asked)) == 2
     assert nlm("prepare", name, "--out", tmp_path / "all")[0] == 0
     assert levels(Corpus([tmp_path / "all"])) == list(range(9))
@@ -459,8 +457,8 @@ def test_a_hub_id_with_recordings_and_one_that_is_none(nlm, tmp_path, monkeypatc
         raise OSError("no network")
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", refuse)
-    status, _, naturelm_row = nlm("prepare", "owner/none", "--out", tmp_path / "none")
-    assert (status, "owner/none: no such folder, and could not be downloaded from the Hub" in naturelm_row) == (2, True)
+    status, _, row_fields = nlm("prepare", "owner/none", "--out", tmp_path / "none")
+    assert (status, "owner/none: no such folder, and could not be downloaded from the Hub" in row_fields) == (2, True)
 
 
 # Tars.
@@ -480,19 +478,19 @@ def test_webdataset(tmp_path):
     first = {"a/001.flac": encoded(0), "a/001.json": b'{"Common_Name": "Raven", "License": "CC0"}'}
     first |= {"a/002.wav": encoded(1, "WAV"), "a/002.txt": "A raven, far off: Rábe\n".encode()}
     second = {"x.ogg": encoded(2, "OGG"), "x.cls": b"1", "y.json": b'{"label": "without sound"}'}
-    naturelm_row = {"prompt": "Who?", "text": "A wren", "task": "who", "label": "Wren"}
-    second |= {"z.v2.mp3": b"", "z.flac": encoded(3), "z.json": json.dumps(naturelm_row).encode()}
+    row_fields = {"prompt": "Who?", "text": "A wren", "task": "who", "label": "Wren"}
+    second |= {"z.v2.mp3": b"", "z.flac": encoded(3), "z.json": json.dumps(row_fields).encode()}
     tar(tmp_path / "s-000.tar", first)
     tar(tmp_path / "s-001.tar", second)
     (tmp_path / "classes.txt").write_text("dog\nrooster\n")
-    by_split = list(registry.read(tmp_path))
-    assert [(e.task, e.text) for e in by_split] == [
+    loaded = list(registry.read(tmp_path))
+    assert [(e.task, e.text) for e in loaded] == [
         ("common-name", "Raven"), ("caption", "A raven, far off: Rábe"), ("common-name", "rooster"), ("who", "A wren"),
     ]  # fmt: skip
-    assert (by_split[0].licence, by_split[0].paths) == ("CC0", ("s-000.tar#member=a/001.flac",))
-    assert by_split[3].prompt == "Who?"
+    assert (loaded[0].licence, loaded[0].paths) == ("CC0", ("s-000.tar#member=a/001.flac",))
+    assert loaded[3].prompt == "Who?"
     for pattern in ("s-{000..001}.tar", "s-*.tar", "s-00[01].tar", "s-{000,001}.tar"):
-        assert list(registry.read(tmp_path / pattern)) == by_split
+        assert list(registry.read(tmp_path / pattern)) == loaded
     manifest = prepare(PrepareOptions(tmp_path / "s-{000..001}.tar", tmp_path / "out"), workers=2)
     assert (manifest["clips"], manifest["rejected"]["clips"]) == (4, 0)
     corpus = Corpus([tmp_path / "out"])

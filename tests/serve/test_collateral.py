@@ -74,8 +74,8 @@ def test_invalid_sampling_numbers(serving, name):
 )  # fmt: skip
 def test_numbers_at_the_bounds(served, config):
     client, *_ = served
-    (responses,) = predict(client, item(**config)).json()["responses"]
-    assert responses["predictions"]
+    (response,) = predict(client, item(**config)).json()["responses"]
+    assert response["predictions"]
 
 
 def test_json_that_would_fill_the_memory(served):
@@ -143,11 +143,11 @@ def test_a_small_file_that_decodes_to_much_takes_little_memory(served):
     assert len(data) < 200_000
     tracemalloc.start()
     try:
-        (responses,) = predict(client, item(audio=[clip(data)])).json()["responses"]
+        (response,) = predict(client, item(audio=[clip(data)])).json()["responses"]
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert "error" not in responses
+    assert "error" not in response
     assert peak < 60 << 20
 
 
@@ -157,8 +157,8 @@ def test_file_names_that_name_no_file(served):
     (folder / "Wald").mkdir()
 
     def ask(path):
-        (responses,) = predict(client, item(audio=[{"payload_type": "file_path", "data": path}])).json()["responses"]
-        return responses.get("error")
+        (response,) = predict(client, item(audio=[{"payload_type": "file_path", "data": path}])).json()["responses"]
+        return response.get("error")
 
     for path in ("bird.wav", "./bird.wav", "Wald/../bird.wav", ".//bird.wav"):
         assert ask(path) is None, path

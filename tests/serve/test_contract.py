@@ -49,8 +49,8 @@ def test_an_answer_for_each_item(served):
 def test_sampling_is_handed_on(served):
     client, *_ = served
     config = {"temperature": 0.7, "top_k": 5, "top_p": 0.9, "seed": 3, "repetition_penalty": 1.1}
-    (responses,) = predict(client, item(**config)).json()["responses"]
-    assert responses["predictions"][0].endswith(str(config))
+    (response,) = predict(client, item(**config)).json()["responses"]
+    assert response["predictions"][0].endswith(str(config))
 
 
 def test_no_items(served):
@@ -66,8 +66,8 @@ def test_a_short_silent_clip(served):
 def test_clips_stay_in_the_order_of_their_placeholders(served):
     client, *_ = served
     audio = [clip(wav(seconds)) for seconds in (0.5, 0.25)]
-    (responses,) = predict(client, item(text=TWO, audio=audio)).json()["responses"]
-    assert "heard [8000, 4000]" in responses["predictions"][0]
+    (response,) = predict(client, item(text=TWO, audio=audio)).json()["responses"]
+    assert "heard [8000, 4000]" in response["predictions"][0]
 
 
 def test_length_and_the_rate_of_the_header(served):
@@ -94,8 +94,8 @@ def test_the_clips_of_the_checkpoint(serving):
 
 def test_empty_data_is_reported(served):
     client, *_ = served
-    (responses,) = predict(client, item(audio=[clip("")])).json()["responses"]
-    assert "audio_inputs[0]: not readable audio (there is no content)" in responses["error"]
+    (response,) = predict(client, item(audio=[clip("")])).json()["responses"]
+    assert "audio_inputs[0]: not readable audio (there is no content)" in response["error"]
 
 
 def test_base64_in_lines(served):
@@ -118,8 +118,8 @@ def test_files_below_the_folder_only(served, tmp_path_factory):
     os.mkfifo(folder / "pipe.wav")
 
     def ask(path):
-        (responses,) = predict(client, item(audio=[{"payload_type": "file_path", "data": path}])).json()["responses"]
-        return responses.get("error")
+        (response,) = predict(client, item(audio=[{"payload_type": "file_path", "data": path}])).json()["responses"]
+        return response.get("error")
 
     for path in ("owl.wav", "./Wald/../owl.wav", str(folder / "owl.wav"), "Wald/Käuze 1.wav", "inside.wav"):
         assert ask(path) is None, path
@@ -141,8 +141,8 @@ def test_files_below_the_folder_only(served, tmp_path_factory):
 def test_no_files_without_a_folder(serving, tmp_path):
     client = serving(Fake(), audio_root=None)
     assert client.get("/info").json()["audio_payload_types"] == ["base64_wav"]
-    (responses,) = predict(client, item(audio=[clip("owl.wav", payload_type="file_path")])).json()["responses"]
-    assert "reads no files" in responses["error"]
+    (response,) = predict(client, item(audio=[clip("owl.wav", payload_type="file_path")])).json()["responses"]
+    assert "reads no files" in response["error"]
 
 
 def without(name, **changed):
@@ -225,8 +225,8 @@ def test_turns_of_a_conversation(served):
     client, *_ = served
     turns = [("system", "Be brief."), ("user", "Who?"), ("assistant", "An owl."), ("user", "Where?")]
     messages = [{"role": role, "content": content} for role, content in turns]
-    (responses,) = predict(client, item() | {"messages": messages}).json()["responses"]
-    assert responses["predictions"][0].startswith(
+    (response,) = predict(client, item() | {"messages": messages}).json()["responses"]
+    assert response["predictions"][0].startswith(
         "Be brief.\nWho?<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\nAn owl.<|eot_id|>"
         "<|start_header_id|>user<|end_header_id|>\n\nWhere? |"
     )

@@ -72,8 +72,8 @@ def test_patience_ends(serving):
     model = Fake()
     client = serving(model, patience=0.1)
     model.gate.clear()
-    (responses,) = predict(client, item()).json()["responses"]
-    assert "no answer within 0.1 seconds" in responses["error"]
+    (response,) = predict(client, item()).json()["responses"]
+    assert "no answer within 0.1 seconds" in response["error"]
     assert "no answer within 0.1 seconds" in lines(client)[-1]["error"]
 
 

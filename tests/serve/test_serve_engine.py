@@ -115,8 +115,8 @@ def test_usual_lengths_are_compiled_before_anybody_asks(serving, loaded):
     loaded.backend.join_warm_up(120)
     sizes = decode.prefill_rows._cache_size()
     for text in ("Caption it, please, at some length.", "word " * 8):
-        (responses,) = predict(client, item("x", text, [recording(np.full(8000, 0.1, np.float32))])).json()["responses"]
-        assert "error" not in responses
+        (response,) = predict(client, item("x", text, [recording(np.full(8000, 0.1, np.float32))])).json()["responses"]
+        assert "error" not in response
     assert decode.prefill_rows._cache_size() == sizes
 
 
